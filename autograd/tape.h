@@ -1,0 +1,109 @@
+// Reverse-mode differentiation: an append-only list of what was computed, walked backwards.
+//
+// The accumulation rule: the cotangent of a variable is the sum of what its uses give, added in the
+// reverse order of recording. The first gift is kept as it is; the second is added in place if nobody
+// else holds the first, and into a fresh tensor otherwise. So no gift is ever changed behind the giver's
+// back, and the order, hence every bit, is fixed.
+#pragma once
+
+#include <fprnn/autograd/var.h>
+
+#include <functional>
+#include <string>
+#include <unordered_map>
+
+namespace fprnn {
+
+// A leaf that outlives tapes: a trainable tensor, its name in checkpoints and its gradient.
+struct Parameter {
+  std::string name;
+  Tensor value;
+  Tensor gradient;     // undefined until a backward reaches the parameter; then the sum since it was reset
+  bool decays = true;  // whether weight decay applies
+};
+
+// What a recorded op's gradient sees: the cotangents of its outputs, and where to put its inputs'.
+class Backward {
+ public:
+  bool has(int output = 0) const;          // whether anything reached this output
+  const Tensor& output(int output = 0);    // its cotangent; zeros if nothing did
+  bool wants(int input) const;             // whether anyone asked for this input's cotangent
+  void give(int input, Tensor cotangent);  // of the input's shape; only if wanted
+
+ private:
+  friend class Tape;
+  struct Table;
+  Backward(Table& table, const class TapeNode& node) : table_(table), node_(node) {}
+  Table& table_;
+  const TapeNode& node_;
+};
+
+class TapeNode {
+  friend class Tape;
+  friend class Backward;
+  std::vector<int> inputs;  // numbers on the tape, -1 for inputs that no gradient flows through
+  int first_output;
+  int outputs;
+  std::function<void(Backward&)> gradient;
+};
+
+class Tape {
+ public:
+  explicit Tape(const Context& context) : Tape(context, true) {}
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  const Context& context() const { return context_; }
+  bool recording() const { return recording_; }
+
+  Var constant(Tensor value) { return Var(std::move(value), this); }
+  Var variable(Tensor value);     // a leaf that vjp can be asked about
+  Var leaf(Parameter& parameter);  // the parameter on this tape, the same Var each time
+
+  // J^T seeds: the cotangents of `inputs` when those of `outputs` are `seeds`. Inputs that the outputs do
+  // not depend on yield zeros. Only what lies between the two is walked; the tape stays as it is and can
+  // be asked again. ShapeError: seeds and outputs differ in number or shape. UsageError: other tapes.
+  std::vector<Tensor> vjp(const std::vector<Var>& outputs, const std::vector<Tensor>& seeds,
+                          const std::vector<Var>& inputs) const;
+
+  // Adds d loss / d parameter to every parameter used. Consumes the record: what a node keeps is freed as
+  // soon as it has been walked, and the tape is empty afterwards.
+  // ShapeError: loss is not one element. UsageError: loss was not recorded here.
+  void backward(const Var& loss);
+
+  // Appends one op; see record().
+  std::vector<Var> append(const std::vector<Var>& inputs, std::vector<Tensor> outputs,
+                          std::function<void(Backward&)> gradient);
+
+ protected:
+  Tape(const Context& context, bool recording) : context_(context), recording_(recording) {}
+
+ private:
+  // Walks the nodes backwards, the wanted ones among them; visited(node) follows each node passed.
+  template <class Visited>
+  void walk(Backward::Table& table, const Visited& visited) const;
+
+  Context context_;
+  bool recording_;
+  std::vector<Shape> shapes_;    // of every variable, by number
+  std::vector<TapeNode> nodes_;  // in order of recording
+  std::vector<std::pair<Parameter*, int>> leaves_;
+  std::unordered_map<const Parameter*, int> leaf_index_;
+};
+
+// A tape that records nothing: for evaluation.
+class NoGrad : public Tape {
+ public:
+  explicit NoGrad(const Context& context) : Tape(context, false) {}
+};
+
+// The last step of every op: puts the outputs on the tape of the inputs, with the closure that maps the
+// outputs' cotangents to the inputs'. The closure must hold every tensor that it reads. Nothing is
+// recorded where no input is differentiable. An undefined Var stands for an absent optional input.
+// UsageError: inputs from two tapes or two Contexts.
+std::vector<Var> record_all(std::string_view op, const std::vector<Var>& inputs,
+                            std::vector<Tensor> outputs, std::function<void(Backward&)> gradient);
+Var record(std::string_view op, const std::vector<Var>& inputs, Tensor output,
+           std::function<void(Backward&)> gradient);
+
+}  // namespace fprnn

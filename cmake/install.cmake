@@ -1,0 +1,27 @@
+# The installed package: headers in include/fprnn, the library, a CMake package and a pkg-config file.
+# Its consumers need OpenMP when they link and nothing else: fmt and nlohmann_json stay in our .cpp files.
+include(CMakePackageConfigHelpers)
+
+foreach(folder IN LISTS FPRNN_FOLDERS)
+  install(DIRECTORY ${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/fprnn/${folder}
+          FILES_MATCHING PATTERN "*.h")
+endforeach()
+install(FILES ${FPRNN_INCLUDE}/fprnn/config.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/fprnn)
+install(TARGETS fprnn EXPORT fprnnTargets
+        ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+
+set(package ${CMAKE_INSTALL_LIBDIR}/cmake/fprnn)
+install(EXPORT fprnnTargets NAMESPACE fprnn:: DESTINATION ${package})
+configure_package_config_file(cmake/fprnnConfig.cmake.in ${PROJECT_BINARY_DIR}/fprnnConfig.cmake
+                              INSTALL_DESTINATION ${package})
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/fprnnConfigVersion.cmake
+                                 COMPATIBILITY SameMinorVersion)  # before 1.0 a minor version may break
+install(FILES ${PROJECT_BINARY_DIR}/fprnnConfig.cmake ${PROJECT_BINARY_DIR}/fprnnConfigVersion.cmake
+        DESTINATION ${package})
+
+# The prefix is written relative to the .pc file, so that an installation can be moved.
+file(RELATIVE_PATH FPRNN_PC_TO_PREFIX "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
+file(RELATIVE_PATH FPRNN_PC_LIBDIR "${CMAKE_INSTALL_PREFIX}" "${CMAKE_INSTALL_FULL_LIBDIR}")
+file(RELATIVE_PATH FPRNN_PC_INCLUDEDIR "${CMAKE_INSTALL_PREFIX}" "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
+configure_file(cmake/fprnn.pc.in ${PROJECT_BINARY_DIR}/fprnn.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/fprnn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,0 +1,72 @@
+# The library. Sources are listed in reading order; a folder uses only those above it.
+set(FPRNN_FOLDERS core autograd ops models)
+set(FPRNN_SOURCES
+    core/check.cpp core/shape.cpp core/memory.cpp core/context.cpp core/tensor.cpp core/rng.cpp core/build_info.cpp
+    core/vector.cpp
+    autograd/tape.cpp
+    ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
+    ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
+    ops/kronecker.cpp ops/cross_entropy.cpp
+    models/module.cpp models/linear.cpp models/norm.cpp models/embedding.cpp models/conv.cpp
+    models/mixer.cpp models/mamba.cpp models/sequence_model.cpp models/adamw.cpp models/safetensors.cpp
+)
+# Hot loops, compiled once for each instruction set (core/isa.h).
+set(FPRNN_KERNELS
+    core/vector_kernel.cpp ops/elementwise_kernel.cpp ops/reduce_kernel.cpp ops/gemm_kernel.cpp
+    ops/norm_kernel.cpp ops/conv_kernel.cpp ops/scan_kernel.cpp ops/selective_scan_kernel.cpp
+    ops/low_rank_kernel.cpp ops/kronecker_kernel.cpp ops/cross_entropy_kernel.cpp
+    models/adamw_kernel.cpp)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(FPRNN_X86_VALUE 1)
+  set(isas baseline avx2 avx512)
+else()
+  set(FPRNN_X86_VALUE 0)
+  set(isas baseline)
+endif()
+set(flags_baseline "")
+set(flags_avx2 -mavx2 -mfma)
+set(flags_avx512 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vector-width=512)
+
+# Headers are <fprnn/folder/file.h> everywhere: links here, copies once installed.
+set(FPRNN_INCLUDE ${PROJECT_BINARY_DIR}/include)
+file(MAKE_DIRECTORY ${FPRNN_INCLUDE}/fprnn)
+foreach(folder IN LISTS FPRNN_FOLDERS ITEMS tasks)
+  file(CREATE_LINK ${PROJECT_SOURCE_DIR}/${folder} ${FPRNN_INCLUDE}/fprnn/${folder} SYMBOLIC)
+endforeach()
+if(FPRNN_DOUBLE)
+  set(FPRNN_DOUBLE_VALUE 1)
+else()
+  set(FPRNN_DOUBLE_VALUE 0)
+endif()
+configure_file(cmake/config.h.in ${FPRNN_INCLUDE}/fprnn/config.h @ONLY)
+
+# How our own files are compiled; consumers inherit none of it but C++20 and the include folder.
+add_library(fprnn_flags INTERFACE)
+target_compile_options(fprnn_flags INTERFACE
+  -Wall -Wextra -Wno-psabi $<$<BOOL:${FPRNN_WERROR}>:-Werror> -fno-math-errno -fno-trapping-math)
+if(FPRNN_SANITIZE)
+  target_compile_options(fprnn_flags INTERFACE
+    -fsanitize=${FPRNN_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+  target_link_options(fprnn_flags INTERFACE -fsanitize=${FPRNN_SANITIZE})
+endif()
+
+add_library(fprnn STATIC ${FPRNN_SOURCES})
+add_library(fprnn::fprnn ALIAS fprnn)
+target_compile_features(fprnn PUBLIC cxx_std_20)
+set_target_properties(fprnn PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+target_include_directories(fprnn PUBLIC $<BUILD_INTERFACE:${FPRNN_INCLUDE}>)
+target_link_libraries(fprnn
+  PRIVATE $<BUILD_INTERFACE:fprnn_flags> $<BUILD_INTERFACE:fmt::fmt-header-only>
+          $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> OpenMP::OpenMP_CXX)
+
+foreach(isa IN LISTS isas)
+  add_library(fprnn_${isa} OBJECT ${FPRNN_KERNELS})
+  target_compile_features(fprnn_${isa} PRIVATE cxx_std_20)
+  target_compile_definitions(fprnn_${isa} PRIVATE FPRNN_ISA=${isa})
+  target_compile_options(fprnn_${isa} PRIVATE ${flags_${isa}})
+  set_target_properties(fprnn_${isa} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+  target_include_directories(fprnn_${isa} PRIVATE ${FPRNN_INCLUDE})
+  target_link_libraries(fprnn_${isa} PRIVATE fprnn_flags)
+  target_sources(fprnn PRIVATE $<TARGET_OBJECTS:fprnn_${isa}>)
+endforeach()

@@ -1,0 +1,39 @@
+// The one place where threads are started. Work is cut into pieces whose borders depend on the problem
+// alone, so whatever is summed or rounded within a piece does not depend on the number of threads.
+#pragma once
+
+#include <fprnn/core/device.h>
+
+#include <algorithm>
+
+namespace fprnn {
+
+// Elements of simple work in a piece: large enough that starting a thread for it pays.
+inline constexpr int64_t kGrain = 8192;
+
+inline int64_t pieces(int64_t count, int64_t grain) { return (count + grain - 1) / grain; }
+
+// How many of these units, each of `cost` elementary operations, make a piece worth a thread.
+inline int64_t grain_for(int64_t cost) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cost)); }
+
+// body(piece) for each piece of [0, count). body must not throw.
+template <class Body>
+void parallel_pieces(Cpu cpu, int64_t count, const Body& body) {
+  const int threads = static_cast<int>(std::min<int64_t>(cpu.context.threads(), count));
+  if (threads <= 1) {
+    for (int64_t piece = 0; piece < count; ++piece) body(piece);
+    return;
+  }
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t piece = 0; piece < count; ++piece) body(piece);
+}
+
+// body(begin, end) over [0, count) in pieces of `grain`.
+template <class Body>
+void parallel_for(Cpu cpu, int64_t count, int64_t grain, const Body& body) {
+  parallel_pieces(cpu, pieces(count, grain), [&](int64_t piece) {
+    body(piece * grain, std::min(count, (piece + 1) * grain));
+  });
+}
+
+}  // namespace fprnn

@@ -1,0 +1,35 @@
+// The element type of every tensor: float, or double in the gradient-check build (FPRNN_DOUBLE).
+//
+// Context, Tensor and Var live in the inline namespace f32 or f64. Every program needs a Context, so
+// linking objects built for one type against a library built for the other is a link error.
+#pragma once
+
+#include <fprnn/config.h>
+
+#include <cstdint>
+
+#if FPRNN_DOUBLE
+#define FPRNN_REAL f64
+#else
+#define FPRNN_REAL f32
+#endif
+
+// Functions that the CPU and the GPU share, such as the formulas of elementwise.h.
+#if defined(__CUDACC__)
+#define FPRNN_HOST_DEVICE __host__ __device__
+#else
+#define FPRNN_HOST_DEVICE
+#endif
+
+namespace fprnn {
+
+#if FPRNN_DOUBLE
+using real = double;
+#else
+using real = float;
+#endif
+
+inline constexpr bool kDouble = sizeof(real) == 8;
+inline constexpr bool kHasCuda = FPRNN_HAS_CUDA;
+
+}  // namespace fprnn

@@ -1,0 +1,65 @@
+// Random numbers as a pure function of (seed, stream, index): Philox4x32-10 (Salmon et al., SC 2011).
+// Element i of a tensor takes word i % 4 of block i / 4, so neither threads nor devices change it.
+#pragma once
+
+#include <fprnn/core/device.h>
+#include <fprnn/core/tensor.h>
+
+#include <array>
+
+namespace fprnn {
+
+using PhiloxBlock = std::array<uint32_t, 4>;
+
+FPRNN_HOST_DEVICE constexpr PhiloxBlock philox(PhiloxBlock counter, std::array<uint32_t, 2> key) {
+  for (int round = 0; round < 10; ++round) {
+    const uint64_t product0 = uint64_t{0xD2511F53} * counter[0];
+    const uint64_t product1 = uint64_t{0xCD9E8D57} * counter[2];
+    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0],
+               static_cast<uint32_t>(product1),
+               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1],
+               static_cast<uint32_t>(product0)};
+    key[0] += 0x9E3779B9;
+    key[1] += 0xBB67AE85;
+  }
+  return counter;
+}
+
+// One stream of random words. Reading never changes it; next_stream() moves to fresh numbers.
+struct Rng {
+  uint64_t seed = 0;
+  uint64_t stream = 0;
+
+  FPRNN_HOST_DEVICE constexpr uint32_t bits(uint64_t index) const {
+    const uint64_t block = index / 4;
+    return philox({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+                   static_cast<uint32_t>(stream), static_cast<uint32_t>(stream >> 32)},
+                  {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)})[index % 4];
+  }
+  // In [0, 1): the upper 24 bits of the word, which float and double hold exactly.
+  FPRNN_HOST_DEVICE constexpr real uniform(uint64_t index) const {
+    return static_cast<real>(bits(index) >> 8) * static_cast<real>(1.0 / (1 << 24));
+  }
+  // In [0, n), n <= 2^32: the high word of bits * n; the bias is below n / 2^32.
+  FPRNN_HOST_DEVICE constexpr uint32_t below(uint64_t index, uint64_t n) const {
+    return static_cast<uint32_t>((uint64_t{bits(index)} * n) >> 32);
+  }
+  constexpr Rng next_stream() { return {seed, stream++}; }
+};
+
+// Tensors drawn from one fresh stream of rng.
+Tensor uniform(const Context& context, const Shape& shape, real low, real high, Rng& rng);
+Tensor normal(const Context& context, const Shape& shape, real mean, real deviation, Rng& rng);
+
+struct RandomFill {
+  enum Distribution { kUniform, kNormal };
+  real* out;  // (count)
+  int64_t count;
+  Rng rng;
+  Distribution distribution;
+  real offset, scale;  // uniform: low, high - low; normal: mean, deviation
+};
+void run(Cpu, const RandomFill&);
+void run(Cuda, const RandomFill&);
+
+}  // namespace fprnn

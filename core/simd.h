@@ -1,0 +1,107 @@
+// The vector type of the kernel files (core/isa.h): as many reals as a register of the instruction set
+// holds. Included by X_kernel.cpp files only, each compiled with FPRNN_ISA and that set's flags.
+//
+// Everything is always_inline in the set's own namespace: a function emitted with AVX-512 code under a
+// shared name could be picked by the linker for every machine. For the same reason kernel files call
+// nothing of std. Remainders go through load_partial and the same arithmetic as full vectors, so an
+// element's bits do not depend on where in a tensor it stands.
+#pragma once
+
+#include <fprnn/core/real.h>
+
+#include <utility>
+
+#if defined(__AVX512F__)
+#define FPRNN_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define FPRNN_VECTOR_BYTES 32
+#else
+#define FPRNN_VECTOR_BYTES 16
+#endif
+
+#define FPRNN_INLINE inline __attribute__((always_inline))
+
+namespace fprnn::FPRNN_ISA {
+
+#if FPRNN_DOUBLE
+using Integer = int64_t;
+#else
+using Integer = int32_t;
+#endif
+
+typedef real Vec __attribute__((vector_size(FPRNN_VECTOR_BYTES)));
+typedef Integer IntVec __attribute__((vector_size(FPRNN_VECTOR_BYTES)));
+typedef real UnalignedVec
+    __attribute__((vector_size(FPRNN_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+inline constexpr int64_t kLanes = FPRNN_VECTOR_BYTES / sizeof(real);
+
+FPRNN_INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+
+FPRNN_INLINE Vec load(const real* from) { return *reinterpret_cast<const UnalignedVec*>(from); }
+FPRNN_INLINE void store(real* to, Vec x) { *reinterpret_cast<UnalignedVec*>(to) = x; }
+FPRNN_INLINE Vec splat(real x) { return Vec{} + x; }
+
+// The first count lanes; the others read as zero and are not written.
+FPRNN_INLINE Vec load_partial(const real* from, int64_t count) {
+  Vec x{};
+  for (int64_t i = 0; i < count; ++i) x[i] = from[i];
+  return x;
+}
+FPRNN_INLINE void store_partial(real* to, Vec x, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) to[i] = x[i];
+}
+
+FPRNN_INLINE Vec select(IntVec condition, Vec yes, Vec no) { return condition ? yes : no; }
+// NaN in x is kept: both compare false and return x.
+FPRNN_INLINE Vec at_least(Vec x, real low) { return select(x < low, splat(low), x); }
+FPRNN_INLINE Vec at_most(Vec x, real high) { return select(x > high, splat(high), x); }
+
+// The sums of neighbouring lanes, those of a before those of b.
+template <int... I>
+FPRNN_INLINE Vec add_neighbours(Vec a, Vec b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
+}
+FPRNN_INLINE Vec add_neighbours(Vec a, Vec b) {
+  return add_neighbours(a, b, std::make_integer_sequence<int, kLanes>());
+}
+
+// Lane i of the result is the sum of the lanes of x[i], for Count = kLanes vectors.
+template <int64_t Count = kLanes>
+FPRNN_INLINE Vec sums(const Vec* x) {
+  if constexpr (Count == 1) return x[0];
+  else return add_neighbours(sums<Count / 2>(x), sums<Count / 2>(x + Count / 2));
+}
+
+FPRNN_INLINE real sum(Vec x) {
+  for (int64_t lanes = kLanes; lanes > 1; lanes /= 2) x = add_neighbours(x, x);
+  return x[0];
+}
+
+// The first count lanes of x; zero in the others.
+FPRNN_INLINE Vec keep(Vec x, int64_t count) {
+  for (int64_t i = count; i < kLanes; ++i) x[i] = 0;
+  return x;
+}
+
+// for_lanes calls body(offset, lanes) over [0, count), with lanes a Full or, at the end, a Partial: one body
+// serves full vectors and the remainder.
+struct Full {
+  FPRNN_INLINE Vec load(const real* from) const { return FPRNN_ISA::load(from); }
+  FPRNN_INLINE void store(real* to, Vec x) const { FPRNN_ISA::store(to, x); }
+  FPRNN_INLINE Vec keep(Vec x) const { return x; }
+};
+struct Partial {
+  int64_t count;
+  FPRNN_INLINE Vec load(const real* from) const { return load_partial(from, count); }
+  FPRNN_INLINE void store(real* to, Vec x) const { store_partial(to, x, count); }
+  FPRNN_INLINE Vec keep(Vec x) const { return FPRNN_ISA::keep(x, count); }
+};
+template <class Body>
+FPRNN_INLINE void for_lanes(int64_t count, const Body& body) {
+  int64_t i = 0;
+  for (; i + kLanes <= count; i += kLanes) body(i, Full{});
+  if (i < count) body(i, Partial{count - i});
+}
+
+}  // namespace fprnn::FPRNN_ISA

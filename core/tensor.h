@@ -1,0 +1,61 @@
+// A tensor: shared storage and a shape, contiguous and row-major. Copying one shares its elements, as
+// a pointer does; a tensor that others share is never written by the library.
+#pragma once
+
+#include <fprnn/core/context.h>
+#include <fprnn/core/shape.h>
+
+#include <vector>
+
+namespace fprnn {
+
+inline namespace FPRNN_REAL {
+
+// One block of a Context's memory, returned when the last tensor that uses it goes.
+class Storage {
+ public:
+  Storage(const Context& context, int64_t bytes);
+  ~Storage();
+  Storage(const Storage&) = delete;
+  Storage& operator=(const Storage&) = delete;
+  void* data() const { return data_; }
+  const Context& context() const { return context_; }
+
+ private:
+  Context context_;
+  int64_t bytes_;
+  void* data_;
+};
+
+template <class Element>
+class BasicTensor {
+ public:
+  BasicTensor() = default;                                   // empty: defined() is false
+  BasicTensor(const Context& context, const Shape& shape);   // not initialised
+  BasicTensor(const Context& context, const Shape& shape, std::span<const Element> values);
+
+  bool defined() const { return storage_ != nullptr; }
+  bool unique() const { return storage_.use_count() == 1; }  // no other tensor shares the elements
+  const Shape& shape() const { return shape_; }
+  int64_t size(int axis) const { return shape_[axis]; }
+  int64_t elements() const { return shape_.elements(); }
+  const Context& context() const { return storage_->context(); }
+  Element* data() const { return static_cast<Element*>(storage_->data()); }
+
+  BasicTensor reshaped(const Shape& shape) const;  // the same elements, shared
+  std::vector<Element> to_vector() const;          // a copy on the host
+
+ private:
+  std::shared_ptr<Storage> storage_;
+  Shape shape_;
+};
+
+using Tensor = BasicTensor<real>;
+using IntTensor = BasicTensor<int32_t>;  // tokens, targets
+
+extern template class BasicTensor<real>;
+extern template class BasicTensor<int32_t>;
+
+}  // namespace FPRNN_REAL
+
+}  // namespace fprnn

@@ -1,0 +1,54 @@
+// Plain arithmetic on tensors that no gradient flows through: what the tape, the optimiser and the
+// solvers need besides the ops.
+#pragma once
+
+#include <fprnn/core/device.h>
+#include <fprnn/core/tensor.h>
+
+namespace fprnn {
+
+Tensor full(const Context& context, const Shape& shape, real value);
+inline Tensor zeros(const Context& context, const Shape& shape) { return full(context, shape, 0); }
+Tensor clone(const Tensor& x);
+void copy(const Tensor& from, const Tensor& to);            // to <- from, the same number of elements
+void add_in_place(const Tensor& y, const Tensor& x);        // y <- y + x, the same shape
+double sum_of_squares(const Tensor& x);                     // in double, over fixed pieces
+real max_abs(const Tensor& x);                              // NaN if any element is; 0 if there is none
+
+struct Fill {
+  real* out;  // (count)
+  int64_t count;
+  real value;
+};
+struct Copy {
+  const real* from;  // (count)
+  real* to;          // (count)
+  int64_t count;
+};
+struct AddInPlace {
+  real* y;        // (count)
+  const real* x;  // (count)
+  int64_t count;
+};
+struct SumOfSquares {
+  const real* x;  // (count)
+  int64_t count;
+  double* partial;  // (pieces(count, kGrain)): one sum a piece
+};
+struct MaxAbs {
+  const real* x;  // (count)
+  int64_t count;
+  real* partial;  // (pieces(count, kGrain)): one maximum a piece
+};
+void run(Cpu, const Fill&);
+void run(Cpu, const Copy&);
+void run(Cpu, const AddInPlace&);
+void run(Cpu, const SumOfSquares&);
+void run(Cpu, const MaxAbs&);
+void run(Cuda, const Fill&);
+void run(Cuda, const Copy&);
+void run(Cuda, const AddInPlace&);
+void run(Cuda, const SumOfSquares&);
+void run(Cuda, const MaxAbs&);
+
+}  // namespace fprnn

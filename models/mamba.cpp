@@ -1,0 +1,85 @@
+#include <fprnn/core/vector.h>
+#include <fprnn/models/mamba.h>
+#include <fprnn/ops/conv.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/linear.h>
+#include <fprnn/ops/selective_scan.h>
+
+#include <cmath>
+
+namespace fprnn {
+
+namespace {
+
+MambaOptions resolved(MambaOptions options) {
+  if (options.dt_rank == 0) options.dt_rank = (options.d_model + 15) / 16;
+  for (const int64_t size : {options.d_model, options.d_state, options.expand, options.dt_rank,
+                             options.conv_width, options.layers})
+    require<ValueError>(size >= 1, "mamba", "sizes must be at least 1", size);
+  return options;
+}
+
+// Row d: ln 1 .. ln N.
+Tensor initial_a_log(const Context& context, int64_t D, int64_t N) {
+  std::vector<real> values(D * N);
+  for (int64_t i = 0; i < D * N; ++i) values[i] = std::log(static_cast<real>(i % N + 1));
+  return Tensor(context, {D, N}, values);
+}
+
+// softplus^-1 of step sizes drawn log-uniformly from [0.001, 0.1].
+Tensor initial_step_bias(const Init& init, int64_t D) {
+  Tensor bias = uniform(init.context, Shape{D}, std::log(real(0.001)), std::log(real(0.1)), init.rng);
+  for (int64_t d = 0; d < D; ++d) {
+    const double step = std::max(std::exp(static_cast<double>(bias.data()[d])), 1e-4);
+    bias.data()[d] = static_cast<real>(step + std::log(-std::expm1(-step)));
+  }
+  return bias;
+}
+
+}  // namespace
+
+Mamba::Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options)
+    : Layer(parent, std::move(name)),
+      options_(resolved(options)),
+      inner_(options_.expand * options_.d_model),
+      in_proj_(*this, "in_proj", init, options_.d_model, 2 * inner_),
+      conv1d_(*this, "conv1d", init, inner_, options_.conv_width),
+      x_proj_(*this, "x_proj", init, inner_, options_.dt_rank + 2 * options_.d_state),
+      dt_proj_(*this, "dt_proj", init, options_.dt_rank, inner_, {.bias = true}),
+      a_log_(add_parameter("A_log", initial_a_log(init.context, inner_, options_.d_state), Decay::no)),
+      skip_(add_parameter("D", full(init.context, Shape{inner_}, 1), Decay::no)),
+      out_proj_(*this, "out_proj", init, inner_, options_.d_model,
+                {.shrink = std::sqrt(static_cast<double>(options_.layers))}) {
+  dt_proj_.bias->value = initial_step_bias(init, inner_);
+}
+
+Var Mamba::forward(const Var& u) {
+  MambaState state;
+  return forward(u, state);
+}
+
+Var Mamba::forward(const Var& u, MambaState& state) {
+  require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "mamba", "u must be (B, T, d)",
+          u.shape(), options_.d_model);
+  const int64_t R = options_.dt_rank, N = options_.d_state;
+
+  const Var xz = in_proj_.forward(u);
+  const Var projected = slice(xz, -1, 0, inner_), z = slice(xz, -1, inner_, 2 * inner_);
+  const Var x = silu(conv1d_.forward(projected, state.conv));
+
+  const Var parameters = x_proj_.forward(x);
+  const Var delta = slice(parameters, -1, 0, R);
+  const auto [y, scanned] = selective_scan({.u = x,
+                                            .delta = linear(delta, beside(x, dt_proj_.weight)),
+                                            .a = affine(exp(beside(x, a_log_)), -1, 0),
+                                            .b = slice(parameters, -1, R, R + N),
+                                            .c = slice(parameters, -1, R + N, R + 2 * N),
+                                            .skip = beside(x, skip_),
+                                            .delta_bias = beside(x, *dt_proj_.bias),
+                                            .h0 = state.scan});
+  state = {conv_state(projected, options_.conv_width, state.conv), scanned};
+  return out_proj_.forward(mul(y, silu(z)));
+}
+
+}  // namespace fprnn

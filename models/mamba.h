@@ -1,0 +1,48 @@
+// The Mamba block (Gu, Dao, arXiv 2312.00752), the rival and the diagonal layer that the fixed points build on:
+//   [x ; z] = W_in u;  x = SiLU(conv(x));  [delta ; b ; c] = W_x x;  step = softplus(W_dt delta + b_dt)
+//   H_t = exp(step A) . H_{t-1} + (step . x_t) b_t^T,  y = H c + D . x;  out = W_out(y . SiLU(z))
+// with A = -exp(A_log). Parameters are named as in the authors' code.
+#pragma once
+
+#include <fprnn/models/conv.h>
+#include <fprnn/models/layer.h>
+#include <fprnn/models/linear.h>
+
+namespace fprnn {
+
+struct MambaOptions {
+  int64_t d_model = 64;
+  int64_t d_state = 16;
+  int64_t expand = 2;
+  int64_t dt_rank = 0;     // 0: d_model / 16, rounded up
+  int64_t conv_width = 4;
+  int64_t layers = 1;      // W_out starts divided by sqrt(layers)
+};
+
+// What a Mamba block carries from one chunk of a sequence to the next.
+struct MambaState {
+  Var conv;  // (B, W - 1, D)
+  Var scan;  // (B, D, N)
+};
+
+class Mamba : public Layer {
+ public:
+  // ValueError: a size below 1.
+  Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options);
+  Var forward(const Var& u) override;
+  // One chunk: starts from `state`, which may be empty at the start of a sequence, and replaces it.
+  Var forward(const Var& u, MambaState& state);
+
+ private:
+  MambaOptions options_;
+  int64_t inner_;
+  Linear in_proj_;
+  CausalConv conv1d_;
+  Linear x_proj_;
+  Linear dt_proj_;
+  Parameter& a_log_;
+  Parameter& skip_;
+  Linear out_proj_;
+};
+
+}  // namespace fprnn

@@ -1,0 +1,36 @@
+// Channel mixers with their projections: Q(p) v for a parameter argument p and a vector v, a token at a time
+// (arXiv 2503.10799, section 4). Parameters are named as in the authors' code.
+//   householder, dplr: u_i = nrm(SiLU((W_u p)_i)), alpha = sigmoid(W_a p + b_a)            u_proj, alpha_proj
+//   kronecker:         k = SiLU(W_k p), gates = sigmoid(W_g p + b_g)                       uv_project, diag
+#pragma once
+
+#include <fprnn/models/linear.h>
+#include <fprnn/ops/kronecker.h>
+
+namespace fprnn {
+
+enum class MixerKind { householder, dplr, kronecker };
+MixerKind mixer_named(std::string_view name);  // ValueError: none of the three
+std::string_view name_of(MixerKind kind);
+
+struct MixerOptions {
+  MixerKind kind = MixerKind::householder;
+  int64_t channels = 0;    // D, of v
+  int64_t parameters = 0;  // length of p
+  int64_t rank = 1;        // of householder and dplr
+  real scale = 1;          // 1 contracts, 2 allows reflections
+  KroneckerNorm norm = KroneckerNorm::row;
+  real eps = static_cast<real>(1e-5);
+};
+
+class Mixer : public Module {
+ public:
+  using Module::Module;
+  virtual Var forward(const Var& p, const Var& v) = 0;  // (..., P), (..., D) -> Q(p) v (..., D)
+};
+
+// ValueError: sizes below 1, rank above D, or a scale outside [0, 2].
+std::unique_ptr<Mixer> make_mixer(Module& parent, std::string name, const Init& init,
+                                  const MixerOptions& options);
+
+}  // namespace fprnn

@@ -1,0 +1,62 @@
+// A tree of named parameters. A module registers each parameter and each child once, in its constructor;
+// the path of names, "layers.0.mixer.in_proj.weight", is what checkpoints and golden cases use.
+//
+// forward functions take Vars and find the tape in them: on a recording tape the parameters become its
+// leaves, on a NoGrad tape or plain tensors they are plain values.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/rng.h>
+
+#include <memory>
+
+namespace fprnn {
+
+struct NamedParameter {
+  std::string path;
+  Parameter* parameter;
+};
+
+class Module {
+ public:
+  Module() = default;
+  Module(Module& parent, std::string name);
+  virtual ~Module() = default;
+  Module(const Module&) = delete;  // parents and optimisers hold addresses
+  Module& operator=(const Module&) = delete;
+
+  // This module's parameters and its children's, in order of registration.
+  std::vector<NamedParameter> parameters();
+  // The one of that path. ValueError: there is none.
+  Parameter& parameter(std::string_view path);
+  int64_t parameter_count();
+
+ protected:
+  // The value is the initial one. Biases, norms, A_log and the like do not decay.
+  enum class Decay { yes, no };
+  Parameter& add_parameter(std::string name, Tensor value, Decay decay = Decay::yes);
+
+ private:
+  void collect(const std::string& prefix, std::vector<NamedParameter>& into);
+
+  std::vector<std::unique_ptr<Parameter>> own_;
+  std::vector<std::pair<std::string, Module*>> children_;
+};
+
+// What constructors draw initial values from.
+struct Init {
+  Context context;
+  Rng& rng;
+
+  // U(-bound, bound).
+  Tensor uniform(const Shape& shape, double bound) const {
+    return fprnn::uniform(context, shape, static_cast<real>(-bound), static_cast<real>(bound), rng);
+  }
+};
+
+// The parameter where x is: on x's tape if it has one.
+inline Var beside(const Var& x, Parameter& parameter) {
+  return x.tape() != nullptr ? x.tape()->leaf(parameter) : Var(parameter.value);
+}
+
+}  // namespace fprnn

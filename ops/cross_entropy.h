@@ -1,0 +1,40 @@
+// Cross-entropy of classes, fused with softmax and masked. Cost: one read of the logits forward; backward
+// reads them again and writes their gradient; it keeps the logits and one log-sum-exp a row.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+
+namespace fprnn {
+
+// logits (..., V), targets (...), mask (...) of weights, usually 0 and 1 ->
+//   sum_i mask_i (log sum_v exp(logits_iv) - logits_i,targets_i) / sum_i mask_i, a scalar.
+// Rows with mask 0 count for nothing, whatever their target. No gradient flows to the mask.
+// ShapeError: shapes differ. ValueError: a target outside [0, V) where the mask is not 0; a mask whose sum
+// is not positive.
+Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tensor& mask);
+
+struct CrossEntropyForward {
+  const real* logits;      // (rows, V)
+  const int32_t* targets;  // (rows)
+  const real* mask;        // (rows)
+  real* log_sum;           // (rows): log sum exp of each row
+  real* loss;              // (rows): mask times the row's loss
+  int64_t rows, V;
+};
+struct CrossEntropyBackward {
+  const real* logits;      // (rows, V)
+  const int32_t* targets;  // (rows)
+  const real* mask;        // (rows)
+  const real* log_sum;     // (rows)
+  const real* dloss;       // one element
+  real* dlogits;           // (rows, V)
+  int64_t rows, V;
+  real total_mask;
+};
+void run(Cpu, const CrossEntropyForward&);
+void run(Cpu, const CrossEntropyBackward&);
+void run(Cuda, const CrossEntropyForward&);
+void run(Cuda, const CrossEntropyBackward&);
+
+}  // namespace fprnn

@@ -1,0 +1,40 @@
+#include <fprnn/core/vector_math.h>
+#include <fprnn/ops/cross_entropy.h>
+
+namespace fprnn::FPRNN_ISA {
+
+void cross_entropy_forward(const CrossEntropyForward& args, int64_t begin, int64_t end) {
+  const int64_t V = args.V;
+  for (int64_t row = begin; row < end; ++row) {
+    const real* logits = args.logits + row * V;
+    real largest = logits[0];
+    for (int64_t i = 1; i < V; ++i)
+      if (!(logits[i] <= largest)) largest = logits[i];
+    Vec total{};
+    for_lanes(V, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+      total += lanes.keep(exp(lanes.load(logits + i) - largest));
+    });
+    args.log_sum[row] = largest + static_cast<real>(__builtin_log(sum(total)));
+    args.loss[row] =
+        args.mask[row] == 0 ? 0 : args.mask[row] * (args.log_sum[row] - logits[args.targets[row]]);
+  }
+}
+
+void cross_entropy_backward(const CrossEntropyBackward& args, int64_t begin, int64_t end) {
+  const int64_t V = args.V;
+  for (int64_t row = begin; row < end; ++row) {
+    const real* logits = args.logits + row * V;
+    real* dlogits = args.dlogits + row * V;
+    const real weight = *args.dloss * args.mask[row] / args.total_mask;
+    if (args.mask[row] == 0) {
+      for (int64_t i = 0; i < V; ++i) dlogits[i] = 0;
+      continue;
+    }
+    for_lanes(V, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+      lanes.store(dlogits + i, weight * exp(lanes.load(logits + i) - args.log_sum[row]));
+    });
+    dlogits[args.targets[row]] -= weight;
+  }
+}
+
+}  // namespace fprnn::FPRNN_ISA

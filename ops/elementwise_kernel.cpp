@@ -1,0 +1,44 @@
+#include <fprnn/core/vector_math.h>
+#include <fprnn/ops/elementwise_functions.h>
+
+namespace fprnn::FPRNN_ISA {
+
+void unary_forward(const UnaryForward& args, int64_t begin, int64_t end) {
+  const real* x = args.x + begin;
+  real* y = args.y + begin;
+  with_function(args.function, args.scale, args.shift, [&](auto function) {
+    for_lanes(end - begin, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+      lanes.store(y + i, function.value(lanes.load(x + i)));
+    });
+  });
+}
+
+void unary_backward(const UnaryBackward& args, int64_t begin, int64_t end) {
+  const real* kept = args.kept + begin;
+  const real* dy = args.dy + begin;
+  real* dx = args.dx + begin;
+  with_function(args.function, args.scale, 0, [&](auto function) {
+    for_lanes(end - begin, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+      lanes.store(dx + i, lanes.load(dy + i) * function.slope(lanes.load(kept + i)));
+    });
+  });
+}
+
+// Runs of a up to the next start of b.
+void binary_forward(const BinaryForward& args, int64_t begin, int64_t end) {
+  with_function(args.function, [&](auto function) {
+    for (int64_t start = begin; start < end;) {
+      const int64_t phase = start % args.period;
+      const int64_t length = minimum(end - start, args.period - phase);
+      const real* a = args.a + start;
+      const real* b = args.b + phase;
+      real* y = args.y + start;
+      for_lanes(length, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+        lanes.store(y + i, function.value(lanes.load(a + i), lanes.load(b + i)));
+      });
+      start += length;
+    }
+  });
+}
+
+}  // namespace fprnn::FPRNN_ISA

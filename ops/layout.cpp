@@ -1,0 +1,154 @@
+#include <fprnn/core/parallel.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/ops/layout.h>
+
+namespace fprnn {
+
+namespace {
+
+// Writes `part` into `whole` from index `begin` of the axis on, or reads it back from there.
+enum class Direction { into_whole, out_of_whole };
+void copy_part(const Tensor& whole, const Tensor& part, int axis, int64_t begin, Direction direction) {
+  const int64_t inner = whole.shape().elements_after(axis);
+  const int64_t whole_stride = whole.size(axis) * inner, part_stride = part.size(axis) * inner;
+  real* at = whole.data() + begin * inner;
+  const bool into = direction == Direction::into_whole;
+  launch(whole.context(), CopyRows{.from = into ? part.data() : at,
+                                   .to = into ? at : part.data(),
+                                   .rows = whole.shape().elements_before(axis),
+                                   .length = part_stride,
+                                   .from_stride = into ? part_stride : whole_stride,
+                                   .to_stride = into ? whole_stride : part_stride});
+}
+
+Tensor part_of(const Tensor& whole, int axis, int64_t begin, int64_t end) {
+  Tensor part(whole.context(), whole.shape().with(axis, end - begin));
+  copy_part(whole, part, axis, begin, Direction::out_of_whole);
+  return part;
+}
+
+}  // namespace
+
+Var reshape(const Var& x, const Shape& shape) {
+  return record("reshape", {x}, x.value().reshaped(shape), [from = x.shape()](Backward& back) {
+    back.give(0, back.output().reshaped(from));
+  });
+}
+
+Var concat(const std::vector<Var>& parts, int axis) {
+  require(!parts.empty(), "concat", "there must be parts");
+  Shape shape = parts[0].shape();
+  int64_t total = 0;
+  for (const Var& part : parts) {
+    require(part.shape().rank() == shape.rank() &&
+                part.shape().with(axis, 0) == shape.with(axis, 0),
+            "concat", "parts must differ along the axis alone", shape, part.shape());
+    total += part.size(axis);
+  }
+  shape = shape.with(axis, total);
+  Tensor y(parts[0].context(), shape);
+  std::vector<int64_t> starts{0};
+  for (const Var& part : parts) {
+    copy_part(y, part.value(), axis, starts.back(), Direction::into_whole);
+    starts.push_back(starts.back() + part.size(axis));
+  }
+  return record("concat", parts, y, [axis, starts](Backward& back) {
+    for (size_t i = 0; i + 1 < starts.size(); ++i)
+      if (back.wants(i)) back.give(i, part_of(back.output(), axis, starts[i], starts[i + 1]));
+  });
+}
+
+Var slice(const Var& x, int axis, int64_t begin, int64_t end) {
+  require<ValueError>(0 <= begin && begin <= end && end <= x.size(axis), "slice",
+                      "0 <= begin <= end <= size must hold", begin, end, x.shape());
+  const Tensor y = part_of(x.value(), axis, begin, end);
+  return record("slice", {x}, y, [=, shape = x.shape()](Backward& back) {
+    const Tensor dx = zeros(back.output().context(), shape);
+    copy_part(dx, back.output(), axis, begin, Direction::into_whole);
+    back.give(0, dx);
+  });
+}
+
+Var shift(const Var& x, const Var& first) {
+  require(x.shape().rank() == 3, "shift", "x must be (B, T, D)", x.shape());
+  const int64_t B = x.size(0), T = x.size(1), D = x.size(2);
+  require(!first.defined() || first.shape() == Shape{B, D}, "shift", "first must be (B, D)",
+          first.shape(), x.shape());
+  if (T == 0) return x;
+  const Tensor start = first.defined() ? first.value() : zeros(x.context(), Shape{B, D});
+  Tensor y(x.context(), x.shape());
+  copy_part(y, start.reshaped(Shape{B, 1, D}), 1, 0, Direction::into_whole);
+  launch(x.context(), CopyRows{.from = x.data(),
+                               .to = y.data() + D,
+                               .rows = B,
+                               .length = (T - 1) * D,
+                               .from_stride = T * D,
+                               .to_stride = T * D});
+  return record("shift", {x, first}, y, [=](Backward& back) {
+    const Tensor& dy = back.output();
+    if (back.wants(0)) {
+      const Tensor dx = zeros(dy.context(), dy.shape());
+      launch(dy.context(), CopyRows{.from = dy.data() + D,
+                                    .to = dx.data(),
+                                    .rows = B,
+                                    .length = (T - 1) * D,
+                                    .from_stride = T * D,
+                                    .to_stride = T * D});
+      back.give(0, dx);
+    }
+    if (back.wants(1)) back.give(1, part_of(dy, 1, 0, 1).reshaped(Shape{B, D}));
+  });
+}
+
+Var embedding(const Var& table, const IntTensor& tokens) {
+  require(table.shape().rank() == 2, "embedding", "the table must be (V, D)", table.shape());
+  const int64_t V = table.size(0), D = table.size(1), count = tokens.elements();
+  for (int64_t i = 0; i < count; ++i)
+    require<ValueError>(tokens.data()[i] >= 0 && tokens.data()[i] < V, "embedding",
+                        "tokens must number rows of the table: token, position and table",
+                        tokens.data()[i], i, table.shape());
+  Tensor y(table.context(), tokens.shape().appended(D));
+  launch(table.context(), GatherRows{.table = table.data(),
+                                     .tokens = tokens.data(),
+                                     .out = y.data(),
+                                     .count = count,
+                                     .D = D});
+  return record("embedding", {table}, y, [=](Backward& back) {
+    const Tensor& dy = back.output();
+    const Tensor dtable = zeros(dy.context(), Shape{V, D});
+    launch(dy.context(), ScatterAddRows{.dout = dy.data(),
+                                        .tokens = tokens.data(),
+                                        .dtable = dtable.data(),
+                                        .count = count,
+                                        .D = D,
+                                        .V = V});
+    back.give(0, dtable);
+  });
+}
+
+void run(Cpu cpu, const CopyRows& args) {
+  parallel_for(cpu, args.rows, grain_for(args.length), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      std::copy_n(args.from + row * args.from_stride, args.length, args.to + row * args.to_stride);
+  });
+}
+
+void run(Cpu cpu, const GatherRows& args) {
+  parallel_for(cpu, args.count, grain_for(args.D), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      std::copy_n(args.table + args.tokens[i] * args.D, args.D, args.out + i * args.D);
+  });
+}
+
+// Columns are independent: each thread adds its own for all positions.
+void run(Cpu cpu, const ScatterAddRows& args) {
+  const int64_t columns = 16;
+  parallel_for(cpu, args.D, columns, [&](int64_t begin, int64_t end) {
+    for (int64_t i = 0; i < args.count; ++i) {
+      real* row = args.dtable + args.tokens[i] * args.D;
+      for (int64_t d = begin; d < end; ++d) row[d] += args.dout[i * args.D + d];
+    }
+  });
+}
+
+}  // namespace fprnn

@@ -1,0 +1,51 @@
+// Moving values without changing them. Backward keeps shapes (and the tokens of embedding).
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+
+namespace fprnn {
+
+// The same elements under another shape; shares them. ShapeError: another number of elements.
+Var reshape(const Var& x, const Shape& shape);
+
+// Parts side by side along an axis. ShapeError: no parts, or other axes that differ.
+Var concat(const std::vector<Var>& parts, int axis);
+
+// Indices begin .. end - 1 of an axis. ValueError: not 0 <= begin <= end <= size.
+Var slice(const Var& x, int axis, int64_t begin, int64_t end);
+
+// x (B, T, D) -> x one step later: y_0 = first (B, D), or zeros if it is undefined, and y_t = x_{t-1}.
+Var shift(const Var& x, const Var& first = {});
+
+// table (V, D), tokens of any shape -> the rows of the table that they number, (..., D).
+// ValueError: a token outside [0, V), with its position.
+Var embedding(const Var& table, const IntTensor& tokens);
+
+// Copies `rows` rows of `length` between two layouts; either may have wider rows.
+struct CopyRows {
+  const real* from;  // rows from_stride apart
+  real* to;          // rows to_stride apart
+  int64_t rows, length, from_stride, to_stride;
+};
+struct GatherRows {
+  const real* table;      // (V, D)
+  const int32_t* tokens;  // (count)
+  real* out;              // (count, D)
+  int64_t count, D;
+};
+// The transpose: rows of dout are added to their token's row in order of position.
+struct ScatterAddRows {
+  const real* dout;       // (count, D)
+  const int32_t* tokens;  // (count)
+  real* dtable;           // (V, D)
+  int64_t count, D, V;
+};
+void run(Cpu, const CopyRows&);
+void run(Cpu, const GatherRows&);
+void run(Cpu, const ScatterAddRows&);
+void run(Cuda, const CopyRows&);
+void run(Cuda, const GatherRows&);
+void run(Cuda, const ScatterAddRows&);
+
+}  // namespace fprnn

@@ -1,0 +1,46 @@
+// Channel mixers that differ from the identity by rank r (arXiv 2503.10799, section 4):
+//   householder:  for i = 1..r in order: v <- v - scale alpha_i u_i (u_i . v)
+//   dplr:         v - scale sum_i alpha_i u_i (u_i . v)
+// with unit vectors u_i and 0 < alpha_i < 1. scale 1 contracts; scale 2 allows reflections. Cost a token:
+// 4 r D flops, (r + 2) D elements; backward about twice that. Keeps u, alpha, the r dot products and Q v or v.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+
+namespace fprnn {
+
+// u (..., r, D), alpha (..., r), v (..., D) -> Q v (..., D). The caller normalises u (l2_normalize).
+// ShapeError: sizes do not fit. ValueError: scale is not finite.
+Var householder(const Var& u, const Var& alpha, const Var& v, real scale);
+Var dplr(const Var& u, const Var& alpha, const Var& v, real scale);
+
+struct LowRankForward {
+  const real* u;      // (tokens, r, D)
+  const real* alpha;  // (tokens, r)
+  const real* v;      // (tokens, D)
+  real* y;            // (tokens, D)
+  real* dots;         // (tokens, r): each u_i times what it met
+  int64_t tokens, r, D;
+  real scale;
+  bool in_order;  // householder: each factor meets the result of the one before; dplr: all meet v
+};
+struct LowRankBackward {
+  const real* u;      // (tokens, r, D)
+  const real* alpha;  // (tokens, r)
+  const real* kept;   // (tokens, D): y if in_order, whose factors are undone one by one, else v
+  const real* dots;   // (tokens, r)
+  const real* dy;     // (tokens, D)
+  real* du;           // (tokens, r, D)
+  real* dalpha;       // (tokens, r)
+  real* dv;           // (tokens, D)
+  int64_t tokens, r, D;
+  real scale;
+  bool in_order;
+};
+void run(Cpu, const LowRankForward&);
+void run(Cpu, const LowRankBackward&);
+void run(Cuda, const LowRankForward&);
+void run(Cuda, const LowRankBackward&);
+
+}  // namespace fprnn

@@ -1,0 +1,93 @@
+#include <fprnn/core/isa.h>
+#include <fprnn/core/parallel.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/ops/norm.h>
+
+namespace fprnn {
+
+FPRNN_KERNEL(void norm_forward(const NormForward&, int64_t begin, int64_t end))
+FPRNN_KERNEL(void norm_backward(const NormBackward&, int64_t begin, int64_t end, real* dweight,
+                                real* dbias))
+FPRNN_KERNEL(void sum_rows(const real* x, real* y, int64_t rows, int64_t inner))
+
+namespace {
+
+constexpr int64_t kNormPiece = 64;  // rows
+
+Var normalize(std::string_view op, Norm norm, const Var& x, const Var& weight, const Var& bias,
+              real eps) {
+  require(x.shape().rank() >= 1, op, "x must have a last axis to normalise", x.shape());
+  require<ValueError>(eps >= 0, op, "eps must not be negative", eps);
+  const int64_t D = x.size(-1), rows = x.shape().elements_before(-1);
+  for (const Var* parameter : {&weight, &bias})
+    require(!parameter->defined() || parameter->shape() == Shape{D}, op,
+            "weight and bias must have the size of x's last axis", parameter->shape(), x.shape());
+  Tensor y(x.context(), x.shape());
+  launch(x.context(), NormForward{.norm = norm,
+                                  .x = x.data(),
+                                  .weight = weight.defined() ? weight.data() : nullptr,
+                                  .bias = bias.defined() ? bias.data() : nullptr,
+                                  .y = y.data(),
+                                  .rows = rows,
+                                  .D = D,
+                                  .eps = eps});
+  return record(op, {x, weight, bias}, y, [=, x = x.value(), w = weight.value(),
+                                           has_bias = bias.defined()](Backward& back) {
+    const Tensor& dy = back.output();
+    const Tensor dx(x.context(), x.shape());
+    const Tensor dweight = w.defined() ? Tensor(x.context(), Shape{D}) : Tensor();
+    const Tensor dbias = has_bias ? Tensor(x.context(), Shape{D}) : Tensor();
+    launch(x.context(), NormBackward{.norm = norm,
+                                     .x = x.data(),
+                                     .weight = w.defined() ? w.data() : nullptr,
+                                     .dy = dy.data(),
+                                     .dx = dx.data(),
+                                     .dweight = w.defined() ? dweight.data() : nullptr,
+                                     .dbias = has_bias ? dbias.data() : nullptr,
+                                     .rows = rows,
+                                     .D = D,
+                                     .eps = eps});
+    back.give(0, dx);
+    if (w.defined()) back.give(1, dweight);
+    if (has_bias) back.give(2, dbias);
+  });
+}
+
+}  // namespace
+
+Var layer_norm(const Var& x, const Var& weight, const Var& bias, real eps) {
+  return normalize("layer_norm", Norm::layer, x, weight, bias, eps);
+}
+
+Var rms_norm(const Var& x, const Var& weight, real eps) {
+  return normalize("rms_norm", Norm::rms, x, weight, {}, eps);
+}
+
+Var l2_normalize(const Var& x, real eps) {
+  require<ValueError>(eps > 0, "l2_normalize", "eps must be positive", eps);
+  return normalize("l2_normalize", Norm::l2, x, {}, {}, eps);
+}
+
+void run(Cpu cpu, const NormForward& args) {
+  const auto kernel = FPRNN_SELECT(cpu, norm_forward);
+  parallel_for(cpu, args.rows, grain_for(args.D),
+               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+}
+
+void run(Cpu cpu, const NormBackward& args) {
+  const auto kernel = FPRNN_SELECT(cpu, norm_backward);
+  const int64_t count = pieces(args.rows, kNormPiece);
+  const Tensor partial(cpu.context, Shape{2, count, args.D});  // of dweight and of dbias
+  real* dweight = partial.data();
+  real* dbias = dweight + count * args.D;
+  parallel_for(cpu, args.rows, kNormPiece, [&](int64_t begin, int64_t end) {
+    const int64_t at = begin / kNormPiece * args.D;
+    kernel(args, begin, end, args.dweight != nullptr ? dweight + at : nullptr,
+           args.dbias != nullptr ? dbias + at : nullptr);
+  });
+  const auto add = FPRNN_SELECT(cpu, sum_rows);
+  if (args.dweight != nullptr) add(dweight, args.dweight, count, args.D);
+  if (args.dbias != nullptr) add(dbias, args.dbias, count, args.D);
+}
+
+}  // namespace fprnn

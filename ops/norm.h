@@ -1,0 +1,48 @@
+// Normalisation over the last axis. Cost: one read and one write an element; backward reads the input and
+// the cotangent, recomputes the statistics, and writes the gradient; it keeps the input and the weight.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+
+namespace fprnn {
+
+// x (..., D), weight (D), bias (D) -> weight (x - mean) / sqrt(variance + eps) + bias, with the population
+// variance (Ba, Kiros, Hinton, arXiv 1607.06450). ShapeError: sizes; ValueError: eps negative.
+Var layer_norm(const Var& x, const Var& weight, const Var& bias, real eps);
+
+// x (..., D), weight (D) -> weight x / sqrt(mean(x^2) + eps) (Zhang, Sennrich, arXiv 1910.07467).
+Var rms_norm(const Var& x, const Var& weight, real eps);
+
+// x (..., D) -> x / max(|x|, eps), Euclidean length: nrm of the paper.
+Var l2_normalize(const Var& x, real eps);
+
+enum class Norm { layer, rms, l2 };
+
+struct NormForward {
+  Norm norm;
+  const real* x;       // (rows, D)
+  const real* weight;  // (D), null for l2
+  const real* bias;    // (D), layer only
+  real* y;             // (rows, D)
+  int64_t rows, D;
+  real eps;
+};
+// Parameter gradients are sums over rows, in pieces of kNormPiece rows that are added in order.
+struct NormBackward {
+  Norm norm;
+  const real* x;       // (rows, D)
+  const real* weight;  // (D), null for l2
+  const real* dy;      // (rows, D)
+  real* dx;            // (rows, D)
+  real* dweight;       // (D), null for l2
+  real* dbias;         // (D), layer only
+  int64_t rows, D;
+  real eps;
+};
+void run(Cpu, const NormForward&);
+void run(Cpu, const NormBackward&);
+void run(Cuda, const NormForward&);
+void run(Cuda, const NormBackward&);
+
+}  // namespace fprnn

@@ -1,0 +1,15 @@
+// Every op.
+#pragma once
+
+#include <fprnn/ops/conv.h>
+#include <fprnn/ops/cross_entropy.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/kronecker.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/linear.h>
+#include <fprnn/ops/low_rank.h>
+#include <fprnn/ops/matmul.h>
+#include <fprnn/ops/norm.h>
+#include <fprnn/ops/reduce.h>
+#include <fprnn/ops/scan.h>
+#include <fprnn/ops/selective_scan.h>

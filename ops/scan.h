@@ -1,0 +1,44 @@
+// First-order scan, the diagonal recurrence itself: h_t = a_t . h_{t-1} + b_t, h_{-1} = h0 or 0; reversed in
+// time, h_t = a_t . h_{t+1} + b_t from the end. Backward is a scan the other way (scan.md).
+// Cost: 12 bytes an element forward (float: read a, b, write h), 20 backward (read a, h, dh, write da, db).
+// Keeps a, h and h0.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+
+namespace fprnn {
+
+struct ScanOptions {
+  Var h0 = {};           // (B, D): the state before the first step, or after the last if reversed
+  bool reverse = false;
+};
+
+// a, b (B, T, D) -> h (B, T, D). ShapeError: shapes differ.
+Var scan(const Var& a, const Var& b, const ScanOptions& options = {});
+
+struct ScanForward {
+  const real* a;   // (B, T, D)
+  const real* b;   // (B, T, D)
+  const real* h0;  // (B, D) or null
+  real* h;         // (B, T, D)
+  int64_t B, T, D;
+  bool reverse;
+};
+struct ScanBackward {
+  const real* a;   // (B, T, D)
+  const real* h;   // (B, T, D)
+  const real* h0;  // (B, D) or null
+  const real* dh;  // (B, T, D)
+  real* da;        // (B, T, D)
+  real* db;        // (B, T, D)
+  real* dh0;       // (B, D) or null
+  int64_t B, T, D;
+  bool reverse;
+};
+void run(Cpu, const ScanForward&);
+void run(Cpu, const ScanBackward&);
+void run(Cuda, const ScanForward&);
+void run(Cuda, const ScanBackward&);
+
+}  // namespace fprnn

@@ -1,0 +1,167 @@
+#include <fprnn/core/isa.h>
+#include <fprnn/core/parallel.h>
+#include <fprnn/ops/selective_scan.h>
+
+namespace fprnn {
+
+FPRNN_KERNEL(int64_t vector_lanes())
+FPRNN_KERNEL(void pack_channels(const real* from, real* to, int64_t D, int64_t N, real scale))
+FPRNN_KERNEL(void unpack_channels(const real* from, real* to, int64_t D, int64_t N))
+FPRNN_KERNEL(void selective_scan_forward(const SelectiveScanForward&, const real* decay, int64_t b,
+                                         int64_t block, real* scratch))
+FPRNN_KERNEL(int64_t selective_scan_scratch(int64_t N, int64_t blocks))
+FPRNN_KERNEL(void selective_scan_backward(const SelectiveScanBackward&, const real* decay,
+                                          int64_t b, int64_t first, int64_t last, real* db,
+                                          real* dc, real* da, real* dskip, real* dbias,
+                                          real* scratch))
+FPRNN_KERNEL(void sum_rows(const real* x, real* y, int64_t rows, int64_t inner))
+
+namespace {
+
+constexpr int64_t kMaxLanes = 16;  // of any instruction set and real
+constexpr real kLog2e = static_cast<real>(1.4426950408889634);
+
+const real* data_or_null(const Var& x) { return x.defined() ? x.data() : nullptr; }
+
+void check_shapes(const SelectiveScanInputs& in) {
+  const std::string_view op = "selective_scan";
+  require(in.u.shape().rank() == 3, op, "u must be (B, T, D)", in.u.shape());
+  require(in.delta.shape() == in.u.shape(), op, "u and delta must have the same shape",
+          in.u.shape(), in.delta.shape());
+  const int64_t B = in.u.size(0), T = in.u.size(1), D = in.u.size(2);
+  require(in.a.shape().rank() == 2 && in.a.size(0) == D && in.a.size(1) >= 1, op,
+          "a must be (D, N) with N >= 1", in.a.shape(), in.u.shape());
+  const int64_t N = in.a.size(1);
+  require(in.b.shape() == Shape{B, T, N} && in.c.shape() == in.b.shape(), op,
+          "b and c must be (B, T, N): b, c, u and a", in.b.shape(), in.c.shape(), in.u.shape(),
+          in.a.shape());
+  require(!in.skip.defined() || in.skip.shape() == Shape{D}, op, "skip must be (D)",
+          in.skip.shape(), in.u.shape());
+  require(!in.delta_bias.defined() || in.delta_bias.shape() == Shape{D}, op,
+          "delta_bias must be (D)", in.delta_bias.shape(), in.u.shape());
+  require(!in.h0.defined() || in.h0.shape() == Shape{B, D, N}, op, "h0 must be (B, D, N)",
+          in.h0.shape(), in.u.shape());
+}
+
+// Backward as the tape sees it: allocates every gradient, runs, gives what is wanted.
+void give_gradients(const SelectiveScanForward& forward, const SelectiveScanInputs& in,
+                    Backward& back) {
+  const Context& context = in.u.context();
+  const int64_t D = forward.D, N = forward.N;
+  const Tensor du(context, in.u.shape()), ddelta(context, in.u.shape());
+  const Tensor da(context, in.a.shape()), db(context, in.b.shape()), dc(context, in.b.shape());
+  const Tensor dskip(context, Shape{D}), ddelta_bias(context, Shape{D});
+  const Tensor dh0(context, Shape{forward.B, D, N});
+  launch(context, SelectiveScanBackward{.forward = forward,
+                                        .dy = back.output(0).data(),
+                                        .dstate = back.has(1) ? back.output(1).data() : nullptr,
+                                        .du = du.data(),
+                                        .ddelta = ddelta.data(),
+                                        .da = da.data(),
+                                        .db = db.data(),
+                                        .dc = dc.data(),
+                                        .dskip = dskip.data(),
+                                        .ddelta_bias = ddelta_bias.data(),
+                                        .dh0 = dh0.data()});
+  int input = 0;
+  for (const Tensor& gradient : {du, ddelta, da, db, dc, dskip, ddelta_bias, dh0})
+    back.give(input++, gradient);
+}
+
+}  // namespace
+
+SelectiveScanResult selective_scan(const SelectiveScanInputs& in) {
+  check_shapes(in);
+  const Context& context = in.u.context();
+  const int64_t B = in.u.size(0), T = in.u.size(1), D = in.u.size(2), N = in.a.size(1);
+  const std::vector<Var> inputs{in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0};
+  const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
+  const int64_t channels = pieces(D, kMaxLanes) * kMaxLanes;  // blocks are whole vectors
+  const Tensor y(context, in.u.shape()), state(context, Shape{B, D, N});
+  const Tensor checkpoints =
+      recorded ? Tensor(context, Shape{B, pieces(T, kSelectiveScanChunk), channels, N}) : Tensor();
+  const SelectiveScanForward forward{.u = in.u.data(),
+                                     .delta = in.delta.data(),
+                                     .a = in.a.data(),
+                                     .b = in.b.data(),
+                                     .c = in.c.data(),
+                                     .skip = data_or_null(in.skip),
+                                     .delta_bias = data_or_null(in.delta_bias),
+                                     .h0 = data_or_null(in.h0),
+                                     .y = y.data(),
+                                     .state = state.data(),
+                                     .checkpoints = recorded ? checkpoints.data() : nullptr,
+                                     .B = B,
+                                     .T = T,
+                                     .D = D,
+                                     .N = N,
+                                     .softplus = in.softplus};
+  launch(context, forward);
+  const auto outputs = record_all(
+      "selective_scan", inputs, {y, state},
+      [in, forward, checkpoints](Backward& back) { give_gradients(forward, in, back); });
+  return {outputs[0], outputs[1]};
+}
+
+void run(Cpu cpu, const SelectiveScanForward& args) {
+  const auto kernel = FPRNN_SELECT(cpu, selective_scan_forward);
+  const int64_t blocks = pieces(args.D, FPRNN_SELECT(cpu, vector_lanes)());
+  const Tensor decay(cpu.context, Shape{pieces(args.D, kMaxLanes) * kMaxLanes, args.N});
+  FPRNN_SELECT(cpu, pack_channels)(args.a, decay.data(), args.D, args.N, kLog2e);
+  const int64_t units = args.B * blocks;
+  const int64_t grain = std::max(grain_for(args.T * args.N * 64), pieces(units, 1024));
+  const int64_t space = args.N * kMaxLanes;
+  const Tensor scratch(cpu.context, Shape{pieces(units, grain), space});
+  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit)
+      kernel(args, decay.data(), unit / blocks, unit % blocks,
+             scratch.data() + begin / grain * space);
+  });
+}
+
+// A unit is a sequence and a group of blocks. What groups add to db and dc, and sequences to the gradients
+// of parameters, is kept apart and then added in order.
+void run(Cpu cpu, const SelectiveScanBackward& args) {
+  constexpr int64_t kGroupChannels = 128;
+  const SelectiveScanForward& in = args.forward;
+  const int64_t B = in.B, T = in.T, N = in.N, D = in.D;
+  const int64_t lanes = FPRNN_SELECT(cpu, vector_lanes)();
+  const int64_t blocks = pieces(D, lanes), per_group = kGroupChannels / lanes;
+  const int64_t groups = pieces(blocks, per_group), channels = blocks * lanes;
+  const int64_t units = B * groups, grain = pieces(units, 256);
+  const Tensor decay(cpu.context, Shape{channels, N});
+  FPRNN_SELECT(cpu, pack_channels)(in.a, decay.data(), D, N, kLog2e);
+
+  const int64_t space = FPRNN_SELECT(cpu, selective_scan_scratch)(N, per_group) * lanes;
+  const Tensor scratch(cpu.context, Shape{pieces(units, grain), space});
+  const Tensor db(cpu.context, Shape{B, groups, T, N}), dc(cpu.context, Shape{B, groups, T, N});
+  const Tensor da(cpu.context, Shape{B, channels, N});
+  const Tensor dskip(cpu.context, Shape{B, channels}), dbias(cpu.context, Shape{B, channels});
+  const auto kernel = FPRNN_SELECT(cpu, selective_scan_backward);
+  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t b = unit / groups, first = unit % groups * per_group;
+      kernel(args, decay.data(), b, first, std::min(blocks, first + per_group),
+             db.data() + unit * T * N, dc.data() + unit * T * N, da.data() + b * channels * N,
+             dskip.data() + b * channels, dbias.data() + b * channels,
+             scratch.data() + begin / grain * space);
+    }
+  });
+
+  const auto add = FPRNN_SELECT(cpu, sum_rows);
+  parallel_for(cpu, B, grain_for(groups * T * N), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) {
+      add(db.data() + b * groups * T * N, args.db + b * T * N, groups, T * N);
+      add(dc.data() + b * groups * T * N, args.dc + b * T * N, groups, T * N);
+    }
+  });
+  const Tensor total(cpu.context, Shape{channels, N});
+  add(da.data(), total.data(), B, channels * N);
+  FPRNN_SELECT(cpu, unpack_channels)(total.data(), args.da, D, N);
+  for (const auto& [shares, to] : {std::pair{&dskip, args.dskip}, {&dbias, args.ddelta_bias}}) {
+    add(shares->data(), total.data(), B, channels);
+    std::copy_n(total.data(), D, to);
+  }
+}
+
+}  // namespace fprnn

@@ -1,0 +1,70 @@
+// Mamba's selective scan (Gu, Dao, arXiv 2312.00752): a diagonal recurrence whose state is D x N,
+//   dt = softplus(delta + delta_bias)         (or delta + delta_bias without softplus)
+//   H_t = exp(dt_t A) . H_{t-1} + (dt_t . u_t) b_t^T,   y_t = H_t c_t + skip . u_t.
+// H is never stored: forward keeps it in the first-level cache and, if a gradient will be asked, a
+// checkpoint every kSelectiveScanChunk steps, from which backward recomputes (selective_scan.md).
+// Cost forward: B T D N exponentials, 12 bytes for each of B T D. Backward: as many exponentials, 20 bytes.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+
+namespace fprnn {
+
+inline constexpr int64_t kSelectiveScanChunk = 32;
+
+struct SelectiveScanInputs {
+  Var u;                // (B, T, D)
+  Var delta;            // (B, T, D)
+  Var a;                // (D, N), the paper's A = -exp(A_log)
+  Var b;                // (B, T, N)
+  Var c;                // (B, T, N)
+  Var skip = {};        // (D) or undefined
+  Var delta_bias = {};  // (D) or undefined
+  Var h0 = {};          // (B, D, N): the state before the first step, or undefined for zero
+  bool softplus = true;
+};
+
+struct SelectiveScanResult {
+  Var y;      // (B, T, D)
+  Var state;  // (B, D, N): H after the last step
+};
+
+// ShapeError: shapes that do not fit.
+SelectiveScanResult selective_scan(const SelectiveScanInputs& inputs);
+
+struct SelectiveScanForward {
+  const real* u;           // (B, T, D)
+  const real* delta;       // (B, T, D)
+  const real* a;           // (D, N)
+  const real* b;           // (B, T, N)
+  const real* c;           // (B, T, N)
+  const real* skip;        // (D) or null
+  const real* delta_bias;  // (D) or null
+  const real* h0;          // (B, D, N) or null
+  real* y;                 // (B, T, D)
+  real* state;             // (B, D, N)
+  real* checkpoints;       // (B, ceil(T / chunk), D, N) or null: the state before each chunk
+  int64_t B, T, D, N;
+  bool softplus;
+};
+
+struct SelectiveScanBackward {
+  SelectiveScanForward forward;  // its inputs and checkpoints; y and state are not read
+  const real* dy;                // (B, T, D)
+  const real* dstate;            // (B, D, N) or null
+  real* du;                      // (B, T, D)
+  real* ddelta;                  // (B, T, D)
+  real* da;                      // (D, N)
+  real* db;                      // (B, T, N)
+  real* dc;                      // (B, T, N)
+  real* dskip;                   // (D)
+  real* ddelta_bias;             // (D)
+  real* dh0;                     // (B, D, N)
+};
+void run(Cpu, const SelectiveScanForward&);
+void run(Cpu, const SelectiveScanBackward&);
+void run(Cuda, const SelectiveScanForward&);
+void run(Cuda, const SelectiveScanBackward&);
+
+}  // namespace fprnn

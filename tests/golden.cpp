@@ -1,0 +1,236 @@
+// golden [DIR ...]: runs every case of the folders (tests/golden if none is named) and compares outputs and
+// gradients with the authors' own. One line a case; the last line counts them.
+#include <fmt/format.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/models/adamw.h>
+#include <fprnn/models/mamba.h>
+#include <fprnn/models/mixer.h>
+#include <fprnn/models/safetensors.h>
+#include <fprnn/ops/ops.h>
+
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <filesystem>
+
+namespace {
+
+using namespace fprnn;
+using Json = nlohmann::json;
+
+constexpr double kTolerance = kDouble ? 1e-9 : 1e-4;
+
+// One file while it runs: its tensors, the tape, and the largest errors so far.
+struct Case {
+  SafetensorsFile file;
+  Json spec;
+  Context context;
+  Tape tape{context};
+  double output_error = 0, gradient_error = 0;
+  std::vector<std::pair<std::string, Var>> inputs = {};  // the gradient's name in the file, and of what
+
+  Tensor read(const std::string& name) const { return file.tensor(context, name); }
+
+  Var input(const std::string& name) {
+    const Var var = tape.variable(read("in." + name));
+    inputs.emplace_back("grad." + name, var);
+    return var;
+  }
+
+  // |got - expected| / |expected| over all elements; a wrong shape or a NaN is infinitely wrong.
+  double error(const Tensor& got, const std::string& name) const {
+    const Tensor expected = read(name);
+    if (got.elements() != expected.elements()) return INFINITY;
+    double difference = 0, length = 0;
+    for (int64_t i = 0; i < got.elements(); ++i) {
+      difference += std::pow(static_cast<double>(got.data()[i]) - expected.data()[i], 2);
+      length += std::pow(static_cast<double>(expected.data()[i]), 2);
+    }
+    const double relative = length > 0 ? std::sqrt(difference / length) : std::sqrt(difference);
+    return std::isfinite(relative) ? relative : INFINITY;
+  }
+  void compare_output(const Tensor& got, const std::string& name) {
+    output_error = std::max(output_error, error(got, name));
+  }
+  void compare_gradient(const Tensor& got, const std::string& name) {
+    gradient_error = std::max(gradient_error, error(got, name));
+  }
+
+  // The output, then the gradients of sum(output . w) with respect to every input and parameter.
+  void check(const Var& output, const std::string& name = "out.y") {
+    compare_output(output.value(), name);
+    const Tensor seed = file.has("loss.weight") ? read("loss.weight") : full(context, {}, 1);
+    std::vector<Var> wanted;
+    for (const auto& [_, var] : inputs) wanted.push_back(var);
+    const auto gradients = tape.vjp({output}, {seed}, wanted);
+    for (size_t i = 0; i < inputs.size(); ++i) compare_gradient(gradients[i], inputs[i].first);
+  }
+
+  // Every parameter of the module from the file, whose names are the module's own.
+  void load(Module& module) {
+    for (const auto& [path, parameter] : module.parameters()) {
+      const Tensor value = read("param." + path);
+      require<FormatError>(value.shape() == parameter->value.shape(), "golden",
+                           "a parameter must have its module's shape", path, value.shape(),
+                           parameter->value.shape());
+      parameter->value = value;
+      inputs.emplace_back("grad.param." + path, tape.leaf(*parameter));
+    }
+  }
+};
+
+struct Root : Module {};
+
+real eps_of(const Json& spec) { return spec.value("eps", spec.value("norm_eps", 1e-5)); }
+
+void run_scan(Case& c) {
+  c.check(scan(c.input("a"), c.input("b"), {.reverse = c.spec.at("reverse")}), "out.h");
+}
+
+void run_selective_scan(Case& c) {
+  c.check(selective_scan({.u = c.input("u"),
+                          .delta = c.input("delta"),
+                          .a = c.input("A"),
+                          .b = c.input("B"),
+                          .c = c.input("C"),
+                          .skip = c.input("D"),
+                          .delta_bias = c.input("delta_bias"),
+                          .softplus = c.spec.at("delta_softplus")})
+              .y);
+}
+
+void run_masked_cross_entropy(Case& c) {
+  const IntTensor targets = c.file.ints(c.context, "in.targets");
+  c.check(masked_cross_entropy(c.input("logits"), targets, c.read("in.mask")), "out.loss");
+}
+
+void run_weight_norm_linear(Case& c) {
+  const Var x = c.input("x"), g = c.input("g"), v = c.input("v");
+  c.check(weight_norm_linear(x, g, v));
+}
+
+void run_causal_conv_silu(Case& c) {
+  const Var x = c.input("x"), weight = c.input("weight"), bias = c.input("bias");
+  c.check(silu(causal_conv(x, weight, bias)));
+}
+
+void run_layer_norm(Case& c) {
+  const Var x = c.input("x"), weight = c.input("weight"), bias = c.input("bias");
+  c.check(layer_norm(x, weight, bias, eps_of(c.spec)));
+}
+
+void run_rms_norm(Case& c) {
+  const Var x = c.input("x"), weight = c.input("weight");
+  c.check(rms_norm(x, weight, eps_of(c.spec)));
+}
+
+void run_l2_normalize(Case& c) { c.check(l2_normalize(c.input("x"), eps_of(c.spec))); }
+
+// The clipped AdamW trajectory of two tensors, p with decay and q without.
+void run_adamw(Case& c) {
+  Parameter p{"p", c.read("in.p"), {}, true}, q{"q", c.read("in.q"), {}, false};
+  AdamW optimiser({{"p", &p}, {"q", &q}}, {.beta1 = c.spec.at("beta1"),
+                                           .beta2 = c.spec.at("beta2"),
+                                           .eps = c.spec.at("eps"),
+                                           .weight_decay = c.spec.at("weight_decay_p")});
+  const Tensor grads = c.read("in.grads");
+  for (int64_t step = 0; step < grads.size(0); ++step) {
+    const real* row = grads.data() + step * grads.size(1);
+    const int64_t split = p.value.elements();
+    p.gradient = Tensor(c.context, p.value.shape(), {row, row + split});
+    q.gradient = Tensor(c.context, q.value.shape(), {row + split, row + grads.size(1)});
+    const double norm = optimiser.gradient_norm();
+    optimiser.step(c.spec.at("lr"), AdamW::clip_factor(norm, c.spec.at("clip")));
+    const std::string index = std::to_string(step);
+    c.compare_output(full(c.context, {}, static_cast<real>(norm)), "out.norm." + index);
+    c.compare_output(p.value, "out.p." + index);
+    c.compare_output(q.value, "out.q." + index);
+  }
+}
+
+void run_mamba(Case& c) {
+  Rng rng;
+  Root root;
+  Mamba block(root, "mamba", {c.context, rng},
+              {.d_model = c.spec.at("d_model"),
+               .d_state = c.spec.at("d_state"),
+               .expand = c.spec.at("expand"),
+               .dt_rank = c.spec.at("dt_rank"),
+               .conv_width = c.spec.at("d_conv")});
+  c.load(block);
+  c.check(block.forward(c.input("x")));
+}
+
+void run_mixer(Case& c) {
+  Rng rng;
+  Root root;
+  const auto mixer = make_mixer(root, "mixer", {c.context, rng},
+                                {.kind = mixer_named(c.spec.at("mixer_type").get<std::string>()),
+                                 .channels = c.read("in.v").size(-1),
+                                 .parameters = c.read("in.p").size(-1),
+                                 .rank = c.spec.value("rank", 1),
+                                 .scale = c.spec.at("mixer_scale"),
+                                 .eps = eps_of(c.spec)});
+  c.load(*mixer);
+  const Var p = c.input("p"), v = c.input("v");
+  c.check(mixer->forward(p, v));
+}
+
+using Runner = void (*)(Case&);
+const std::map<std::string, Runner> kRunners = {
+    {"adamw", run_adamw},
+    {"causal_conv_silu", run_causal_conv_silu},
+    {"l2_normalize", run_l2_normalize},
+    {"layer_norm", run_layer_norm},
+    {"mamba", run_mamba},
+    {"masked_cross_entropy", run_masked_cross_entropy},
+    {"mixer", run_mixer},
+    {"rms_norm", run_rms_norm},
+    {"scan", run_scan},
+    {"selective_scan", run_selective_scan},
+    {"weight_norm_linear", run_weight_norm_linear},
+};
+
+// Runs one file and prints its line; true if it agrees.
+bool run_file(const std::filesystem::path& path, const Context& context) {
+  try {
+    SafetensorsFile file = SafetensorsFile::read(path.string());
+    const auto spec = file.metadata().find("spec");
+    require<FormatError>(spec != file.metadata().end(), "golden", "a case must have a spec");
+    Case c{std::move(file), Json::parse(spec->second), context};
+    const std::string kind = c.spec.at("kind");
+    const auto runner = kRunners.find(kind);
+    require<FormatError>(runner != kRunners.end(), "golden", "the kind must be known", kind);
+    runner->second(c);
+    const bool agrees = c.output_error <= kTolerance && c.gradient_error <= kTolerance;
+    fmt::print("{:7} {:42} outputs {:.1e}  gradients {:.1e}\n", agrees ? "agrees" : "DIFFERS",
+               path.stem().string(), c.output_error, c.gradient_error);
+    return agrees;
+  } catch (const std::exception& error) {
+    fmt::print("{:7} {:42} {}\n", "FAILS", path.stem().string(), error.what());
+    return false;
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::string> folders(argv + 1, argv + argc);
+  if (folders.empty()) folders.push_back(FPRNN_SOURCE_DIR "/tests/golden");
+  const Context context = Context::cpu({.poison = true});
+  int passed = 0, failed = 0;
+  for (const std::string& folder : folders) {
+    std::vector<std::filesystem::path> cases;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error))
+      if (entry.path().extension() == ".safetensors") cases.push_back(entry.path());
+    if (cases.empty()) {
+      fmt::print("FAILS   {} is not a readable folder with cases\n", folder);
+      ++failed;
+    }
+    std::ranges::sort(cases);
+    for (const auto& path : cases) (run_file(path, context) ? passed : failed) += 1;
+  }
+  fmt::print("{} passed, {} failed, 0 skipped\n", passed, failed);
+  return failed == 0 ? 0 : 1;
+}
