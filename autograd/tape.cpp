@@ -88,8 +88,7 @@ void Tape::walk(Backward::Table& table, const Visited& visited) const {
     return std::ranges::any_of(node.inputs, [&](int id) { return id >= 0 && table.wanted[id]; });
   };
   for (const TapeNode& node : nodes_)
-    if (reaches(node))
-      std::fill_n(table.wanted.begin() + node.first_output, node.outputs, char{1});
+    if (reaches(node)) std::fill_n(table.wanted.begin() + node.first_output, node.outputs, char{1});
 
   for (int i = static_cast<int>(nodes_.size()) - 1; i >= 0; --i) {
     const TapeNode& node = nodes_[i];

@@ -1,9 +1,9 @@
 // Reverse-mode differentiation: an append-only list of what was computed, walked backwards.
 //
 // The accumulation rule: the cotangent of a variable is the sum of what its uses give, added in the
-// reverse order of recording. The first gift is kept as it is; the second is added in place if nobody
-// else holds the first, and into a fresh tensor otherwise. So no gift is ever changed behind the giver's
-// back, and the order, hence every bit, is fixed.
+// reverse order of recording. The first gift is kept as it is; the second is added in place if
+// nobody else holds the first, and into a fresh tensor otherwise. So no gift is ever changed behind
+// the giver's back, and the order, hence every bit, is fixed.
 #pragma once
 
 #include <fprnn/autograd/var.h>
@@ -18,7 +18,8 @@ namespace fprnn {
 struct Parameter {
   std::string name;
   Tensor value;
-  Tensor gradient;     // undefined until a backward reaches the parameter; then the sum since it was reset
+  Tensor gradient;  // undefined until a backward reaches the parameter; then the sum since it was
+                    // reset
   bool decays = true;  // whether weight decay applies
 };
 
@@ -57,12 +58,13 @@ class Tape {
   bool recording() const { return recording_; }
 
   Var constant(Tensor value) { return Var(std::move(value), this); }
-  Var variable(Tensor value);     // a leaf that vjp can be asked about
+  Var variable(Tensor value);      // a leaf that vjp can be asked about
   Var leaf(Parameter& parameter);  // the parameter on this tape, the same Var each time
 
   // J^T seeds: the cotangents of `inputs` when those of `outputs` are `seeds`. Inputs that the outputs do
-  // not depend on yield zeros. Only what lies between the two is walked; the tape stays as it is and can
-  // be asked again. ShapeError: seeds and outputs differ in number or shape. UsageError: other tapes.
+  // not depend on yield zeros. Only what lies between the two is walked; the tape stays as it is
+  // and can be asked again. ShapeError: seeds and outputs differ in number or shape. UsageError:
+  // other tapes.
   std::vector<Tensor> vjp(const std::vector<Var>& outputs, const std::vector<Tensor>& seeds,
                           const std::vector<Var>& inputs) const;
 

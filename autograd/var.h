@@ -25,8 +25,8 @@ class Var {
   const Context& context() const { return value_.context(); }
   bool defined() const { return value_.defined(); }
 
-  Tape* tape() const { return tape_; }           // null for a plain tensor
-  int id() const { return id_; }                 // -1: no gradient flows through it
+  Tape* tape() const { return tape_; }  // null for a plain tensor
+  int id() const { return id_; }        // -1: no gradient flows through it
   bool differentiable() const { return id_ >= 0; }
 
  private:

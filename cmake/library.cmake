@@ -1,8 +1,8 @@
 # The library. Sources are listed in reading order; a folder uses only those above it.
 set(FPRNN_FOLDERS core autograd ops models)
 set(FPRNN_SOURCES
-    core/check.cpp core/shape.cpp core/memory.cpp core/context.cpp core/tensor.cpp core/rng.cpp core/build_info.cpp
-    core/vector.cpp
+    core/check.cpp core/shape.cpp core/memory.cpp core/context.cpp core/tensor.cpp core/rng.cpp
+    core/build_info.cpp core/vector.cpp
     autograd/tape.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
     ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
@@ -60,13 +60,22 @@ target_link_libraries(fprnn
   PRIVATE $<BUILD_INTERFACE:fprnn_flags> $<BUILD_INTERFACE:fmt::fmt-header-only>
           $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> OpenMP::OpenMP_CXX)
 
-foreach(isa IN LISTS isas)
-  add_library(fprnn_${isa} OBJECT ${FPRNN_KERNELS})
-  target_compile_features(fprnn_${isa} PRIVATE cxx_std_20)
-  target_compile_definitions(fprnn_${isa} PRIVATE FPRNN_ISA=${isa})
-  target_compile_options(fprnn_${isa} PRIVATE ${flags_${isa}})
-  set_target_properties(fprnn_${isa} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
-  target_include_directories(fprnn_${isa} PRIVATE ${FPRNN_INCLUDE})
-  target_link_libraries(fprnn_${isa} PRIVATE fprnn_flags)
-  target_sources(fprnn PRIVATE $<TARGET_OBJECTS:fprnn_${isa}>)
-endforeach()
+# Compiles kernel files once for each instruction set, into the target.
+function(fprnn_kernels target)
+  foreach(isa IN LISTS isas)
+    set(objects ${target}_${isa})
+    add_library(${objects} OBJECT ${ARGN})
+    target_compile_features(${objects} PRIVATE cxx_std_20)
+    target_compile_definitions(${objects} PRIVATE FPRNN_ISA=${isa})
+    target_compile_options(${objects} PRIVATE ${flags_${isa}})
+    set_target_properties(${objects} PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
+    target_include_directories(${objects} PRIVATE ${FPRNN_INCLUDE})
+    target_link_libraries(${objects} PRIVATE fprnn_flags)
+    # Multiply-adds are fused across statements too, as GCC does by itself and clang does not.
+    target_compile_options(${objects} PRIVATE -ffp-contract=fast)
+    # GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for ours (GCC PR 105593).
+    target_compile_options(${objects} PRIVATE "$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>")
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
+  endforeach()
+endfunction()
+fprnn_kernels(fprnn ${FPRNN_KERNELS})

@@ -21,12 +21,24 @@ class Error : public std::runtime_error {
   std::string tag_;
 };
 
-struct ShapeError : Error { using Error::Error; };   // shapes that do not fit together
-struct ValueError : Error { using Error::Error; };   // a number, name or option outside its range
-struct MemoryError : Error { using Error::Error; };  // beyond the Context's byte limit or the machine
-struct FormatError : Error { using Error::Error; };  // a file that breaks its format
-struct DeviceError : Error { using Error::Error; };  // a device that is missing or failed
-struct UsageError : Error { using Error::Error; };   // calls that cannot go together
+struct ShapeError : Error {
+  using Error::Error;
+};  // shapes that do not fit together
+struct ValueError : Error {
+  using Error::Error;
+};  // a number, name or option outside its range
+struct MemoryError : Error {
+  using Error::Error;
+};  // beyond the Context's byte limit or the machine
+struct FormatError : Error {
+  using Error::Error;
+};  // a file that breaks its format
+struct DeviceError : Error {
+  using Error::Error;
+};  // a device that is missing or failed
+struct UsageError : Error {
+  using Error::Error;
+};  // calls that cannot go together
 
 // How a value appears in a message. Types of the library add an overload beside themselves.
 std::string describe(double value);
@@ -34,13 +46,13 @@ std::string describe(bool value);
 std::string describe(std::string_view text);
 inline std::string describe(const char* text) { return describe(std::string_view(text)); }
 template <std::integral Int>
-  requires(!std::same_as<Int, bool>)
-std::string describe(Int value) { return std::to_string(value); }
+requires(!std::same_as<Int, bool>) std::string describe(Int value) { return std::to_string(value); }
 
 // Throws E("[tag] rule, got value and value") unless ok.
 template <class E = ShapeError, class... Values>
 void require(bool ok, std::string_view tag, std::string_view rule, const Values&... got) {
-  if (ok) [[likely]] return;
+  if (ok) [[likely]]
+    return;
   if constexpr (sizeof...(got) == 0) {
     throw E(tag, rule);
   } else {

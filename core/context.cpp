@@ -41,8 +41,8 @@ Context Context::cpu(const ContextOptions& options) {
   require<ValueError>(options.isa <= best_isa(), "context",
                       "the machine must have the instruction set", options.isa);
   const int threads = options.threads > 0 ? options.threads : omp_get_num_procs();
-  return Context(std::shared_ptr<State>(new State{DeviceKind::cpu, threads, options.isa,
-                                                  {options.byte_limit, options.poison}}));
+  return Context(std::shared_ptr<State>(
+      new State{DeviceKind::cpu, threads, options.isa, {options.byte_limit, options.poison}}));
 }
 
 }  // namespace FPRNN_REAL

@@ -12,8 +12,9 @@ namespace fprnn {
 
 // Instruction sets that the CPU kernels are compiled for (core/isa.h).
 enum class Isa { baseline, avx2, avx512 };
-Isa best_isa();                // the best that this machine and this build have
-Isa isa_named(std::string_view name);  // "baseline", "avx2", "avx512"; ValueError on others or if absent
+Isa best_isa();  // the best that this machine and this build have
+Isa isa_named(
+    std::string_view name);  // "baseline", "avx2", "avx512"; ValueError on others or if absent
 std::string describe(Isa isa);
 
 enum class DeviceKind { cpu, cuda };

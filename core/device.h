@@ -1,7 +1,7 @@
 // From an op to its kernel. An op's work is a struct that names every pointer with its shape, and two
-// overloads that do it, run(Cpu, const Args&) and run(Cuda, const Args&). launch picks one; it is the
-// only place that knows whether CUDA was built. The CUDA overloads are declared and, in a CPU-only
-// build, neither defined nor called.
+// overloads that do it, run(Cpu, const Args&) and run(Cuda, const Args&). launch picks one; it is
+// the only place that knows whether CUDA was built. The CUDA overloads are declared and, in a
+// CPU-only build, neither defined nor called.
 #pragma once
 
 #include <fprnn/core/context.h>

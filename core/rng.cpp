@@ -41,8 +41,8 @@ void run(Cpu cpu, const RandomFill& args) {
   const bool is_uniform = args.distribution == RandomFill::kUniform;
   parallel_for(cpu, args.count, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      args.out[i] = args.offset + args.scale * (is_uniform ? args.rng.uniform(i)
-                                                           : standard_normal(args.rng, i));
+      args.out[i] = args.offset +
+                    args.scale * (is_uniform ? args.rng.uniform(i) : standard_normal(args.rng, i));
   });
 }
 

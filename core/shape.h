@@ -14,18 +14,19 @@ class Shape {
 
   Shape() = default;  // rank 0: a scalar, one element
   Shape(std::initializer_list<int64_t> sizes);
-  explicit Shape(std::span<const int64_t> sizes);  // ShapeError: rank above 8, negative size, overflow
+  explicit Shape(
+      std::span<const int64_t> sizes);  // ShapeError: rank above 8, negative size, overflow
 
   int rank() const { return rank_; }
   int64_t elements() const { return elements_; }
   int64_t operator[](int axis) const;  // a negative axis counts from the end
   int axis(int axis) const;            // the same axis as a number in [0, rank)
 
-  Shape with(int axis, int64_t size) const;    // the axis resized
-  Shape without(int axis) const;               // the axis removed
-  Shape appended(int64_t size) const;          // one more axis at the end
-  int64_t elements_before(int axis) const;     // product of the sizes left of the axis
-  int64_t elements_after(int axis) const;      // product of the sizes right of the axis
+  Shape with(int axis, int64_t size) const;  // the axis resized
+  Shape without(int axis) const;             // the axis removed
+  Shape appended(int64_t size) const;        // one more axis at the end
+  int64_t elements_before(int axis) const;   // product of the sizes left of the axis
+  int64_t elements_after(int axis) const;    // product of the sizes right of the axis
   std::span<const int64_t> sizes() const { return {sizes_.data(), static_cast<size_t>(rank_)}; }
 
   bool operator==(const Shape& other) const;

@@ -2,14 +2,18 @@
 // holds. Included by X_kernel.cpp files only, each compiled with FPRNN_ISA and that set's flags.
 //
 // Everything is always_inline in the set's own namespace: a function emitted with AVX-512 code under a
-// shared name could be picked by the linker for every machine. For the same reason kernel files call
-// nothing of std. Remainders go through load_partial and the same arithmetic as full vectors, so an
-// element's bits do not depend on where in a tensor it stands.
+// shared name could be picked by the linker for every machine. For the same reason kernel files
+// call nothing of std. Remainders go through load_partial and the same arithmetic as full vectors,
+// so an element's bits do not depend on where in a tensor it stands.
 #pragma once
 
 #include <fprnn/core/real.h>
 
 #include <utility>
+
+#if FPRNN_HAS_X86
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define FPRNN_VECTOR_BYTES 64
@@ -20,6 +24,7 @@
 #endif
 
 #define FPRNN_INLINE inline __attribute__((always_inline))
+#define FPRNN_LAMBDA __attribute__((always_inline))
 
 namespace fprnn::FPRNN_ISA {
 
@@ -40,9 +45,38 @@ FPRNN_INLINE int64_t minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 FPRNN_INLINE Vec load(const real* from) { return *reinterpret_cast<const UnalignedVec*>(from); }
 FPRNN_INLINE void store(real* to, Vec x) { *reinterpret_cast<UnalignedVec*>(to) = x; }
-FPRNN_INLINE Vec splat(real x) { return Vec{} + x; }
+FPRNN_INLINE Vec splat(real x) { return x - Vec{}; }  // no instruction but the broadcast
 
-// The first count lanes; the others read as zero and are not written.
+// Lane i holds -1 (true) where i < count.
+FPRNN_INLINE IntVec first_lanes(int64_t count) {
+  IntVec index;
+  for (int64_t i = 0; i < kLanes; ++i) index[i] = static_cast<Integer>(i);
+  return index < static_cast<Integer>(count);
+}
+
+// The first count lanes; the others read as zero and are not written, nor is their memory touched.
+#if defined(__AVX512F__) && FPRNN_DOUBLE
+FPRNN_INLINE Vec load_partial(const real* from, int64_t count) {
+  return Vec(_mm512_maskz_loadu_pd(static_cast<__mmask8>((1u << count) - 1), from));
+}
+FPRNN_INLINE void store_partial(real* to, Vec x, int64_t count) {
+  _mm512_mask_storeu_pd(to, static_cast<__mmask8>((1u << count) - 1), __m512d(x));
+}
+#elif defined(__AVX512F__)
+FPRNN_INLINE Vec load_partial(const real* from, int64_t count) {
+  return Vec(_mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from));
+}
+FPRNN_INLINE void store_partial(real* to, Vec x, int64_t count) {
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), __m512(x));
+}
+#elif defined(__AVX2__) && !FPRNN_DOUBLE
+FPRNN_INLINE Vec load_partial(const real* from, int64_t count) {
+  return Vec(_mm256_maskload_ps(from, __m256i(first_lanes(count))));
+}
+FPRNN_INLINE void store_partial(real* to, Vec x, int64_t count) {
+  _mm256_maskstore_ps(to, __m256i(first_lanes(count)), __m256(x));
+}
+#else
 FPRNN_INLINE Vec load_partial(const real* from, int64_t count) {
   Vec x{};
   for (int64_t i = 0; i < count; ++i) x[i] = from[i];
@@ -51,11 +85,39 @@ FPRNN_INLINE Vec load_partial(const real* from, int64_t count) {
 FPRNN_INLINE void store_partial(real* to, Vec x, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = x[i];
 }
+#endif
 
 FPRNN_INLINE Vec select(IntVec condition, Vec yes, Vec no) { return condition ? yes : no; }
-// NaN in x is kept: both compare false and return x.
+
+// FPRNN_X86_INTRINSIC(max) is the one of Vec, such as _mm512_max_ps: where compilers do not find them.
+#if FPRNN_HAS_X86
+#if defined(__AVX512F__)
+#define FPRNN_X86_PREFIX _mm512
+#elif defined(__AVX2__)
+#define FPRNN_X86_PREFIX _mm256
+#else
+#define FPRNN_X86_PREFIX _mm
+#endif
+#define FPRNN_X86_JOIN(prefix, name, suffix) prefix##_##name##_##suffix
+#define FPRNN_X86_NAME(prefix, name, suffix) FPRNN_X86_JOIN(prefix, name, suffix)
+#if FPRNN_DOUBLE
+#define FPRNN_X86_INTRINSIC(name) FPRNN_X86_NAME(FPRNN_X86_PREFIX, name, pd)
+#else
+#define FPRNN_X86_INTRINSIC(name) FPRNN_X86_NAME(FPRNN_X86_PREFIX, name, ps)
+#endif
+// max and min return their second operand where one is NaN: NaN in x is kept.
+FPRNN_INLINE Vec at_least(Vec x, real low) { return Vec(FPRNN_X86_INTRINSIC(max)(splat(low), x)); }
+FPRNN_INLINE Vec at_most(Vec x, real high) { return Vec(FPRNN_X86_INTRINSIC(min)(splat(high), x)); }
+FPRNN_INLINE Vec square_root(Vec x) { return Vec(FPRNN_X86_INTRINSIC(sqrt)(x)); }
+#else
 FPRNN_INLINE Vec at_least(Vec x, real low) { return select(x < low, splat(low), x); }
 FPRNN_INLINE Vec at_most(Vec x, real high) { return select(x > high, splat(high), x); }
+FPRNN_INLINE Vec square_root(Vec x) {
+  for (int64_t i = 0; i < kLanes; ++i) x[i] = static_cast<real>(__builtin_sqrt(x[i]));
+  return x;
+}
+#endif
+FPRNN_INLINE real square_root(real x) { return static_cast<real>(__builtin_sqrt(x)); }
 
 // The sums of neighbouring lanes, those of a before those of b.
 template <int... I>
@@ -66,11 +128,14 @@ FPRNN_INLINE Vec add_neighbours(Vec a, Vec b) {
   return add_neighbours(a, b, std::make_integer_sequence<int, kLanes>());
 }
 
-// Lane i of the result is the sum of the lanes of x[i], for Count = kLanes vectors.
+// Lane i of the result is the sum of the lanes of x[i * stride], for Count = kLanes vectors.
 template <int64_t Count = kLanes>
-FPRNN_INLINE Vec sums(const Vec* x) {
-  if constexpr (Count == 1) return x[0];
-  else return add_neighbours(sums<Count / 2>(x), sums<Count / 2>(x + Count / 2));
+FPRNN_INLINE Vec sums(const Vec* x, int64_t stride) {
+  if constexpr (Count == 1)
+    return x[0];
+  else
+    return add_neighbours(sums<Count / 2>(x, stride),
+                          sums<Count / 2>(x + Count / 2 * stride, stride));
 }
 
 FPRNN_INLINE real sum(Vec x) {
@@ -79,13 +144,10 @@ FPRNN_INLINE real sum(Vec x) {
 }
 
 // The first count lanes of x; zero in the others.
-FPRNN_INLINE Vec keep(Vec x, int64_t count) {
-  for (int64_t i = count; i < kLanes; ++i) x[i] = 0;
-  return x;
-}
+FPRNN_INLINE Vec keep(Vec x, int64_t count) { return select(first_lanes(count), x, Vec{}); }
 
-// for_lanes calls body(offset, lanes) over [0, count), with lanes a Full or, at the end, a Partial: one body
-// serves full vectors and the remainder.
+// for_lanes calls body(offset, lanes) over [0, count), with lanes a Full or, at the end, a Partial:
+// one body serves full vectors and the remainder.
 struct Full {
   FPRNN_INLINE Vec load(const real* from) const { return FPRNN_ISA::load(from); }
   FPRNN_INLINE void store(real* to, Vec x) const { FPRNN_ISA::store(to, x); }

@@ -14,9 +14,8 @@ Storage::~Storage() { context_.memory().release(data_, bytes_); }
 template <class Element>
 BasicTensor<Element>::BasicTensor(const Context& context, const Shape& shape) : shape_(shape) {
   int64_t bytes = 0;
-  require<MemoryError>(
-      !__builtin_mul_overflow(shape.elements(), int64_t{sizeof(Element)}, &bytes), "tensor",
-      "a tensor's bytes must fit the address space", shape);
+  require<MemoryError>(!__builtin_mul_overflow(shape.elements(), int64_t{sizeof(Element)}, &bytes),
+                       "tensor", "a tensor's bytes must fit the address space", shape);
   storage_ = std::make_shared<Storage>(context, bytes);
 }
 

@@ -30,8 +30,8 @@ class Storage {
 template <class Element>
 class BasicTensor {
  public:
-  BasicTensor() = default;                                   // empty: defined() is false
-  BasicTensor(const Context& context, const Shape& shape);   // not initialised
+  BasicTensor() = default;                                  // empty: defined() is false
+  BasicTensor(const Context& context, const Shape& shape);  // not initialised
   BasicTensor(const Context& context, const Shape& shape, std::span<const Element> values);
 
   bool defined() const { return storage_ != nullptr; }

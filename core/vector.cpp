@@ -23,8 +23,8 @@ Tensor clone(const Tensor& x) {
 }
 
 void copy(const Tensor& from, const Tensor& to) {
-  require(from.elements() == to.elements(), "copy", "both must have as many elements",
-          from.shape(), to.shape());
+  require(from.elements() == to.elements(), "copy", "both must have as many elements", from.shape(),
+          to.shape());
   launch(from.context(), Copy{.from = from.data(), .to = to.data(), .count = from.elements()});
 }
 

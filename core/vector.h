@@ -10,10 +10,10 @@ namespace fprnn {
 Tensor full(const Context& context, const Shape& shape, real value);
 inline Tensor zeros(const Context& context, const Shape& shape) { return full(context, shape, 0); }
 Tensor clone(const Tensor& x);
-void copy(const Tensor& from, const Tensor& to);            // to <- from, the same number of elements
-void add_in_place(const Tensor& y, const Tensor& x);        // y <- y + x, the same shape
-double sum_of_squares(const Tensor& x);                     // in double, over fixed pieces
-real max_abs(const Tensor& x);                              // NaN if any element is; 0 if there is none
+void copy(const Tensor& from, const Tensor& to);      // to <- from, the same number of elements
+void add_in_place(const Tensor& y, const Tensor& x);  // y <- y + x, the same shape
+double sum_of_squares(const Tensor& x);               // in double, over fixed pieces
+real max_abs(const Tensor& x);                        // NaN if any element is; 0 if there is none
 
 struct Fill {
   real* out;  // (count)

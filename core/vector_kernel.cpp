@@ -3,7 +3,7 @@
 namespace fprnn::FPRNN_ISA {
 
 void vector_add(real* y, const real* x, int64_t count) {
-  for_lanes(count, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+  for_lanes(count, [&](int64_t i, auto lanes) {
     lanes.store(y + i, lanes.load(y + i) + lanes.load(x + i));
   });
 }
@@ -21,7 +21,7 @@ double vector_sum_of_squares(const real* x, int64_t count) {
 
 real vector_max_abs(const real* x, int64_t count) {
   Vec largest{};
-  for_lanes(count, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+  for_lanes(count, [&](int64_t i, auto lanes) {
     const Vec value = lanes.load(x + i);
     const Vec magnitude = select(value < 0, -value, value);
     largest = select(magnitude <= largest, largest, select(largest == largest, magnitude, largest));

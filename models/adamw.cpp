@@ -19,8 +19,8 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options
                       "eps must be positive and weight_decay not negative", eps, weight_decay);
   for (const auto& [path, parameter] : parameters) {
     const Tensor& value = parameter->value;
-    slots_.push_back({parameter, zeros(value.context(), value.shape()),
-                      zeros(value.context(), value.shape())});
+    slots_.push_back(
+        {parameter, zeros(value.context(), value.shape()), zeros(value.context(), value.shape())});
   }
 }
 

@@ -9,7 +9,8 @@ namespace fprnn {
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999;
   double eps = 1e-8;
-  double weight_decay = 0.01;  // of parameters that decay; decoupled: value -= lr weight_decay value
+  double weight_decay =
+      0.01;  // of parameters that decay; decoupled: value -= lr weight_decay value
 };
 
 class AdamW {
@@ -39,8 +40,8 @@ class AdamW {
 // Linear warm-up to `peak`, then half a cosine down to 0 at the last step.
 struct CosineSchedule {
   double peak;
-  int64_t warmup;  // steps
-  int64_t steps;   // in all
+  int64_t warmup;                         // steps
+  int64_t steps;                          // in all
   double operator()(int64_t step) const;  // step 0 is the first
 };
 
@@ -52,9 +53,9 @@ struct AdamWUpdate {
   int64_t count;
   real gradient_scale;
   real beta1, beta2;
-  real shrink;                 // 1 - lr weight_decay
-  real step_size;              // lr / (1 - beta1^t)
-  real variance_correction;    // 1 / sqrt(1 - beta2^t)
+  real shrink;               // 1 - lr weight_decay
+  real step_size;            // lr / (1 - beta1^t)
+  real variance_correction;  // 1 / sqrt(1 - beta2^t)
   real eps;
 };
 void run(Cpu, const AdamWUpdate&);

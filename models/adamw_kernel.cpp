@@ -4,7 +4,7 @@
 namespace fprnn::FPRNN_ISA {
 
 void adamw_update(const AdamWUpdate& args, int64_t begin, int64_t end) {
-  for_lanes(end - begin, [&](int64_t offset, auto lanes) __attribute__((always_inline)) {
+  for_lanes(end - begin, [&](int64_t offset, auto lanes) {
     const int64_t i = begin + offset;
     const Vec g = args.gradient_scale * lanes.load(args.gradient + i);
     const Vec mean = args.beta1 * lanes.load(args.mean + i) + (1 - args.beta1) * g;

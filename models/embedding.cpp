@@ -7,7 +7,8 @@ namespace fprnn {
 Embedding::Embedding(Module& parent, std::string name, const Init& init, int64_t vocabulary,
                      int64_t width)
     : Module(parent, std::move(name)),
-      weight_(add_parameter("weight", normal(init.context, {vocabulary, width}, 0, real(0.02), init.rng))) {}
+      weight_(add_parameter("weight",
+                            normal(init.context, {vocabulary, width}, 0, real(0.02), init.rng))) {}
 
 Var Embedding::forward(Tape& tape, const IntTensor& tokens) {
   return embedding(tape.leaf(weight_), tokens);

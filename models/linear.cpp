@@ -30,7 +30,8 @@ Linear::Linear(Module& parent, std::string name, const Init& init, int64_t input
                const LinearOptions& options)
     : Module(parent, std::move(name)),
       weight(add_parameter("weight", initial_weight(init, inputs, outputs, options.shrink))),
-      bias(options.bias ? &add_parameter("bias", zeros(init.context, Shape{outputs}), Decay::no) : nullptr) {}
+      bias(options.bias ? &add_parameter("bias", zeros(init.context, Shape{outputs}), Decay::no)
+                        : nullptr) {}
 
 Var Linear::forward(const Var& x) {
   return linear(x, beside(x, weight), bias != nullptr ? beside(x, *bias) : Var());
@@ -40,9 +41,10 @@ WeightNormLinear::WeightNormLinear(Module& parent, std::string name, const Init&
                                    int64_t inputs, int64_t outputs, const LinearOptions& options)
     : Module(parent, std::move(name)),
       direction(add_parameter("parametrizations.weight.original1",
-                    initial_weight(init, inputs, outputs, options.shrink))),
+                              initial_weight(init, inputs, outputs, options.shrink))),
       magnitude(add_parameter("parametrizations.weight.original0", row_lengths(direction.value))),
-      bias(options.bias ? &add_parameter("bias", zeros(init.context, Shape{outputs}), Decay::no) : nullptr) {}
+      bias(options.bias ? &add_parameter("bias", zeros(init.context, Shape{outputs}), Decay::no)
+                        : nullptr) {}
 
 Var WeightNormLinear::forward(const Var& x) {
   return weight_norm_linear(x, beside(x, magnitude), beside(x, direction),

@@ -5,7 +5,8 @@
 
 namespace fprnn {
 
-// y = x weight^T (+ bias); weight (outputs, inputs) starts as U(+-1 / sqrt(inputs)) divided by `shrink`.
+// y = x weight^T (+ bias); weight (outputs, inputs) starts as U(+-1 / sqrt(inputs)) divided by
+// `shrink`.
 struct LinearOptions {
   bool bias = false;  // starts at 0
   double shrink = 1;

@@ -29,7 +29,8 @@ Tensor initial_a_log(const Context& context, int64_t D, int64_t N) {
 
 // softplus^-1 of step sizes drawn log-uniformly from [0.001, 0.1].
 Tensor initial_step_bias(const Init& init, int64_t D) {
-  Tensor bias = uniform(init.context, Shape{D}, std::log(real(0.001)), std::log(real(0.1)), init.rng);
+  Tensor bias =
+      uniform(init.context, Shape{D}, std::log(real(0.001)), std::log(real(0.1)), init.rng);
   for (int64_t d = 0; d < D; ++d) {
     const double step = std::max(std::exp(static_cast<double>(bias.data()[d])), 1e-4);
     bias.data()[d] = static_cast<real>(step + std::log(-std::expm1(-step)));
@@ -47,7 +48,8 @@ Mamba::Mamba(Module& parent, std::string name, const Init& init, const MambaOpti
       conv1d_(*this, "conv1d", init, inner_, options_.conv_width),
       x_proj_(*this, "x_proj", init, inner_, options_.dt_rank + 2 * options_.d_state),
       dt_proj_(*this, "dt_proj", init, options_.dt_rank, inner_, {.bias = true}),
-      a_log_(add_parameter("A_log", initial_a_log(init.context, inner_, options_.d_state), Decay::no)),
+      a_log_(
+          add_parameter("A_log", initial_a_log(init.context, inner_, options_.d_state), Decay::no)),
       skip_(add_parameter("D", full(init.context, Shape{inner_}, 1), Decay::no)),
       out_proj_(*this, "out_proj", init, inner_, options_.d_model,
                 {.shrink = std::sqrt(static_cast<double>(options_.layers))}) {

@@ -1,6 +1,7 @@
 // The Mamba block (Gu, Dao, arXiv 2312.00752), the rival and the diagonal layer that the fixed points build on:
-//   [x ; z] = W_in u;  x = SiLU(conv(x));  [delta ; b ; c] = W_x x;  step = softplus(W_dt delta + b_dt)
-//   H_t = exp(step A) . H_{t-1} + (step . x_t) b_t^T,  y = H c + D . x;  out = W_out(y . SiLU(z))
+//   [x ; z] = W_in u;  x = SiLU(conv(x));  [delta ; b ; c] = W_x x;  step = softplus(W_dt delta +
+//   b_dt) H_t = exp(step A) . H_{t-1} + (step . x_t) b_t^T,  y = H c + D . x;  out = W_out(y .
+//   SiLU(z))
 // with A = -exp(A_log). Parameters are named as in the authors' code.
 #pragma once
 
@@ -14,9 +15,9 @@ struct MambaOptions {
   int64_t d_model = 64;
   int64_t d_state = 16;
   int64_t expand = 2;
-  int64_t dt_rank = 0;     // 0: d_model / 16, rounded up
+  int64_t dt_rank = 0;  // 0: d_model / 16, rounded up
   int64_t conv_width = 4;
-  int64_t layers = 1;      // W_out starts divided by sqrt(layers)
+  int64_t layers = 1;  // W_out starts divided by sqrt(layers)
 };
 
 // What a Mamba block carries from one chunk of a sequence to the next.

@@ -9,7 +9,8 @@ namespace fprnn {
 MixerKind mixer_named(std::string_view name) {
   for (const MixerKind kind : {MixerKind::householder, MixerKind::dplr, MixerKind::kronecker})
     if (name == name_of(kind)) return kind;
-  throw ValueError("mixer", "mixers are householder, dplr and kronecker", std::array{describe(name)});
+  throw ValueError("mixer", "mixers are householder, dplr and kronecker",
+                   std::array{describe(name)});
 }
 
 std::string_view name_of(MixerKind kind) {

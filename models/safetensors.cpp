@@ -21,9 +21,9 @@ struct Dtype {
   const char* name;
   int64_t size;
 };
-constexpr Dtype kDtypes[] = {{"F64", 8},  {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8},
-                             {"I32", 4},  {"I16", 2}, {"I8", 1},  {"U64", 8},  {"U32", 4},
-                             {"U16", 2},  {"U8", 1},  {"BOOL", 1}};
+constexpr Dtype kDtypes[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8},
+                             {"I32", 4}, {"I16", 2}, {"I8", 1},  {"U64", 8},  {"U32", 4},
+                             {"U16", 2}, {"U8", 1},  {"BOOL", 1}};
 
 int64_t dtype_size(const std::string& name) {
   for (const Dtype& dtype : kDtypes)
@@ -68,9 +68,12 @@ struct HeaderParser : nlohmann::json_sax<nlohmann::json> {
   }
   bool string(string_t& value) override {
     if (depth != 2 || in_array) return refuse("a string stands where an object or number belongs");
-    if (in_metadata()) metadata[field] = value;
-    else if (field == "dtype") entries.back().dtype = value;
-    else return refuse("field '" + field + "' must not be a string");
+    if (in_metadata())
+      metadata[field] = value;
+    else if (field == "dtype")
+      entries.back().dtype = value;
+    else
+      return refuse("field '" + field + "' must not be a string");
     return true;
   }
   bool start_object(size_t) override {
@@ -88,7 +91,8 @@ struct HeaderParser : nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool end_object() override {
-    if (depth == 2 && !in_metadata() && fields != std::set<std::string>{"data_offsets", "dtype", "shape"})
+    if (depth == 2 && !in_metadata() &&
+        fields != std::set<std::string>{"data_offsets", "dtype", "shape"})
       return refuse("tensor '" + name + "' must have dtype, shape and data_offsets alone");
     --depth;
     return true;
@@ -121,27 +125,28 @@ struct HeaderParser : nlohmann::json_sax<nlohmann::json> {
 };
 
 void check_entries(std::vector<SafetensorsEntry>& entries, int64_t bytes, const std::string& path) {
-  std::ranges::stable_sort(entries, {}, [](const SafetensorsEntry& entry) {
-    return std::pair(entry.begin, entry.end);
-  });
+  std::ranges::stable_sort(
+      entries, {}, [](const SafetensorsEntry& entry) { return std::pair(entry.begin, entry.end); });
   int64_t next = 0;
   for (const SafetensorsEntry& entry : entries) {
     const int64_t size = dtype_size(entry.dtype);
-    require<FormatError>(size > 0, "safetensors", "dtypes must be known: file, tensor and dtype", path,
-                         entry.name, entry.dtype);
-    require<FormatError>(entry.begin == next, "safetensors",
-                         "offsets must leave no hole and not overlap: file, tensor, begin and expected",
-                         path, entry.name, entry.begin, next);
+    require<FormatError>(size > 0, "safetensors", "dtypes must be known: file, tensor and dtype",
+                         path, entry.name, entry.dtype);
+    require<FormatError>(
+        entry.begin == next, "safetensors",
+        "offsets must leave no hole and not overlap: file, tensor, begin and expected", path,
+        entry.name, entry.begin, next);
     int64_t expected = 0;
-    require<FormatError>(!__builtin_mul_overflow(entry.shape.elements(), size, &expected) &&
-                             entry.end >= entry.begin && entry.end - entry.begin == expected,
-                         "safetensors",
-                         "offsets must span elements times size: file, tensor, shape, begin and end",
-                         path, entry.name, entry.shape, entry.begin, entry.end);
+    require<FormatError>(
+        !__builtin_mul_overflow(entry.shape.elements(), size, &expected) &&
+            entry.end >= entry.begin && entry.end - entry.begin == expected,
+        "safetensors", "offsets must span elements times size: file, tensor, shape, begin and end",
+        path, entry.name, entry.shape, entry.begin, entry.end);
     next = entry.end;
   }
   require<FormatError>(next == bytes, "safetensors",
-                       "the data must end with the last tensor: file, end and bytes", path, next, bytes);
+                       "the data must end with the last tensor: file, end and bytes", path, next,
+                       bytes);
 }
 
 }  // namespace
@@ -154,21 +159,22 @@ SafetensorsFile SafetensorsFile::read(const std::string& path) {
   uint64_t length = 0;
   require<FormatError>(size >= 8 && stream.read(reinterpret_cast<char*>(&length), 8), "safetensors",
                        "a file has at least 8 bytes: file and size", path, size);
-  require<FormatError>(length <= kMaxHeader && length <= static_cast<uint64_t>(size - 8), "safetensors",
-                       "the header must fit the file and 100 MB: file, size and header", path, size,
-                       length);
+  require<FormatError>(
+      length <= kMaxHeader && length <= static_cast<uint64_t>(size - 8), "safetensors",
+      "the header must fit the file and 100 MB: file, size and header", path, size, length);
   std::string header(length, '\0');
   SafetensorsFile file;
   file.path_ = path;
   file.data_.resize(size - 8 - length);
-  require<FormatError>(stream.read(header.data(), length) &&
-                           stream.read(file.data_.data(), file.data_.size()),
-                       "safetensors", "the file must be readable to its end", path);
+  require<FormatError>(
+      stream.read(header.data(), length) && stream.read(file.data_.data(), file.data_.size()),
+      "safetensors", "the file must be readable to its end", path);
 
   HeaderParser parser;
   const bool parsed = header.starts_with('{') && nlohmann::json::sax_parse(header, &parser);
-  require<FormatError>(parsed, "safetensors", "the header must be a JSON object of tensors: file and problem",
-                       path, parser.problem.empty() ? "it does not start with {" : parser.problem);
+  require<FormatError>(parsed, "safetensors",
+                       "the header must be a JSON object of tensors: file and problem", path,
+                       parser.problem.empty() ? "it does not start with {" : parser.problem);
   file.metadata_ = std::move(parser.metadata);
   file.entries_ = std::move(parser.entries);
   check_entries(file.entries_, static_cast<int64_t>(file.data_.size()), path);
@@ -182,8 +188,8 @@ const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
 
 const SafetensorsEntry& SafetensorsFile::at(std::string_view name) const {
   const SafetensorsEntry* entry = find(name);
-  require<FormatError>(entry != nullptr, "safetensors", "the tensor must exist: file and tensor", path_,
-                       name);
+  require<FormatError>(entry != nullptr, "safetensors", "the tensor must exist: file and tensor",
+                       path_, name);
   return *entry;
 }
 
@@ -206,20 +212,26 @@ void convert(const char* from, To* to, int64_t count) {
 Tensor SafetensorsFile::tensor(const Context& context, std::string_view name) const {
   const SafetensorsEntry& entry = at(name);
   require<FormatError>(entry.dtype == "F64" || entry.dtype == "F32", "safetensors",
-                       "reals must be F64 or F32: file, tensor and dtype", path_, name, entry.dtype);
+                       "reals must be F64 or F32: file, tensor and dtype", path_, name,
+                       entry.dtype);
   const Tensor out(context, entry.shape);
-  if (entry.dtype == "F64") convert<double>(data_.data() + entry.begin, out.data(), out.elements());
-  else convert<float>(data_.data() + entry.begin, out.data(), out.elements());
+  if (entry.dtype == "F64")
+    convert<double>(data_.data() + entry.begin, out.data(), out.elements());
+  else
+    convert<float>(data_.data() + entry.begin, out.data(), out.elements());
   return out;
 }
 
 IntTensor SafetensorsFile::ints(const Context& context, std::string_view name) const {
   const SafetensorsEntry& entry = at(name);
   require<FormatError>(entry.dtype == "I64" || entry.dtype == "I32", "safetensors",
-                       "integers must be I64 or I32: file, tensor and dtype", path_, name, entry.dtype);
+                       "integers must be I64 or I32: file, tensor and dtype", path_, name,
+                       entry.dtype);
   const IntTensor out(context, entry.shape);
-  if (entry.dtype == "I64") convert<int64_t>(data_.data() + entry.begin, out.data(), out.elements());
-  else convert<int32_t>(data_.data() + entry.begin, out.data(), out.elements());
+  if (entry.dtype == "I64")
+    convert<int64_t>(data_.data() + entry.begin, out.data(), out.elements());
+  else
+    convert<int32_t>(data_.data() + entry.begin, out.data(), out.elements());
   return out;
 }
 

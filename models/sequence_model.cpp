@@ -24,8 +24,7 @@ SequenceModel::SequenceModel(const Init& init, const SequenceModelOptions& optio
     : embedding_(*this, "embedding", init, checked(options).vocabulary, options.d_model),
       norm_(*this, "norm", init, options.d_model) {
   for (int64_t i = 0; i < options.layers; ++i)
-    blocks_.push_back(
-        std::make_unique<Block>(*this, "layers." + std::to_string(i), init, options));
+    blocks_.push_back(std::make_unique<Block>(*this, "layers." + std::to_string(i), init, options));
 }
 
 Var SequenceModel::forward(Tape& tape, const IntTensor& tokens) {

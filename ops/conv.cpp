@@ -44,31 +44,30 @@ Var causal_conv(const Var& x, const Var& weight, const Var& bias, const Var& sta
                                   .T = T,
                                   .D = D,
                                   .W = W});
-  return record(
-      "causal_conv", {x, weight, bias, state}, y,
-      [=, x = x.value(), weight = weight.value(), state = state.value(),
-       has_bias = bias.defined()](Backward& back) {
-        const Context& context = x.context();
-        const Tensor dx(context, x.shape()), dweight(context, weight.shape());
-        const Tensor dbias = has_bias ? Tensor(context, Shape{D}) : Tensor();
-        const Tensor dstate = state.defined() ? Tensor(context, state.shape()) : Tensor();
-        launch(context, ConvBackward{.x = x.data(),
-                                     .weight = weight.data(),
-                                     .state = data_or_null(state),
-                                     .dy = back.output().data(),
-                                     .dx = dx.data(),
-                                     .dweight = dweight.data(),
-                                     .dbias = has_bias ? dbias.data() : nullptr,
-                                     .dstate = state.defined() ? dstate.data() : nullptr,
-                                     .B = B,
-                                     .T = T,
-                                     .D = D,
-                                     .W = W});
-        back.give(0, dx);
-        back.give(1, dweight);
-        if (has_bias) back.give(2, dbias);
-        if (state.defined()) back.give(3, dstate);
-      });
+  return record("causal_conv", {x, weight, bias, state}, y,
+                [=, x = x.value(), weight = weight.value(), state = state.value(),
+                 has_bias = bias.defined()](Backward& back) {
+                  const Context& context = x.context();
+                  const Tensor dx(context, x.shape()), dweight(context, weight.shape());
+                  const Tensor dbias = has_bias ? Tensor(context, Shape{D}) : Tensor();
+                  const Tensor dstate = state.defined() ? Tensor(context, state.shape()) : Tensor();
+                  launch(context, ConvBackward{.x = x.data(),
+                                               .weight = weight.data(),
+                                               .state = data_or_null(state),
+                                               .dy = back.output().data(),
+                                               .dx = dx.data(),
+                                               .dweight = dweight.data(),
+                                               .dbias = has_bias ? dbias.data() : nullptr,
+                                               .dstate = state.defined() ? dstate.data() : nullptr,
+                                               .B = B,
+                                               .T = T,
+                                               .D = D,
+                                               .W = W});
+                  back.give(0, dx);
+                  back.give(1, dweight);
+                  if (has_bias) back.give(2, dbias);
+                  if (state.defined()) back.give(3, dstate);
+                });
 }
 
 Var conv_state(const Var& x, int64_t width, const Var& state) {
@@ -85,9 +84,8 @@ void run(Cpu cpu, const ConvForward& args) {
   const auto kernel = FPRNN_SELECT(cpu, conv_forward);
   const Tensor taps(cpu.context, Shape{args.W, args.D});
   transpose(args.weight, taps.data(), args.D, args.W);
-  parallel_for(cpu, args.B, grain_for(args.T * args.D), [&](int64_t begin, int64_t end) {
-    kernel(args, taps.data(), begin, end);
-  });
+  parallel_for(cpu, args.B, grain_for(args.T * args.D),
+               [&](int64_t begin, int64_t end) { kernel(args, taps.data(), begin, end); });
 }
 
 void run(Cpu cpu, const ConvBackward& args) {
@@ -104,8 +102,7 @@ void run(Cpu cpu, const ConvBackward& args) {
   });
   FPRNN_SELECT(cpu, sum_rows)(shares.data(), total.data(), args.B, share);
   transpose(total.data(), args.dweight, args.W, args.D);
-  if (args.dbias != nullptr)
-    std::copy_n(total.data() + args.W * args.D, args.D, args.dbias);
+  if (args.dbias != nullptr) std::copy_n(total.data() + args.W * args.D, args.D, args.dbias);
 }
 
 }  // namespace fprnn

@@ -22,7 +22,7 @@ void conv_forward(const ConvForward& args, const real* taps, int64_t begin, int6
     const real* state = args.state != nullptr ? args.state + b * (W - 1) * D : nullptr;
     for (int64_t t = 0; t < T; ++t) {
       real* y = args.y + (b * T + t) * D;
-      for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+      for_lanes(D, [&](int64_t i, auto lanes) {
         Vec total = args.bias != nullptr ? lanes.load(args.bias + i) : Vec{};
         for (int64_t w = 0; w < W; ++w) {
           const real* row = input_row(x, state, t - (W - 1) + w, D, W);
@@ -41,7 +41,7 @@ void conv_backward(const ConvBackward& args, const real* taps, real* dtaps, real
   const real* x = args.x + b * T * D;
   const real* dy = args.dy + b * T * D;
   const real* state = args.state != nullptr ? args.state + b * (W - 1) * D : nullptr;
-  for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+  for_lanes(D, [&](int64_t i, auto lanes) {
     // Parameters: what each tap met.
     for (int64_t w = 0; w < W; ++w) {
       Vec total{};

@@ -11,7 +11,7 @@ void cross_entropy_forward(const CrossEntropyForward& args, int64_t begin, int64
     for (int64_t i = 1; i < V; ++i)
       if (!(logits[i] <= largest)) largest = logits[i];
     Vec total{};
-    for_lanes(V, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+    for_lanes(V, [&](int64_t i, auto lanes) {
       total += lanes.keep(exp(lanes.load(logits + i) - largest));
     });
     args.log_sum[row] = largest + static_cast<real>(__builtin_log(sum(total)));
@@ -30,7 +30,7 @@ void cross_entropy_backward(const CrossEntropyBackward& args, int64_t begin, int
       for (int64_t i = 0; i < V; ++i) dlogits[i] = 0;
       continue;
     }
-    for_lanes(V, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+    for_lanes(V, [&](int64_t i, auto lanes) {
       lanes.store(dlogits + i, weight * exp(lanes.load(logits + i) - args.log_sum[row]));
     });
     dlogits[args.targets[row]] -= weight;

@@ -90,7 +90,8 @@ Var add(const Var& a, const Var& b) {
   const Shape shape = broadcast_shape("add", a.shape(), b.shape());
   // The longer operand goes first: the second may repeat without a copy.
   const bool swap = a.shape() != shape;
-  const Tensor y = binary_values(Binary::add, shape, (swap ? b : a).value(), (swap ? a : b).value());
+  const Tensor y =
+      binary_values(Binary::add, shape, (swap ? b : a).value(), (swap ? a : b).value());
   return record("add", {a, b}, y, [a = a.shape(), b = b.shape()](Backward& back) {
     if (back.wants(0)) back.give(0, sum_to(back.output(), a).value());
     if (back.wants(1)) back.give(1, sum_to(back.output(), b).value());
@@ -109,7 +110,8 @@ Var sub(const Var& a, const Var& b) {
 Var mul(const Var& a, const Var& b) {
   const Shape shape = broadcast_shape("mul", a.shape(), b.shape());
   const bool swap = a.shape() != shape;
-  const Tensor y = binary_values(Binary::mul, shape, (swap ? b : a).value(), (swap ? a : b).value());
+  const Tensor y =
+      binary_values(Binary::mul, shape, (swap ? b : a).value(), (swap ? a : b).value());
   return record("mul", {a, b}, y, [a = a.value(), b = b.value()](Backward& back) {
     const Tensor& dy = back.output();
     if (back.wants(0)) back.give(0, sum_to(mul(dy, b), a.shape()).value());

@@ -6,8 +6,8 @@
 
 namespace fprnn {
 
-// x of any shape -> the same shape. Cost: one read and one write an element; backward two reads and one
-// write, keeping x or the result, whichever the slope is shorter in.
+// x of any shape -> the same shape. Cost: one read and one write an element; backward two reads and
+// one write, keeping x or the result, whichever the slope is shorter in.
 Var exp(const Var& x);
 Var sigmoid(const Var& x);   // 1 / (1 + e^-x)
 Var silu(const Var& x);      // x sigmoid(x)
@@ -17,7 +17,8 @@ Var square(const Var& x);
 Var affine(const Var& x, real scale, real shift);  // scale x + shift
 
 // Elementwise, with broadcasting as in NumPy: shapes are aligned at the last axis, and missing axes and
-// axes of size 1 are repeated. An operand whose shape is the end of the other's is not copied for that.
+// axes of size 1 are repeated. An operand whose shape is the end of the other's is not copied for
+// that.
 // ShapeError: sizes differ and neither is 1.
 Var add(const Var& a, const Var& b);
 Var sub(const Var& a, const Var& b);

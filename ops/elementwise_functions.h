@@ -1,6 +1,7 @@
 // Each elementwise function and its slope, written once for every device: FPRNN_ISA is the namespace of an
-// instruction set, where Vec is its vector and exp, sigmoid ... are those of core/vector_math.h, or cuda,
-// where Vec is one real. value(x) is the function; slope(kept) its derivative from what backward keeps.
+// instruction set, where Vec is its vector and exp, sigmoid ... are those of core/vector_math.h, or
+// cuda, where Vec is one real. value(x) is the function; slope(kept) its derivative from what
+// backward keeps.
 #pragma once
 
 #include <fprnn/ops/elementwise.h>
@@ -8,49 +9,96 @@
 namespace fprnn::FPRNN_ISA {
 
 struct Exp {
-  FPRNN_INLINE Vec value(Vec x) const { return exp(x); }
-  FPRNN_INLINE Vec slope(Vec y) const { return y; }
+  template <class V>
+  FPRNN_INLINE V value(const V& x) const {
+    return exp(x);
+  }
+  template <class V>
+  FPRNN_INLINE V slope(const V& y) const {
+    return y;
+  }
 };
 struct Sigmoid {
-  FPRNN_INLINE Vec value(Vec x) const { return sigmoid(x); }
-  FPRNN_INLINE Vec slope(Vec y) const { return y * (1 - y); }
+  template <class V>
+  FPRNN_INLINE V value(const V& x) const {
+    return sigmoid(x);
+  }
+  template <class V>
+  FPRNN_INLINE V slope(const V& y) const {
+    return y * (1 - y);
+  }
 };
 struct Silu {
-  FPRNN_INLINE Vec value(Vec x) const { return x * sigmoid(x); }
-  FPRNN_INLINE Vec slope(Vec x) const {
-    const Vec s = sigmoid(x);
+  template <class V>
+  FPRNN_INLINE V value(const V& x) const {
+    return x * sigmoid(x);
+  }
+  template <class V>
+  FPRNN_INLINE V slope(const V& x) const {
+    const V s = sigmoid(x);
     return s * (1 + x * (1 - s));
   }
 };
 struct Softplus {
-  FPRNN_INLINE Vec value(Vec x) const { return softplus(x); }
-  FPRNN_INLINE Vec slope(Vec x) const { return sigmoid(x); }
+  template <class V>
+  FPRNN_INLINE V value(const V& x) const {
+    return softplus(x);
+  }
+  template <class V>
+  FPRNN_INLINE V slope(const V& x) const {
+    return sigmoid(x);
+  }
 };
 struct Tanh {
-  FPRNN_INLINE Vec value(Vec x) const { return tanh(x); }
-  FPRNN_INLINE Vec slope(Vec y) const { return 1 - y * y; }
+  template <class V>
+  FPRNN_INLINE V value(const V& x) const {
+    return tanh(x);
+  }
+  template <class V>
+  FPRNN_INLINE V slope(const V& y) const {
+    return 1 - y * y;
+  }
 };
 struct Square {
-  FPRNN_INLINE Vec value(Vec x) const { return x * x; }
-  FPRNN_INLINE Vec slope(Vec x) const { return 2 * x; }
+  template <class V>
+  FPRNN_INLINE V value(const V& x) const {
+    return x * x;
+  }
+  template <class V>
+  FPRNN_INLINE V slope(const V& x) const {
+    return 2 * x;
+  }
 };
 struct Affine {
   real scale, shift;
-  FPRNN_INLINE Vec value(Vec x) const { return scale * x + shift; }
-  FPRNN_INLINE Vec slope(Vec x) const { return 0 * x + scale; }
+  template <class V>
+  FPRNN_INLINE V value(const V& x) const {
+    return scale * x + shift;
+  }
+  template <class V>
+  FPRNN_INLINE V slope(const V& x) const {
+    return filled_like(x, scale);
+  }
 };
 
 // visit(function) with the struct above that `function` names.
 template <class Visit>
 FPRNN_INLINE void with_function(Unary function, real scale, real shift, const Visit& visit) {
   switch (function) {
-    case Unary::exp: return visit(Exp{});
-    case Unary::sigmoid: return visit(Sigmoid{});
-    case Unary::silu: return visit(Silu{});
-    case Unary::softplus: return visit(Softplus{});
-    case Unary::tanh: return visit(Tanh{});
-    case Unary::square: return visit(Square{});
-    case Unary::affine: return visit(Affine{scale, shift});
+    case Unary::exp:
+      return visit(Exp{});
+    case Unary::sigmoid:
+      return visit(Sigmoid{});
+    case Unary::silu:
+      return visit(Silu{});
+    case Unary::softplus:
+      return visit(Softplus{});
+    case Unary::tanh:
+      return visit(Tanh{});
+    case Unary::square:
+      return visit(Square{});
+    case Unary::affine:
+      return visit(Affine{scale, shift});
   }
 }
 
@@ -70,10 +118,14 @@ struct Div {
 template <class Visit>
 FPRNN_INLINE void with_function(Binary function, const Visit& visit) {
   switch (function) {
-    case Binary::add: return visit(Add{});
-    case Binary::sub: return visit(Sub{});
-    case Binary::mul: return visit(Mul{});
-    case Binary::div: return visit(Div{});
+    case Binary::add:
+      return visit(Add{});
+    case Binary::sub:
+      return visit(Sub{});
+    case Binary::mul:
+      return visit(Mul{});
+    case Binary::div:
+      return visit(Div{});
   }
 }
 

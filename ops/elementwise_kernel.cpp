@@ -7,8 +7,8 @@ void unary_forward(const UnaryForward& args, int64_t begin, int64_t end) {
   const real* x = args.x + begin;
   real* y = args.y + begin;
   with_function(args.function, args.scale, args.shift, [&](auto function) {
-    for_lanes(end - begin, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
-      lanes.store(y + i, function.value(lanes.load(x + i)));
+    for_packs(end - begin, [&](int64_t i, auto packs) {
+      packs.store(y + i, function.value(packs.load(x + i)));
     });
   });
 }
@@ -18,8 +18,8 @@ void unary_backward(const UnaryBackward& args, int64_t begin, int64_t end) {
   const real* dy = args.dy + begin;
   real* dx = args.dx + begin;
   with_function(args.function, args.scale, 0, [&](auto function) {
-    for_lanes(end - begin, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
-      lanes.store(dx + i, lanes.load(dy + i) * function.slope(lanes.load(kept + i)));
+    for_packs(end - begin, [&](int64_t i, auto packs) {
+      packs.store(dx + i, packs.load(dy + i) * function.slope(packs.load(kept + i)));
     });
   });
 }
@@ -33,7 +33,7 @@ void binary_forward(const BinaryForward& args, int64_t begin, int64_t end) {
       const real* a = args.a + start;
       const real* b = args.b + phase;
       real* y = args.y + start;
-      for_lanes(length, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+      for_lanes(length, [&](int64_t i, auto lanes) {
         lanes.store(y + i, function.value(lanes.load(a + i), lanes.load(b + i)));
       });
       start += length;

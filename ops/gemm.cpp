@@ -16,6 +16,7 @@ constexpr int64_t kColumnUnit = 32;
 constexpr int64_t kWorthAThread = 1 << 19;
 
 // C in rows x columns pieces, one a thread. Pieces share nothing: each packs what it needs of A, B.
+// An element's bits do not depend on its piece, so the pieces may depend on the number of threads.
 struct Grid {
   int64_t rows, columns;              // of the grid
   int64_t piece_rows, piece_columns;  // of C

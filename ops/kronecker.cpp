@@ -77,11 +77,10 @@ KroneckerFactors kronecker_factors(const Var& k, const Var& gates, int64_t D, Kr
         const Tensor dk(k.context(), k.shape()), dgates(k.context(), gates.shape());
         const auto at = factor_contracts(dk.data(), dgates.data(), tokens, sizes, norm, eps);
         for (int i = 0; i < 2; ++i)
-          launch(k.context(),
-                 KroneckerFactorBackward{.forward = contracts[i],
-                                         .dfactor = back.output(i).data(),
-                                         .dk = const_cast<real*>(at[i].k),
-                                         .dgates = const_cast<real*>(at[i].gates)});
+          launch(k.context(), KroneckerFactorBackward{.forward = contracts[i],
+                                                      .dfactor = back.output(i).data(),
+                                                      .dk = const_cast<real*>(at[i].k),
+                                                      .dgates = const_cast<real*>(at[i].gates)});
         back.give(0, dk);
         back.give(1, dgates);
       });
@@ -108,20 +107,21 @@ Var kronecker(const KroneckerFactors& factors, const Var& v, real scale) {
                                  .m2 = m2,
                                  .scale = scale};
   launch(v.context(), forward);
-  return record("kronecker", {left, right, v}, y,
-                [forward, left = left.value(), right = right.value(), v = v.value()](Backward& back) {
-                  const Context& context = v.context();
-                  const Tensor dleft(context, left.shape()), dright(context, right.shape());
-                  const Tensor dv(context, v.shape());
-                  launch(context, KroneckerBackward{.forward = forward,
-                                                    .dy = back.output().data(),
-                                                    .dleft = dleft.data(),
-                                                    .dright = dright.data(),
-                                                    .dv = dv.data()});
-                  back.give(0, dleft);
-                  back.give(1, dright);
-                  back.give(2, dv);
-                });
+  return record(
+      "kronecker", {left, right, v}, y,
+      [forward, left = left.value(), right = right.value(), v = v.value()](Backward& back) {
+        const Context& context = v.context();
+        const Tensor dleft(context, left.shape()), dright(context, right.shape());
+        const Tensor dv(context, v.shape());
+        launch(context, KroneckerBackward{.forward = forward,
+                                          .dy = back.output().data(),
+                                          .dleft = dleft.data(),
+                                          .dright = dright.data(),
+                                          .dv = dv.data()});
+        back.give(0, dleft);
+        back.give(1, dright);
+        back.give(2, dv);
+      });
 }
 
 namespace {
@@ -152,8 +152,8 @@ void run(Cpu cpu, const KroneckerFactorBackward& args) {
 
 void run(Cpu cpu, const KroneckerForward& args) {
   const int64_t D = args.m1 * args.m2;
-  over_tokens(cpu, args, FPRNN_SELECT(cpu, kronecker_forward), args.tokens,
-              D * (args.m1 + args.m2), 2 * D);
+  over_tokens(cpu, args, FPRNN_SELECT(cpu, kronecker_forward), args.tokens, D * (args.m1 + args.m2),
+              2 * D);
 }
 
 void run(Cpu cpu, const KroneckerBackward& args) {

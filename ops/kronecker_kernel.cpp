@@ -14,7 +14,7 @@ struct Factor {
   real* e_t;       // E^T
   real* s;         // E E^T
   real* k;         // normalised: K
-  real* length;    // (m): of the rows of s, or 1
+  real* length;    // (m): of the rows of s
   real* work;      // a matrix of working space
   real* iterates;  // (1 + 2 kPowerIterations, m): the vectors of the power iteration
   real sigma;      // K was divided by sigma + eps, or 0
@@ -27,8 +27,7 @@ FPRNN_INLINE real at_least_eps(real x, real eps) { return x > eps ? x : eps; }
 
 FPRNN_INLINE void fill_triangles(Factor& f, const real* k) {
   for (int64_t i = 0; i < f.m; ++i)
-    for (int64_t j = 0; j < f.m; ++j)
-      f.e[i * f.m + j] = f.e_t[j * f.m + i] = j < i ? 0 : *k++;
+    for (int64_t j = 0; j < f.m; ++j) f.e[i * f.m + j] = f.e_t[j * f.m + i] = j < i ? 0 : *k++;
 }
 
 // to <- nrm(K x); returns |K x|.
@@ -56,8 +55,8 @@ FPRNN_INLINE void make_factor(Factor& f, const real* k, KroneckerNorm norm) {
   fill_triangles(f, k);
   small_product(f.e, m, 1, f.e_t, f.s, m, m, m);
   for (int64_t i = 0; i < m; ++i) {
-    f.length[i] = norm == KroneckerNorm::spectral ? 1 : length_of(f.s + i * m, m);
-    const real scale = 1 / at_least_eps(f.length[i], f.eps);
+    f.length[i] = length_of(f.s + i * m, m);
+    const real scale = norm == KroneckerNorm::spectral ? 1 : 1 / at_least_eps(f.length[i], f.eps);
     for (int64_t j = 0; j < m; ++j) f.k[i * m + j] = scale * f.s[i * m + j];
   }
   f.sigma = 0;
@@ -75,9 +74,9 @@ FPRNN_INLINE void spectral_backward(Factor& f, real* d) {
     f.k[i] *= scale;  // the undivided K again, which the iteration used
   }
   // sigma = u . K v with u and v the last two iterates.
-  real* du = f.work;            // cotangent of iterate i - 1 in the loop below
-  real* dv = f.work + m;        // of iterate i
-  real* dx = f.work + 2 * m;    // of K times iterate i - 1
+  real* du = f.work;          // cotangent of iterate i - 1 in the loop below
+  real* dv = f.work + m;      // of iterate i
+  real* dx = f.work + 2 * m;  // of K times iterate i - 1
   const real* u = f.iterate(last - 1);
   const real* v = f.iterate(last);
   for (int64_t j = 0; j < m; ++j) dv[j] = 0;
@@ -133,8 +132,9 @@ FPRNN_INLINE void factor_backward(Factor& f, KroneckerNorm norm, real* d, real* 
 }
 
 FPRNN_INLINE Factor factor_in(real* scratch, int64_t m, real eps) {
-  Factor f{m, eps, scratch, scratch + m * m, scratch + 2 * m * m, scratch + 3 * m * m,
-           nullptr, nullptr, nullptr, 0};
+  Factor f{
+      m,       eps,     scratch, scratch + m * m, scratch + 2 * m * m, scratch + 3 * m * m, nullptr,
+      nullptr, nullptr, 0};
   f.work = scratch + 4 * m * m;  // at least 3 m long
   f.length = f.work + (m > 3 ? m * m : 3 * m);
   f.iterates = f.length + m;
@@ -172,8 +172,10 @@ void kronecker_factor_backward(const KroneckerFactorBackward& args, real* scratc
     const real* g = in.gates + token * in.gate_stride;
     const real* dout = args.dfactor + token * m * m;
     make_factor(f, in.k + token * in.k_stride, in.norm);
-    if (in.transposed) small_transpose(dout, d, m, m);
-    else for (int64_t i = 0; i < m * m; ++i) d[i] = dout[i];
+    if (in.transposed)
+      small_transpose(dout, d, m, m);
+    else
+      for (int64_t i = 0; i < m * m; ++i) d[i] = dout[i];
     for (int64_t i = 0; i < m; ++i) {
       args.dgates[token * in.gate_stride + i] = small_dot(d + i * m, f.k + i * m, m);
       for (int64_t j = 0; j < m; ++j) d[i * m + j] *= g[i];
@@ -190,7 +192,7 @@ void kronecker_forward(const KroneckerForward& args, real* scratch, int64_t begi
     const real* x = args.v + token * D;
     small_product(args.left + token * m1 * m1, 1, m1, x, left_x, m1, m1, m2);
     small_product(left_x, m2, 1, args.right + token * m2 * m2, product, m1, m2, m2);
-    for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+    for_lanes(D, [&](int64_t i, auto lanes) {
       lanes.store(args.y + token * D + i, lanes.load(x + i) - args.scale * lanes.load(product + i));
     });
   }

@@ -8,7 +8,8 @@ namespace {
 
 // Writes `part` into `whole` from index `begin` of the axis on, or reads it back from there.
 enum class Direction { into_whole, out_of_whole };
-void copy_part(const Tensor& whole, const Tensor& part, int axis, int64_t begin, Direction direction) {
+void copy_part(const Tensor& whole, const Tensor& part, int axis, int64_t begin,
+               Direction direction) {
   const int64_t inner = whole.shape().elements_after(axis);
   const int64_t whole_stride = whole.size(axis) * inner, part_stride = part.size(axis) * inner;
   real* at = whole.data() + begin * inner;
@@ -30,9 +31,8 @@ Tensor part_of(const Tensor& whole, int axis, int64_t begin, int64_t end) {
 }  // namespace
 
 Var reshape(const Var& x, const Shape& shape) {
-  return record("reshape", {x}, x.value().reshaped(shape), [from = x.shape()](Backward& back) {
-    back.give(0, back.output().reshaped(from));
-  });
+  return record("reshape", {x}, x.value().reshaped(shape),
+                [from = x.shape()](Backward& back) { back.give(0, back.output().reshaped(from)); });
 }
 
 Var concat(const std::vector<Var>& parts, int axis) {
@@ -40,9 +40,9 @@ Var concat(const std::vector<Var>& parts, int axis) {
   Shape shape = parts[0].shape();
   int64_t total = 0;
   for (const Var& part : parts) {
-    require(part.shape().rank() == shape.rank() &&
-                part.shape().with(axis, 0) == shape.with(axis, 0),
-            "concat", "parts must differ along the axis alone", shape, part.shape());
+    require(
+        part.shape().rank() == shape.rank() && part.shape().with(axis, 0) == shape.with(axis, 0),
+        "concat", "parts must differ along the axis alone", shape, part.shape());
     total += part.size(axis);
   }
   shape = shape.with(axis, total);
@@ -74,7 +74,11 @@ Var shift(const Var& x, const Var& first) {
   const int64_t B = x.size(0), T = x.size(1), D = x.size(2);
   require(!first.defined() || first.shape() == Shape{B, D}, "shift", "first must be (B, D)",
           first.shape(), x.shape());
-  if (T == 0) return x;
+  if (T == 0)
+    return record("shift", {x, first}, x.value(), [=, context = x.context()](Backward& back) {
+      back.give(0, back.output());
+      if (back.wants(1)) back.give(1, zeros(context, Shape{B, D}));
+    });
   const Tensor start = first.defined() ? first.value() : zeros(x.context(), Shape{B, D});
   Tensor y(x.context(), x.shape());
   copy_part(y, start.reshaped(Shape{B, 1, D}), 1, 0, Direction::into_whole);
@@ -108,11 +112,10 @@ Var embedding(const Var& table, const IntTensor& tokens) {
                         "tokens must number rows of the table: token, position and table",
                         tokens.data()[i], i, table.shape());
   Tensor y(table.context(), tokens.shape().appended(D));
-  launch(table.context(), GatherRows{.table = table.data(),
-                                     .tokens = tokens.data(),
-                                     .out = y.data(),
-                                     .count = count,
-                                     .D = D});
+  launch(
+      table.context(),
+      GatherRows{
+          .table = table.data(), .tokens = tokens.data(), .out = y.data(), .count = count, .D = D});
   return record("embedding", {table}, y, [=](Backward& back) {
     const Tensor& dy = back.output();
     const Tensor dtable = zeros(dy.context(), Shape{V, D});

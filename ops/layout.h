@@ -15,7 +15,8 @@ Var concat(const std::vector<Var>& parts, int axis);
 // Indices begin .. end - 1 of an axis. ValueError: not 0 <= begin <= end <= size.
 Var slice(const Var& x, int axis, int64_t begin, int64_t end);
 
-// x (B, T, D) -> x one step later: y_0 = first (B, D), or zeros if it is undefined, and y_t = x_{t-1}.
+// x (B, T, D) -> x one step later: y_0 = first (B, D), or zeros if it is undefined, and y_t =
+// x_{t-1}.
 Var shift(const Var& x, const Var& first = {});
 
 // table (V, D), tokens of any shape -> the rows of the table that they number, (..., D).

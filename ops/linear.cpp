@@ -26,15 +26,14 @@ Var linear(const Var& x, const Var& weight, const Var& bias) {
                            .ldb = K,
                            .ldc = N,
                            .transpose_b = true});
-  return record("linear", {x, weight, bias}, y,
-                [=, x = x.value(), weight = weight.value()](Backward& back) {
-                  const Tensor dy = back.output().reshaped(Shape{M, N});
-                  if (back.wants(0))
-                    back.give(0, matmul(dy, weight).value().reshaped(x.shape()));
-                  if (back.wants(1))
-                    back.give(1, matmul(dy, x.reshaped(Shape{M, K}), {.transpose_a = true}).value());
-                  if (back.wants(2)) back.give(2, sum_to(dy, Shape{N}).value());
-                });
+  return record(
+      "linear", {x, weight, bias}, y, [=, x = x.value(), weight = weight.value()](Backward& back) {
+        const Tensor dy = back.output().reshaped(Shape{M, N});
+        if (back.wants(0)) back.give(0, matmul(dy, weight).value().reshaped(x.shape()));
+        if (back.wants(1))
+          back.give(1, matmul(dy, x.reshaped(Shape{M, K}), {.transpose_a = true}).value());
+        if (back.wants(2)) back.give(2, sum_to(dy, Shape{N}).value());
+      });
 }
 
 Var weight_norm(const Var& magnitude, const Var& direction) {

@@ -1,6 +1,6 @@
 // Linear maps: y = x W^T + bias, and W in the weight-normalised form of Salimans and Kingma (arXiv
-// 1602.07868), whose rows have a direction and a magnitude of their own. Cost: one matrix product forward, two
-// backward; keeps x and the weight.
+// 1602.07868), whose rows have a direction and a magnitude of their own. Cost: one matrix product
+// forward, two backward; keeps x and the weight.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -10,7 +10,8 @@ namespace fprnn {
 // x (..., K), weight (N, K), optional bias (N) -> (..., N). ShapeError: sizes do not fit.
 Var linear(const Var& x, const Var& weight, const Var& bias = {});
 
-// magnitude (N, 1), direction (N, K) -> the weight with rows magnitude_n direction_n / |direction_n|.
+// magnitude (N, 1), direction (N, K) -> the weight with rows magnitude_n direction_n /
+// |direction_n|.
 Var weight_norm(const Var& magnitude, const Var& direction);
 
 // linear(x, weight_norm(magnitude, direction), bias).

@@ -31,28 +31,27 @@ Var low_rank(std::string_view op, const Var& u, const Var& alpha, const Var& v, 
                                      .scale = scale,
                                      .in_order = in_order});
   const Tensor kept = in_order ? y : v.value();
-  return record(op, {u, alpha, v}, y,
-                [=, u = u.value(), alpha = alpha.value()](Backward& back) {
-                  const Context& context = u.context();
-                  const Tensor du(context, u.shape()), dalpha(context, alpha.shape());
-                  const Tensor dv(context, kept.shape());
-                  launch(context, LowRankBackward{.u = u.data(),
-                                                  .alpha = alpha.data(),
-                                                  .kept = kept.data(),
-                                                  .dots = dots.data(),
-                                                  .dy = back.output().data(),
-                                                  .du = du.data(),
-                                                  .dalpha = dalpha.data(),
-                                                  .dv = dv.data(),
-                                                  .tokens = tokens,
-                                                  .r = r,
-                                                  .D = D,
-                                                  .scale = scale,
-                                                  .in_order = in_order});
-                  back.give(0, du);
-                  back.give(1, dalpha);
-                  back.give(2, dv);
-                });
+  return record(op, {u, alpha, v}, y, [=, u = u.value(), alpha = alpha.value()](Backward& back) {
+    const Context& context = u.context();
+    const Tensor du(context, u.shape()), dalpha(context, alpha.shape());
+    const Tensor dv(context, kept.shape());
+    launch(context, LowRankBackward{.u = u.data(),
+                                    .alpha = alpha.data(),
+                                    .kept = kept.data(),
+                                    .dots = dots.data(),
+                                    .dy = back.output().data(),
+                                    .du = du.data(),
+                                    .dalpha = dalpha.data(),
+                                    .dv = dv.data(),
+                                    .tokens = tokens,
+                                    .r = r,
+                                    .D = D,
+                                    .scale = scale,
+                                    .in_order = in_order});
+    back.give(0, du);
+    back.give(1, dalpha);
+    back.give(2, dv);
+  });
 }
 
 }  // namespace

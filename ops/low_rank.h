@@ -1,8 +1,9 @@
 // Channel mixers that differ from the identity by rank r (arXiv 2503.10799, section 4):
 //   householder:  for i = 1..r in order: v <- v - scale alpha_i u_i (u_i . v)
 //   dplr:         v - scale sum_i alpha_i u_i (u_i . v)
-// with unit vectors u_i and 0 < alpha_i < 1. scale 1 contracts; scale 2 allows reflections. Cost a token:
-// 4 r D flops, (r + 2) D elements; backward about twice that. Keeps u, alpha, the r dot products and Q v or v.
+// with unit vectors u_i and 0 < alpha_i < 1. scale 1 contracts; scale 2 allows reflections. Cost a
+// token: 4 r D flops, (r + 2) D elements; backward about twice that. Keeps u, alpha, the r dot
+// products and Q v or v.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -10,7 +11,8 @@
 
 namespace fprnn {
 
-// u (..., r, D), alpha (..., r), v (..., D) -> Q v (..., D). The caller normalises u (l2_normalize).
+// u (..., r, D), alpha (..., r), v (..., D) -> Q v (..., D). The caller normalises u
+// (l2_normalize).
 // ShapeError: sizes do not fit. ValueError: scale is not finite.
 Var householder(const Var& u, const Var& alpha, const Var& v, real scale);
 Var dplr(const Var& u, const Var& alpha, const Var& v, real scale);

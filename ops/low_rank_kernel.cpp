@@ -7,16 +7,12 @@ namespace {
 
 FPRNN_INLINE real dot(const real* a, const real* b, int64_t D) {
   Vec total{};
-  for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
-    total += lanes.load(a + i) * lanes.load(b + i);
-  });
+  for_lanes(D, [&](int64_t i, auto lanes) { total += lanes.load(a + i) * lanes.load(b + i); });
   return sum(total);
 }
 
 FPRNN_INLINE void copy(const real* from, real* to, int64_t D) {
-  for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
-    lanes.store(to + i, lanes.load(from + i));
-  });
+  for_lanes(D, [&](int64_t i, auto lanes) { lanes.store(to + i, lanes.load(from + i)); });
 }
 
 }  // namespace
@@ -31,7 +27,7 @@ void low_rank_forward(const LowRankForward& args, int64_t begin, int64_t end) {
       const real* u = args.u + i * D;
       args.dots[i] = dot(u, args.in_order ? y : v, D);
       const real amount = args.scale * args.alpha[i] * args.dots[i];
-      for_lanes(D, [&](int64_t d, auto lanes) __attribute__((always_inline)) {
+      for_lanes(D, [&](int64_t d, auto lanes) {
         lanes.store(y + d, lanes.load(y + d) - amount * lanes.load(u + d));
       });
     }
@@ -55,7 +51,7 @@ void low_rank_backward(const LowRankBackward& args, real* v, int64_t begin, int6
       const real a = args.scale * args.alpha[i], s = args.dots[i], q = dot(u, g, D);
       const real undo = args.in_order ? a * s : 0;
       args.dalpha[i] = -args.scale * s * q;
-      for_lanes(D, [&](int64_t d, auto lanes) __attribute__((always_inline)) {
+      for_lanes(D, [&](int64_t d, auto lanes) {
         const Vec direction = lanes.load(u + d);
         const Vec met = lanes.load(v + d) + undo * direction;
         lanes.store(v + d, met);

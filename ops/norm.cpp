@@ -31,26 +31,27 @@ Var normalize(std::string_view op, Norm norm, const Var& x, const Var& weight, c
                                   .rows = rows,
                                   .D = D,
                                   .eps = eps});
-  return record(op, {x, weight, bias}, y, [=, x = x.value(), w = weight.value(),
-                                           has_bias = bias.defined()](Backward& back) {
-    const Tensor& dy = back.output();
-    const Tensor dx(x.context(), x.shape());
-    const Tensor dweight = w.defined() ? Tensor(x.context(), Shape{D}) : Tensor();
-    const Tensor dbias = has_bias ? Tensor(x.context(), Shape{D}) : Tensor();
-    launch(x.context(), NormBackward{.norm = norm,
-                                     .x = x.data(),
-                                     .weight = w.defined() ? w.data() : nullptr,
-                                     .dy = dy.data(),
-                                     .dx = dx.data(),
-                                     .dweight = w.defined() ? dweight.data() : nullptr,
-                                     .dbias = has_bias ? dbias.data() : nullptr,
-                                     .rows = rows,
-                                     .D = D,
-                                     .eps = eps});
-    back.give(0, dx);
-    if (w.defined()) back.give(1, dweight);
-    if (has_bias) back.give(2, dbias);
-  });
+  return record(op, {x, weight, bias}, y,
+                [=, x = x.value(), w = weight.value(), has_bias = bias.defined()](Backward& back) {
+                  const Tensor& dy = back.output();
+                  const Tensor dx(x.context(), x.shape());
+                  const Tensor dweight = w.defined() ? Tensor(x.context(), Shape{D}) : Tensor();
+                  const Tensor dbias = has_bias ? Tensor(x.context(), Shape{D}) : Tensor();
+                  launch(x.context(),
+                         NormBackward{.norm = norm,
+                                      .x = x.data(),
+                                      .weight = w.defined() ? w.data() : nullptr,
+                                      .dy = dy.data(),
+                                      .dx = dx.data(),
+                                      .dweight = w.defined() ? dweight.data() : nullptr,
+                                      .dbias = has_bias ? dbias.data() : nullptr,
+                                      .rows = rows,
+                                      .D = D,
+                                      .eps = eps});
+                  back.give(0, dx);
+                  if (w.defined()) back.give(1, dweight);
+                  if (has_bias) back.give(2, dbias);
+                });
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Normalisation over the last axis. Cost: one read and one write an element; backward reads the input and
-// the cotangent, recomputes the statistics, and writes the gradient; it keeps the input and the weight.
+// the cotangent, recomputes the statistics, and writes the gradient; it keeps the input and the
+// weight.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -7,8 +8,9 @@
 
 namespace fprnn {
 
-// x (..., D), weight (D), bias (D) -> weight (x - mean) / sqrt(variance + eps) + bias, with the population
-// variance (Ba, Kiros, Hinton, arXiv 1607.06450). ShapeError: sizes; ValueError: eps negative.
+// x (..., D), weight (D), bias (D) -> weight (x - mean) / sqrt(variance + eps) + bias, with the
+// population variance (Ba, Kiros, Hinton, arXiv 1607.06450). ShapeError: sizes; ValueError: eps
+// negative.
 Var layer_norm(const Var& x, const Var& weight, const Var& bias, real eps);
 
 // x (..., D), weight (D) -> weight x / sqrt(mean(x^2) + eps) (Zhang, Sennrich, arXiv 1910.07467).

@@ -1,7 +1,8 @@
 // All three norms are y = weight (x - center) scale + bias with center and scale from the row. With
 // n = (x - center) scale and g = weight dy, backward is
 //   layer, rms:  dx = scale (g - mean(g) - n mean(g n)),  without mean(g) for rms
-//   l2:          dx = scale (g - n sum(g n)),             without the second term where eps was larger
+//   l2:          dx = scale (g - n sum(g n)),             without the second term where eps was
+//   larger
 #include <fprnn/core/vector_math.h>
 #include <fprnn/ops/norm.h>
 
@@ -18,13 +19,11 @@ FPRNN_INLINE RowStatistics row_statistics(Norm norm, const real* x, int64_t D, r
   real center = 0;
   if (norm == Norm::layer) {
     Vec total{};
-    for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
-      total += lanes.load(x + i);
-    });
+    for_lanes(D, [&](int64_t i, auto lanes) { total += lanes.load(x + i); });
     center = sum(total) / D;
   }
   Vec squares{};
-  for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+  for_lanes(D, [&](int64_t i, auto lanes) {
     const Vec deviation = lanes.keep(lanes.load(x + i) - center);
     squares += deviation * deviation;
   });
@@ -44,7 +43,7 @@ void norm_forward(const NormForward& args, int64_t begin, int64_t end) {
     const real* x = args.x + row * D;
     real* y = args.y + row * D;
     const RowStatistics s = row_statistics(args.norm, x, D, args.eps);
-    for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+    for_lanes(D, [&](int64_t i, auto lanes) {
       Vec value = (lanes.load(x + i) - s.center) * s.scale;
       if (args.weight != nullptr) value *= lanes.load(args.weight + i);
       if (args.bias != nullptr) value += lanes.load(args.bias + i);
@@ -66,19 +65,19 @@ void norm_backward(const NormBackward& args, int64_t begin, int64_t end, real* d
     const real* dy = args.dy + row * D;
     real* dx = args.dx + row * D;
     const RowStatistics s = row_statistics(args.norm, x, D, args.eps);
-    const auto weighted = [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+    const auto weighted = [&](int64_t i, auto lanes) {
       const Vec gradient = lanes.load(dy + i);
       return args.weight != nullptr ? gradient * lanes.load(args.weight + i) : gradient;
     };
     Vec sum_g{}, sum_gn{};
-    for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+    for_lanes(D, [&](int64_t i, auto lanes) {
       const Vec g = weighted(i, lanes);
       sum_g += g;
       sum_gn += g * ((lanes.load(x + i) - s.center) * s.scale);
     });
     const real shift = args.norm == Norm::layer ? sum(sum_g) / D : 0;
     const real pull = s.pull * sum(sum_gn);
-    for_lanes(D, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+    for_lanes(D, [&](int64_t i, auto lanes) {
       const Vec n = (lanes.load(x + i) - s.center) * s.scale;
       lanes.store(dx + i, s.scale * (weighted(i, lanes) - shift - n * pull));
       if (dweight != nullptr)

@@ -24,28 +24,27 @@ Around around(const Shape& shape, int axis) {
 
 Tensor sum_middle(const Tensor& x, const Around& at, const Shape& shape) {
   Tensor y(x.context(), shape);
-  launch(x.context(), SumMiddle{.x = x.data(),
-                                .y = y.data(),
-                                .outer = at.outer,
-                                .middle = at.middle,
-                                .inner = at.inner});
+  launch(
+      x.context(),
+      SumMiddle{
+          .x = x.data(), .y = y.data(), .outer = at.outer, .middle = at.middle, .inner = at.inner});
   return y;
 }
 
 Tensor repeat_middle(const Tensor& x, const Around& at, const Shape& shape) {
   Tensor y(x.context(), shape);
-  launch(x.context(), RepeatMiddle{.x = x.data(),
-                                   .y = y.data(),
-                                   .outer = at.outer,
-                                   .middle = at.middle,
-                                   .inner = at.inner});
+  launch(
+      x.context(),
+      RepeatMiddle{
+          .x = x.data(), .y = y.data(), .outer = at.outer, .middle = at.middle, .inner = at.inner});
   return y;
 }
 
 // Calls visit(around, size-1 shape) for each axis that `from` is repeated along to become `to`, last axis
 // first; missing leading axes count as one.
 template <class Visit>
-void for_repeated_axes(std::string_view op, const Shape& from, const Shape& to, const Visit& visit) {
+void for_repeated_axes(std::string_view op, const Shape& from, const Shape& to,
+                       const Visit& visit) {
   const int missing = to.rank() - from.rank();
   require(missing >= 0, op, "the target must have at least as many axes", from, to);
   for (int axis = to.rank() - 1; axis >= missing; --axis) {
@@ -121,7 +120,8 @@ void run(Cpu cpu, const SumMiddle& args) {
   const auto contiguous = FPRNN_SELECT(cpu, sum_contiguous);
   const int64_t count = std::max<int64_t>(1, pieces(args.middle, kReducePiece));
   // One partial sum (inner) for each piece of each outer index, then the pieces in order.
-  Tensor partial = count == 1 ? Tensor() : Tensor(cpu.context, Shape{args.outer, count, args.inner});
+  Tensor partial =
+      count == 1 ? Tensor() : Tensor(cpu.context, Shape{args.outer, count, args.inner});
   real* sums = count == 1 ? args.y : partial.data();
   const auto sum_piece = [&](int64_t unit) {
     const int64_t outer = unit / count, begin = unit % count * kReducePiece;

@@ -7,10 +7,10 @@
 namespace fprnn {
 
 // Cost: one read an element summed. Backward keeps shapes alone.
-Var sum(const Var& x);              // all elements -> a scalar
-Var sum(const Var& x, int axis);    // the axis is removed; it may be negative, from the end
-Var mean(const Var& x);             // ValueError: no elements
-Var mean(const Var& x, int axis);   // ValueError: an empty axis
+Var sum(const Var& x);             // all elements -> a scalar
+Var sum(const Var& x, int axis);   // the axis is removed; it may be negative, from the end
+Var mean(const Var& x);            // ValueError: no elements
+Var mean(const Var& x, int axis);  // ValueError: an empty axis
 
 // x repeated along missing and size-1 axes up to `shape`. ShapeError: the sizes do not allow it.
 Var broadcast_to(const Var& x, const Shape& shape);

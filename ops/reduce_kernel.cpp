@@ -2,10 +2,10 @@
 
 namespace fprnn::FPRNN_ISA {
 
-// y (inner) <- the sum of the rows of x (rows, inner). Four rows at a time are added before they meet the total,
-// which shortens the chain of dependent additions.
+// y (inner) <- the sum of the rows of x (rows, inner). Four rows at a time are added before they
+// meet the total, which shortens the chain of dependent additions.
 void sum_rows(const real* x, real* y, int64_t rows, int64_t inner) {
-  for_lanes(inner, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+  for_lanes(inner, [&](int64_t i, auto lanes) {
     Vec total{};
     int64_t row = 0;
     for (; row + 4 <= rows; row += 4) {
@@ -21,9 +21,7 @@ void sum_rows(const real* x, real* y, int64_t rows, int64_t inner) {
 // The sum of x (count).
 real sum_contiguous(const real* x, int64_t count) {
   Vec total{};
-  for_lanes(count, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
-    total += lanes.load(x + i);
-  });
+  for_lanes(count, [&](int64_t i, auto lanes) { total += lanes.load(x + i); });
   return sum(total);
 }
 

@@ -26,21 +26,21 @@ Var scan(const Var& a, const Var& b, const ScanOptions& options) {
   return record("scan", {a, b, h0}, h,
                 [=, a = a.value(), h0 = h0.value(), reverse = options.reverse](Backward& back) {
                   const Tensor da(a.context(), a.shape()), db(a.context(), a.shape());
-                  const Tensor dh0 = h0.defined() ? Tensor(a.context(), h0.shape()) : Tensor();
+                  const Tensor dh0(a.context(), Shape{B, D});
                   launch(a.context(), ScanBackward{.a = a.data(),
                                                    .h = h.data(),
                                                    .h0 = h0.defined() ? h0.data() : nullptr,
                                                    .dh = back.output().data(),
                                                    .da = da.data(),
                                                    .db = db.data(),
-                                                   .dh0 = h0.defined() ? dh0.data() : nullptr,
+                                                   .dh0 = dh0.data(),
                                                    .B = B,
                                                    .T = T,
                                                    .D = D,
                                                    .reverse = reverse});
                   back.give(0, da);
                   back.give(1, db);
-                  if (h0.defined()) back.give(2, dh0);
+                  back.give(2, dh0);
                 });
 }
 

@@ -10,7 +10,7 @@
 namespace fprnn {
 
 struct ScanOptions {
-  Var h0 = {};           // (B, D): the state before the first step, or after the last if reversed
+  Var h0 = {};  // (B, D): the state before the first step, or after the last if reversed
   bool reverse = false;
 };
 
@@ -32,7 +32,7 @@ struct ScanBackward {
   const real* dh;  // (B, T, D)
   real* da;        // (B, T, D)
   real* db;        // (B, T, D)
-  real* dh0;       // (B, D) or null
+  real* dh0;       // (B, D); also what carries g from step to step
   int64_t B, T, D;
   bool reverse;
 };

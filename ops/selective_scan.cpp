@@ -8,7 +8,7 @@ FPRNN_KERNEL(int64_t vector_lanes())
 FPRNN_KERNEL(void pack_channels(const real* from, real* to, int64_t D, int64_t N, real scale))
 FPRNN_KERNEL(void unpack_channels(const real* from, real* to, int64_t D, int64_t N))
 FPRNN_KERNEL(void selective_scan_forward(const SelectiveScanForward&, const real* decay, int64_t b,
-                                         int64_t block, real* scratch))
+                                         int64_t first, int64_t last, real* scratch))
 FPRNN_KERNEL(int64_t selective_scan_scratch(int64_t N, int64_t blocks))
 FPRNN_KERNEL(void selective_scan_backward(const SelectiveScanBackward&, const real* decay,
                                           int64_t b, int64_t first, int64_t last, real* db,
@@ -97,56 +97,75 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in) {
                                      .N = N,
                                      .softplus = in.softplus};
   launch(context, forward);
-  const auto outputs = record_all(
-      "selective_scan", inputs, {y, state},
-      [in, forward, checkpoints](Backward& back) { give_gradients(forward, in, back); });
+  const auto outputs =
+      record_all("selective_scan", inputs, {y, state},
+                 [in, forward, checkpoints](Backward& back) { give_gradients(forward, in, back); });
   return {outputs[0], outputs[1]};
 }
 
-void run(Cpu cpu, const SelectiveScanForward& args) {
-  const auto kernel = FPRNN_SELECT(cpu, selective_scan_forward);
-  const int64_t blocks = pieces(args.D, FPRNN_SELECT(cpu, vector_lanes)());
-  const Tensor decay(cpu.context, Shape{pieces(args.D, kMaxLanes) * kMaxLanes, args.N});
-  FPRNN_SELECT(cpu, pack_channels)(args.a, decay.data(), args.D, args.N, kLog2e);
-  const int64_t units = args.B * blocks;
-  const int64_t grain = std::max(grain_for(args.T * args.N * 64), pieces(units, 1024));
-  const int64_t space = args.N * kMaxLanes;
-  const Tensor scratch(cpu.context, Shape{pieces(units, grain), space});
-  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit)
-      kernel(args, decay.data(), unit / blocks, unit % blocks,
-             scratch.data() + begin / grain * space);
+namespace {
+
+// A unit of work is a sequence and a group of blocks, which are vectors of channels.
+struct Units {
+  int64_t lanes, blocks, per_group, groups, count, grain;
+
+  Units(Cpu cpu, int64_t B, int64_t D, int64_t group_channels)
+      : lanes(FPRNN_SELECT(cpu, vector_lanes)()),
+        blocks(pieces(D, lanes)),
+        per_group(group_channels / lanes),
+        groups(pieces(blocks, per_group)),
+        count(B * groups),
+        grain(std::max<int64_t>(1, pieces(count, 256))) {}
+};
+
+// visit(b, first block, last block, unit, scratch) for every unit.
+template <class Visit>
+void for_units(Cpu cpu, const Units& units, int64_t N, const Visit& visit) {
+  const int64_t space = FPRNN_SELECT(cpu, selective_scan_scratch)(N, units.per_group);
+  const Tensor scratch(cpu.context, Shape{pieces(units.count, units.grain), space});
+  parallel_for(cpu, units.count, units.grain, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit) {
+      const int64_t first = unit % units.groups * units.per_group;
+      visit(unit / units.groups, first, std::min(units.blocks, first + units.per_group), unit,
+            scratch.data() + begin / units.grain * space);
+    }
   });
 }
 
-// A unit is a sequence and a group of blocks. What groups add to db and dc, and sequences to the gradients
-// of parameters, is kept apart and then added in order.
+constexpr int64_t kGroupChannels = 128;
+
+}  // namespace
+
+void run(Cpu cpu, const SelectiveScanForward& args) {
+  const auto kernel = FPRNN_SELECT(cpu, selective_scan_forward);
+  const Units units(cpu, args.B, args.D, kGroupChannels);
+  const Tensor decay(cpu.context, Shape{units.blocks * units.lanes, args.N});
+  FPRNN_SELECT(cpu, pack_channels)(args.a, decay.data(), args.D, args.N, kLog2e);
+  for_units(cpu, units, args.N,
+            [&](int64_t b, int64_t first, int64_t last, int64_t, real* scratch) {
+              kernel(args, decay.data(), b, first, last, scratch);
+            });
+}
+
+// What groups add to db and dc, and sequences to the gradients of parameters, is kept apart and then added
+// in order.
 void run(Cpu cpu, const SelectiveScanBackward& args) {
-  constexpr int64_t kGroupChannels = 128;
   const SelectiveScanForward& in = args.forward;
   const int64_t B = in.B, T = in.T, N = in.N, D = in.D;
-  const int64_t lanes = FPRNN_SELECT(cpu, vector_lanes)();
-  const int64_t blocks = pieces(D, lanes), per_group = kGroupChannels / lanes;
-  const int64_t groups = pieces(blocks, per_group), channels = blocks * lanes;
-  const int64_t units = B * groups, grain = pieces(units, 256);
+  const Units units(cpu, B, D, kGroupChannels);
+  const int64_t groups = units.groups, channels = units.blocks * units.lanes;
   const Tensor decay(cpu.context, Shape{channels, N});
   FPRNN_SELECT(cpu, pack_channels)(in.a, decay.data(), D, N, kLog2e);
-
-  const int64_t space = FPRNN_SELECT(cpu, selective_scan_scratch)(N, per_group) * lanes;
-  const Tensor scratch(cpu.context, Shape{pieces(units, grain), space});
   const Tensor db(cpu.context, Shape{B, groups, T, N}), dc(cpu.context, Shape{B, groups, T, N});
   const Tensor da(cpu.context, Shape{B, channels, N});
   const Tensor dskip(cpu.context, Shape{B, channels}), dbias(cpu.context, Shape{B, channels});
   const auto kernel = FPRNN_SELECT(cpu, selective_scan_backward);
-  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t b = unit / groups, first = unit % groups * per_group;
-      kernel(args, decay.data(), b, first, std::min(blocks, first + per_group),
-             db.data() + unit * T * N, dc.data() + unit * T * N, da.data() + b * channels * N,
-             dskip.data() + b * channels, dbias.data() + b * channels,
-             scratch.data() + begin / grain * space);
-    }
-  });
+  for_units(cpu, units, N,
+            [&](int64_t b, int64_t first, int64_t last, int64_t unit, real* scratch) {
+              kernel(args, decay.data(), b, first, last, db.data() + unit * T * N,
+                     dc.data() + unit * T * N, da.data() + b * channels * N,
+                     dskip.data() + b * channels, dbias.data() + b * channels, scratch);
+            });
 
   const auto add = FPRNN_SELECT(cpu, sum_rows);
   parallel_for(cpu, B, grain_for(groups * T * N), [&](int64_t begin, int64_t end) {

@@ -5,14 +5,14 @@
 
 namespace fprnn::FPRNN_ISA {
 
-// c (m, n) <- a (m, k) b (k, n); a's element (i, j) is at i * row + j * column, b and c are contiguous.
+// c (m, n) <- a (m, k) b (k, n); a's element (i, j) is at i * row + j * column, b and c are
+// contiguous.
 FPRNN_INLINE void small_product(const real* a, int64_t row, int64_t column, const real* b, real* c,
                                 int64_t m, int64_t k, int64_t n) {
-  for_lanes(n, [&](int64_t at, auto lanes) __attribute__((always_inline)) {
+  for_lanes(n, [&](int64_t at, auto lanes) {
     for (int64_t i = 0; i < m; ++i) {
       Vec total{};
-      for (int64_t j = 0; j < k; ++j)
-        total += a[i * row + j * column] * lanes.load(b + j * n + at);
+      for (int64_t j = 0; j < k; ++j) total += a[i * row + j * column] * lanes.load(b + j * n + at);
       lanes.store(c + i * n + at, total);
     }
   });
@@ -26,9 +26,7 @@ FPRNN_INLINE void small_transpose(const real* from, real* to, int64_t m, int64_t
 
 FPRNN_INLINE real small_dot(const real* a, const real* b, int64_t n) {
   Vec total{};
-  for_lanes(n, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
-    total += lanes.load(a + i) * lanes.load(b + i);
-  });
+  for_lanes(n, [&](int64_t i, auto lanes) { total += lanes.load(a + i) * lanes.load(b + i); });
   return sum(total);
 }
 

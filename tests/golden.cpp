@@ -1,5 +1,5 @@
-// golden [DIR ...]: runs every case of the folders (tests/golden if none is named) and compares outputs and
-// gradients with the authors' own. One line a case; the last line counts them.
+// golden [DIR ...]: runs every case of the folders (tests/golden if none is named) and compares
+// outputs and gradients with the authors' own. One line a case; the last line counts them.
 #include <fmt/format.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/adamw.h>
@@ -27,7 +27,8 @@ struct Case {
   Context context;
   Tape tape{context};
   double output_error = 0, gradient_error = 0;
-  std::vector<std::pair<std::string, Var>> inputs = {};  // the gradient's name in the file, and of what
+  std::vector<std::pair<std::string, Var>> inputs =
+      {};  // the gradient's name in the file, and of what
 
   Tensor read(const std::string& name) const { return file.tensor(context, name); }
 
