@@ -1,0 +1,273 @@
+// Matrix products, linear maps and norms.
+#include <fprnn/core/vector.h>
+
+#include "op_table.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+struct Sizes {
+  int64_t M, N, K;
+};
+
+// Below, at and above registers and blocks; each size 0 once; large ones that several threads share.
+const std::vector<Sizes> kSizes{{1, 1, 1},     {2, 3, 5},      {3, 17, 2},     {31, 1, 33},
+                                {5, 33, 1},    {1, 65, 31},    {17, 16, 65},   {6, 48, 127},
+                                {33, 63, 32},  {0, 3, 2},      {3, 0, 2},      {3, 2, 0},
+                                {65, 127, 63}, {130, 33, 257}, {129, 97, 140}, {3, 1030, 5}};
+
+void add_matmuls(OpCases& cases) {
+  for (const auto& [M, N, K] : kSizes)
+    for (const bool ta : {false, true})
+      for (const bool tb : {false, true})
+        cases.push_back(
+            {.op = "matmul",
+             .variation = std::string(ta ? "A^T " : "A ") + (tb ? "B^T" : "B"),
+             .inputs = {{ta ? Shape{K, M} : Shape{M, K}}, {tb ? Shape{N, K} : Shape{K, N}}},
+             .apply =
+                 [=](const Vars& x) {
+                   return Vars{matmul(x[0], x[1], {ta, tb})};
+                 },
+             .reference =
+                 [=](const Arrays& x) { return Arrays{reference::matmul(x[0], x[1], ta, tb)}; }});
+  for (const auto& [leading, K, N] : {std::tuple{Shape{3, 2}, 5, 3},
+                                      {Shape{3, 1}, 33, 17},
+                                      {Shape{3, 0}, 3, 2},
+                                      {Shape{3, 41}, 128, 130},
+                                      {Shape{3, 2, 2}, 3, 65}})
+    for (const bool tb : {false, true})
+      cases.push_back(
+          {.op = "matmul",
+           .variation = tb ? "batch B^T" : "batch B",
+           .inputs = {{leading.appended(K), -1, 1, true}, {tb ? Shape{N, K} : Shape{K, N}}},
+           .apply =
+               [=](const Vars& x) {
+                 return Vars{matmul(x[0], x[1], {false, tb})};
+               },
+           .reference =
+               [=](const Arrays& x) { return Arrays{reference::matmul(x[0], x[1], false, tb)}; }});
+}
+
+void add_batched_matmuls(OpCases& cases) {
+  const std::vector<std::pair<Shape, Sizes>> sizes{
+      {{}, {3, 5, 2}},     {{3}, {1, 1, 1}},    {{3}, {5, 3, 17}},
+      {{3, 2}, {2, 3, 5}}, {{0}, {2, 3, 5}},    {{3}, {0, 2, 3}},
+      {{3}, {2, 3, 0}},    {{3}, {17, 33, 31}}, {{3, 40}, {16, 17, 16}}};
+  for (const auto& [leading, size] : sizes) {
+    const auto [M, N, K] = size;
+    for (const bool ta : {false, true})
+      for (const bool tb : {false, true})
+        cases.push_back({.op = "batched_matmul",
+                         .variation = std::string(ta ? "A^T " : "A ") + (tb ? "B^T" : "B"),
+                         .inputs = {{leading.appended(ta ? K : M).appended(ta ? M : K), -1, 1,
+                                     leading.rank() > 0},
+                                    {leading.appended(tb ? N : K).appended(tb ? K : N), -1, 1,
+                                     leading.rank() > 0}},
+                         .apply =
+                             [=](const Vars& x) {
+                               return Vars{batched_matmul(x[0], x[1], {ta, tb})};
+                             },
+                         .reference =
+                             [=](const Arrays& x) {
+                               return Arrays{reference::batched_matmul(x[0], x[1], ta, tb)};
+                             }});
+  }
+}
+
+struct LinearSizes {
+  Shape leading;
+  int64_t K, N;
+};
+const std::vector<LinearSizes> kLinearSizes{
+    {{}, 3, 2},      {{1}, 1, 1},        {{3, 2}, 5, 3}, {{3, 1}, 17, 33},  {{3, 0}, 3, 2},
+    {{3, 33}, 5, 1}, {{3, 2, 2}, 3, 17}, {{3, 2}, 0, 3}, {{3, 65}, 63, 65}, {{3, 127}, 130, 96}};
+
+void add_linears(OpCases& cases) {
+  for (const auto& [leading, K, N] : kLinearSizes) {
+    const Input x{leading.appended(K), -1, 1, leading.rank() > 1};
+    cases.push_back(
+        {.op = "linear",
+         .inputs = {x, {{N, K}}},
+         .apply = [](const Vars& v) { return Vars{linear(v[0], v[1])}; },
+         .reference =
+             [](const Arrays& v) { return Arrays{reference::linear(v[0], v[1], nullptr)}; }});
+    cases.push_back(
+        {.op = "linear",
+         .variation = "with bias",
+         .inputs = {x, {{N, K}}, {{N}}},
+         .apply = [](const Vars& v) { return Vars{linear(v[0], v[1], v[2])}; },
+         .reference =
+             [](const Arrays& v) { return Arrays{reference::linear(v[0], v[1], &v[2])}; }});
+  }
+}
+
+// Directions of positive numbers keep the length of a row away from 0.
+void add_weight_norms(OpCases& cases) {
+  for (const auto& [leading, K, N] : kLinearSizes) {
+    if (K == 0) continue;
+    const Input x{leading.appended(K), -1, 1, leading.rank() > 1};
+    const Input magnitude{{N, 1}, -2, 2}, direction{{N, K}, 0.5, 1.5};
+    const double floor = K == 1 ? 1 : 0;  // one number has no direction: its gradient is 0
+    cases.push_back(
+        {.op = "weight_norm",
+         .inputs = {magnitude, direction},
+         .apply = [](const Vars& v) { return Vars{weight_norm(v[0], v[1])}; },
+         .reference = [](const Arrays& v) { return Arrays{reference::weight_norm(v[0], v[1])}; },
+         .gradient_floor = floor});
+    cases.push_back(
+        {.op = "weight_norm_linear",
+         .inputs = {x, magnitude, direction},
+         .apply = [](const Vars& v) { return Vars{weight_norm_linear(v[0], v[1], v[2])}; },
+         .reference =
+             [](const Arrays& v) {
+               return Arrays{reference::linear(v[0], reference::weight_norm(v[1], v[2]), nullptr)};
+             },
+         .gradient_floor = floor});
+    cases.push_back(
+        {.op = "weight_norm_linear",
+         .variation = "with bias",
+         .inputs = {x, magnitude, direction, {{N}}},
+         .apply = [](const Vars& v) { return Vars{weight_norm_linear(v[0], v[1], v[2], v[3])}; },
+         .reference =
+             [](const Arrays& v) {
+               return Arrays{reference::linear(v[0], reference::weight_norm(v[1], v[2]), &v[3])};
+             },
+         .gradient_floor = floor});
+  }
+}
+
+void add_norm_shape(OpCases& cases, const Shape& shape) {
+  const int64_t D = shape[-1];
+  const Input x{shape, -2, 2, shape.rank() == 3}, weight{{D}, 0.5, 1.5}, bias{{D}};
+  cases.push_back(
+      {.op = "rms_norm",
+       .inputs = {x, weight},
+       .apply = [](const Vars& v) { return Vars{rms_norm(v[0], v[1], real(0.1))}; },
+       .reference =
+           [](const Arrays& v) { return Arrays{reference::rms_norm(v[0], v[1], real(0.1))}; }});
+  // One number less its mean is 0 and so is its gradient, and so is that of its direction.
+  const double floor = D == 1 ? 1 : 0;
+  cases.push_back(
+      {.op = "layer_norm",
+       .inputs = {x, weight, bias},
+       .apply = [](const Vars& v) { return Vars{layer_norm(v[0], v[1], v[2], real(0.1))}; },
+       .reference =
+           [](const Arrays& v) {
+             return Arrays{reference::layer_norm(v[0], v[1], v[2], real(0.1))};
+           },
+       .gradient_floor = floor});
+  for (const auto& [variation, low, high, eps] :
+       {std::tuple{"", 0.3, 1.5, 1e-6}, {"shorter than eps", -0.1, 0.1, 8.0}})
+    cases.push_back(
+        {.op = "l2_normalize",
+         .variation = variation,
+         .inputs = {{shape, low, high, shape.rank() == 3}},
+         .apply = [eps = eps](const Vars& v) { return Vars{l2_normalize(v[0], real(eps))}; },
+         .reference =
+             [eps = eps](const Arrays& v) {
+               return Arrays{reference::l2_normalize(v[0], real(eps))};
+             },
+         .gradient_floor = eps < 1 ? floor : 0});
+}
+
+Tensor tensor(const Context& at, const Shape& shape) { return Tensor(at, shape); }
+
+void add_product_errors(ErrorCases& errors) {
+  const auto refuse = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ShapeError>(op, fragment, call));
+  };
+  refuse("matmul", "inner sizes must be equal, got (2, 3), (4, 5), false and false",
+         [](const Context& at) {
+           matmul(tensor(at, {2, 3}), tensor(at, {4, 5}));
+         });
+  refuse("matmul", "got (3, 2), (5, 3), true and false", [](const Context& at) {
+    matmul(tensor(at, {3, 2}), tensor(at, {5, 3}), {.transpose_a = true});
+  });
+  refuse("matmul", "got (3) and (3, 2)", [](const Context& at) {
+    matmul(tensor(at, {3}), tensor(at, {3, 2}));
+  });
+  refuse("matmul", "got (2, 3) and (2, 3, 4)", [](const Context& at) {
+    matmul(tensor(at, {2, 3}), tensor(at, {2, 3, 4}));
+  });
+  refuse("matmul", "must be (K, M), got (2, 3, 4)", [](const Context& at) {
+    matmul(tensor(at, {2, 3, 4}), tensor(at, {3, 2}), {.transpose_a = true});
+  });
+  refuse("batched_matmul", "leading axes, got (2, 3, 4) and (3, 4, 5)", [](const Context& at) {
+    batched_matmul(tensor(at, {2, 3, 4}), tensor(at, {3, 4, 5}));
+  });
+  refuse("batched_matmul", "got (2, 3, 4) and (4, 5)", [](const Context& at) {
+    batched_matmul(tensor(at, {2, 3, 4}), tensor(at, {4, 5}));
+  });
+  refuse("batched_matmul", "got (2, 3, 4), (2, 5, 4), false and false", [](const Context& at) {
+    batched_matmul(tensor(at, {2, 3, 4}), tensor(at, {2, 5, 4}));
+  });
+  refuse("linear", "got (2, 3) and (5, 4)", [](const Context& at) {
+    linear(tensor(at, {2, 3}), tensor(at, {5, 4}));
+  });
+  refuse("linear", "got () and (5, 4)", [](const Context& at) {
+    linear(tensor(at, {}), tensor(at, {5, 4}));
+  });
+  refuse("linear", "bias must be (N), got (4) and (5, 3)", [](const Context& at) {
+    linear(tensor(at, {2, 3}), tensor(at, {5, 3}), tensor(at, {4}));
+  });
+  refuse("weight_norm", "got (5, 3) and (5)", [](const Context& at) {
+    weight_norm(tensor(at, {5}), tensor(at, {5, 3}));
+  });
+  refuse("weight_norm", "got (5) and (5, 1)", [](const Context& at) {
+    weight_norm(tensor(at, {5, 1}), tensor(at, {5}));
+  });
+  errors.push_back(refuses<ShapeError>(
+      "weight_norm_linear", "got (2, 4) and (5, 3)",
+      [](const Context& at) {
+        weight_norm_linear(full(at, {2, 4}, 1), full(at, {5, 1}, 1), full(at, {5, 3}, 1));
+      },
+      "linear"));
+}
+
+}  // namespace
+
+void add_products(OpCases& cases, ErrorCases& errors) {
+  add_matmuls(cases);
+  add_batched_matmuls(cases);
+  add_linears(cases);
+  add_weight_norms(cases);
+  add_product_errors(errors);
+}
+
+void add_norms(OpCases& cases, ErrorCases& errors) {
+  for (const Shape& shape :
+       {Shape{1}, Shape{3, 1}, Shape{2, 3}, Shape{3, 5, 17}, Shape{33}, Shape{0, 3}, Shape{2, 127},
+        Shape{3, 2, 65}, Shape{3, 65, 3}, Shape{1, 1025}, Shape{3, 67, 63}, Shape{3, 41, 200}})
+    add_norm_shape(cases, shape);
+  const auto shape_error = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ShapeError>(op, fragment, call));
+  };
+  const auto value_error = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ValueError>(op, fragment, call));
+  };
+  shape_error("layer_norm", "got (4) and (2, 3)", [](const Context& at) {
+    layer_norm(tensor(at, {2, 3}), tensor(at, {4}), tensor(at, {3}), 1);
+  });
+  shape_error("layer_norm", "got (3, 1) and (2, 3)", [](const Context& at) {
+    layer_norm(tensor(at, {2, 3}), tensor(at, {3}), tensor(at, {3, 1}), 1);
+  });
+  shape_error("layer_norm", "last axis to normalise, got ()", [](const Context& at) {
+    layer_norm(tensor(at, {}), tensor(at, {}), tensor(at, {}), 1);
+  });
+  value_error("layer_norm", "eps must not be negative, got -1", [](const Context& at) {
+    layer_norm(tensor(at, {2, 3}), tensor(at, {3}), tensor(at, {3}), -1);
+  });
+  shape_error("rms_norm", "got (2) and (2, 3)", [](const Context& at) {
+    rms_norm(tensor(at, {2, 3}), tensor(at, {2}), 1);
+  });
+  value_error("rms_norm", "got -0.5", [](const Context& at) {
+    rms_norm(tensor(at, {2, 3}), tensor(at, {3}), real(-0.5));
+  });
+  shape_error("l2_normalize", "got ()", [](const Context& at) { l2_normalize(tensor(at, {}), 1); });
+  value_error("l2_normalize", "eps must be positive, got 0", [](const Context& at) {
+    l2_normalize(tensor(at, {2, 3}), 0);
+  });
+}
+
+}  // namespace fprnn::tests

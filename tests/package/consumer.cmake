@@ -1,0 +1,43 @@
+# Builds and runs tests/consumers/main.cpp against the library: cmake -DCONSUMER=... -P consumer.cmake.
+cmake_minimum_required(VERSION 3.24)
+
+set(scratch ${BINARY}/consumers/${CONSUMER})
+set(prefix ${scratch}/prefix)
+if(NOT CONSUMER STREQUAL "subdirectory")  # which is all of the library: rebuilt where it changed
+  file(REMOVE_RECURSE ${scratch})
+endif()
+cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
+
+function(run)
+  execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
+endfunction()
+function(build_with_cmake)
+  run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${SOURCE}/tests/consumers/${CONSUMER} -B ${scratch}/build
+      -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=${BUILD_TYPE} ${ARGV})
+  run(${CMAKE_COMMAND} --build ${scratch}/build --target consumer --parallel ${cores})
+  run(${scratch}/build/consumer)
+endfunction()
+
+if(CONSUMER STREQUAL "subdirectory")
+  build_with_cmake(-DFPRNN_SOURCE=${SOURCE})
+elseif(CONSUMER STREQUAL "installed")
+  # Moved after installing: the package must not remember where it was.
+  run(${CMAKE_COMMAND} --install ${BINARY} --prefix ${scratch}/staged)
+  file(RENAME ${scratch}/staged ${prefix})
+  build_with_cmake(-DCMAKE_PREFIX_PATH=${prefix})
+elseif(CONSUMER STREQUAL "pkg_config")
+  find_program(PKG_CONFIG NAMES pkg-config pkgconf)
+  if(NOT PKG_CONFIG)
+    message("SKIPPED: there is no pkg-config")
+    return()
+  endif()
+  run(${CMAKE_COMMAND} --install ${BINARY} --prefix ${prefix})
+  file(GLOB_RECURSE pc ${prefix}/fprnn.pc)
+  execute_process(COMMAND ${PKG_CONFIG} --cflags --libs ${pc}
+                  OUTPUT_VARIABLE flags OUTPUT_STRIP_TRAILING_WHITESPACE COMMAND_ERROR_IS_FATAL ANY)
+  separate_arguments(flags UNIX_COMMAND "${flags}")
+  run(${CXX} -std=c++20 ${SOURCE}/tests/consumers/main.cpp ${flags} -o ${scratch}/consumer)
+  run(${scratch}/consumer)
+else()
+  message(FATAL_ERROR "no such consumer: ${CONSUMER}")
+endif()

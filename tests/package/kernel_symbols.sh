@@ -1,0 +1,21 @@
+#!/bin/sh
+# kernel_symbols.sh NM ISA OBJECT...
+# What a kernel file defines for other files to see must lie in its instruction set's namespace. A
+# function under a shared name (of std, or an inline one of ours) would be compiled with AVX instructions
+# and could be the copy that the linker keeps for every machine.
+set -eu
+nm=$1 isa=$2
+shift 2
+
+symbols=$("$nm" -A -C --defined-only --extern-only "$@")
+[ -n "$symbols" ] || { echo "the objects define no symbols at all"; exit 1; }
+
+# nm prints "file:address type name". DW.ref.* are pointers for exception handling: data, and equal in all
+# files.
+foreign=$(printf '%s\n' "$symbols" |
+  grep -Ev " [A-Za-z] (DW\.ref\.|(.*[^A-Za-z0-9_])?$isa::)" || true)
+if [ -n "$foreign" ]; then
+  printf 'symbols outside the namespace %s:\n%s\n' "$isa" "$foreign"
+  exit 1
+fi
+echo "$# objects define nothing outside the namespace $isa"

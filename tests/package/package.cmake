@@ -1,0 +1,26 @@
+# Checks that are not programs of ours: each is one test of ctest.
+set(package ${PROJECT_SOURCE_DIR}/tests/package)
+
+add_test(NAME public_headers
+         COMMAND sh ${package}/public_headers.sh ${FPRNN_FOLDERS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+
+# Not with sanitizers, whose own symbols are everywhere.
+if(NOT FPRNN_SANITIZE)
+  foreach(isa IN LISTS isas)
+    add_test(NAME kernel_symbols_${isa}
+             COMMAND sh ${package}/kernel_symbols.sh ${CMAKE_NM} ${isa} $<TARGET_OBJECTS:fprnn_${isa}>
+             COMMAND_EXPAND_LISTS)
+  endforeach()
+endif()
+
+# Each consumer is configured, built and run as a project of its own, with our compiler and build type.
+if(FPRNN_TEST_PACKAGE)
+  foreach(consumer installed pkg_config subdirectory)
+    add_test(NAME consumer_${consumer}
+             COMMAND ${CMAKE_COMMAND} -DCONSUMER=${consumer} -DSOURCE=${PROJECT_SOURCE_DIR}
+                     -DBINARY=${PROJECT_BINARY_DIR} -DGENERATOR=${CMAKE_GENERATOR}
+                     -DCXX=${CMAKE_CXX_COMPILER} -DBUILD_TYPE=$<CONFIG>
+                     -P ${package}/consumer.cmake)
+    set_tests_properties(consumer_${consumer} PROPERTIES SKIP_REGULAR_EXPRESSION "^SKIPPED: ")
+  endforeach()
+endif()

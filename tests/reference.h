@@ -1,0 +1,111 @@
+// The truth that the ops are tested against: every op as plain loops in double precision, written from its
+// formula and sharing nothing with the kernels.
+#pragma once
+
+#include <fprnn/core/shape.h>
+
+#include <utility>
+#include <vector>
+
+namespace fprnn::reference {
+
+struct Array {
+  Shape shape;
+  std::vector<double> data;
+
+  Array() = default;
+  explicit Array(const Shape& shape) : shape(shape), data(shape.elements()) {}
+  Array(const Shape& shape, std::vector<double> data) : shape(shape), data(std::move(data)) {}
+
+  // Element (i, j, ...), as many numbers as axes.
+  template <class... Index>
+  double& operator()(Index... index) {
+    return data[offset({int64_t{index}...})];
+  }
+  template <class... Index>
+  double operator()(Index... index) const {
+    return data[offset({int64_t{index}...})];
+  }
+
+ private:
+  size_t offset(std::initializer_list<int64_t> index) const {
+    int64_t at = 0;
+    const int64_t* size = shape.sizes().data();
+    for (const int64_t i : index) at = at * *size++ + i;
+    return static_cast<size_t>(at);
+  }
+};
+
+// The same elements under another shape.
+Array reshape(const Array& x, const Shape& shape);
+
+// Of one element: elementwise.
+Array exp(const Array& x);
+Array sigmoid(const Array& x);
+Array silu(const Array& x);
+Array softplus(const Array& x);
+Array tanh(const Array& x);
+Array square(const Array& x);
+Array affine(const Array& x, double scale, double shift);
+
+// Of two, with broadcasting.
+Array add(const Array& a, const Array& b);
+Array sub(const Array& a, const Array& b);
+Array mul(const Array& a, const Array& b);
+Array div(const Array& a, const Array& b);
+
+// Sums, means and repetition.
+Array sum(const Array& x);
+Array sum(const Array& x, int axis);
+Array mean(const Array& x);
+Array mean(const Array& x, int axis);
+Array broadcast_to(const Array& x, const Shape& shape);
+Array sum_to(const Array& x, const Shape& shape);
+
+// Layout.
+Array concat(const std::vector<Array>& parts, int axis);
+Array slice(const Array& x, int axis, int64_t begin, int64_t end);
+Array shift(const Array& x, const Array* first);
+Array embedding(const Array& table, const std::vector<int32_t>& tokens, const Shape& shape);
+
+// Products. matmul: a (..., M, K) or, transposed, (K, M).
+Array matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b);
+Array batched_matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b);
+Array linear(const Array& x, const Array& weight, const Array* bias);
+Array weight_norm(const Array& magnitude, const Array& direction);
+
+// Norms over the last axis.
+Array layer_norm(const Array& x, const Array& weight, const Array& bias, double eps);
+Array rms_norm(const Array& x, const Array& weight, double eps);
+Array l2_normalize(const Array& x, double eps);
+
+// Recurrences and convolution.
+Array causal_conv(const Array& x, const Array& weight, const Array* bias, const Array* state);
+Array conv_state(const Array& x, int64_t width, const Array* state);
+Array scan(const Array& a, const Array& b, const Array* h0, bool reverse);
+
+struct SelectiveScan {
+  const Array *u, *delta, *a, *b, *c;
+  const Array* skip = nullptr;
+  const Array* delta_bias = nullptr;
+  const Array* h0 = nullptr;
+  bool softplus = true;
+};
+std::pair<Array, Array> selective_scan(const SelectiveScan& in);  // y and the last state
+
+// Channel mixers.
+Array householder(const Array& u, const Array& alpha, const Array& v, double scale);
+Array dplr(const Array& u, const Array& alpha, const Array& v, double scale);
+
+struct KroneckerNorm {
+  bool rows, spectral;
+};
+std::pair<Array, Array> kronecker_factors(const Array& k, const Array& gates, int64_t m1,
+                                          int64_t m2, KroneckerNorm norm, double eps);
+Array kronecker(const Array& left, const Array& right, const Array& v, double scale);
+
+// Loss.
+Array masked_cross_entropy(const Array& logits, const std::vector<int32_t>& targets,
+                           const std::vector<double>& mask);
+
+}  // namespace fprnn::reference
