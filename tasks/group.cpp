@@ -1,0 +1,90 @@
+#include <fprnn/core/check.h>
+#include <fprnn/tasks/group.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <map>
+#include <numeric>
+
+namespace fprnn {
+
+namespace {
+
+constexpr std::string_view kRule =
+    "groups are Z1 to Z256, S1 to S5, A1 to A5 and products such as A4xZ5 of at most 1024 elements";
+
+Group cyclic(int n) {
+  Group group{.name = {}, .order = n, .identity = 0, .table = std::vector<int>(n * n)};
+  for (int a = 0; a < n; ++a)
+    for (int b = 0; b < n; ++b) group.table[a * n + b] = (a + b) % n;
+  return group;
+}
+
+bool even(const std::vector<int>& permutation) {
+  int inversions = 0;
+  for (size_t i = 0; i < permutation.size(); ++i)
+    for (size_t j = i + 1; j < permutation.size(); ++j)
+      inversions += permutation[i] > permutation[j];
+  return inversions % 2 == 0;
+}
+
+Group permutations(int n, bool even_only) {
+  std::vector<int> permutation(n);
+  std::iota(permutation.begin(), permutation.end(), 0);
+  std::vector<std::vector<int>> elements;
+  std::map<std::vector<int>, int> number;
+  do {
+    if (even_only && !even(permutation)) continue;
+    number[permutation] = static_cast<int>(elements.size());
+    elements.push_back(permutation);
+  } while (std::ranges::next_permutation(permutation).found);
+  const int order = static_cast<int>(elements.size());
+  Group group{.name = {}, .order = order, .identity = 0, .table = {}};
+  for (const auto& p : elements)
+    for (const auto& q : elements) {
+      for (int i = 0; i < n; ++i) permutation[i] = p[q[i]];
+      group.table.push_back(number.at(permutation));
+    }
+  return group;
+}
+
+// Pairs (a, b), numbered a |right| + b, multiplied side by side.
+Group direct_product(const Group& left, const Group& right) {
+  const int order = left.order * right.order;
+  Group group{.name = {}, .order = order, .identity = 0, .table = std::vector<int>(order * order)};
+  for (int x = 0; x < order; ++x)
+    for (int y = 0; y < order; ++y)
+      group.table[x * order + y] = left.product(x / right.order, y / right.order) * right.order +
+                                   right.product(x % right.order, y % right.order);
+  return group;
+}
+
+Group simple_group(std::string_view part, std::string_view whole) {
+  int n = 0;
+  const char* end = part.data() + part.size();
+  const bool number = part.size() >= 2 && part[1] != '0' &&
+                      std::from_chars(part.data() + 1, end, n) == std::from_chars_result{end, {}};
+  const char kind = part.empty() ? ' ' : part[0];
+  const int largest = kind == 'Z' ? 256 : kind == 'S' || kind == 'A' ? 5 : 0;
+  require<ValueError>(number && n >= 1 && n <= largest, "group", kRule, whole);
+  return kind == 'Z' ? cyclic(n) : permutations(n, kind == 'A');
+}
+
+}  // namespace
+
+Group group_named(std::string_view name) {
+  const size_t at = name.find('x');
+  Group group = simple_group(name.substr(0, at), name);
+  for (size_t begin = at; begin != std::string_view::npos;) {
+    const size_t end = name.find('x', begin + 1);
+    const Group next = simple_group(name.substr(begin + 1, end - begin - 1), name);
+    require<ValueError>(group.order * next.order <= 1024, "group", kRule, name);
+    group = direct_product(group, next);
+    begin = end;
+  }
+  group.name = name;
+  return group;
+}
+
+}  // namespace fprnn

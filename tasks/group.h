@@ -1,0 +1,26 @@
+// Finite groups by their multiplication tables: the word problems that state tracking is made of.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace fprnn {
+
+struct Group {
+  std::string name;
+  int order = 1;
+  int identity = 0;
+  std::vector<int> table;  // (order, order): table[a * order + b] is the number of a b
+
+  int product(int a, int b) const { return table[a * order + b]; }
+};
+
+// Z<n> (addition mod n, n <= 256), S<n> and A<n> (permutations and even permutations of n <= 5 things, in
+// lexicographic order; (p q)(i) = p(q(i))), and direct products such as A4xZ5, of at most 1024
+// elements.
+// ValueError: any other name.
+Group group_named(std::string_view name);
+
+}  // namespace fprnn
