@@ -1,0 +1,232 @@
+#include "bench.h"
+
+#include <fprnn/config.h>
+#include <fprnn/core/rng.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/ops/matmul.h>
+#include <fprnn/ops/scan.h>
+#include <fprnn/ops/selective_scan.h>
+
+#if FPRNN_OPENBLAS
+#include <cblas.h>
+#endif
+
+#include <algorithm>
+
+namespace fprnn::bench {
+
+namespace {
+
+struct Product {
+  int64_t M, N, K;
+  bool transpose_a, transpose_b;
+};
+
+// Cubes, and the products of linear layers: forward (A B^T), the input's gradient (A B) and the weight's
+// (A^T B, where the batch is summed over).
+std::vector<Product> products(bool full) {
+  std::vector<Product> all{
+      {256, 256, 256, false, true}, {512, 512, 512, false, true}, {1024, 1024, 1024, false, true}};
+  const std::vector<int64_t> rows =
+      full ? std::vector<int64_t>{64, 256, 1088, 4352} : std::vector<int64_t>{64, 1088, 4352};
+  for (const int64_t M : rows)
+    for (const int64_t K : {64, 128, 256})
+      for (const int64_t N : {32, 64, 128, 256, 512, 1024}) {
+        if (!full && (K == 128 || N == 64 || N == 256 || N == 512)) continue;
+        all.push_back({M, N, K, false, true});
+        all.push_back({M, N, K, false, false});
+        if (M >= 1088) all.push_back({N, K, M, true, false});
+      }
+  return all;
+}
+
+#if FPRNN_OPENBLAS
+void openblas(const Gemm& g) {
+  const auto side = [](bool transposed) { return transposed ? CblasTrans : CblasNoTrans; };
+  if constexpr (kDouble)
+    cblas_dgemm(CblasRowMajor, side(g.transpose_a), side(g.transpose_b), g.M, g.N, g.K, 1,
+                reinterpret_cast<const double*>(g.a), g.lda, reinterpret_cast<const double*>(g.b),
+                g.ldb, 0, reinterpret_cast<double*>(g.c), g.ldc);
+  else
+    cblas_sgemm(CblasRowMajor, side(g.transpose_a), side(g.transpose_b), g.M, g.N, g.K, 1,
+                reinterpret_cast<const float*>(g.a), g.lda, reinterpret_cast<const float*>(g.b),
+                g.ldb, 0, reinterpret_cast<float*>(g.c), g.ldc);
+}
+#endif
+
+using Sizes = std::map<std::string, std::string>;
+
+Sizes sizes(std::initializer_list<std::pair<const char*, int64_t>> named) {
+  Sizes text;
+  for (const auto& [name, size] : named) text[name] = std::to_string(size);
+  return text;
+}
+
+}  // namespace
+
+std::vector<Result> gemm(const Context& context, const Options& options) {
+  std::vector<Result> results;
+  Rng rng;
+  for (const auto& [M, N, K, ta, tb] : products(options.full)) {
+    const Tensor a = uniform(context, ta ? Shape{K, M} : Shape{M, K}, -1, 1, rng);
+    const Tensor b = uniform(context, tb ? Shape{N, K} : Shape{K, N}, -1, 1, rng);
+    const Tensor c(context, {M, N});
+    const Gemm args{.a = a.data(),
+                    .b = b.data(),
+                    .c = c.data(),
+                    .M = M,
+                    .N = N,
+                    .K = K,
+                    .lda = a.size(1),
+                    .ldb = b.size(1),
+                    .ldc = N,
+                    .transpose_a = ta,
+                    .transpose_b = tb};
+    std::vector<std::function<void()>> alternatives{[&] { launch(context, args); }};
+#if FPRNN_OPENBLAS
+    openblas_set_num_threads(context.threads());
+    alternatives.push_back([&] { openblas(args); });
+#endif
+    const std::vector<double> times = medians(options, alternatives);
+    results.push_back({.name = ta   ? "gemm A^T B"
+                               : tb ? "gemm A B^T"
+                                    : "gemm A B",
+                       .parameters = sizes({{"M", M}, {"N", N}, {"K", K}}),
+                       .threads = context.threads(),
+                       .milliseconds = times[0],
+                       .gigaflops = 2.0 * M * N * K / times[0] / 1e6,
+                       .runs = options.runs,
+                       .limit_milliseconds = times.size() > 1 ? times[1] : 0});
+  }
+  return results;
+}
+
+std::vector<Result> scan(const Context& context, const Options& options) {
+  std::vector<Result> results;
+  const Limits limits = machine_limits(context, options);
+  Rng rng;
+  for (const auto& [B, D, T] : {std::array<int64_t, 3>{8, 256, 2048}, {64, 128, 17}}) {
+    const Shape shape{B, T, D};
+    const Tensor a = uniform(context, shape, 0, 1, rng), b = uniform(context, shape, -1, 1, rng);
+    const Tensor h(context, shape), dh = uniform(context, shape, -1, 1, rng);
+    const Tensor da(context, shape), db(context, shape), dh0(context, {B, D});
+    const ScanForward forward{.a = a.data(),
+                              .b = b.data(),
+                              .h0 = nullptr,
+                              .h = h.data(),
+                              .B = B,
+                              .T = T,
+                              .D = D,
+                              .reverse = false};
+    const ScanBackward backward{.a = a.data(),
+                                .h = h.data(),
+                                .h0 = nullptr,
+                                .dh = dh.data(),
+                                .da = da.data(),
+                                .db = db.data(),
+                                .dh0 = dh0.data(),
+                                .B = B,
+                                .T = T,
+                                .D = D,
+                                .reverse = false};
+    const auto times =
+        medians(options, {[&] { launch(context, forward); }, [&] { launch(context, backward); }});
+    for (int i = 0; i < 2; ++i) {
+      const double bytes = static_cast<double>((i == 0 ? 3 : 5) * shape.elements()) * sizeof(real);
+      results.push_back({.name = i == 0 ? "scan-forward" : "scan-backward",
+                         .parameters = sizes({{"B", B}, {"T", T}, {"D", D}}),
+                         .threads = context.threads(),
+                         .milliseconds = times[i],
+                         .gigabytes_per_second = bytes / times[i] / 1e6,
+                         .runs = options.runs,
+                         .limit_milliseconds = bytes / limits.copy_bytes * 1e3});
+    }
+  }
+  return results;
+}
+
+namespace {
+
+// The tensors of one selective scan and the two contracts over them.
+struct SelectiveScanCase {
+  Tensor u, delta, a, b, c, skip, bias, y, state, checkpoints, dy;
+  Tensor du, ddelta, da, db, dc, dskip, dbias, dh0;
+  SelectiveScanForward forward;
+  SelectiveScanBackward backward;
+
+  SelectiveScanCase(const Context& context, int64_t B, int64_t T, int64_t D, int64_t N) {
+    Rng rng;
+    const Shape wide{B, T, D}, narrow{B, T, N};
+    for (Tensor* x : {&u, &dy}) *x = uniform(context, wide, -1, 1, rng);
+    delta = uniform(context, wide, -3, 1, rng);
+    a = uniform(context, {D, N}, -static_cast<real>(N), -1, rng);
+    for (Tensor* x : {&b, &c}) *x = uniform(context, narrow, -1, 1, rng);
+    for (Tensor* x : {&skip, &bias}) *x = uniform(context, {D}, -1, 1, rng);
+    for (Tensor* x : {&y, &du, &ddelta}) *x = Tensor(context, wide);
+    for (Tensor* x : {&db, &dc}) *x = Tensor(context, narrow);
+    for (Tensor* x : {&dskip, &dbias}) *x = Tensor(context, {D});
+    for (Tensor* x : {&state, &dh0}) *x = Tensor(context, {B, D, N});
+    da = Tensor(context, {D, N});
+    const int64_t chunks = (T + kSelectiveScanChunk - 1) / kSelectiveScanChunk;
+    checkpoints = Tensor(context, {B, chunks, (D + 15) / 16 * 16, N});
+    forward = {.u = u.data(),
+               .delta = delta.data(),
+               .a = a.data(),
+               .b = b.data(),
+               .c = c.data(),
+               .skip = skip.data(),
+               .delta_bias = bias.data(),
+               .h0 = nullptr,
+               .y = y.data(),
+               .state = state.data(),
+               .checkpoints = checkpoints.data(),
+               .B = B,
+               .T = T,
+               .D = D,
+               .N = N,
+               .softplus = true};
+    backward = {.forward = forward,
+                .dy = dy.data(),
+                .dstate = nullptr,
+                .du = du.data(),
+                .ddelta = ddelta.data(),
+                .da = da.data(),
+                .db = db.data(),
+                .dc = dc.data(),
+                .dskip = dskip.data(),
+                .ddelta_bias = dbias.data(),
+                .dh0 = dh0.data()};
+  }
+};
+
+}  // namespace
+
+// The roofline: the larger of the compulsory bytes at the speed of a copy and one exponential for each of
+// B T D N at the speed of the kernels' own exp on cached data. Nothing else is counted, least of all the
+// recurrence and the contractions with b and c.
+std::vector<Result> selective_scan(const Context& context, const Options& options) {
+  std::vector<Result> results;
+  const Limits limits = machine_limits(context, options);
+  for (const auto& [B, D, N, T] : {std::array<int64_t, 4>{8, 256, 16, 2048}, {64, 128, 16, 17}}) {
+    const SelectiveScanCase at(context, B, T, D, N);
+    const auto times = medians(
+        options, {[&] { launch(context, at.forward); }, [&] { launch(context, at.backward); }});
+    for (int i = 0; i < 2; ++i) {
+      const double bytes =
+          static_cast<double>((i == 0 ? 3 : 5) * B * T * D + (i == 0 ? 2 : 4) * B * T * N) *
+          sizeof(real);
+      const double exponentials = static_cast<double>(B * T * D * N);
+      results.push_back({.name = i == 0 ? "selective-scan-forward" : "selective-scan-backward",
+                         .parameters = sizes({{"B", B}, {"T", T}, {"D", D}, {"N", N}}),
+                         .threads = context.threads(),
+                         .milliseconds = times[i],
+                         .gigabytes_per_second = bytes / times[i] / 1e6,
+                         .runs = options.runs,
+                         .limit_milliseconds = 1e3 * std::max(bytes / limits.copy_bytes,
+                                                              exponentials / limits.exponentials)});
+    }
+  }
+  return results;
+}
+
+}  // namespace fprnn::bench

@@ -1,0 +1,108 @@
+// bench NAME [options]: measures one part of fprnn. bench --list names them; --json prints an array
+// of objects.
+#include "bench.h"
+
+#include <fmt/format.h>
+#include <fprnn/core/check.h>
+#include <CLI/CLI.hpp>
+
+#include <nlohmann/json.hpp>
+
+namespace {
+
+using namespace fprnn;
+using namespace fprnn::bench;
+
+struct Entry {
+  Benchmark run;
+  const char* what;
+};
+const std::map<std::string, Entry> kBenchmarks = {
+    {"copy", {bench::copy, "a copy too large for the caches"}},
+    {"exp", {exponential, "exponentials a second (as gigaflops), data in the first-level cache"}},
+    {"gemm", {bench::gemm, "matrix products; against OpenBLAS where built with FPRNN_OPENBLAS"}},
+    {"scan", {bench::scan, "first-order scan, against the copy"}},
+    {"selective-scan", {bench::selective_scan, "selective scan, against the copy and exp"}},
+    {"layer", {bench::layer, "one layer, forward and with gradients (--model, sizes)"}},
+};
+
+void print_json(const std::vector<Result>& results) {
+  nlohmann::json array = nlohmann::json::array();
+  for (const Result& r : results) {
+    nlohmann::json object{
+        {"name", r.name},       {"parameters", r.parameters},     {"device", "cpu"},
+        {"threads", r.threads}, {"milliseconds", r.milliseconds}, {"runs", r.runs}};
+    if (r.tokens_per_second > 0) object["tokens_per_second"] = r.tokens_per_second;
+    if (r.gigabytes_per_second > 0) object["gigabytes_per_second"] = r.gigabytes_per_second;
+    if (r.gigaflops > 0) object["gigaflops"] = r.gigaflops;
+    if (r.limit_milliseconds > 0) object["limit_milliseconds"] = r.limit_milliseconds;
+    array.push_back(std::move(object));
+  }
+  fmt::print("{}\n", array.dump(2));
+}
+
+void print_table(const std::vector<Result>& results) {
+  for (const Result& r : results) {
+    std::string parameters;
+    for (const auto& [name, value] : r.parameters)
+      parameters += fmt::format(" {} {},", name, value);
+    if (!parameters.empty()) parameters.pop_back();
+    std::string rate = r.tokens_per_second > 0 ? fmt::format("{:.0f} tokens/s", r.tokens_per_second)
+                       : r.gigabytes_per_second > 0
+                           ? fmt::format("{:.1f} GB/s", r.gigabytes_per_second)
+                           : fmt::format("{:.1f} GFLOP/s", r.gigaflops);
+    if (r.limit_milliseconds > 0)
+      rate += fmt::format("  {:.0f} % of the limit", 100 * r.limit_milliseconds / r.milliseconds);
+    fmt::print("{:24}{:52} {} threads {:>10.4f} ms  {}\n", r.name, parameters, r.threads,
+               r.milliseconds, rate);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Measures one part of fprnn: medians of several runs."};
+  std::string name;
+  bool json = false, list = false;
+  Options options;
+  app.add_option("name", name, "What to measure");
+  app.add_flag("--list", list, "Name what can be measured");
+  app.add_flag("--json", json, "Print one JSON array");
+  app.add_flag("--full", options.full, "gemm: every size of the table");
+  app.add_option("--threads", options.threads, "CPU threads, 0 for all cores");
+  app.add_option("--runs", options.runs, "Runs that the median is over")
+      ->check(CLI::Range(1, 10000));
+  app.add_option("--model", options.model, "layer: mamba");
+  app.add_option("--d-model", options.d_model, "layer: width");
+  app.add_option("--d-state", options.d_state, "layer: states of a channel");
+  app.add_option("--batch", options.batch, "layer: sequences");
+  app.add_option("--length", options.length, "layer: tokens in a sequence");
+  try {
+    app.parse(argc, argv);
+    if (list) {
+      for (const auto& [key, entry] : kBenchmarks) fmt::print("{:16} {}\n", key, entry.what);
+      return 0;
+    }
+    const auto found = kBenchmarks.find(name);
+    require<ValueError>(found != kBenchmarks.end(), "bench", "the name must be one of bench --list",
+                        name);
+    const Context context = Context::cpu({.threads = options.threads});
+    const auto results = found->second.run(context, options);
+    if (json)
+      print_json(results);
+    else
+      print_table(results);
+    return 0;
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    app.exit(error);
+    return 2;
+  } catch (const ValueError& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
+  }
+}
