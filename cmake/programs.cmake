@@ -7,12 +7,41 @@ function(fprnn_program name)
                         nlohmann_json::nlohmann_json CLI11::CLI11 OpenMP::OpenMP_CXX)
 endfunction()
 
+# What the task executables share: groups, batches, the training loop.
+add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
+  tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp)
+target_link_libraries(fprnn_tasks PUBLIC fprnn PRIVATE fprnn_flags)
+
+if(FPRNN_BUILD_PROGRAMS)
+  fprnn_program(state_tracking tasks/state_tracking.cpp)
+  target_link_libraries(state_tracking PRIVATE fprnn_tasks)
+
+  fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/layer.cpp)
+  fprnn_kernels(bench bench/exponential_kernel.cpp)
+  if(FPRNN_OPENBLAS)
+    # The OpenMP variant shares our threads; two pools that spin would spoil each other's figures.
+    find_library(FPRNN_OPENBLAS_LIBRARY openblas PATH_SUFFIXES openblas-openmp REQUIRED)
+    target_link_libraries(bench PRIVATE ${FPRNN_OPENBLAS_LIBRARY})
+    target_compile_definitions(bench PRIVATE FPRNN_OPENBLAS=1)
+  endif()
+endif()
+
 if(FPRNN_BUILD_TESTS)
   enable_testing()
-  fprnn_program(tests tests/main.cpp)
+  fprnn_program(tests
+    tests/main.cpp tests/reference.cpp tests/reference_mixers.cpp tests/run_case.cpp
+    tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp
+    tests/op_table_layout.cpp tests/op_table_products.cpp tests/op_table_recurrences.cpp
+    tests/op_table_mixers.cpp tests/test_op_table.cpp tests/test_vjp.cpp tests/test_core.cpp
+    tests/test_vector_math.cpp)
   target_link_libraries(tests PRIVATE doctest::doctest)
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME tests COMMAND tests)
+  add_test(NAME tests_baseline COMMAND tests)
+  # Threads that wait asleep: where cores are shared, spinning ones take the time of those that work.
+  set_tests_properties(tests PROPERTIES ENVIRONMENT "OMP_WAIT_POLICY=passive")
+  set_tests_properties(tests_baseline PROPERTIES
+    ENVIRONMENT "OMP_WAIT_POLICY=passive;ISA=baseline")
 
   fprnn_program(golden tests/golden.cpp)
   target_compile_definitions(golden PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds and runs every test.
+#   ./test.sh                    release, double, asan-ubsan, and clang where there is a usable one
+#   ./test.sh --all              the same, installing clang if need be; so does CI=true
+#   ./test.sh release clang ...  these presets (CMakePresets.json) alone
+# Ends with one line, "N passed, N failed, N skipped".
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. cmake/setup.sh
+
+# What runs in each configuration beside the other tests of ctest. A program prints its own counts at its
+# end. tests_baseline is `tests` with the instruction set that every machine has.
+programs_of() {
+  case $1 in
+    release) echo tests tests_baseline ;;
+    double) echo tests golden ;;
+    *) echo tests ;;
+  esac
+}
+# Arguments of `tests` under the sanitizers, which make it many times slower: doctest's filters.
+asan_arguments=()
+time_limit=1200  # seconds for one program, so that a hang ends
+
+passed=0 failed=0 skipped=0
+count() {
+  passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+
+# run_program PRESET NAME [ARGUMENT...]
+run_program() {
+  local name="$1-$2" log="$logs/$1-$2.log" start=$SECONDS status=0 line numbers
+  local program="build/$1/bin/${2%_baseline}" isa=${ISA:-}
+  case $2 in *_baseline) isa=baseline ;; esac
+  if [ ! -x "$program" ]; then
+    say "  $name: skipped, there is no such program in this build"
+    count 0 0 1
+    return
+  fi
+  ISA=$isa timeout "$time_limit" "$program" "${@:3}" >"$log" 2>&1 </dev/null || status=$?
+  line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1 || true)
+  if [ -z "$line" ]; then
+    line="0 passed, 1 failed, 0 skipped"  # it did not get to its end
+    say "  $name: ended with status $status and without its counts"
+  fi
+  read -ra numbers <<<"${line//[^0-9 ]/}"
+  # A program that says all is well and exits otherwise, as sanitizers make it, has failed once; so has
+  # one that ran nothing.
+  if [ "$((numbers[0] + numbers[1]))" -eq 0 ] || { [ "$status" -ne 0 ] && [ "${numbers[1]}" -eq 0 ]; }; then
+    numbers[1]=1
+  fi
+  count "${numbers[@]}"
+  say "  $name: ${numbers[0]} passed, ${numbers[1]} failed, ${numbers[2]} skipped, $((SECONDS - start)) s"
+  if [ "${numbers[1]}" -ne 0 ]; then
+    say "  the end of $log:"
+    tail -n 60 "$log"
+  fi
+}
+
+# Every test of ctest but the programs above; each counts one.
+run_ctest() {
+  local name="$1-ctest" log="$logs/$1-ctest.log" start=$SECONDS status=0 junit
+  junit="$PWD/$logs/$1-ctest.xml"
+  rm -f "$junit"
+  ctest --preset "$1" --exclude-regex '^(tests|tests_baseline|golden)$' --no-tests=ignore --timeout "$time_limit" \
+    --output-junit "$junit" >"$log" 2>&1 </dev/null || status=$?
+  number() { # the named count of the whole suite
+    { [ -e "$junit" ] && grep -oE "\b$1=\"[0-9]+\"" "$junit" || true; } | head -n 1 | grep -oE '[0-9]+' || echo 0
+  }
+  local tests failures skips
+  tests=$(number tests) failures=$(number failures) skips=$(($(number skipped) + $(number disabled)))
+  if [ "$status" -ne 0 ] && [ "$failures" -eq 0 ]; then failures=1; fi
+  local passes=$((tests - failures - skips))
+  if [ "$passes" -lt 0 ]; then passes=0; fi
+  count "$passes" "$failures" "$skips"
+  say "  $name: $passes passed, $failures failed, $skips skipped, $((SECONDS - start)) s"
+  if [ "$failures" -ne 0 ]; then
+    say "  the end of $log:"
+    tail -n 60 "$log"
+  fi
+}
+
+run_configuration() {
+  local preset=$1 start=$SECONDS targets=() arguments=() program
+  say "$preset"
+  if [ "$preset" = asan-ubsan ]; then
+    targets=(--target tests)
+    arguments=("${asan_arguments[@]}")
+  fi
+  if build "$preset" "${targets[@]}"; then
+    for program in $(programs_of "$preset"); do
+      run_program "$preset" "$program" "${arguments[@]}"
+    done
+    run_ctest "$preset"
+  else
+    count 0 1 0
+  fi
+  say "  $preset: $((SECONDS - start)) s in all"
+}
+
+presets=() all=no
+for argument in "$@"; do
+  case $argument in
+    --all) all=yes ;;
+    release | debug | double | asan-ubsan | clang) presets+=("$argument") ;;
+    *) fail 2 "usage: ./test.sh [--all] [release|debug|double|asan-ubsan|clang]..." ;;
+  esac
+done
+if [ "${CI:-}" = true ]; then all=yes; fi
+
+wanted=(pkg-config)  # tests/consumers are built with it too
+if [ ${#presets[@]} -eq 0 ]; then
+  presets=(release double asan-ubsan)
+  if [ "$all" = yes ] || clang_works; then
+    presets+=(clang)
+  else
+    say "clang: skipped, there is none with OpenMP; ./test.sh --all installs it"
+    count 0 0 1
+  fi
+fi
+case " ${presets[*]} " in *" clang "*) wanted+=(clang) ;; esac
+
+# Threads that wait asleep: where cores are shared, spinning ones take the time of those that work.
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+options=(-DFPRNN_WERROR=ON)
+setup
+for preset in "${presets[@]}"; do run_configuration "$preset"; done
+
+say "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
