@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 # end. tests_baseline is `tests` with the instruction set that every machine has.
 programs_of() {
   case $1 in
-    release) echo tests tests_baseline ;;
+    release) echo tests tests_baseline golden ;;
     double) echo tests golden ;;
     *) echo tests ;;
   esac

@@ -37,16 +37,16 @@ std::vector<double> medians(const Options& options,
                             const std::vector<std::function<void()>>& alternatives);
 double median(const Options& options, const std::function<void()>& work);
 
-// Bytes a second of a copy too large for the caches (read and written), exponentials a second of the kernels'
-// own exp on data in the first-level cache: the two limits that scans meet.
-struct Limits {
-  double copy_bytes, exponentials;
-};
-Limits machine_limits(const Context& context, const Options& options);
+// What the machine can do: milliseconds for a copy that moves so many bytes (read and written, both counted),
+// and exponentials and multiply-adds a second of the kernels' own instruction set, out of registers
+// and the first-level cache.
+double copy_milliseconds(const Context& context, const Options& options, double bytes);
+double exponentials_per_second(const Context& context, const Options& options);
+double multiply_adds_per_second(const Context& context, const Options& options);
 
 using Benchmark = std::vector<Result> (*)(const Context&, const Options&);
 std::vector<Result> copy(const Context& context, const Options& options);
-std::vector<Result> exponential(const Context& context, const Options& options);
+std::vector<Result> arithmetic(const Context& context, const Options& options);
 std::vector<Result> gemm(const Context& context, const Options& options);
 std::vector<Result> scan(const Context& context, const Options& options);
 std::vector<Result> selective_scan(const Context& context, const Options& options);

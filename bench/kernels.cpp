@@ -103,7 +103,6 @@ std::vector<Result> gemm(const Context& context, const Options& options) {
 
 std::vector<Result> scan(const Context& context, const Options& options) {
   std::vector<Result> results;
-  const Limits limits = machine_limits(context, options);
   Rng rng;
   for (const auto& [B, D, T] : {std::array<int64_t, 3>{8, 256, 2048}, {64, 128, 17}}) {
     const Shape shape{B, T, D};
@@ -139,7 +138,8 @@ std::vector<Result> scan(const Context& context, const Options& options) {
                          .milliseconds = times[i],
                          .gigabytes_per_second = bytes / times[i] / 1e6,
                          .runs = options.runs,
-                         .limit_milliseconds = bytes / limits.copy_bytes * 1e3});
+
+                         .limit_milliseconds = copy_milliseconds(context, options, bytes)});
     }
   }
   return results;
@@ -201,29 +201,35 @@ struct SelectiveScanCase {
 
 }  // namespace
 
-// The roofline: the larger of the compulsory bytes at the speed of a copy and one exponential for each of
-// B T D N at the speed of the kernels' own exp on cached data. Nothing else is counted, least of all the
-// recurrence and the contractions with b and c.
+// The roofline is the larger of two times: the compulsory bytes at the speed of a copy of as many, and the
+// compulsory arithmetic. That is, for each of B T D N states, one exponential at the speed of the
+// kernels' own on cached data, and at the peak of multiply-adds 4 forward (dt A, dt u b, the
+// recurrence, y) and 11 backward (the first three again; the cotangents of H, b, c, dt u, dt A, A,
+// and their two products). exp_share says how much of the time the exponentials alone would take.
 std::vector<Result> selective_scan(const Context& context, const Options& options) {
   std::vector<Result> results;
-  const Limits limits = machine_limits(context, options);
+  const double exponentials = exponentials_per_second(context, options);
+  const double multiply_adds = multiply_adds_per_second(context, options);
   for (const auto& [B, D, N, T] : {std::array<int64_t, 4>{8, 256, 16, 2048}, {64, 128, 16, 17}}) {
     const SelectiveScanCase at(context, B, T, D, N);
     const auto times = medians(
         options, {[&] { launch(context, at.forward); }, [&] { launch(context, at.backward); }});
     for (int i = 0; i < 2; ++i) {
-      const double bytes =
-          static_cast<double>((i == 0 ? 3 : 5) * B * T * D + (i == 0 ? 2 : 4) * B * T * N) *
-          sizeof(real);
-      const double exponentials = static_cast<double>(B * T * D * N);
+      const double elements =
+          static_cast<double>((i == 0 ? 3 : 5) * B * T * D + (i == 0 ? 2 : 4) * B * T * N);
+      const double bytes = elements * sizeof(real), states = static_cast<double>(B * T * D * N);
+      const double exp_time = 1e3 * states / exponentials;
+      const double other_time = 1e3 * states * (i == 0 ? 4 : 11) / multiply_adds;
+      Sizes parameters = sizes({{"B", B}, {"T", T}, {"D", D}, {"N", N}});
+      parameters["exp_share"] = std::to_string(exp_time / times[i]).substr(0, 4);
       results.push_back({.name = i == 0 ? "selective-scan-forward" : "selective-scan-backward",
-                         .parameters = sizes({{"B", B}, {"T", T}, {"D", D}, {"N", N}}),
+                         .parameters = parameters,
                          .threads = context.threads(),
                          .milliseconds = times[i],
                          .gigabytes_per_second = bytes / times[i] / 1e6,
                          .runs = options.runs,
-                         .limit_milliseconds = 1e3 * std::max(bytes / limits.copy_bytes,
-                                                              exponentials / limits.exponentials)});
+                         .limit_milliseconds = std::max(copy_milliseconds(context, options, bytes),
+                                                        exp_time + other_time)});
     }
   }
   return results;

@@ -4,17 +4,11 @@
 
 namespace fprnn::bench {
 
-namespace {
-
-struct Root : Module {};
-
-}  // namespace
-
 // Forward, and forward with all gradients, of one layer without norm or residual.
 std::vector<Result> layer(const Context& context, const Options& options) {
   require<ValueError>(options.model == "mamba", "bench", "layers are mamba", options.model);
   Rng rng;
-  Root root;
+  Module root;
   const Init init{context, rng};
   Mamba block(root, "layer", init, {.d_model = options.d_model, .d_state = options.d_state});
   const Shape shape{options.batch, options.length, options.d_model};

@@ -18,11 +18,11 @@ struct Entry {
   const char* what;
 };
 const std::map<std::string, Entry> kBenchmarks = {
-    {"copy", {bench::copy, "a copy too large for the caches"}},
-    {"exp", {exponential, "exponentials a second (as gigaflops), data in the first-level cache"}},
+    {"copy", {bench::copy, "copies that fit the second-level cache, a larger one and none"}},
+    {"arithmetic", {arithmetic, "exponentials and multiply-adds a second, at their peak"}},
     {"gemm", {bench::gemm, "matrix products; against OpenBLAS where built with FPRNN_OPENBLAS"}},
-    {"scan", {bench::scan, "first-order scan, against the copy"}},
-    {"selective-scan", {bench::selective_scan, "selective scan, against the copy and exp"}},
+    {"scan", {bench::scan, "first-order scan, against a copy of as many bytes"}},
+    {"selective-scan", {bench::selective_scan, "selective scan, against its roofline"}},
     {"layer", {bench::layer, "one layer, forward and with gradients (--model, sizes)"}},
 };
 

@@ -10,6 +10,7 @@
 namespace fprnn {
 
 FPRNN_KERNEL(void bench_exponentials(real* x, int64_t count, int64_t repeats))
+FPRNN_KERNEL(int64_t bench_multiply_adds(real* x, int64_t repeats))
 
 namespace bench {
 
@@ -47,20 +48,13 @@ double median(const Options& options, const std::function<void()>& work) {
   return medians(options, {work}).front();
 }
 
-std::vector<Result> copy(const Context& context, const Options& options) {
-  const int64_t count = 24 << 20;
+double copy_milliseconds(const Context& context, const Options& options, double bytes) {
+  const int64_t count = static_cast<int64_t>(bytes / 2 / sizeof(real));
   const Tensor from = zeros(context, {count}), to = zeros(context, {count});
-  const double milliseconds = median(options, [&] { fprnn::copy(from, to); });
-  const double bytes = 2.0 * count * sizeof(real);
-  return {{.name = "copy",
-           .parameters = {{"megabytes", std::to_string(count * sizeof(real) >> 20)}},
-           .threads = context.threads(),
-           .milliseconds = milliseconds,
-           .gigabytes_per_second = bytes / milliseconds / 1e6,
-           .runs = options.runs}};
+  return median(options, [&] { fprnn::copy(from, to); });
 }
 
-std::vector<Result> exponential(const Context& context, const Options& options) {
+double exponentials_per_second(const Context& context, const Options& options) {
   const Cpu cpu{context};
   const int64_t count = 4096, repeats = 256, threads = context.threads();
   const Tensor x = zeros(context, {threads, count});
@@ -68,18 +62,52 @@ std::vector<Result> exponential(const Context& context, const Options& options) 
   const double milliseconds = median(options, [&] {
     parallel_pieces(cpu, threads, [&](int64_t i) { kernel(x.data() + i * count, count, repeats); });
   });
-  const double flops = static_cast<double>(threads * count * repeats);
-  return {{.name = "exp",
-           .parameters = {{"count", std::to_string(count)}},
-           .threads = context.threads(),
-           .milliseconds = milliseconds,
-           .gigaflops = flops / milliseconds / 1e6,  // one exponential counts as one
-           .runs = options.runs}};
+  return static_cast<double>(threads * count * repeats) / milliseconds * 1e3;
 }
 
-Limits machine_limits(const Context& context, const Options& options) {
-  return {copy(context, options)[0].gigabytes_per_second * 1e9,
-          exponential(context, options)[0].gigaflops * 1e9};
+double multiply_adds_per_second(const Context& context, const Options& options) {
+  const Cpu cpu{context};
+  const int64_t threads = context.threads(), room = 64;
+  const Tensor x = zeros(context, {threads, room});
+  const auto kernel = FPRNN_SELECT(cpu, bench_multiply_adds);
+  std::vector<int64_t> done(threads);
+  const double milliseconds = median(options, [&] {
+    parallel_pieces(cpu, threads,
+                    [&](int64_t i) { done[i] = kernel(x.data() + i * room, 100'000); });
+  });
+  return static_cast<double>(threads * done[0]) / milliseconds * 1e3;
+}
+
+std::vector<Result> copy(const Context& context, const Options& options) {
+  std::vector<Result> results;
+  for (const double megabytes : {2.0, 32.0, 192.0}) {
+    const double milliseconds = copy_milliseconds(context, options, megabytes * 1e6);
+    results.push_back({.name = "copy",
+                       .parameters = {{"megabytes moved", std::to_string(int(megabytes))}},
+                       .threads = context.threads(),
+                       .milliseconds = milliseconds,
+                       .gigabytes_per_second = megabytes / milliseconds,
+                       .runs = options.runs});
+  }
+  return results;
+}
+
+std::vector<Result> arithmetic(const Context& context, const Options& options) {
+  const double exponentials = exponentials_per_second(context, options) / 1e9;
+  const double multiply_adds = multiply_adds_per_second(context, options) / 1e9;
+  // Milliseconds for 10^9 of them; an exponential counts as one operation, a multiply-add as two.
+  return {{.name = "exponentials",
+           .parameters = {},
+           .threads = context.threads(),
+           .milliseconds = 1e3 / exponentials,
+           .gigaflops = exponentials,
+           .runs = options.runs},
+          {.name = "multiply-adds",
+           .parameters = {},
+           .threads = context.threads(),
+           .milliseconds = 1e3 / multiply_adds,
+           .gigaflops = 2 * multiply_adds,
+           .runs = options.runs}};
 }
 
 }  // namespace bench

@@ -17,7 +17,7 @@ if(FPRNN_BUILD_PROGRAMS)
   target_link_libraries(state_tracking PRIVATE fprnn_tasks)
 
   fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/layer.cpp)
-  fprnn_kernels(bench bench/exponential_kernel.cpp)
+  fprnn_kernels(bench bench/limits_kernel.cpp)
   if(FPRNN_OPENBLAS)
     # The OpenMP variant shares our threads; two pools that spin would spoil each other's figures.
     find_library(FPRNN_OPENBLAS_LIBRARY openblas PATH_SUFFIXES openblas-openmp REQUIRED)
@@ -33,8 +33,10 @@ if(FPRNN_BUILD_TESTS)
     tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp
     tests/op_table_layout.cpp tests/op_table_products.cpp tests/op_table_recurrences.cpp
     tests/op_table_mixers.cpp tests/test_op_table.cpp tests/test_vjp.cpp tests/test_core.cpp
-    tests/test_vector_math.cpp)
-  target_link_libraries(tests PRIVATE doctest::doctest)
+    tests/test_vector_math.cpp tests/test_parameters.cpp tests/test_models.cpp
+    tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp tests/malformed.cpp
+    tests/test_safetensors.cpp)
+  target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME tests COMMAND tests)
   add_test(NAME tests_baseline COMMAND tests)

@@ -39,13 +39,19 @@ class BasicTensor {
   const Shape& shape() const { return shape_; }
   int64_t size(int axis) const { return shape_[axis]; }
   int64_t elements() const { return shape_.elements(); }
-  const Context& context() const { return storage_->context(); }
-  Element* data() const { return static_cast<Element*>(storage_->data()); }
+  // UsageError: the tensor is empty.
+  const Context& context() const { return storage().context(); }
+  Element* data() const { return static_cast<Element*>(storage().data()); }
 
   BasicTensor reshaped(const Shape& shape) const;  // the same elements, shared
   std::vector<Element> to_vector() const;          // a copy on the host
 
  private:
+  const Storage& storage() const {
+    require<UsageError>(defined(), "tensor", "an empty tensor has no elements and no Context");
+    return *storage_;
+  }
+
   std::shared_ptr<Storage> storage_;
   Shape shape_;
 };

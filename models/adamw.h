@@ -37,7 +37,7 @@ class AdamW {
   int64_t steps_ = 0;
 };
 
-// Linear warm-up to `peak`, then half a cosine down to 0 at the last step.
+// Linear warm-up to `peak`, then half a cosine that would reach 0 one step after the last.
 struct CosineSchedule {
   double peak;
   int64_t warmup;                         // steps

@@ -163,21 +163,29 @@ SafetensorsFile SafetensorsFile::read(const std::string& path) {
       length <= kMaxHeader && length <= static_cast<uint64_t>(size - 8), "safetensors",
       "the header must fit the file and 100 MB: file, size and header", path, size, length);
   std::string header(length, '\0');
-  SafetensorsFile file;
-  file.path_ = path;
-  file.data_.resize(size - 8 - length);
-  require<FormatError>(
-      stream.read(header.data(), length) && stream.read(file.data_.data(), file.data_.size()),
-      "safetensors", "the file must be readable to its end", path);
+  require<FormatError>(stream.read(header.data(), length).good(), "safetensors",
+                       "the header must be readable to its end", path);
 
+  // A zero byte, which no JSON contains, would end the text for the parser whatever follows.
+  require<FormatError>(header.starts_with('{') && header.find('\0') == std::string::npos,
+                       "safetensors", "the header must start with { and contain no zero byte",
+                       path);
   HeaderParser parser;
-  const bool parsed = header.starts_with('{') && nlohmann::json::sax_parse(header, &parser);
+  const bool parsed = nlohmann::json::sax_parse(header, &parser);
   require<FormatError>(parsed, "safetensors",
                        "the header must be a JSON object of tensors: file and problem", path,
-                       parser.problem.empty() ? "it does not start with {" : parser.problem);
+                       parser.problem);
+  SafetensorsFile file;
+  file.path_ = path;
   file.metadata_ = std::move(parser.metadata);
   file.entries_ = std::move(parser.entries);
-  check_entries(file.entries_, static_cast<int64_t>(file.data_.size()), path);
+  const int64_t bytes = size - 8 - static_cast<int64_t>(length);
+  check_entries(file.entries_, bytes, path);
+
+  // Only now, since a file with holes may claim more than there is memory.
+  file.data_.resize(bytes);
+  require<FormatError>(stream.read(file.data_.data(), bytes).good(), "safetensors",
+                       "the file must be readable to its end", path);
   return file;
 }
 

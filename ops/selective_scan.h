@@ -11,7 +11,7 @@
 
 namespace fprnn {
 
-inline constexpr int64_t kSelectiveScanChunk = 32;
+inline constexpr int64_t kSelectiveScanChunk = 20;
 
 struct SelectiveScanInputs {
   Var u;                // (B, T, D)

@@ -26,13 +26,15 @@ void check(const TrainOptions& options) {
                       options.clip, options.warmup);
 }
 
-// The parameter whose value or gradient is not finite, for the error message.
+// The parameter whose value or gradient is not finite, for the error message. Values first: one
+// that is not finite spoils the gradients of all.
 std::string first_not_finite(SequenceModel& model) {
-  for (const auto& [path, parameter] : model.parameters()) {
+  const auto parameters = model.parameters();
+  for (const auto& [path, parameter] : parameters)
     if (!std::isfinite(max_abs(parameter->value))) return path;
+  for (const auto& [path, parameter] : parameters)
     if (parameter->gradient.defined() && !std::isfinite(max_abs(parameter->gradient)))
       return "the gradient of " + path;
-  }
   return "the loss";
 }
 

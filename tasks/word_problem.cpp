@@ -2,6 +2,7 @@
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace fprnn {
 
@@ -34,7 +35,8 @@ Accuracy accuracy(const Tensor& logits, const IntTensor& targets) {
     bool at_end = false;
     for (int64_t t = 1; t < T; ++t) {
       const real* row = logits.data() + (b * T + t) * V;
-      at_end = std::max_element(row, row + V) - row == targets.data()[b * T + t];
+      const real* best = std::max_element(row, row + V);  // the first of a row of NaN, no answer
+      at_end = best - row == targets.data()[b * T + t] && !std::isnan(*best);
       right += at_end;
     }
     sequences += right == T - 1;

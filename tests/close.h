@@ -1,4 +1,5 @@
-// How near one list of numbers is to another: the Euclidean length of the difference over that of the truth.
+// How near one list of numbers is to another: the Euclidean length of the difference over that of
+// the truth.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -21,8 +22,8 @@ double length(const std::vector<X>& x) {
   return std::sqrt(squares);
 }
 
-// |x - y| / max(|y|, floor), absolute where that is 0; infinity where a number is not finite or one is
-// missing.
+// |x - y| / max(|y|, floor), absolute where that is 0; infinity where a number is not finite or one
+// is missing.
 template <class X, class Y>
 double relative_error(const std::vector<X>& x, const std::vector<Y>& y, double floor = 0) {
   if (x.size() != y.size()) return kInfinity;
@@ -34,7 +35,8 @@ double relative_error(const std::vector<X>& x, const std::vector<Y>& y, double f
   return scale > 0 ? error / scale : error;
 }
 
-// Where the two first differ by more than the tolerance allows the largest element, for the message.
+// Where the two first differ by more than the tolerance allows the largest element, for the
+// message.
 template <class X, class Y>
 std::string first_difference(const std::vector<X>& x, const std::vector<Y>& y, double tolerance) {
   if (x.size() != y.size()) return fmt::format("{} numbers instead of {}", x.size(), y.size());

@@ -1,5 +1,6 @@
-// The device that the tests run on, from the environment: DEVICE=cpu, ISA=baseline|avx2|avx512 (default the
-// best), THREADS (default 2). Fresh memory is NaN, so whatever reads what was never written shows.
+// The device that the tests run on, from the environment: DEVICE=cpu, ISA=baseline|avx2|avx512
+// (default the best), THREADS (default 2). Fresh memory is NaN, so whatever reads what was never
+// written shows.
 #pragma once
 
 #include <fprnn/core/check.h>
@@ -22,7 +23,11 @@ inline ContextOptions test_options() {
   require<DeviceError>(device == "cpu" || kHasCuda, "tests",
                        "DEVICE=cuda needs a build with CUDA, which this one is not", device);
   ContextOptions options;
-  options.threads = std::stoi(environment("THREADS", "2"));
+  const std::string threads = environment("THREADS", "2");
+  require<ValueError>(
+      threads.find_first_not_of("0123456789") == std::string::npos && threads.size() < 5, "tests",
+      "THREADS must be a number", threads);
+  options.threads = std::stoi(threads);
   options.isa = isa_named(environment("ISA", describe(best_isa()).c_str()));
   options.poison = true;
   return options;

@@ -14,7 +14,8 @@ namespace {
 // Inputs of an op that have more elements together than this are tested along directions.
 constexpr int64_t kEveryElement = 400;
 
-// About 5e-4 of the range that the input was drawn from, a power of two so that x + h hardly rounds.
+// About 5e-4 of the range that the input was drawn from, a power of two so that x + h hardly
+// rounds.
 double step_for(const Input& input) {
   const double range = std::min(1.0, std::max(std::abs(input.low), std::abs(input.high)));
   return std::exp2(std::round(std::log2(range)) - 11);
@@ -52,8 +53,8 @@ GradientError every_element(const OpCase& entry, Arrays& arrays, const Values& s
           first_difference(gradient, differences, entry.gradient_tolerance)};
 }
 
-// A direction of signs meets the gradient in a number about as large as its length, so the error of that
-// number is put in relation to the length.
+// A direction of signs meets the gradient in a number about as large as its length, so the error of
+// that number is put in relation to the length.
 GradientError along_directions(const OpCase& entry, Arrays& arrays, const Values& seeds,
                                size_t input, const std::vector<real>& gradient) {
   GradientError worst{0, ""};

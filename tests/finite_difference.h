@@ -1,5 +1,6 @@
-// Gradients against differences of the reference. The reference is double in every build, so the differences
-// are too: what the float build is compared with is as exact as what the double build is.
+// Gradients against differences of the reference. The reference is double in every build, so the
+// differences are too: what the float build is compared with is as exact as what the double build
+// is.
 #pragma once
 
 #include "run_case.h"

@@ -80,7 +80,7 @@ struct Case {
   }
 };
 
-struct Root : Module {};
+
 
 real eps_of(const Json& spec) { return spec.value("eps", spec.value("norm_eps", 1e-5)); }
 
@@ -151,7 +151,7 @@ void run_adamw(Case& c) {
 
 void run_mamba(Case& c) {
   Rng rng;
-  Root root;
+  Module root;
   Mamba block(root, "mamba", {c.context, rng},
               {.d_model = c.spec.at("d_model"),
                .d_state = c.spec.at("d_state"),
@@ -164,7 +164,7 @@ void run_mamba(Case& c) {
 
 void run_mixer(Case& c) {
   Rng rng;
-  Root root;
+  Module root;
   const auto mixer = make_mixer(root, "mixer", {c.context, rng},
                                 {.kind = mixer_named(c.spec.at("mixer_type").get<std::string>()),
                                  .channels = c.read("in.v").size(-1),

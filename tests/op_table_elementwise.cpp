@@ -37,8 +37,8 @@ void add_affine(OpCases& cases) {
     }
 }
 
-// Every way in which two shapes can meet: equal, the end of the other, size-1 axes at either end and in the
-// middle, each side giving an axis, scalars and empty tensors.
+// Every way in which two shapes can meet: equal, the end of the other, size-1 axes at either end
+// and in the middle, each side giving an axis, scalars and empty tensors.
 const std::vector<std::pair<Shape, Shape>> kShapePairs{{{33}, {33}},
                                                        {{}, {}},
                                                        {{5}, {}},

@@ -198,6 +198,67 @@ IntTensor tokens(const Context& at, std::vector<int32_t> values) {
   return IntTensor(at, Shape{static_cast<int64_t>(values.size())}, values);
 }
 
+void add_part_errors(ErrorCases& errors) {
+  const auto shape_error = [&](const std::string& op, const std::string& fragment, auto call,
+                               const std::string& tag = "") {
+    errors.push_back(refuses<ShapeError>(op, fragment, call, tag));
+  };
+  const auto value_error = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ValueError>(op, fragment, call));
+  };
+  shape_error(
+      "reshape", "got (2, 3) and (7)",
+      [](const Context& at) {
+        reshape(tensor(at, {2, 3}), {7});
+      },
+      "tensor");
+  shape_error("concat", "there must be parts", [](const Context&) { concat({}, 0); });
+  shape_error("concat", "got (2, 3) and (2, 4)", [](const Context& at) {
+    concat({tensor(at, {2, 3}), tensor(at, {2, 4})}, 0);
+  });
+  shape_error("concat", "got (2) and (2, 1)", [](const Context& at) {
+    concat({tensor(at, {2}), tensor(at, {2, 1})}, 0);
+  });
+  shape_error(
+      "concat", "got 2 and (2, 3)",
+      [](const Context& at) {
+        concat({tensor(at, {2, 3})}, 2);
+      },
+      "shape");
+  value_error("slice", "got -1, 2 and (3)",
+              [](const Context& at) { slice(tensor(at, {3}), 0, -1, 2); });
+  value_error("slice", "got 0, 4 and (3)",
+              [](const Context& at) { slice(tensor(at, {3}), 0, 0, 4); });
+  value_error("slice", "got 2, 1 and (3)",
+              [](const Context& at) { slice(tensor(at, {3}), 0, 2, 1); });
+  shape_error(
+      "slice", "got 1 and (3)", [](const Context& at) { slice(tensor(at, {3}), 1, 0, 1); },
+      "shape");
+}
+
+void add_shift_and_embedding_errors(ErrorCases& errors) {
+  const auto shape_error = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ShapeError>(op, fragment, call));
+  };
+  const auto value_error = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ValueError>(op, fragment, call));
+  };
+  shape_error("shift", "(B, T, D), got (2, 3)", [](const Context& at) {
+    shift(tensor(at, {2, 3}));
+  });
+  shape_error("shift", "(B, D), got (2, 4) and (2, 5, 3)", [](const Context& at) {
+    shift(tensor(at, {2, 5, 3}), tensor(at, {2, 4}));
+  });
+  shape_error("embedding", "(V, D), got (3)",
+              [](const Context& at) { embedding(tensor(at, {3}), tokens(at, {0})); });
+  value_error("embedding", "got 5, 1 and (5, 2)", [](const Context& at) {
+    embedding(tensor(at, {5, 2}), tokens(at, {4, 5}));
+  });
+  value_error("embedding", "got -1, 0 and (5, 2)", [](const Context& at) {
+    embedding(tensor(at, {5, 2}), tokens(at, {-1}));
+  });
+}
+
 }  // namespace
 
 void add_reduce(OpCases& cases, ErrorCases& errors) {
@@ -247,55 +308,8 @@ void add_layout(OpCases& cases, ErrorCases& errors) {
   add_slices(cases);
   add_shifts(cases);
   add_embeddings(cases);
-  const auto shape_error = [&](const std::string& op, const std::string& fragment, auto call,
-                               const std::string& tag = "") {
-    errors.push_back(refuses<ShapeError>(op, fragment, call, tag));
-  };
-  const auto value_error = [&](const std::string& op, const std::string& fragment, auto call) {
-    errors.push_back(refuses<ValueError>(op, fragment, call));
-  };
-  shape_error(
-      "reshape", "got (2, 3) and (7)",
-      [](const Context& at) {
-        reshape(tensor(at, {2, 3}), {7});
-      },
-      "tensor");
-  shape_error("concat", "there must be parts", [](const Context&) { concat({}, 0); });
-  shape_error("concat", "got (2, 3) and (2, 4)", [](const Context& at) {
-    concat({tensor(at, {2, 3}), tensor(at, {2, 4})}, 0);
-  });
-  shape_error("concat", "got (2) and (2, 1)", [](const Context& at) {
-    concat({tensor(at, {2}), tensor(at, {2, 1})}, 0);
-  });
-  shape_error(
-      "concat", "got 2 and (2, 3)",
-      [](const Context& at) {
-        concat({tensor(at, {2, 3})}, 2);
-      },
-      "shape");
-  value_error("slice", "got -1, 2 and (3)",
-              [](const Context& at) { slice(tensor(at, {3}), 0, -1, 2); });
-  value_error("slice", "got 0, 4 and (3)",
-              [](const Context& at) { slice(tensor(at, {3}), 0, 0, 4); });
-  value_error("slice", "got 2, 1 and (3)",
-              [](const Context& at) { slice(tensor(at, {3}), 0, 2, 1); });
-  shape_error(
-      "slice", "got 1 and (3)", [](const Context& at) { slice(tensor(at, {3}), 1, 0, 1); },
-      "shape");
-  shape_error("shift", "(B, T, D), got (2, 3)", [](const Context& at) {
-    shift(tensor(at, {2, 3}));
-  });
-  shape_error("shift", "(B, D), got (2, 4) and (2, 5, 3)", [](const Context& at) {
-    shift(tensor(at, {2, 5, 3}), tensor(at, {2, 4}));
-  });
-  shape_error("embedding", "(V, D), got (3)",
-              [](const Context& at) { embedding(tensor(at, {3}), tokens(at, {0})); });
-  value_error("embedding", "got 5, 1 and (5, 2)", [](const Context& at) {
-    embedding(tensor(at, {5, 2}), tokens(at, {4, 5}));
-  });
-  value_error("embedding", "got -1, 0 and (5, 2)", [](const Context& at) {
-    embedding(tensor(at, {5, 2}), tokens(at, {-1}));
-  });
+  add_part_errors(errors);
+  add_shift_and_embedding_errors(errors);
 }
 
 }  // namespace fprnn::tests

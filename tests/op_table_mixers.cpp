@@ -139,7 +139,7 @@ void add_losses(OpCases& cases, const Shape& leading, int64_t V, bool masked, do
 
 Tensor tensor(const Context& at, const Shape& shape) { return Tensor(at, shape); }
 
-void add_mixer_errors(ErrorCases& errors) {
+void add_low_rank_errors(ErrorCases& errors) {
   const auto shape_error = [&](const std::string& op, const std::string& fragment, auto call) {
     errors.push_back(refuses<ShapeError>(op, fragment, call));
   };
@@ -160,6 +160,15 @@ void add_mixer_errors(ErrorCases& errors) {
     value_error(op, "got nan",
                 on({2, 4, 3}, {2, 4}, {2, 3}, std::numeric_limits<real>::quiet_NaN()));
   }
+}
+
+void add_kronecker_errors(ErrorCases& errors) {
+  const auto shape_error = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ShapeError>(op, fragment, call));
+  };
+  const auto value_error = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ValueError>(op, fragment, call));
+  };
   const auto factors = [](const Shape& k, const Shape& gates, int64_t D, real eps) {
     return [=](const Context& c) {
       kronecker_factors(tensor(c, k), tensor(c, gates), D, KroneckerNorm::row, eps);
@@ -193,7 +202,8 @@ void add_mixers(OpCases& cases, ErrorCases& errors) {
   add_low_rank(cases, "householder", householder, reference::householder);
   add_low_rank(cases, "dplr", dplr, reference::dplr);
   add_kroneckers(cases);
-  add_mixer_errors(errors);
+  add_low_rank_errors(errors);
+  add_kronecker_errors(errors);
 }
 
 void add_cross_entropy(OpCases& cases, ErrorCases& errors) {

@@ -11,7 +11,8 @@ struct Sizes {
   int64_t M, N, K;
 };
 
-// Below, at and above registers and blocks; each size 0 once; large ones that several threads share.
+// Below, at and above registers and blocks; each size 0 once; large ones that several threads
+// share.
 const std::vector<Sizes> kSizes{{1, 1, 1},     {2, 3, 5},      {3, 17, 2},     {31, 1, 33},
                                 {5, 33, 1},    {1, 65, 31},    {17, 16, 65},   {6, 48, 127},
                                 {33, 63, 32},  {0, 3, 2},      {3, 0, 2},      {3, 2, 0},
@@ -173,7 +174,7 @@ void add_norm_shape(OpCases& cases, const Shape& shape) {
 
 Tensor tensor(const Context& at, const Shape& shape) { return Tensor(at, shape); }
 
-void add_product_errors(ErrorCases& errors) {
+void add_matmul_errors(ErrorCases& errors) {
   const auto refuse = [&](const std::string& op, const std::string& fragment, auto call) {
     errors.push_back(refuses<ShapeError>(op, fragment, call));
   };
@@ -202,6 +203,12 @@ void add_product_errors(ErrorCases& errors) {
   refuse("batched_matmul", "got (2, 3, 4), (2, 5, 4), false and false", [](const Context& at) {
     batched_matmul(tensor(at, {2, 3, 4}), tensor(at, {2, 5, 4}));
   });
+}
+
+void add_linear_errors(ErrorCases& errors) {
+  const auto refuse = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ShapeError>(op, fragment, call));
+  };
   refuse("linear", "got (2, 3) and (5, 4)", [](const Context& at) {
     linear(tensor(at, {2, 3}), tensor(at, {5, 4}));
   });
@@ -232,7 +239,8 @@ void add_products(OpCases& cases, ErrorCases& errors) {
   add_batched_matmuls(cases);
   add_linears(cases);
   add_weight_norms(cases);
-  add_product_errors(errors);
+  add_matmul_errors(errors);
+  add_linear_errors(errors);
 }
 
 void add_norms(OpCases& cases, ErrorCases& errors) {

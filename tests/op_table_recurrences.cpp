@@ -102,7 +102,7 @@ std::string text_of(const Options& with) {
          (with.h0 ? "h0 " : "") + (with.softplus ? "" : "no softplus ");
 }
 
-void add_selective_scan(OpCases& cases, const Sizes& size, int64_t N, const Options& with) {
+std::vector<Input> selective_scan_inputs(const Sizes& size, int64_t N, const Options& with) {
   const auto [B, T, D] = size;
   // A step size that is not a softplus must not be negative, or the recurrence would grow.
   std::vector<Input> inputs{{{B, T, D}, -1, 1, true},
@@ -113,10 +113,14 @@ void add_selective_scan(OpCases& cases, const Sizes& size, int64_t N, const Opti
   if (with.skip) inputs.push_back({{D}});
   if (with.delta_bias) inputs.push_back({{D}, 0, 0.5});
   if (with.h0) inputs.push_back({{B, D, N}, -1, 1, true});
+  return inputs;
+}
+
+void add_selective_scan(OpCases& cases, const Sizes& size, int64_t N, const Options& with) {
   const size_t bias_at = 5 + with.skip, h0_at = bias_at + with.delta_bias;
   cases.push_back({.op = "selective_scan",
                    .variation = text_of(with),
-                   .inputs = inputs,
+                   .inputs = selective_scan_inputs(size, N, with),
                    .apply =
                        [=](const Vars& x) {
                          const auto [y, state] =
@@ -165,7 +169,7 @@ void add_selective_scans(OpCases& cases) {
 
 Tensor tensor(const Context& context, const Shape& shape) { return Tensor(context, shape); }
 
-void add_conv_and_scan_errors(ErrorCases& errors) {
+void add_conv_errors(ErrorCases& errors) {
   const auto refuse = [&](const std::string& op, const std::string& fragment, auto call) {
     errors.push_back(refuses<ShapeError>(op, fragment, call));
   };
@@ -193,6 +197,12 @@ void add_conv_and_scan_errors(ErrorCases& errors) {
   errors.push_back(refuses<ValueError>("conv_state", "at least 1, got 0", [](const Context& c) {
     conv_state(tensor(c, {2, 5, 3}), 0);
   }));
+}
+
+void add_scan_errors(ErrorCases& errors) {
+  const auto refuse = [&](const std::string& op, const std::string& fragment, auto call) {
+    errors.push_back(refuses<ShapeError>(op, fragment, call));
+  };
   refuse("scan", "same shape, got (2, 7, 4) and (2, 8, 4)", [](const Context& c) {
     scan(tensor(c, {2, 7, 4}), tensor(c, {2, 8, 4}));
   });
@@ -252,7 +262,8 @@ void add_recurrences(OpCases& cases, ErrorCases& errors) {
   add_convs(cases);
   add_scans(cases);
   add_selective_scans(cases);
-  add_conv_and_scan_errors(errors);
+  add_conv_errors(errors);
+  add_scan_errors(errors);
   add_selective_scan_errors(errors);
 }
 

@@ -31,8 +31,8 @@ void for_elements(const Shape& shape, const Visit& visit) {
   }
 }
 
-// Where the element at `index` of a larger shape comes from: axes are aligned at the last one, and those of
-// size 1 repeat.
+// Where the element at `index` of a larger shape comes from: axes are aligned at the last one, and
+// those of size 1 repeat.
 int64_t broadcast_position(const Shape& from, const std::vector<int64_t>& index) {
   const int missing = static_cast<int>(index.size()) - from.rank();
   int64_t position = 0;

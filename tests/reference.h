@@ -1,5 +1,5 @@
-// The truth that the ops are tested against: every op as plain loops in double precision, written from its
-// formula and sharing nothing with the kernels.
+// The truth that the ops are tested against: every op as plain loops in double precision, written
+// from its formula and sharing nothing with the kernels.
 #pragma once
 
 #include <fprnn/core/shape.h>

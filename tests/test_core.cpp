@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fprnn/core/parallel.h>
 #include <fprnn/core/rng.h>
+#include <fprnn/ops/ops.h>
 #include <fprnn/core/vector.h>
 
 #include <cmath>
@@ -220,6 +221,15 @@ TEST_CASE("tensor: values must fill the shape") {
           Tensor(context, Shape{2, 2}, values);
         }) == "[tensor] there must be one value for each element, got 6 and (2, 2)");
   CHECK_THROWS_AS(tensor.reshaped(Shape{7}), ShapeError);
+}
+
+TEST_CASE("tensor: an empty one is refused wherever its elements are needed") {
+  const Tensor empty;
+  CHECK(!empty.defined());
+  CHECK_THROWS_AS(empty.data(), UsageError);
+  CHECK_THROWS_AS(empty.context(), UsageError);
+  CHECK_THROWS_AS(exp(Var()), UsageError);
+  CHECK_THROWS_AS(linear(zeros(test_context(), {2, 3}), Var()), Error);
 }
 
 TEST_CASE("errors: tag, rule and values") {

@@ -1,5 +1,5 @@
-// The float functions of core/vector_math.h, through the public ops: their largest errors in ulp against
-// double precision, and their values where IEEE 754 says exactly what they are.
+// The float functions of core/vector_math.h, through the public ops: their largest errors in ulp
+// against double precision, and their values where IEEE 754 says exactly what they are.
 #include <doctest/doctest.h>
 #include <fprnn/ops/elementwise.h>
 
@@ -56,7 +56,8 @@ void append_floats(std::vector<real>& x, float first, float last, uint32_t step)
     x.push_back(static_cast<real>(std::bit_cast<float>(static_cast<uint32_t>(bits))));
 }
 
-// All exponents, subnormal numbers included, and more closely where the functions are not yet constant.
+// All exponents, subnormal numbers included, and more closely where the functions are not yet
+// constant.
 std::vector<real> sweep() {
   std::vector<real> x;
   for (const float sign : {1.0f, -1.0f}) {

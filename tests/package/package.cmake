@@ -23,4 +23,9 @@ if(FPRNN_TEST_PACKAGE)
                      -P ${package}/consumer.cmake)
     set_tests_properties(consumer_${consumer} PROPERTIES SKIP_REGULAR_EXPRESSION "^SKIPPED: ")
   endforeach()
+  # The README's own code, as a reader would copy it; after the installed consumer, whose prefix it uses.
+  add_test(NAME readme
+           COMMAND bash ${package}/readme.sh ${PROJECT_BINARY_DIR} ${CMAKE_CXX_COMPILER}
+           WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(readme PROPERTIES DEPENDS consumer_installed)
 endif()

@@ -1,0 +1,229 @@
+// The reader of safetensors files: what it must read, and what an enemy might write.
+#include <doctest/doctest.h>
+#include <fprnn/models/safetensors.h>
+
+#include <stdlib.h>
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "context.h"
+#include "malformed.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder of this process alone, gone at the end of the test.
+class Folder {
+ public:
+  Folder() {
+    std::string path = (fs::temp_directory_path() / "fprnn-XXXXXX").string();
+    REQUIRE(mkdtemp(path.data()) != nullptr);
+    path_ = path;
+  }
+  ~Folder() { fs::remove_all(path_); }
+  std::string file(const std::string& name = "test.safetensors") const { return path_ / name; }
+
+  std::string write(const std::string& bytes) const {
+    std::ofstream(file(), std::ios::binary) << bytes;
+    return file();
+  }
+  SafetensorsFile read(const std::string& bytes) const {
+    return SafetensorsFile::read(write(bytes));
+  }
+
+ private:
+  fs::path path_;
+};
+
+template <class... Values>
+std::string bytes_of(Values... values) {
+  std::string bytes;
+  (bytes.append(reinterpret_cast<const char*>(&values), sizeof values), ...);
+  return bytes;
+}
+
+// What is thrown must be a FormatError that names the reader; anything else fails the test by its
+// type.
+template <class Call>
+void check_refused(const std::string& name, const Call& call) {
+  INFO(name);
+  try {
+    call();
+    FAIL_CHECK("nothing was thrown");
+  } catch (const FormatError& error) {
+    CHECK(error.tag() == "safetensors");
+  } catch (const std::exception& error) {
+    FAIL_CHECK("not a FormatError: ", std::string(error.what()));
+  }
+}
+
+// Two tensors and metadata, in every field of which something can be broken.
+std::string small_file() {
+  return safetensors_bytes(
+      R"({"__metadata__":{"k":"v"},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+      R"("b":{"dtype":"I64","shape":[1,2],"data_offsets":[8,24]}} )",
+      bytes_of(1.5F, -2.5F, int64_t{7}, int64_t{-7}));
+}
+
+}  // namespace
+
+TEST_CASE("safetensors: every golden file can be read") {
+  const Context context = test_context();
+  int files = 0;
+  for (const auto& entry : fs::directory_iterator(FPRNN_SOURCE_DIR "/tests/golden")) {
+    if (entry.path().extension() != ".safetensors") continue;
+    ++files;
+    const SafetensorsFile file = SafetensorsFile::read(entry.path());
+    INFO(entry.path().string());
+    CHECK(file.metadata().contains("spec"));
+    CHECK(!file.entries().empty());
+    for (const SafetensorsEntry& tensor : file.entries()) {
+      if (tensor.dtype == "F64" || tensor.dtype == "F32") {
+        const Tensor values = file.tensor(context, tensor.name);
+        CHECK(values.shape() == tensor.shape);
+        for (const real value : values.to_vector()) REQUIRE(std::isfinite(value));
+      } else {
+        CHECK(file.ints(context, tensor.name).shape() == tensor.shape);
+      }
+    }
+  }
+  CHECK(files >= 15);
+}
+
+TEST_CASE("safetensors: reals and integers of both widths, scalars, empty tensors and metadata") {
+  const Context context = test_context();
+  const Folder folder;
+  // The header names them in another order than the data, and has every kind of white space.
+  const SafetensorsFile file = folder.read(safetensors_bytes(
+      "{ \"i64\" :\t{\"shape\":[2],\"data_offsets\":[28,44],\"dtype\":\"I64\"},\r\n"
+      R"("f64":{"dtype":"F64","shape":[1,1,1,2,1,1,1,1],"data_offsets":[0,16]},)"
+      R"("\u00e9\"":{"dtype":"F32","shape":[],"data_offsets":[16,20]},)"
+      R"("i32":{"dtype":"I32","shape":[2,1],"data_offsets":[20,28]},)"
+      R"("none":{"dtype":"F32","shape":[3,0,9223372036854775807],"data_offsets":[44,44]},)"
+      R"("":{"dtype":"I32","shape":[0],"data_offsets":[16,16]},)"
+      "\"__metadata__\":{\"dtype\":\"F32\",\"shape\":\"\",\"\\n\":\"\xc3\xa9\"}}\n   ",
+      bytes_of(0.1, -1e300, 0.1F, int32_t{-5}, INT32_MAX, int64_t{INT32_MIN}, int64_t{1} << 31)));
+  CHECK(file.metadata() ==
+        std::map<std::string, std::string>{{"dtype", "F32"}, {"shape", ""}, {"\n", "\xc3\xa9"}});
+  std::vector<std::string> names;
+  for (const SafetensorsEntry& entry : file.entries()) names.push_back(entry.name);
+  CHECK(names == std::vector<std::string>{"f64", "", "\xc3\xa9\"", "i32", "i64", "none"});
+
+  const Tensor f64 = file.tensor(context, "f64");
+  CHECK(f64.shape() == Shape{1, 1, 1, 2, 1, 1, 1, 1});
+  CHECK(f64.data()[0] == static_cast<real>(0.1));
+  CHECK(f64.data()[1] == (kDouble ? static_cast<real>(-1e300) : -INFINITY));
+  const Tensor scalar = file.tensor(context, "\xc3\xa9\"");
+  CHECK(scalar.shape() == Shape{});
+  CHECK(scalar.data()[0] == static_cast<real>(0.1F));
+  CHECK(file.ints(context, "i32").to_vector() == std::vector<int32_t>{-5, INT32_MAX});
+  CHECK(file.ints(context, "i32").shape() == Shape{2, 1});
+  CHECK(file.tensor(context, "none").elements() == 0);
+  CHECK(file.ints(context, "").shape() == Shape{0});
+
+  CHECK(file.has("none"));
+  CHECK(!file.has("__metadata__"));
+  check_refused("beyond 32 bits", [&] { file.ints(context, "i64"); });
+  check_refused("integers as reals", [&] { file.tensor(context, "i32"); });
+  check_refused("reals as integers", [&] { file.ints(context, "f64"); });
+  check_refused("absent", [&] { file.tensor(context, "f6"); });
+}
+
+TEST_CASE("safetensors: the smallest files, and every dtype of the format") {
+  const Folder folder;
+  CHECK(folder.read(safetensors_bytes("{}", "")).entries().empty());
+  CHECK(folder.read(safetensors_bytes(R"({"__metadata__":{}})", "")).metadata().empty());
+  const std::map<std::string, int> sizes{
+      {"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2},
+      {"I8", 1},  {"U64", 8}, {"U32", 4}, {"U16", 2},  {"U8", 1},  {"BOOL", 1}};
+  for (const auto& [dtype, size] : sizes) {
+    const std::string end = std::to_string(3 * size), data(3 * size, 'x');
+    const std::string header = R"({"t":{"dtype":")" + dtype + R"(","shape":[3],"data_offsets":[0,)";
+    const SafetensorsFile file = folder.read(safetensors_bytes(header + end + "]}}", data));
+    CHECK(file.entries().size() == 1);
+    CHECK(file.entries()[0].dtype == dtype);
+  }
+}
+
+TEST_CASE("safetensors: malformed files are refused, each for its own reason") {
+  const Folder folder;
+  const std::vector<Malformed> corpus = malformed_files();
+  CHECK(corpus.size() >= 60);
+  for (const Malformed& file : corpus) check_refused(file.rule, [&] { folder.read(file.bytes); });
+  // What they were made from is sound, so it was the one change that was refused.
+  CHECK_NOTHROW(folder.read(small_file()));
+  CHECK_NOTHROW(folder.read(sound_file()));
+}
+
+TEST_CASE("safetensors: what is no regular, readable file is refused") {
+  const Folder folder;
+  check_refused("absent", [&] { SafetensorsFile::read(folder.file("absent")); });
+  check_refused("a folder", [&] { SafetensorsFile::read(folder.file("")); });
+  check_refused("no path", [&] { SafetensorsFile::read(""); });
+  check_refused("a device", [&] { SafetensorsFile::read("/dev/zero"); });
+}
+
+// Files with a hole take no disk, and no reader may take memory for them before their header is
+// found to be sound.
+TEST_CASE("safetensors: vast files with an unsound header take no memory") {
+  const Folder folder;
+  std::error_code error;
+  folder.write(bytes_of(uint64_t{100'000'001}));
+  fs::resize_file(folder.file(), 100'000'100, error);
+  if (!error) check_refused("a header above 100 MB", [&] { SafetensorsFile::read(folder.file()); });
+  for (const std::string header :
+       {"{}", "{]", R"({"a":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})"}) {
+    folder.write(safetensors_bytes(header, ""));
+    fs::resize_file(folder.file(), uintmax_t{1} << 42, error);  // not on every file system
+    if (!error) check_refused(header, [&] { SafetensorsFile::read(folder.file()); });
+  }
+}
+
+TEST_CASE("safetensors: a file that ends too early is refused wherever it ends") {
+  const Folder folder;
+  const std::string bytes = small_file();
+  for (size_t size = 0; size < bytes.size(); ++size)
+    check_refused("cut to " + std::to_string(size), [&] { folder.read(bytes.substr(0, size)); });
+}
+
+// What remains readable must still keep within the file.
+TEST_CASE("safetensors: any changed byte leaves a file that is read or refused") {
+  const Context context = test_context();
+  const Folder folder;
+  const std::string bytes = small_file();
+  uint64_t header = 0;
+  std::memcpy(&header, bytes.data(), 8);
+  int read = 0;
+  for (size_t at = 0; at < bytes.size(); ++at)
+    for (const int change : {0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff}) {
+      INFO("byte ", at, " changed by ", change);
+      std::string changed = bytes;
+      changed[at] = static_cast<char>(changed[at] ^ change);
+      try {
+        const SafetensorsFile file = folder.read(changed);
+        ++read;
+        for (const SafetensorsEntry& entry : file.entries()) {
+          REQUIRE((0 <= entry.begin && entry.begin <= entry.end));
+          REQUIRE(entry.end <= static_cast<int64_t>(bytes.size() - 8 - header));
+          if (entry.dtype[0] == 'F' && entry.dtype != "F16")
+            CHECK(file.tensor(context, entry.name).shape() == entry.shape);
+          else
+            file.ints(context, entry.name);
+        }
+      } catch (const FormatError&) {
+      } catch (const std::exception& error) {
+        FAIL_CHECK("not a FormatError: ", std::string(error.what()));
+      }
+    }
+  // Data and names may be anything; every other byte of the header matters.
+  CHECK(read >= 24 * 9);
+  CHECK(read < 40 * 9);
+}
+
+}  // namespace fprnn::tests

@@ -1,0 +1,277 @@
+// Groups, word problems and how answers to them are counted.
+#include <doctest/doctest.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/word_problem.h>
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "small_model.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+int order_of(const Group& group, int element) {
+  int power = element, order = 1;
+  for (; power != group.identity; ++order) power = group.product(power, element);
+  return order;
+}
+
+// How many elements there are of each order.
+std::map<int, int> orders(const Group& group) {
+  std::map<int, int> count;
+  for (int a = 0; a < group.order; ++a) ++count[order_of(group, a)];
+  return count;
+}
+
+bool abelian(const Group& group) {
+  for (int a = 0; a < group.order; ++a)
+    for (int b = 0; b < a; ++b)
+      if (group.product(a, b) != group.product(b, a)) return false;
+  return true;
+}
+
+std::vector<int32_t> row(const IntTensor& x, int64_t b) {
+  return {x.data() + b * x.size(1), x.data() + (b + 1) * x.size(1)};
+}
+
+}  // namespace
+
+TEST_CASE("groups: closed, associative, with an identity and inverses") {
+  const std::map<std::string, int> named{
+      {"Z7", 7},   {"S3", 6},     {"S4", 24},       {"A4", 12},        {"A5", 60},
+      {"S5", 120}, {"A4xZ5", 60}, {"Z2xZ2xZ3", 12}, {"Z1", 1},         {"S1", 1},
+      {"A1", 1},   {"A2", 1},     {"Z256", 256},    {"Z256xZ4", 1024}, {"S2", 2}};
+  for (const auto& entry : named) {
+    const std::string& name = entry.first;
+    const int order = entry.second;
+    INFO(name);
+    const Group group = group_named(name);
+    CHECK(group.name == name);
+    REQUIRE(group.order == order);
+    REQUIRE(group.table.size() == size_t(order) * order);
+    for (const int product : group.table) REQUIRE((product >= 0 && product < order));
+    // A Latin square: every row and every column holds each element once, so there are inverses.
+    for (int a = 0; a < order; ++a) {
+      std::set<int> right, left;
+      for (int b = 0; b < order; ++b) {
+        right.insert(group.product(a, b));
+        left.insert(group.product(b, a));
+      }
+      REQUIRE((int(right.size()) == order && int(left.size()) == order));
+      REQUIRE(group.product(a, group.identity) == a);
+      REQUIRE(group.product(group.identity, a) == a);
+    }
+    const Rng rng{9, 9};
+    for (int i = 0; i < 3000; ++i) {
+      const int a = rng.below(3 * i, order), b = rng.below(3 * i + 1, order),
+                c = rng.below(3 * i + 2, order);
+      REQUIRE(group.product(group.product(a, b), c) == group.product(a, group.product(b, c)));
+    }
+  }
+}
+
+TEST_CASE("groups: each is the one that it is called") {
+  using Orders = std::map<int, int>;
+  CHECK(orders(group_named("Z7")) == Orders{{1, 1}, {7, 6}});
+  CHECK(orders(group_named("S3")) == Orders{{1, 1}, {2, 3}, {3, 2}});
+  CHECK(orders(group_named("S4")) == Orders{{1, 1}, {2, 9}, {3, 8}, {4, 6}});
+  CHECK(orders(group_named("A4")) == Orders{{1, 1}, {2, 3}, {3, 8}});
+  CHECK(orders(group_named("A5")) == Orders{{1, 1}, {2, 15}, {3, 20}, {5, 24}});
+  CHECK(orders(group_named("S5")) == Orders{{1, 1}, {2, 25}, {3, 20}, {4, 30}, {5, 24}, {6, 20}});
+  CHECK(orders(group_named("A4xZ5")) == Orders{{1, 1}, {2, 3}, {3, 8}, {5, 4}, {10, 12}, {15, 32}});
+  CHECK(orders(group_named("Z2xZ2xZ3")) == Orders{{1, 1}, {2, 3}, {3, 2}, {6, 6}});
+  for (const char* name : {"Z7", "Z256", "S2", "A3", "Z2xZ2xZ3"}) CHECK(abelian(group_named(name)));
+  for (const char* name : {"S3", "S4", "A4", "A5", "S5", "A4xZ5"})
+    CHECK(!abelian(group_named(name)));
+}
+
+TEST_CASE("groups: elements are numbered as the header says") {
+  CHECK(group_named("Z7").product(5, 4) == 2);
+  // 012 021 102 120 201 210: (p q)(i) = p(q(i)).
+  const Group s3 = group_named("S3");
+  CHECK(s3.product(1, 2) == 4);
+  CHECK(s3.product(2, 1) == 3);
+  // 012 120 201
+  CHECK(group_named("A3").product(1, 1) == 2);
+  // (a, b) is 3 a + b, the leftmost factor first.
+  const Group pairs = group_named("Z2xZ3");
+  CHECK(pairs.product(1 * 3 + 2, 1 * 3 + 2) == 0 * 3 + 1);
+  const Group triples = group_named("Z2xS3xZ2");
+  CHECK(triples.product((1 * 6 + 1) * 2 + 1, (0 * 6 + 2) * 2 + 0) == (1 * 6 + 4) * 2 + 1);
+  for (const char* name : {"S3", "A4", "A4xZ5", "Z5"}) CHECK(group_named(name).identity == 0);
+}
+
+TEST_CASE("groups: other names are refused") {
+  const std::string nul(1, '\0');
+  for (const std::string& name :
+       std::initializer_list<std::string>{"",
+                                          " ",
+                                          "Z",
+                                          "S",
+                                          "A",
+                                          "x",
+                                          "7",
+                                          "Z0",
+                                          "S0",
+                                          "A0",
+                                          "Z257",
+                                          "S6",
+                                          "A6",
+                                          "Q8",
+                                          "D4",
+                                          "A4x",
+                                          "xA4",
+                                          "A4xx",
+                                          "A4xxZ5",
+                                          "Z3y",
+                                          "Z3x",
+                                          "Z03",
+                                          "Z007",
+                                          "S05",
+                                          "S5xS5",
+                                          "Z256xZ5",
+                                          "Z2xZ2xZ2xZ2xZ2xZ2xZ2xZ2xZ2xZ2xZ2",
+                                          "z3",
+                                          "s3",
+                                          "a4",
+                                          "A4XZ5",
+                                          "A4*Z5",
+                                          "Z3 ",
+                                          " Z3",
+                                          "Z 3",
+                                          "Z3\n",
+                                          "A4 xZ5",
+                                          "A4x Z5",
+                                          "Z-3",
+                                          "Z+3",
+                                          "Z3.0",
+                                          "Z3e0",
+                                          "Z0x3",
+                                          "Zx3",
+                                          "Z4294967299",
+                                          "Z18446744073709551619",
+                                          "Z" + std::string(10000, '9'),
+                                          "S99999999999999999999",
+                                          "Z3" + nul,
+                                          nul,
+                                          "Z\xef\xbc\x93",
+                                          "Z3,Z4",
+                                          "S3S4",
+                                          "Z1xZ0"}) {
+    INFO(name);
+    CHECK_THROWS_AS(group_named(name), ValueError);
+  }
+}
+
+TEST_CASE("word problem: BOS, then the products so far with the accumulator on the left") {
+  const Context context = test_context();
+  const Group group = group_named("S4");
+  const WordProblem task(group);
+  CHECK(task.vocabulary() == 25);
+  const Batch batch = task.sample(context, Rng{3, 4}, 50, 11);
+  REQUIRE(batch.tokens.shape() == Shape{50, 12});
+  REQUIRE(batch.targets.shape() == Shape{50, 12});
+  CHECK(batch.mask.shape() == Shape{50, 12});
+  CHECK(batch.mask.to_vector() == std::vector<real>(600, 1));
+  std::array<int, 24> count{};
+  for (int64_t b = 0; b < 50; ++b) {
+    const auto tokens = row(batch.tokens, b), targets = row(batch.targets, b);
+    CHECK((tokens[0] == 24 && targets[0] == 24));
+    int32_t product = group.identity;
+    for (size_t t = 1; t < tokens.size(); ++t) {
+      REQUIRE((tokens[t] >= 0 && tokens[t] < 24));
+      ++count[tokens[t]];
+      product = group.product(product, tokens[t]);
+      CHECK(targets[t] == product);
+    }
+  }
+  for (const int times : count) CHECK((times > 5 && times < 45));  // 23 expected, deviation 4.7
+  CHECK_THROWS_AS(task.sample(context, {}, 0, 5), ValueError);
+  CHECK_THROWS_AS(task.sample(context, {}, 5, 0), ValueError);
+  CHECK_THROWS_AS(task.sample(context, {}, -1, 5), ValueError);
+}
+
+TEST_CASE("word problem: batches are a pure function of rng") {
+  const WordProblem task(group_named("A5"));
+  const Context context = context_with(1), other = context_with(3);
+  const Rng rng{8, 1};
+  const Batch first = task.sample(context, rng, 5, 7);
+  task.sample(context, Rng{8, 2}, 2, 3);
+  const Batch again = task.sample(other, rng, 5, 7);
+  CHECK(first.tokens.to_vector() == again.tokens.to_vector());
+  CHECK(first.targets.to_vector() == again.targets.to_vector());
+  const Batch fewer = task.sample(context, rng, 2, 7);
+  for (const int64_t b : {0, 1}) CHECK(row(fewer.tokens, b) == row(first.tokens, b));
+  CHECK(task.sample(context, Rng{8, 2}, 5, 7).tokens.to_vector() != first.tokens.to_vector());
+  CHECK(task.sample(context, Rng{9, 1}, 5, 7).tokens.to_vector() != first.tokens.to_vector());
+}
+
+TEST_CASE("word problem: weights, training and evaluation draw from streams of their own") {
+  const Context context = test_context();
+  const WordProblem task(group_named("A5"));
+  std::set<std::pair<uint64_t, uint64_t>> streams;
+  std::set<std::vector<int32_t>> words;
+  size_t expected = 0;
+  const auto add = [&](const Rng& rng) {
+    ++expected;
+    streams.emplace(rng.seed, rng.stream);
+    const Batch batch = task.sample(context, rng, 2, 8);
+    words.insert({row(batch.tokens, 0), row(batch.tokens, 1)});
+  };
+  for (const uint64_t seed : {uint64_t{0}, uint64_t{1}, ~uint64_t{0}}) {
+    for (const int64_t step : {0, 1, 2, 16, 100, 1'000'000'000}) add(training_stream(seed, step));
+    for (const int64_t length : {1, 2, 16, 100, 100'000}) add(evaluation_stream(seed, length));
+    Rng weights = initial_stream(seed);
+    for (int tensor = 0; tensor < 20; ++tensor) add(weights.next_stream());
+  }
+  CHECK(streams.size() == expected);
+  CHECK(words.size() == 2 * expected);
+}
+
+TEST_CASE("accuracy: sequences, tokens and last tokens, without BOS") {
+  const Context context = test_context();
+  // The prediction at each of 2 x 4 positions, the last of three classes being BOS.
+  const auto logits_for = [&](const std::vector<int>& predictions) {
+    std::vector<real> logits(predictions.size() * 3, -5);
+    for (size_t i = 0; i < predictions.size(); ++i) logits[3 * i + predictions[i]] = real(-0.5);
+    return Tensor(context, {2, 4, 3}, logits);
+  };
+  const IntTensor targets(context, {2, 4}, std::vector<int32_t>{2, 0, 1, 1, 2, 1, 0, 0});
+  const auto check = [&](const std::vector<int>& predictions, double sequence, double token,
+                         double last) {
+    const Accuracy a = accuracy(logits_for(predictions), targets);
+    CHECK(a.sequence == sequence);
+    CHECK(a.token == doctest::Approx(token));
+    CHECK(a.last_token == last);
+  };
+  check({2, 0, 1, 1, 2, 1, 0, 0}, 1, 1, 1);
+  check({0, 0, 1, 1, 1, 1, 0, 0}, 1, 1, 1);            // BOS wrong
+  check({2, 0, 1, 0, 2, 1, 0, 0}, 0.5, 5.0 / 6, 0.5);  // a last one wrong
+  check({2, 1, 1, 1, 2, 1, 0, 0}, 0.5, 5.0 / 6, 1);    // a first one wrong
+  check({2, 1, 0, 0, 2, 0, 1, 1}, 0, 0, 0);            // BOS alone right
+  check({2, 2, 2, 1, 2, 2, 2, 2}, 0, 1.0 / 6, 0.5);
+}
+
+// Element 0 is the identity, often the answer; a model that has broken down must not seem to know
+// it.
+TEST_CASE("accuracy: logits that are not numbers are no answers") {
+  const Context context = test_context();
+  const Tensor logits = full(context, {1, 3, 4}, std::numeric_limits<real>::quiet_NaN());
+  const Accuracy a = accuracy(logits, IntTensor(context, {1, 3}, std::vector<int32_t>{3, 0, 0}));
+  CHECK((a.sequence == 0 && a.token == 0 && a.last_token == 0));
+}
+
+TEST_CASE("accuracy: shapes must fit") {
+  const Context context = test_context();
+  const IntTensor targets(context, {2, 4}, std::vector<int32_t>(8));
+  for (const Shape& shape : {Shape{2, 4}, Shape{4, 2, 3}, Shape{2, 3, 3}, Shape{1, 2, 4, 3}})
+    CHECK_THROWS_AS(accuracy(zeros(context, shape), targets), ShapeError);
+}
+
+}  // namespace fprnn::tests
