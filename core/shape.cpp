@@ -13,11 +13,14 @@ Shape::Shape(std::span<const int64_t> sizes) {
   require(sizes.size() <= kMaxRank, "shape", "a tensor has at most 8 axes", sizes.size());
   rank_ = static_cast<int>(sizes.size());
   std::copy(sizes.begin(), sizes.end(), sizes_.begin());
+  // A zero must not hide a product that does not fit: parts of the shape are multiplied too.
+  int64_t product = 1;
   for (const int64_t size : sizes) {
     require(size >= 0, "shape", "sizes must not be negative", size);
-    require(!__builtin_mul_overflow(elements_, size, &elements_), "shape",
+    require(!__builtin_mul_overflow(product, size == 0 ? 1 : size, &product), "shape",
             "the number of elements must fit 63 bits", *this);
   }
+  elements_ = std::ranges::count(sizes, 0) > 0 ? 0 : product;
 }
 
 int Shape::axis(int axis) const {

@@ -4,8 +4,14 @@
 
 namespace fprnn {
 
-Module::Module(Module& parent, std::string name) {
+Module::Module(Module& parent, std::string name) : parent_(&parent) {
   parent.children_.emplace_back(std::move(name), this);
+}
+
+Module::~Module() {
+  for (const auto& [name, child] : children_) child->parent_ = nullptr;
+  if (parent_ != nullptr)
+    std::erase_if(parent_->children_, [this](const auto& child) { return child.second == this; });
 }
 
 Parameter& Module::add_parameter(std::string name, Tensor value, Decay decay) {

@@ -21,7 +21,7 @@ class Module {
  public:
   Module() = default;
   Module(Module& parent, std::string name);
-  virtual ~Module() = default;
+  virtual ~Module();               // leaves its parent; also when a derived constructor throws
   Module(const Module&) = delete;  // parents and optimisers hold addresses
   Module& operator=(const Module&) = delete;
 
@@ -39,6 +39,7 @@ class Module {
  private:
   void collect(const std::string& prefix, std::vector<NamedParameter>& into);
 
+  Module* parent_ = nullptr;
   std::vector<std::unique_ptr<Parameter>> own_;
   std::vector<std::pair<std::string, Module*>> children_;
 };

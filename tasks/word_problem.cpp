@@ -26,8 +26,10 @@ Batch WordProblem::sample(const Context& context, const Rng& rng, int64_t B, int
 }
 
 Accuracy accuracy(const Tensor& logits, const IntTensor& targets) {
-  require(logits.shape().rank() == 3 && logits.shape().without(-1) == targets.shape(), "accuracy",
-          "logits must be (B, T, V) and targets (B, T)", logits.shape(), targets.shape());
+  require(logits.shape().rank() == 3 && logits.shape().without(-1) == targets.shape() &&
+              targets.elements() > 0 && targets.size(1) > 1,
+          "accuracy", "logits must be (B, T, V) and targets (B, T), B >= 1 and T >= 2",
+          logits.shape(), targets.shape());
   const int64_t B = targets.size(0), T = targets.size(1), V = logits.size(2);
   int64_t sequences = 0, tokens = 0, last = 0;
   for (int64_t b = 0; b < B; ++b) {

@@ -80,8 +80,6 @@ struct Case {
   }
 };
 
-
-
 real eps_of(const Json& spec) { return spec.value("eps", spec.value("norm_eps", 1e-5)); }
 
 void run_scan(Case& c) {

@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 #include <fprnn/core/parallel.h>
 #include <fprnn/core/rng.h>
-#include <fprnn/ops/ops.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/ops/ops.h>
 
 #include <cmath>
 #include <limits>
@@ -221,6 +221,11 @@ TEST_CASE("tensor: values must fill the shape") {
           Tensor(context, Shape{2, 2}, values);
         }) == "[tensor] there must be one value for each element, got 6 and (2, 2)");
   CHECK_THROWS_AS(tensor.reshaped(Shape{7}), ShapeError);
+}
+
+TEST_CASE("shape: a zero does not hide sizes whose product does not fit") {
+  CHECK_THROWS_AS((Shape{0, int64_t{1} << 62, 4}), ShapeError);
+  CHECK(Shape{3, 0, 5}.elements() == 0);
 }
 
 TEST_CASE("tensor: an empty one is refused wherever its elements are needed") {

@@ -276,4 +276,17 @@ TEST_CASE("mixers: without scale Q is the identity, and the same bits come alone
   }
 }
 
+TEST_CASE("modules: a child that fails or goes leaves its parent as it was") {
+  const Context context = test_context();
+  Rng rng;
+  Module root;
+  CHECK_THROWS_AS(Mamba(root, "bad", {context, rng}, {.d_model = 0}), ValueError);
+  CHECK(root.parameters().empty());
+  {
+    const Linear child(root, "child", {context, rng}, 2, 3);
+    CHECK(root.parameters().size() == 1);
+  }
+  CHECK(root.parameters().empty());
+}
+
 }  // namespace fprnn::tests

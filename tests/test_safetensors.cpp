@@ -105,7 +105,7 @@ TEST_CASE("safetensors: reals and integers of both widths, scalars, empty tensor
       R"("f64":{"dtype":"F64","shape":[1,1,1,2,1,1,1,1],"data_offsets":[0,16]},)"
       R"("\u00e9\"":{"dtype":"F32","shape":[],"data_offsets":[16,20]},)"
       R"("i32":{"dtype":"I32","shape":[2,1],"data_offsets":[20,28]},)"
-      R"("none":{"dtype":"F32","shape":[3,0,9223372036854775807],"data_offsets":[44,44]},)"
+      R"("none":{"dtype":"F32","shape":[3,0,9],"data_offsets":[44,44]},)"
       R"("":{"dtype":"I32","shape":[0],"data_offsets":[16,16]},)"
       "\"__metadata__\":{\"dtype\":\"F32\",\"shape\":\"\",\"\\n\":\"\xc3\xa9\"}}\n   ",
       bytes_of(0.1, -1e300, 0.1F, int32_t{-5}, INT32_MAX, int64_t{INT32_MIN}, int64_t{1} << 31)));

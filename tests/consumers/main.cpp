@@ -15,6 +15,7 @@ int main() {
   tape.backward(sum(square(y)));
 
   const std::vector<fprnn::real> gradient = w.gradient.to_vector();
-  std::printf("%s: gradient (%g, %g)\n", describe(fprnn::build_info()).c_str(), gradient[0], gradient[1]);
+  std::printf("%s: gradient (%g, %g)\n", describe(fprnn::build_info()).c_str(), gradient[0],
+              gradient[1]);
   return gradient == std::vector<fprnn::real>{268, 380} ? 0 : 1;
 }
