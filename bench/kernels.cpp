@@ -150,7 +150,7 @@ namespace {
 // The tensors of one selective scan and the two contracts over them.
 struct SelectiveScanCase {
   Tensor u, delta, a, b, c, skip, bias, y, state, checkpoints, dy;
-  Tensor du, ddelta, da, db, dc, dskip, dbias, dh0;
+  Tensor du, ddelta, da, db, dc, dskip, dbias;
   SelectiveScanForward forward;
   SelectiveScanBackward backward;
 
@@ -165,7 +165,7 @@ struct SelectiveScanCase {
     for (Tensor* x : {&y, &du, &ddelta}) *x = Tensor(context, wide);
     for (Tensor* x : {&db, &dc}) *x = Tensor(context, narrow);
     for (Tensor* x : {&dskip, &dbias}) *x = Tensor(context, {D});
-    for (Tensor* x : {&state, &dh0}) *x = Tensor(context, {B, D, N});
+    state = Tensor(context, {B, D, N});
     da = Tensor(context, {D, N});
     const int64_t chunks = (T + kSelectiveScanChunk - 1) / kSelectiveScanChunk;
     checkpoints = Tensor(context, {B, chunks, (D + 15) / 16 * 16, N});
@@ -195,7 +195,7 @@ struct SelectiveScanCase {
                 .dc = dc.data(),
                 .dskip = dskip.data(),
                 .ddelta_bias = dbias.data(),
-                .dh0 = dh0.data()};
+                .dh0 = nullptr};
   }
 };
 
@@ -205,7 +205,8 @@ struct SelectiveScanCase {
 // compulsory arithmetic. That is, for each of B T D N states, one exponential at the speed of the
 // kernels' own on cached data, and at the peak of multiply-adds 4 forward (dt A, dt u b, the
 // recurrence, y) and 11 backward (the first three again; the cotangents of H, b, c, dt u, dt A, A,
-// and their two products). exp_share says how much of the time the exponentials alone would take.
+// and their two products). exp_share says how much of the time the exponentials alone would take
+// (ops/selective_scan.md says how much of it they could).
 std::vector<Result> selective_scan(const Context& context, const Options& options) {
   std::vector<Result> results;
   const double exponentials = exponentials_per_second(context, options);

@@ -2,6 +2,10 @@
 #include <fprnn/core/memory.h>
 #include <fprnn/core/real.h>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <algorithm>
 #include <bit>
 #include <limits>
@@ -11,7 +15,25 @@ namespace fprnn {
 
 namespace {
 
-constexpr std::align_val_t kAlignment{64};
+// Large blocks ask for huge pages where the system grants them: tensors are gone through in strides, and
+// with pages of 4 KiB nearly every row of a large one would miss the table of recent pages.
+constexpr int64_t kHugePage = 2 << 20;
+
+std::align_val_t alignment(int64_t size) {
+  return static_cast<std::align_val_t>(size >= kHugePage ? kHugePage : 64);
+}
+
+void* system_allocate(int64_t size) {
+  void* block = ::operator new(size, alignment(size), std::nothrow);
+#ifdef __linux__
+  if (block != nullptr && size >= kHugePage) madvise(block, size, MADV_HUGEPAGE);
+#endif
+  return block;
+}
+
+void system_release(void* block, int64_t size) noexcept {
+  ::operator delete(block, alignment(size));
+}
 
 // Block sizes are powers of two and three steps between them, so at most a fifth is wasted and blocks
 // of nearly equal tensors are interchangeable.
@@ -42,7 +64,7 @@ void* Memory::allocate(int64_t bytes) {
                            "memory", "the byte limit must hold the request beside what is in use",
                            byte_limit_, size, statistics_.bytes_in_use);
       bin.unused.reserve(bin.total + 1);  // so that release cannot fail
-      block = ::operator new(size, kAlignment, std::nothrow);
+      block = system_allocate(size);
       require<MemoryError>(block != nullptr, "memory", "the system must provide the bytes", size);
       ++bin.total;
       statistics_.bytes_reserved += size;
@@ -71,7 +93,7 @@ void Memory::trim() noexcept {
 
 void Memory::trim_locked() noexcept {
   for (auto& [size, bin] : bins_) {
-    for (void* block : bin.unused) ::operator delete(block, kAlignment);
+    for (void* block : bin.unused) system_release(block, size);
     statistics_.bytes_reserved -= size * static_cast<int64_t>(bin.unused.size());
     bin.total -= bin.unused.size();
     bin.unused.clear();

@@ -138,6 +138,25 @@ FPRNN_INLINE Vec sums(const Vec* x, int64_t stride) {
                           sums<Count / 2>(x + Count / 2 * stride, stride));
 }
 
+// Rows of x become columns. Each round interleaves the rows with those half of them further on, which turns
+// the bits of an element's index (row, column) by one.
+template <bool Upper, int... I>
+FPRNN_INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, I...>) {
+  constexpr int kFirst = Upper ? kLanes / 2 : 0;
+  return __builtin_shufflevector(a, b, (kFirst + I / 2 + I % 2 * static_cast<int>(kLanes))...);
+}
+FPRNN_INLINE void transpose(Vec (&x)[kLanes]) {
+  constexpr auto kIndices = std::make_integer_sequence<int, kLanes>();
+  for (int64_t round = 1; round < kLanes; round *= 2) {
+    Vec y[kLanes];
+    for (int64_t i = 0; i < kLanes / 2; ++i) {
+      y[2 * i] = interleave<false>(x[i], x[i + kLanes / 2], kIndices);
+      y[2 * i + 1] = interleave<true>(x[i], x[i + kLanes / 2], kIndices);
+    }
+    for (int64_t i = 0; i < kLanes; ++i) x[i] = y[i];
+  }
+}
+
 FPRNN_INLINE real sum(Vec x) {
   for (int64_t lanes = kLanes; lanes > 1; lanes /= 2) x = add_neighbours(x, x);
   return x[0];

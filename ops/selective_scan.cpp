@@ -47,11 +47,11 @@ void check_shapes(const SelectiveScanInputs& in) {
 void give_gradients(const SelectiveScanForward& forward, const SelectiveScanInputs& in,
                     Backward& back) {
   const Context& context = in.u.context();
-  const int64_t D = forward.D, N = forward.N;
+  const int64_t D = forward.D;
   const Tensor du(context, in.u.shape()), ddelta(context, in.u.shape());
   const Tensor da(context, in.a.shape()), db(context, in.b.shape()), dc(context, in.b.shape());
   const Tensor dskip(context, Shape{D}), ddelta_bias(context, Shape{D});
-  const Tensor dh0(context, Shape{forward.B, D, N});
+  const Tensor dh0 = in.h0.defined() ? Tensor(context, in.h0.shape()) : Tensor();
   launch(context, SelectiveScanBackward{.forward = forward,
                                         .dy = back.output(0).data(),
                                         .dstate = back.has(1) ? back.output(1).data() : nullptr,
@@ -62,7 +62,7 @@ void give_gradients(const SelectiveScanForward& forward, const SelectiveScanInpu
                                         .dc = dc.data(),
                                         .dskip = dskip.data(),
                                         .ddelta_bias = ddelta_bias.data(),
-                                        .dh0 = dh0.data()});
+                                        .dh0 = in.h0.defined() ? dh0.data() : nullptr});
   int input = 0;
   for (const Tensor& gradient : {du, ddelta, da, db, dc, dskip, ddelta_bias, dh0})
     back.give(input++, gradient);
@@ -132,7 +132,7 @@ void for_units(Cpu cpu, const Units& units, int64_t N, const Visit& visit) {
   });
 }
 
-constexpr int64_t kGroupChannels = 128;
+constexpr int64_t kGroupChannels = 256;
 
 }  // namespace
 

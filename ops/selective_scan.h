@@ -11,7 +11,7 @@
 
 namespace fprnn {
 
-inline constexpr int64_t kSelectiveScanChunk = 20;
+inline constexpr int64_t kSelectiveScanChunk = 16;
 
 struct SelectiveScanInputs {
   Var u;                // (B, T, D)
@@ -60,7 +60,7 @@ struct SelectiveScanBackward {
   real* dc;                      // (B, T, N)
   real* dskip;                   // (D)
   real* ddelta_bias;             // (D)
-  real* dh0;                     // (B, D, N)
+  real* dh0;                     // (B, D, N) or null
 };
 void run(Cpu, const SelectiveScanForward&);
 void run(Cpu, const SelectiveScanBackward&);

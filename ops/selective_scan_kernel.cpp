@@ -12,15 +12,25 @@ int64_t vector_lanes() { return kLanes; }
 
 // (D, N) -> (blocks, N, kLanes), scaled; lanes beyond D are zero. And back, into rows of D.
 void pack_channels(const real* from, real* to, int64_t D, int64_t N, real scale) {
-  for (int64_t first = 0; first < D; first += kLanes)
-    for (int64_t n = 0; n < N; ++n)
-      for (int64_t i = 0; i < kLanes; ++i)
-        *to++ = first + i < D ? scale * from[(first + i) * N + n] : 0;
+  for (int64_t d = 0; d < D; d += kLanes)
+    for (int64_t n = 0; n < N; n += kLanes) {
+      const int64_t channels = minimum(kLanes, D - d), states = minimum(kLanes, N - n);
+      Vec x[kLanes]{};
+      for (int64_t i = 0; i < channels; ++i)
+        x[i] = load_partial(from + (d + i) * N + n, states) * scale;
+      transpose(x);
+      for (int64_t j = 0; j < states; ++j) store(to + d * N + (n + j) * kLanes, x[j]);
+    }
 }
 void unpack_channels(const real* from, real* to, int64_t D, int64_t N) {
-  for (int64_t d = 0; d < D; ++d)
-    for (int64_t n = 0; n < N; ++n)
-      to[d * N + n] = from[(d / kLanes * N + n) * kLanes + d % kLanes];
+  for (int64_t d = 0; d < D; d += kLanes)
+    for (int64_t n = 0; n < N; n += kLanes) {
+      const int64_t channels = minimum(kLanes, D - d), states = minimum(kLanes, N - n);
+      Vec x[kLanes]{};
+      for (int64_t j = 0; j < states; ++j) x[j] = load(from + d * N + (n + j) * kLanes);
+      transpose(x);
+      for (int64_t i = 0; i < channels; ++i) store_partial(to + (d + i) * N + n, x[i], states);
+    }
 }
 
 namespace {
@@ -67,8 +77,9 @@ struct Block {
 // One more than a chunk has: arrays a power of two apart would share the same few lines of the cache.
 constexpr int64_t kSteps = kChunk + 1;
 
-// One block's steps of a chunk: what the passes over its states read and add to.
-struct Steps {            // kChunk is a multiple of kPack
+// One block's steps of a chunk: what the passes over its states read and add to. kChunk is a multiple of
+// kPack.
+struct Steps {
   Vec dt[kSteps];         // step sizes
   Vec slope[kSteps];      // of softplus
   Vec input[kSteps];      // dt . u
@@ -116,7 +127,7 @@ FPRNN_INLINE void for_states(int64_t N, const Pass& pass) {
 
 template <int Count>
 FPRNN_INLINE Pack<Count> decay_factors(Vec dt, const Pack<Count>& rate) {
-  return exp2_normal(each([dt](Vec x) { return dt * x; }, rate));
+  return exp2_decay(each([dt](Vec x) { return dt * x; }, rate));
 }
 
 template <int Count>
@@ -159,59 +170,53 @@ FPRNN_INLINE void forward_states(const real* decay, const real* b, const real* c
   store_states(h, state);
 }
 
-// What a few states of one block went through in a chunk, and the lanes of their db and dc, which all
-// blocks of a group add to.
+// What a state went through in a step: its decay factor and what that kept of it, a_t H_{t-1}.
 struct Cell {
-  Vec a, before;  // decay factor and H_{t-1}
-};
-struct Shares {
-  Vec db, dc;
+  Vec a, kept;
 };
 
+// Recomputes the states of a chunk. dc (steps, Count) gathers the lanes of its sum over all blocks of a
+// group.
 template <int Count>
 FPRNN_INLINE void recompute_states(const real* checkpoint, const real* decay, const real* b,
                                    int64_t N, int64_t count, const Ahead& ahead, const Steps& steps,
-                                   Cell* cells) {
+                                   Cell* cells, Vec* dc) {
   const Pack<Count> rate = load_states<Count>(decay);
   Pack<Count> state = load_states<Count>(checkpoint);
-  for (int64_t t = 0; t < count; ++t, cells += Count) {
+  for (int64_t t = 0; t < count; ++t) {
     ahead.fetch(t);
     const Pack<Count> a = decay_factors(steps.dt[t], rate);
-    const Vec input = steps.input[t];
+    const Vec input = steps.input[t], dy = steps.y[t];
     repeat<Count>([&](int i) FPRNN_LAMBDA {
-      cells[i].a = a.v[i];
-      cells[i].before = state.v[i];
-      state.v[i] = a.v[i] * state.v[i] + input * b[t * N + i];
+      const Vec kept = a.v[i] * state.v[i];
+      cells[t * Count + i] = {a.v[i], kept};
+      state.v[i] = kept + input * b[t * N + i];
+      dc[t * Count + i] += dy * state.v[i];
     });
   }
-  repeat<Count>([&](int i) FPRNN_LAMBDA { cells[i].before = state.v[i]; });  // after the last step
 }
 
 // carried holds a_{t+1} g_{t+1}, the cotangent of H that has come back so far; da_sum that of A so
-// far.
+// far; db is like dc.
 template <int Count>
 FPRNN_INLINE void backward_states(const real* decay, const real* b, const real* c, int64_t N,
                                   int64_t count, const Ahead& ahead, Steps& steps,
-                                  const Cell* cells, Shares* shares, real* carried, real* da_sum) {
+                                  const Cell* cells, Vec* db, real* carried, real* da_sum) {
   const Pack<Count> rate = load_states<Count>(decay);
-  Pack<Count> g = load_states<Count>(carried), da = load_states<Count>(da_sum), after;
-  repeat<Count>([&](int i) FPRNN_LAMBDA { after.v[i] = cells[count * Count + i].before; });
+  Pack<Count> g = load_states<Count>(carried), da = load_states<Count>(da_sum);
   for (int64_t t = count - 1; t >= 0; --t) {
     ahead.fetch(t);
     const Vec dt = steps.dt[t], input = steps.input[t], dy = steps.y[t];
     Vec dinput = steps.dinput[t], dexponent = steps.dexponent[t];
     repeat<Count>([&](int i) FPRNN_LAMBDA {
       const Cell& cell = cells[t * Count + i];
-      Shares& share = shares[t * Count + i];
       g.v[i] += dy * c[t * N + i];
-      share.dc += dy * after.v[i];
-      share.db += g.v[i] * input;
+      db[t * Count + i] += g.v[i] * input;
       dinput += g.v[i] * b[t * N + i];
-      g.v[i] *= cell.a;
-      after.v[i] = cell.before;
-      const Vec through = g.v[i] * after.v[i];
+      const Vec through = g.v[i] * cell.kept;
       dexponent += through * rate.v[i];
       da.v[i] += through * dt;
+      g.v[i] *= cell.a;
     });
     steps.dinput[t] = dinput;
     steps.dexponent[t] = dexponent;
@@ -221,48 +226,50 @@ FPRNN_INLINE void backward_states(const real* decay, const real* b, const real* 
 }
 
 template <class Lanes>
-FPRNN_INLINE void load_backward_steps(const Block<Lanes>& at, const real* dy, int64_t t,
-                                      int64_t begin, int64_t end, Steps& steps) {
-  load_steps<true>(at, t, begin, end, steps);
-  repeat<kPack>([&](int i) FPRNN_LAMBDA {
-    steps.y[t - begin + i] = at.lanes.load(dy + at.at(minimum(t + i, end - 1)));
-    steps.dinput[t - begin + i] = steps.dexponent[t - begin + i] = Vec{};
-  });
+FPRNN_INLINE void load_backward_steps(const Block<Lanes>& at, const real* dy, int64_t begin,
+                                      int64_t end, Steps& steps) {
+  for (int64_t t = begin; t < end; t += kPack) {
+    load_steps<true>(at, t, begin, end, steps);
+    repeat<kPack>([&](int i) FPRNN_LAMBDA {
+      steps.y[t - begin + i] = at.lanes.load(dy + at.at(minimum(t + i, end - 1)));
+      steps.dinput[t - begin + i] = steps.dexponent[t - begin + i] = Vec{};
+    });
+  }
 }
 
 // dskip and dbias are the block's sums so far, (kLanes).
 template <class Lanes>
-FPRNN_INLINE void store_backward_step(const Block<Lanes>& at, const SelectiveScanBackward& args,
-                                      int64_t t, int64_t begin, const Steps& steps, real* dskip,
-                                      real* dbias) {
-  const int64_t i = t - begin;
-  const Vec u = at.lanes.load(at.args.u + at.at(t)), dy = steps.y[i];
-  const Vec ddelta = (steps.dexponent[i] * kLn2 + steps.dinput[i] * u) * steps.slope[i];
-  at.lanes.store(args.du + at.at(t),
-                 steps.dinput[i] * steps.dt[i] + at.per_channel(at.args.skip) * dy);
-  at.lanes.store(args.ddelta + at.at(t), ddelta);
-  store(dskip, load(dskip) + dy * u);
-  store(dbias, load(dbias) + ddelta);
+FPRNN_INLINE void store_backward_steps(const Block<Lanes>& at, const SelectiveScanBackward& args,
+                                       int64_t begin, int64_t end, const Steps& steps, real* dskip,
+                                       real* dbias) {
+  const Vec skip = at.per_channel(at.args.skip);
+  Vec dskip_sum = load(dskip), dbias_sum = load(dbias);
+  for (int64_t t = begin; t < end; ++t) {
+    const int64_t i = t - begin;
+    const Vec u = at.lanes.load(at.args.u + at.at(t)), dy = steps.y[i];
+    const Vec ddelta = (steps.dexponent[i] * kLn2 + steps.dinput[i] * u) * steps.slope[i];
+    at.lanes.store(args.du + at.at(t), steps.dinput[i] * steps.dt[i] + skip * dy);
+    at.lanes.store(args.ddelta + at.at(t), ddelta);
+    dskip_sum += dy * u;
+    dbias_sum += ddelta;
+  }
+  store(dskip, dskip_sum);
+  store(dbias, dbias_sum);
 }
 
-// The lanes of shares (count, states) added up, into rows of db and dc that are N apart. kLanes at a time;
-// those past the end hold whatever they held and are not stored.
-FPRNN_INLINE void add_lanes(const Shares* shares, int64_t states, int64_t count, int64_t N,
-                            real* db, real* dc) {
-  constexpr int64_t kStride = sizeof(Shares) / sizeof(Vec);
-  for (int64_t j = 0; j < count * states; j += kLanes) {
-    const Vec b = sums(&shares[j].db, kStride), c = sums(&shares[j].dc, kStride);
-    for (int64_t i = 0; i < minimum(kLanes, count * states - j); ++i) {
-      const int64_t to = (j + i) / states * N + (j + i) % states;
-      db[to] = b[i];
-      dc[to] = c[i];
-    }
+// The lanes of shares (steps, States) added up, kLanes vectors at a time, into rows that are N apart. What
+// lies past the end is read, and not stored.
+template <int States>
+FPRNN_INLINE void add_lanes(const Vec* shares, int64_t count, int64_t N, real* rows) {
+  for (int64_t j = 0; j < count * States; j += kLanes) {
+    const Vec sum = sums(shares + j, 1);
+    for (int64_t i = 0; i < minimum(kLanes, count * States - j); ++i)
+      rows[(j + i) / States * N + (j + i) % States] = sum[i];
   }
 }
 
 // visit(Block) for each of some neighbouring blocks of a sequence: with whole vectors, and with the
-// lanes that are left in the last. Where it is called for one step after the other, memory is gone
-// through in order.
+// lanes that are left in the last.
 template <class Visit>
 FPRNN_INLINE void for_blocks(const SelectiveScanForward& args, int64_t b, int64_t first,
                              int64_t last, const Visit& visit) {
@@ -275,101 +282,109 @@ FPRNN_INLINE void for_blocks(const SelectiveScanForward& args, int64_t b, int64_
   }
 }
 
+// Working space of the two functions below, one part behind the other.
+struct Scratch {
+  Steps& steps;
+  Cell* cells;  // (kChunk, kCount)
+  Vec *db,
+      *dc;  // lanes of their sums over the group, (N, kChunk); and what add_lanes reads past them
+  real* state;  // (blocks of the group, N, kLanes): H, or its cotangent
+
+  static int64_t shares(int64_t N) { return N * kChunk + kLanes; }
+  Scratch(real* space, int64_t N)
+      : steps(*reinterpret_cast<Steps*>(space)),
+        cells(reinterpret_cast<Cell*>(&steps + 1)),
+        db(reinterpret_cast<Vec*>(cells + kChunk * kCount)),
+        dc(db + shares(N)),
+        state(reinterpret_cast<real*>(dc + shares(N))) {}
+};
+
 }  // namespace
 
-// Reals of working space of the two functions below, for a group of that many blocks.
+// Reals of Scratch, for a group of that many blocks.
 int64_t selective_scan_scratch(int64_t N, int64_t blocks) {
-  const int64_t cells = (kChunk + 1) * kCount * sizeof(Cell) + kChunk * kCount * sizeof(Shares);
-  const int64_t each = sizeof(Steps) / sizeof(real) + N * kLanes;
-  return cells / static_cast<int64_t>(sizeof(real)) + blocks * each;
+  const int64_t vectors = (sizeof(Steps) + sizeof(Cell) * kChunk * kCount) / sizeof(Vec) +
+                          2 * Scratch::shares(N) + blocks * N;
+  return vectors * kLanes;
 }
 
 // Blocks first .. last - 1 of sequence b.
 void selective_scan_forward(const SelectiveScanForward& args, const real* decay, int64_t b,
-                            int64_t first, int64_t last, real* scratch) {
+                            int64_t first, int64_t last, real* space) {
   const int64_t N = args.N, state = N * kLanes;  // reals of one block's H
-  Steps* steps = reinterpret_cast<Steps*>(scratch) - first;
-  real* h = reinterpret_cast<real*>(steps + last) - first * state;
-  for_blocks(args, b, first, last,
-             [&](const auto& at) { at.load_state(args.h0, h + at.block * state); });
+  const Scratch scratch(space, N);
+  Steps& steps = scratch.steps;
+  const auto h = [&](int64_t block) { return scratch.state + (block - first) * state; };
+  for_blocks(args, b, first, last, [&](const auto& at) { at.load_state(args.h0, h(at.block)); });
   for (int64_t begin = 0; begin < args.T; begin += kChunk) {
     const int64_t end = minimum(begin + kChunk, args.T);
-    for (int64_t t = begin; t < end; t += kPack)
-      for_blocks(args, b, first, last, [&](const auto& at) FPRNN_LAMBDA {
-        load_steps<false>(at, t, begin, end, steps[at.block]);
-      });
-    for (int64_t block = first; block < last; ++block) {
-      const Block<Full> at{args, b, block, {}};
-      real* own = h + block * state;
+    for_blocks(args, b, first, last, [&](const auto& at) FPRNN_LAMBDA {
+      for (int64_t t = begin; t < end; t += kPack) load_steps<false>(at, t, begin, end, steps);
       if (args.checkpoints != nullptr)
-        for (int64_t i = 0; i < state; ++i) at.checkpoint(begin / kChunk)[i] = own[i];
-      const int64_t now = at.at(begin), next = now + kChunk * args.D;
-      const real* rows[] = {args.delta + next, args.u + next, args.y + now};
-      for_states(N, [&](auto states, int64_t n) {
-        forward_states<states>(decay + block * state + n * kLanes, at.b_row(begin) + n,
-                               at.c_row(begin) + n, N, end - begin, {rows[n / kCount % 3], args.D},
-                               steps[block], own + n * kLanes);
+        for (int64_t i = 0; i < state; ++i) at.checkpoint(begin / kChunk)[i] = h(at.block)[i];
+      const int64_t now = at.at(begin), next = at.at(end);
+      const Ahead ahead[] = {
+          {args.delta + next, args.D}, {args.u + next, args.D}, {args.y + now, args.D}};
+      for_states(N, [&](auto states, int64_t n) FPRNN_LAMBDA {
+        forward_states<states>(decay + at.block * state + n * kLanes, at.b_row(begin) + n,
+                               at.c_row(begin) + n, N, end - begin, ahead[n / kCount % 3], steps,
+                               h(at.block) + n * kLanes);
       });
-    }
-    for (int64_t t = begin; t < end; ++t)
-      for_blocks(args, b, first, last, [&](const auto& at) FPRNN_LAMBDA {
-        at.lanes.store(args.y + at.at(t), steps[at.block].y[t - begin]);
-      });
+      for (int64_t t = begin; t < end; ++t) at.lanes.store(args.y + at.at(t), steps.y[t - begin]);
+    });
   }
   for_blocks(args, b, first, last,
-             [&](const auto& at) { at.store_state(h + at.block * state, args.state); });
+             [&](const auto& at) { at.store_state(h(at.block), args.state); });
 }
 
 // Blocks first .. last - 1 of sequence b: everything but the sums over groups and sequences. db and dc (T, N)
 // are these blocks' share; da (blocks, N, lanes), dskip and dbias (blocks, lanes) this sequence's.
 void selective_scan_backward(const SelectiveScanBackward& args, const real* decay, int64_t b,
                              int64_t first, int64_t last, real* db, real* dc, real* da, real* dskip,
-                             real* dbias, real* scratch) {
+                             real* dbias, real* space) {
   const SelectiveScanForward& in = args.forward;
   const int64_t N = in.N, state = N * kLanes;
-  Cell* cells = reinterpret_cast<Cell*>(scratch);
-  Shares* shares = reinterpret_cast<Shares*>(cells + (kChunk + 1) * kCount);
-  Steps* steps = reinterpret_cast<Steps*>(shares + kChunk * kCount) - first;
-  real* g = reinterpret_cast<real*>(steps + last) - first * state;
-  for_blocks(in, b, first, last,
-             [&](const auto& at) { at.load_state(args.dstate, g + at.block * state); });
+  const Scratch scratch(space, N);
+  const auto g = [&](int64_t block) { return scratch.state + (block - first) * state; };
+  for_blocks(in, b, first, last, [&](const auto& at) { at.load_state(args.dstate, g(at.block)); });
   for (int64_t i = first * state; i < last * state; ++i) da[i] = 0;
   for (int64_t i = first * kLanes; i < last * kLanes; ++i) dskip[i] = dbias[i] = 0;
 
-  for (int64_t begin = (in.T - 1) / kChunk * kChunk; begin >= 0 && in.T > 0; begin -= kChunk) {
-    const int64_t end = minimum(begin + kChunk, in.T), count = end - begin;
-    for (int64_t t = begin; t < end; t += kPack)
-      for_blocks(in, b, first, last, [&](const auto& at) FPRNN_LAMBDA {
-        load_backward_steps(at, args.dy, t, begin, end, steps[at.block]);
+  const int64_t chunks = (in.T + kChunk - 1) / kChunk;
+  for (int64_t chunk = chunks - 1; chunk >= 0; --chunk) {
+    const int64_t begin = chunk * kChunk, end = minimum(begin + kChunk, in.T), count = end - begin;
+    for (int64_t j = 0; j < count * N; ++j) scratch.db[j] = scratch.dc[j] = Vec{};
+    for_blocks(in, b, first, last, [&](const auto& at) FPRNN_LAMBDA {
+      load_backward_steps(at, args.dy, begin, end, scratch.steps);
+      // Before the first chunk of this sequence comes the last of the next.
+      const int64_t before = (chunk > 0 ? chunk : 2 * chunks) - 1;
+      const int64_t now = at.at(begin),
+                    next = at.at(chunk > 0 ? before * kChunk : in.T + (chunks - 1) * kChunk);
+      const Ahead reads[] = {{in.delta + next, in.D},
+                             {in.u + next, in.D},
+                             {args.dy + next, in.D},
+                             {at.checkpoint(before), kLanes}};
+      const Ahead writes[] = {{args.du + now, in.D}, {args.ddelta + now, in.D}};
+      for_states(N, [&](auto states, int64_t n) FPRNN_LAMBDA {
+        const real* rate = decay + at.block * state + n * kLanes;
+        recompute_states<states>(at.checkpoint(chunk) + n * kLanes, rate, at.b_row(begin) + n, N,
+                                 count, reads[n / kCount % 4], scratch.steps, scratch.cells,
+                                 scratch.dc + n * count);
+        backward_states<states>(rate, at.b_row(begin) + n, at.c_row(begin) + n, N, count,
+                                writes[n / kCount % 2], scratch.steps, scratch.cells,
+                                scratch.db + n * count, g(at.block) + n * kLanes,
+                                da + at.block * state + n * kLanes);
       });
-    for_states(N, [&](auto states, int64_t n) {
-      constexpr int kStates = states;
-      const real* b_rows = in.b + (b * in.T + begin) * N + n;
-      const real* c_rows = in.c + (b * in.T + begin) * N + n;
-      for (int64_t j = 0; j < count * kStates; ++j) shares[j].db = shares[j].dc = Vec{};
-      for (int64_t block = first; block < last; ++block) {
-        const int64_t own = block * state + n * kLanes;
-        const Block<Full> at{in, b, block, {}};
-        const real* checkpoint = at.checkpoint(begin / kChunk) + n * kLanes;
-        const int64_t now = at.at(begin), next = now - kChunk * in.D;
-        const real* reads[] = {in.delta + next, in.u + next, args.dy + next};
-        const real* writes[] = {args.du + now, args.ddelta + now};
-        recompute_states<kStates>(checkpoint, decay + own, b_rows, N, count,
-                                  {reads[n / kCount % 3], in.D}, steps[block], cells);
-        backward_states<kStates>(decay + own, b_rows, c_rows, N, count,
-                                 {writes[n / kCount % 2], in.D}, steps[block], cells, shares,
-                                 g + own, da + own);
-      }
-      add_lanes(shares, kStates, count, N, db + begin * N + n, dc + begin * N + n);
+      store_backward_steps(at, args, begin, end, scratch.steps, dskip + at.block * kLanes,
+                           dbias + at.block * kLanes);
     });
-    for (int64_t t = begin; t < end; ++t)
-      for_blocks(in, b, first, last, [&](const auto& at) FPRNN_LAMBDA {
-        store_backward_step(at, args, t, begin, steps[at.block], dskip + at.block * kLanes,
-                            dbias + at.block * kLanes);
-      });
+    for_states(N, [&](auto states, int64_t n) {
+      add_lanes<states>(scratch.db + n * count, count, N, db + begin * N + n);
+      add_lanes<states>(scratch.dc + n * count, count, N, dc + begin * N + n);
+    });
   }
-  for_blocks(in, b, first, last,
-             [&](const auto& at) { at.store_state(g + at.block * state, args.dh0); });
+  if (args.dh0 != nullptr)
+    for_blocks(in, b, first, last, [&](const auto& at) { at.store_state(g(at.block), args.dh0); });
 }
 
 }  // namespace fprnn::FPRNN_ISA

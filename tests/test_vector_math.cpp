@@ -29,7 +29,7 @@ double softplus_of(double x) { return std::max(x, 0.0) + std::log1p(std::exp(-st
 const Function kFunctions[] = {
     {"exp", exp, [](double x) { return std::exp(x); }, 1.1},
     {"sigmoid", sigmoid, sigmoid_of, 2.6, false},
-    {"softplus", softplus, softplus_of, 2},
+    {"softplus", softplus, softplus_of, 2.5},
     {"tanh", tanh, [](double x) { return std::tanh(x); }, 3},
 };
 
