@@ -39,6 +39,9 @@ struct DeviceError : Error {
 struct UsageError : Error {
   using Error::Error;
 };  // calls that cannot go together
+struct ConvergenceError : Error {
+  using Error::Error;
+};  // an iteration that missed its tolerance
 
 // How a value appears in a message. Types of the library add an overload beside themselves.
 std::string describe(double value);

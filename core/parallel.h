@@ -5,6 +5,8 @@
 #include <fprnn/core/device.h>
 
 #include <algorithm>
+#include <exception>
+#include <vector>
 
 namespace fprnn {
 
@@ -36,6 +38,22 @@ void parallel_for(Cpu cpu, int64_t count, int64_t grain, const Body& body) {
   parallel_pieces(cpu, pieces(count, grain), [&](int64_t piece) {
     body(piece * grain, std::min(count, (piece + 1) * grain));
   });
+}
+
+// The same for a few large pieces of work that may throw; the first piece's exception goes on. Parallel loops
+// inside run on the piece's own thread.
+template <class Body>
+void parallel_tasks(Cpu cpu, int64_t count, const Body& body) {
+  std::vector<std::exception_ptr> thrown(count);
+  parallel_pieces(cpu, count, [&](int64_t piece) {
+    try {
+      body(piece);
+    } catch (...) {
+      thrown[piece] = std::current_exception();
+    }
+  });
+  for (const std::exception_ptr& exception : thrown)
+    if (exception) std::rethrow_exception(exception);
 }
 
 }  // namespace fprnn

@@ -51,4 +51,8 @@ Var WeightNormLinear::forward(const Var& x) {
                             bias != nullptr ? beside(x, *bias) : Var());
 }
 
+Var WeightNormLinear::weight(const Var& like) {
+  return weight_norm(beside(like, magnitude), beside(like, direction));
+}
+
 }  // namespace fprnn

@@ -27,6 +27,7 @@ class WeightNormLinear : public Module {
   WeightNormLinear(Module& parent, std::string name, const Init& init, int64_t inputs,
                    int64_t outputs, const LinearOptions& options = {});
   Var forward(const Var& x);
+  Var weight(const Var& like);  // the normalised one, on the tape of `like`
   Parameter& direction;
   Parameter& magnitude;
   Parameter* const bias;

@@ -20,14 +20,14 @@ MambaOptions resolved(MambaOptions options) {
   return options;
 }
 
-// Row d: ln 1 .. ln N.
+}  // namespace
+
 Tensor initial_a_log(const Context& context, int64_t D, int64_t N) {
   std::vector<real> values(D * N);
   for (int64_t i = 0; i < D * N; ++i) values[i] = std::log(static_cast<real>(i % N + 1));
   return Tensor(context, {D, N}, values);
 }
 
-// softplus^-1 of step sizes drawn log-uniformly from [0.001, 0.1].
 Tensor initial_step_bias(const Init& init, int64_t D) {
   Tensor bias =
       uniform(init.context, Shape{D}, std::log(real(0.001)), std::log(real(0.1)), init.rng);
@@ -37,8 +37,6 @@ Tensor initial_step_bias(const Init& init, int64_t D) {
   }
   return bias;
 }
-
-}  // namespace
 
 Mamba::Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options)
     : Layer(parent, std::move(name)),

@@ -20,6 +20,11 @@ struct MambaOptions {
   int64_t layers = 1;  // W_out starts divided by sqrt(layers)
 };
 
+// How A_log (D, N) and the bias (D) of the step sizes start: ln 1 .. ln N in every row; softplus^-1 of step sizes
+// drawn log-uniformly from [0.001, 0.1].
+Tensor initial_a_log(const Context& context, int64_t D, int64_t N);
+Tensor initial_step_bias(const Init& init, int64_t D);
+
 // What a Mamba block carries from one chunk of a sequence to the next.
 struct MambaState {
   Var conv;  // (B, W - 1, D)

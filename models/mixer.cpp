@@ -1,6 +1,8 @@
+#include <fprnn/core/vector.h>
 #include <fprnn/models/mixer.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
+#include <fprnn/ops/linear.h>
 #include <fprnn/ops/low_rank.h>
 #include <fprnn/ops/norm.h>
 
@@ -19,26 +21,44 @@ std::string_view name_of(MixerKind kind) {
                                         : "kronecker";
 }
 
+Var Mixer::forward(const Var& p, const Var& v) {
+  return apply(factors(linear(p, weight(p), bias(p))), v);
+}
+
 namespace {
+
+// Two maps of p, one below the other; the first has no bias.
+Var weight_of(const Var& like, WeightNormLinear& above, WeightNormLinear& below) {
+  return concat({above.weight(like), below.weight(like)}, 0);
+}
+Var bias_of(const Var& like, WeightNormLinear& above, WeightNormLinear& below) {
+  const Var none = zeros(like.context(), Shape{above.direction.value.size(0)});
+  return concat({none, beside(like, *below.bias)}, 0);
+}
 
 class LowRankMixer : public Mixer {
  public:
   LowRankMixer(Module& parent, std::string name, const Init& init, const MixerOptions& options)
-      : Mixer(parent, std::move(name)),
-        options_(options),
+      : Mixer(parent, std::move(name), options),
         u_proj_(*this, "u_proj", init, options.parameters, options.rank * options.channels),
         alpha_proj_(*this, "alpha_proj", init, options.parameters, options.rank, {.bias = true}) {}
 
-  Var forward(const Var& p, const Var& v) override {
-    const Shape factors = p.shape().with(-1, options_.rank).appended(options_.channels);
-    const Var u = l2_normalize(reshape(silu(u_proj_.forward(p)), factors), options_.eps);
-    const Var alpha = sigmoid(alpha_proj_.forward(p));
-    return options_.kind == MixerKind::dplr ? dplr(u, alpha, v, options_.scale)
-                                            : householder(u, alpha, v, options_.scale);
+  int64_t outputs() const override { return options_.rank * (options_.channels + 1); }
+  Var weight(const Var& like) override { return weight_of(like, u_proj_, alpha_proj_); }
+  Var bias(const Var& like) override { return bias_of(like, u_proj_, alpha_proj_); }
+
+  MixerFactors factors(const Var& projected) const override {
+    const int64_t split = options_.rank * options_.channels;
+    const Shape vectors = projected.shape().with(-1, options_.rank).appended(options_.channels);
+    const Var u = reshape(silu(slice(projected, -1, 0, split)), vectors);
+    return {l2_normalize(u, options_.eps), sigmoid(slice(projected, -1, split, outputs()))};
+  }
+  Var apply(const MixerFactors& q, const Var& v) const override {
+    return options_.kind == MixerKind::dplr ? dplr(q.first, q.second, v, options_.scale)
+                                            : householder(q.first, q.second, v, options_.scale);
   }
 
  private:
-  MixerOptions options_;
   WeightNormLinear u_proj_;
   WeightNormLinear alpha_proj_;
 };
@@ -46,21 +66,27 @@ class LowRankMixer : public Mixer {
 class KroneckerMixer : public Mixer {
  public:
   KroneckerMixer(Module& parent, std::string name, const Init& init, const MixerOptions& options)
-      : Mixer(parent, std::move(name)),
-        options_(options),
+      : Mixer(parent, std::move(name), options),
         sizes_(kronecker_sizes(options.channels)),
         uv_project_(*this, "uv_project", init, options.parameters, sizes_.triangles()),
         diag_(*this, "diag", init, options.parameters, sizes_.m1 + sizes_.m2, {.bias = true}) {}
 
-  Var forward(const Var& p, const Var& v) override {
-    const KroneckerFactors factors =
-        kronecker_factors(silu(uv_project_.forward(p)), sigmoid(diag_.forward(p)),
-                          options_.channels, options_.norm, options_.eps);
-    return kronecker(factors, v, options_.scale);
+  int64_t outputs() const override { return sizes_.triangles() + sizes_.m1 + sizes_.m2; }
+  Var weight(const Var& like) override { return weight_of(like, uv_project_, diag_); }
+  Var bias(const Var& like) override { return bias_of(like, uv_project_, diag_); }
+
+  MixerFactors factors(const Var& projected) const override {
+    const int64_t split = sizes_.triangles();
+    const auto [left, right] = kronecker_factors(silu(slice(projected, -1, 0, split)),
+                                                 sigmoid(slice(projected, -1, split, outputs())),
+                                                 options_.channels, options_.norm, options_.eps);
+    return {left, right};
+  }
+  Var apply(const MixerFactors& q, const Var& v) const override {
+    return kronecker({q.first, q.second}, v, options_.scale);
   }
 
  private:
-  MixerOptions options_;
   KroneckerSizes sizes_;
   WeightNormLinear uv_project_;
   WeightNormLinear diag_;

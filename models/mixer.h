@@ -23,10 +23,28 @@ struct MixerOptions {
   real eps = static_cast<real>(1e-5);
 };
 
+// Q at every token: unit vectors u (..., r, D) and alpha (..., r), or the two Kronecker factors.
+struct MixerFactors {
+  Var first, second;
+};
+
 class Mixer : public Module {
  public:
-  using Module::Module;
-  virtual Var forward(const Var& p, const Var& v) = 0;  // (..., P), (..., D) -> Q(p) v (..., D)
+  Mixer(Module& parent, std::string name, const MixerOptions& options)
+      : Module(parent, std::move(name)), options_(options) {}
+  const MixerOptions& options() const { return options_; }
+
+  // The projection of p, all maps in one: p -> p weight^T + bias, (..., P) -> (..., outputs).
+  virtual int64_t outputs() const = 0;
+  virtual Var weight(const Var& like) = 0;  // (outputs, P), on the tape of `like`
+  virtual Var bias(const Var& like) = 0;    // (outputs)
+  virtual MixerFactors factors(const Var& projected) const = 0;
+  virtual Var apply(const MixerFactors& q, const Var& v) const = 0;  // Q v
+
+  Var forward(const Var& p, const Var& v);  // (..., P), (..., D) -> Q(p) v (..., D)
+
+ protected:
+  MixerOptions options_;
 };
 
 // ValueError: sizes below 1, rank above D, or a scale outside [0, 2].

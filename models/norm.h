@@ -21,10 +21,10 @@ class LayerNorm : public Module {
  public:
   LayerNorm(Module& parent, std::string name, const Init& init, int64_t width, real eps = kNormEps);
   Var forward(const Var& x);
+  Parameter& weight;
+  Parameter& bias;
 
  private:
-  Parameter& weight_;
-  Parameter& bias_;
   real eps_;
 };
 

@@ -4,6 +4,7 @@
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/cross_entropy.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/fp_mamba_solve.h>
 #include <fprnn/ops/kronecker.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/adamw.h>
+#include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/models/mixer.h>
 #include <fprnn/models/safetensors.h>
@@ -175,15 +177,113 @@ void run_mixer(Case& c) {
   c.check(mixer->forward(p, v));
 }
 
+MixerKind mixer_of(const Json& spec) {
+  const std::string name = spec.at("mixer_type");
+  return name == "householderproduct" ? MixerKind::householder : mixer_named(name);
+}
+
+// As near as the build's numbers allow: the cases' own fixed points have residuals below 1e-11.
+SolverOptions solver_of(const Json& spec) {
+  const std::string gradient = spec.value("gradient", "one_step");
+  return {.tolerance = kDouble ? real(1e-12) : real(3e-7),
+          .max_iterations = 2000,
+          .gradient = gradient_named(gradient == "exact" ? "exact" : "one-step"),
+          .unconverged = Unconverged::accept};
+}
+
+FpMambaOptions fp_mamba_options(const Json& spec) {
+  FpMambaOptions options{.d_model = spec.at("d_model"),
+                         .d_state = spec.at("d_state"),
+                         .expand = spec.value("expand", 2),
+                         .dt_rank = spec.at("dt_rank"),
+                         .conv_width = spec.value("use_short_conv", false) ? 4 : 0,
+                         .mixer = mixer_of(spec),
+                         .rank = spec.value("mixer_rank", 1),
+                         .scale = spec.value("mixer_scale", real(2)),
+                         .symmetric = spec.value("symm_mixer", false),
+                         .bc_norm = spec.value("bc_norm", true),
+                         .glu_in_loop = spec.value("glu_in_loop", false),
+                         .eps = eps_of(spec),
+                         .solver = solver_of(spec)};
+  options.dependence.q = spec.value("mixer_h_dep", true);
+  return options;
+}
+
+// The whole layer with either solver: its output, its fixed point and all gradients.
+template <class Layer, class Options>
+void run_layer(Case& c, const Options& options, const std::string& fixed_point) {
+  Rng rng;
+  Module root;
+  Layer layer(root, "layer", {c.context, rng}, options);
+  c.load(layer);
+  const Var x = c.input("x");
+  for (const Solver solver : {Solver::sequential, Solver::parallel}) {
+    layer.solver.solver = solver;
+    const Var y = layer.forward(x);
+    c.compare_output(layer.solution(), fixed_point);
+    c.check(y);
+  }
+}
+
+void run_fp_mamba(Case& c) { run_layer<FpMamba>(c, fp_mamba_options(c.spec), "fixed_point.y"); }
+
+void run_fp_rnn(Case& c) {
+  run_layer<FpRnn>(c,
+                   FpRnnOptions{.d_model = c.spec.at("d_model"),
+                                .expand = c.spec.value("expand", 2),
+                                .conv_width = c.spec.value("use_short_conv", false) ? 4 : 0,
+                                .mixer = mixer_of(c.spec),
+                                .rank = c.spec.value("mixer_rank", 1),
+                                .scale = c.spec.value("mixer_scale", real(2)),
+                                .hidden_dependence = c.spec.value("mixer_h_dep", true),
+                                .symmetric = c.spec.value("symm_mixer", false),
+                                .eps = eps_of(c.spec),
+                                .solver = solver_of(c.spec)},
+                   "fixed_point.h");
+}
+
+// Where the authors' rule stops, and how it came there.
+void run_patience(Case& c) {
+  FpMambaOptions options = fp_mamba_options(c.spec);
+  options.solver.solver = Solver::patience;
+  options.solver.max_iterations = c.spec.at("cap");
+  options.solver.patience = {.threshold = c.spec.at("threshold"),
+                             .quantile = c.spec.at("quantile"),
+                             .step_size = c.spec.at("step_size"),
+                             .decay = c.spec.at("decay"),
+                             .min_step_size = c.spec.at("min_step_size"),
+                             .patience = c.spec.at("patience")};
+  Rng rng;
+  Module root;
+  FpMamba layer(root, "layer", {c.context, rng}, options);
+  for (const auto& [path, parameter] : layer.parameters())
+    parameter->value = c.read("param." + path);
+  layer.forward(c.read("in.x"));
+  c.compare_output(layer.solution(), "patience.y");
+  std::vector<real> best;
+  for (const auto& row : layer.trace().best_residual)
+    best.insert(best.end(), row.begin(), row.end());
+  const int64_t B = layer.solution().size(0), L = static_cast<int64_t>(best.size()) / B;
+  c.compare_output(Tensor(c.context, {L, B}, best), "patience.best_residual");
+  c.compare_output(Tensor(c.context, {B}, layer.trace().step_size), "patience.step_size");
+  const int64_t iterations = c.file.ints(c.context, "patience.iterations").data()[0];
+  require<ValueError>(layer.report().iterations.front() == iterations, "golden",
+                      "patience must stop where the authors' code does",
+                      layer.report().iterations.front(), iterations);
+}
+
 using Runner = void (*)(Case&);
 const std::map<std::string, Runner> kRunners = {
     {"adamw", run_adamw},
     {"causal_conv_silu", run_causal_conv_silu},
+    {"fp_mamba", run_fp_mamba},
+    {"fp_rnn", run_fp_rnn},
     {"l2_normalize", run_l2_normalize},
     {"layer_norm", run_layer_norm},
     {"mamba", run_mamba},
     {"masked_cross_entropy", run_masked_cross_entropy},
     {"mixer", run_mixer},
+    {"patience", run_patience},
     {"rms_norm", run_rms_norm},
     {"scan", run_scan},
     {"selective_scan", run_selective_scan},

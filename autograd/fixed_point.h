@@ -1,0 +1,126 @@
+// y = f(y, inputs) as an op: the solution is found without recording, and its gradient follows from
+// the implicit function theorem, whatever found it (arXiv 2503.10799, equation 17):
+//   d loss / d inputs = (df / d inputs)^T v,   v = g + J^T v,   J = df / dy at the solution,
+// with g the cotangent of the solution. Memory: one recorded application of f, however many
+// iterations the solution took. Derivation: fixed_point.md.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+
+namespace fprnn {
+
+// Iterates are (B, T, D): B sequences that do not meet, and causal, f(y)_t depending on y_0 .. y_t. The
+// residual at (b, t) is max_d |f(y) - y| / (max_d |f(y)| + 1e-8), that of a sequence its largest.
+using Map = std::function<Tensor(const Tensor& y)>;
+
+// What a solver returns; the number of times that each sequence needed f.
+struct Solution {
+  Tensor y;
+  std::vector<int64_t> iterations;  // (B)
+};
+using Solve = std::function<Solution(const Map& f, const Tensor& start)>;
+
+// y <- damping f(y) + (1 - damping) y. Positions before which all residuals are within tolerance
+// stay as they are, so an answer depends neither on batch mates nor on what comes after it. Rows of
+// `backwards` maps depend on later ones instead: there a sequence stays once all of it is within
+// tolerance.
+struct PicardOptions {
+  real tolerance = static_cast<real>(1e-4);
+  int64_t max_iterations = 1000;
+  real damping = 1;
+  bool backwards = false;
+  // If not 0: the damping of a sequence is halved, down to 1/64, whenever so many iterations in a row have not
+  // brought its residual below 9/10 of the best before.
+  int shrink_after = 0;
+};
+Solution picard(const Map& f, const Tensor& start, const PicardOptions& options);
+
+// The rule of the authors' code: a step size for each sequence that shrinks when its best residual has not
+// improved for `patience` iterations, and a stop for all when the quantile of the best residuals is
+// below the threshold. For comparison: answers depend on batch mates, and the best residual is not
+// the last.
+struct PatienceOptions {
+  real threshold = static_cast<real>(0.1);
+  double quantile = 1;  // with linear interpolation; the authors train with 0.75
+  int64_t max_iterations = 1000;
+  real step_size = static_cast<real>(0.99), decay = static_cast<real>(0.9);
+  real min_step_size = static_cast<real>(1e-3);
+  int patience = 15;
+};
+struct PatienceTrace {
+  std::vector<std::vector<real>> best_residual;  // (iterations, B)
+  std::vector<real> step_size;                   // (B), at the end
+};
+Solution patience(const Map& f, const Tensor& start, const PatienceOptions& options,
+                  PatienceTrace* trace = nullptr);
+
+// one_step: v = g, the paper's. neumann: v = sum over k <= terms of (J^T)^k g. exact: to the
+// tolerance.
+struct GradientRule {
+  enum class Kind { one_step, neumann, exact } kind = Kind::one_step;
+  int64_t terms = 0;
+  real tolerance = kDouble ? static_cast<real>(1e-13) : static_cast<real>(1e-6);
+  int64_t max_iterations = 1000;
+};
+GradientRule gradient_named(std::string_view name);  // one-step, neumann:K, exact; ValueError
+std::string name_of(const GradientRule& rule);
+
+// What is done when a sequence misses the tolerance: nothing but the report, one line on the standard error
+// stream, or a ConvergenceError.
+enum class Unconverged { accept, warn, fail };
+
+// Of a solve, for each sequence: the residual of the whole f at the y that was returned.
+struct FixedPointReport {
+  std::vector<int64_t> iterations;
+  std::vector<real> residual;
+  real tolerance = 0;
+
+  bool converged(int64_t sequence) const { return residual[sequence] <= tolerance; }
+  int64_t unconverged() const;  // how many did not
+  int64_t max_iterations() const;
+  double mean_iterations() const;
+  real max_residual() const;  // NaN if any is
+};
+
+// v for g, where a solver knows more of J than products with it.
+using Adjoint = std::function<Tensor(const Tensor& g)>;
+
+struct FixedPointOptions {
+  real tolerance = static_cast<real>(1e-4);
+  Unconverged unconverged = Unconverged::warn;
+  GradientRule gradient = {};
+  Adjoint adjoint = {};  // of the exact gradient; without one it iterates
+};
+struct FixedPointResult {
+  Var y;  // (B, T, D)
+  FixedPointReport report;
+};
+// step(y, inputs) must use those two alone: it is called with other Vars than the ones given here,
+// which may be undefined where step knows what that means. A gradient that misses its tolerance is
+// treated as a solution that does. ShapeError: step changes the shape of y, which must be (B, T,
+// D).
+// ValueError: a tolerance or cap out of range.
+using Step = std::function<Var(const Var& y, const std::vector<Var>& inputs)>;
+FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, const Tensor& start,
+                             const Solve& solve, const FixedPointOptions& options);
+
+struct RowResiduals {
+  const real* f;   // (rows, D)
+  const real* y;   // (rows, D)
+  real* residual;  // (rows)
+  int64_t rows, D;
+};
+// y <- step f + (1 - step) y, row by row.
+struct DampedUpdate {
+  const real* f;     // (rows, D)
+  const real* step;  // (rows); 0: the row stays
+  real* y;           // (rows, D)
+  int64_t rows, D;
+};
+void run(Cpu, const RowResiduals&);
+void run(Cpu, const DampedUpdate&);
+void run(Cuda, const RowResiduals&);
+void run(Cuda, const DampedUpdate&);
+
+}  // namespace fprnn

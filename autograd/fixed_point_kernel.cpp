@@ -1,0 +1,46 @@
+#include <fprnn/autograd/fixed_point.h>
+#include <fprnn/core/simd.h>
+
+namespace fprnn::FPRNN_ISA {
+
+namespace {
+
+// The larger of two, or NaN if one is.
+FPRNN_INLINE Vec larger(Vec a, Vec b) { return select(a != a, a, select(b <= a, a, b)); }
+FPRNN_INLINE Vec magnitude(Vec x) { return select(x < 0, -x, x); }
+
+FPRNN_INLINE real largest(Vec x) {
+  real most = x[0];
+  for (int64_t i = 1; i < kLanes; ++i)
+    if (most == most && !(x[i] <= most)) most = x[i];
+  return most;
+}
+
+}  // namespace
+
+void row_residuals(const RowResiduals& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    Vec difference{}, size{};
+    for_lanes(args.D, [&](int64_t i, auto lanes) {
+      const Vec f = lanes.load(args.f + row * args.D + i);
+      difference = larger(difference, magnitude(f - lanes.load(args.y + row * args.D + i)));
+      size = larger(size, magnitude(f));
+    });
+    args.residual[row] = largest(difference) / (largest(size) + static_cast<real>(1e-8));
+  }
+}
+
+void damped_update(const DampedUpdate& args, int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end; ++row) {
+    const real step = args.step[row];
+    if (step == 0) continue;
+    const real* f = args.f + row * args.D;
+    real* y = args.y + row * args.D;
+    for_lanes(args.D, [&](int64_t i, auto lanes) {
+      const Vec target = lanes.load(f + i);
+      lanes.store(y + i, step == 1 ? target : step * target + (1 - step) * lanes.load(y + i));
+    });
+  }
+}
+
+}  // namespace fprnn::FPRNN_ISA

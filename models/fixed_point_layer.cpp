@@ -1,0 +1,317 @@
+#include <fprnn/core/parallel.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/models/fixed_point_layer.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/norm.h>
+
+#include <cmath>
+
+namespace fprnn {
+
+Solver solver_named(std::string_view name) {
+  for (const Solver solver : {Solver::parallel, Solver::sequential, Solver::patience})
+    if (name == name_of(solver)) return solver;
+  throw ValueError("solver", "solvers are parallel, sequential and patience",
+                   std::array{describe(name)});
+}
+
+std::string_view name_of(Solver solver) {
+  return solver == Solver::parallel     ? "parallel"
+         : solver == Solver::sequential ? "sequential"
+                                        : "patience";
+}
+
+int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng) {
+  require<ValueError>(shape >= 1 && scale > 0, "solver",
+                      "Gamma's shape must be at least 1 and its scale positive", shape, scale);
+  const Rng fresh = rng.next_stream();
+  double sum = 0;  // of as many exponentials as the shape says
+  for (int64_t i = 0; i < shape; ++i) sum -= std::log1p(-static_cast<double>(fresh.uniform(i)));
+  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(scale * sum)));
+}
+
+Var FixedPointLayer::forward(const Var& u) {
+  FixedPointState state;
+  return forward(u, state);
+}
+
+namespace {
+
+using Vars = std::vector<Var>;
+
+Vars values_of(const Vars& vars) {
+  Vars values;
+  for (const Var& var : vars) values.push_back(var.defined() ? Var(var.value()) : Var());
+  return values;
+}
+
+Vars part_of(const Vars& signals, int axis, int64_t begin, int64_t end) {
+  Vars parts;
+  for (const Var& signal : signals)
+    parts.push_back(signal.defined() ? slice(signal, axis, begin, end) : Var());
+  return parts;
+}
+
+Var rows_of(const Tensor& x, int64_t begin, int64_t end) {
+  return x.defined() ? slice(x, 0, begin, end) : Var();
+}
+
+// x[begin.., t] <- rows (rows, 1, D), in x (B, T, D).
+void put(const Tensor& rows, const Tensor& x, int64_t begin, int64_t t) {
+  const int64_t T = x.size(1), D = x.size(2);
+  launch(x.context(), CopyRows{.from = rows.data(),
+                               .to = x.data() + (begin * T + t) * D,
+                               .rows = rows.size(0),
+                               .length = D,
+                               .from_stride = D,
+                               .to_stride = T * D});
+}
+
+}  // namespace
+
+// A block of sequences going through time, forwards to solve or backwards for the exact adjoint. Every op works
+// on rows that do not meet, so results do not depend on how sequences are put into blocks.
+class FixedPointLayer::Sweep {
+ public:
+  Sweep(const FixedPointLayer& layer, const Vars& signals, const Vars& weights, int64_t begin,
+        int64_t end)
+      : layer_(layer),
+        signals_(part_of(signals, 0, begin, end)),
+        weights_(weights),
+        begin_(begin),
+        rows_(end - begin) {}
+
+  // Solves all steps into y; the state comes in and goes out.
+  void solve(const Tensor& y, Var& previous, Var& scan, std::vector<int64_t>& iterations) const {
+    for (int64_t t = 0; t < y.size(1); ++t) {
+      const Vars now = part_of(signals_, 1, t, t + 1);
+      const LocalEquation at = layer_.local_equation(previous, scan, now, weights_);
+      const Var solved = solve_local(at, iterations);
+      scan = layer_.advance(solved, at, scan, now, weights_);
+      put(solved.value(), y, begin_, t);
+      previous = reshape(solved, solved.shape().without(1));
+    }
+  }
+
+  // v = g + J^T v for the solution y, written over g. States are kept every so many steps and
+  // recomputed between: about 2 sqrt(T) of them at a time.
+  void adjoint(const Tensor& y, const Tensor& g, const Var& previous, const Var& scan) const {
+    const int64_t T = y.size(1);
+    const Var solution = slice(y, 0, begin_, begin_ + rows_);
+    const int64_t stride = std::max<int64_t>(1, std::llround(std::sqrt(static_cast<double>(T))));
+    std::vector<Var> kept{scan};
+    const auto before = [&](int64_t t) {
+      return t == 0 ? previous : reshape(slice(solution, 1, t - 1, t), {rows_, y.size(2)});
+    };
+    const auto next = [&](int64_t t, const Var& state) {
+      const Vars now = part_of(signals_, 1, t, t + 1);
+      const LocalEquation at = layer_.local_equation(before(t), state, now, weights_);
+      return layer_.advance(slice(solution, 1, t, t + 1), at, state, now, weights_);
+    };
+    for (int64_t t = 0; t + stride < T; t += stride) {
+      Var state = kept.back();
+      for (int64_t i = t; i < t + stride; ++i) state = next(i, state);
+      kept.push_back(state);
+    }
+    Tensor dprevious, dscan;
+    for (int64_t chunk = static_cast<int64_t>(kept.size()) - 1; chunk >= 0; --chunk) {
+      const int64_t first = chunk * stride, last = std::min(T, first + stride);
+      std::vector<Var> states{kept[chunk]};
+      for (int64_t t = first; t + 1 < last; ++t) states.push_back(next(t, states.back()));
+      for (int64_t t = last - 1; t >= first; --t)
+        adjoint_step(slice(solution, 1, t, t + 1), g, t, before(t), states[t - first], dprevious,
+                     dscan);
+    }
+  }
+
+ private:
+  LocalProblem low_rank(const LocalEquation& at) const {
+    const MixerOptions& mixer = layer_.mixer().options();
+    const auto value = [](const Var& x) { return x.defined() ? x.value() : Tensor(); };
+    return {.u = at.q.first.value(),
+            .alpha = at.q.second.value(),
+            .offset = at.offset.value(),
+            .gain = at.gain.value(),
+            .weight = value(at.norm_weight),
+            .bias = value(at.norm_bias),
+            .scale = mixer.scale,
+            .in_order = mixer.kind == MixerKind::householder,
+            .eps = mixer.eps};
+  }
+  bool is_low_rank() const { return layer_.mixer().options().kind != MixerKind::kronecker; }
+
+  // N(offset + gain . ((I - Q) y)).
+  Var local_map(const LocalEquation& at, const Var& y) const {
+    const Var mixed = sub(y, layer_.mixer().apply(at.q, y));
+    const Var x = add(at.offset, mul(at.gain, mixed));
+    return at.norm_weight.defined()
+               ? layer_norm(x, at.norm_weight, at.norm_bias, layer_.mixer().options().eps)
+               : x;
+  }
+
+  Var solve_local(const LocalEquation& at, std::vector<int64_t>& iterations) const {
+    const SolverOptions& options = layer_.solver;
+    // Half the tolerance: the whole f, computed in another order, must agree.
+    const real tolerance = options.tolerance / 2;
+    if (is_low_rank()) {
+      const LocalSolution solution = local_solve(low_rank(at), tolerance, options.max_iterations);
+      for (int64_t i = 0; i < rows_; ++i)
+        iterations[begin_ + i] = std::max<int64_t>(iterations[begin_ + i], solution.iterations[i]);
+      return solution.y;
+    }
+    const Solution solution = picard(
+        [&](const Tensor& y) { return local_map(at, y).value(); },
+        zeros(at.offset.context(), at.offset.shape()),
+        {.tolerance = tolerance, .max_iterations = options.max_iterations, .shrink_after = 16});
+    for (int64_t i = 0; i < rows_; ++i)
+      iterations[begin_ + i] = std::max(iterations[begin_ + i], solution.iterations[i]);
+    return solution.y;
+  }
+
+  // One step back. dprevious and dscan come from the step after and go to the one before.
+  void adjoint_step(const Var& solved, const Tensor& g, int64_t t, const Var& previous,
+                    const Var& scan, Tensor& dprevious, Tensor& dscan) const {
+    const Vars now = part_of(signals_, 1, t, t + 1);
+    Tape tape(solved.context());
+    const Var y = tape.variable(solved.value());
+    const Var before = previous.defined() ? tape.variable(previous.value()) : Var();
+    const Var state = scan.defined() ? tape.variable(scan.value()) : Var();
+    const Applied out = layer_.apply(y, before, state, now, weights_);
+
+    // What reaches y_t besides its own equation: g_t, the next step's y_{t-1} and the scan.
+    Tensor w = slice(slice(g, 0, begin_, begin_ + rows_), 1, t, t + 1).value();
+    if (dprevious.defined()) {
+      w = add(w, dprevious.reshaped(w.shape())).value();
+      w = add(w, tape.vjp({out.scan}, {dscan}, {y}).front()).value();
+    }
+    const Tensor v = solve_local_adjoint(w, tape, y, out.f, previous, scan, now);
+    put(v, g, begin_, t);
+
+    Vars outputs{out.f}, inputs;
+    std::vector<Tensor> seeds{v};
+    if (dscan.defined()) outputs.push_back(out.scan), seeds.push_back(dscan);
+    if (before.defined()) inputs.push_back(before);
+    if (state.defined()) inputs.push_back(state);
+    const std::vector<Tensor> gradients = tape.vjp(outputs, seeds, inputs);
+    if (before.defined()) dprevious = gradients.front();
+    if (state.defined()) dscan = gradients.back();
+  }
+
+  // v = w + (df_t / dy_t)^T v.
+  Tensor solve_local_adjoint(const Tensor& w, const Tape& tape, const Var& y, const Var& f,
+                             const Var& previous, const Var& scan, const Vars& now) const {
+    if (is_low_rank())
+      return local_adjoint(low_rank(layer_.local_equation(previous, scan, now, weights_)),
+                           y.value(), w);
+    const GradientRule& rule = layer_.solver.gradient;
+    return picard([&](const Tensor& v) { return add(w, tape.vjp({f}, {v}, {y}).front()).value(); },
+                  w,
+                  {.tolerance = rule.tolerance,
+                   .max_iterations = rule.max_iterations,
+                   .backwards = true,
+                   .shrink_after = 16})
+        .y;
+  }
+
+  const FixedPointLayer& layer_;
+  const Vars signals_;
+  const Vars& weights_;
+  const int64_t begin_, rows_;
+};
+
+namespace {
+
+// visit(begin, end) for blocks of sequences, each on one thread through all of time.
+template <class Visit>
+void for_blocks(const Context& context, int64_t B, const Visit& visit) {
+  constexpr int64_t kRows = 32;  // their states fit the second-level cache
+  const int64_t rows = std::min(kRows, std::max<int64_t>(1, pieces(B, context.threads())));
+  parallel_tasks(Cpu{context}, pieces(B, rows),
+                 [&](int64_t i) { visit(i * rows, std::min(B, (i + 1) * rows)); });
+}
+
+}  // namespace
+
+Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weights,
+                                           const Tensor& start, FixedPointState& state) const {
+  const Tensor y(start.context(), start.shape());
+  const int64_t B = y.size(0);
+  std::vector<int64_t> iterations(B);
+  std::vector<std::pair<int64_t, Var>> carried(B);
+  for_blocks(y.context(), B, [&](int64_t begin, int64_t end) {
+    Var previous = rows_of(state.y, begin, end), scan = rows_of(state.scan, begin, end);
+    Sweep(*this, signals, weights, begin, end).solve(y, previous, scan, iterations);
+    carried[begin] = {end, scan};
+  });
+  Vars scans;
+  for (int64_t b = 0; b < B; b = carried[b].first) scans.push_back(carried[b].second);
+  if (y.elements() > 0) state.scan = concat(scans, 0).value();
+  return {y, iterations};
+}
+
+Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t channels,
+                           FixedPointState& state) {
+  const Var& some = signals.front();
+  const int64_t B = some.size(0), T = some.size(1);
+  const FixedPointState before = state;
+  for (const Tensor* carried : {&before.y, &before.scan})
+    require<UsageError>(!carried->defined() || carried->size(0) == B, "fixed_point",
+                        "a state must be of the same batch", B);
+  const auto carried = [](const Tensor& x) { return x.defined() ? Var(x) : Var(); };
+  const Vars plain_signals = values_of(signals), plain_weights = values_of(weights);
+
+  Vars inputs = signals;
+  inputs.insert(inputs.end(), weights.begin(), weights.end());
+  const auto count = static_cast<std::ptrdiff_t>(signals.size());
+  const Step step = [this, before, carried, count](const Var& y, const Vars& all) {
+    return apply(y, carried(before.y), carried(before.scan), {all.begin(), all.begin() + count},
+                 {all.begin() + count, all.end()})
+        .f;
+  };
+  const Solve solve = [&](const Map& f, const Tensor& start) {
+    if (solver.solver == Solver::sequential)
+      return solve_sequential(plain_signals, plain_weights, start, state);
+    if (solver.solver == Solver::parallel)
+      return picard(f, start,
+                    {.tolerance = solver.tolerance,
+                     .max_iterations = solver.max_iterations,
+                     .damping = solver.damping});
+    PatienceOptions options = solver.patience;
+    options.max_iterations = solver.max_iterations;
+    trace_ = {};
+    return patience(f, start, options, &trace_);
+  };
+  FixedPointOptions options{
+      .tolerance = solver.solver == Solver::patience ? solver.patience.threshold : solver.tolerance,
+      .unconverged = solver.unconverged,
+      .gradient = solver.gradient,
+      .adjoint = {}};
+  const auto solution = std::make_shared<Tensor>();
+  if (solver.solver == Solver::sequential)
+    options.adjoint = [this, plain_signals, plain_weights, before, carried,
+                       solution](const Tensor& g) {
+      const Tensor v = clone(g);
+      for_blocks(v.context(), v.size(0), [&](int64_t begin, int64_t end) {
+        Sweep(*this, plain_signals, plain_weights, begin, end)
+            .adjoint(*solution, v, rows_of(before.y, begin, end), rows_of(before.scan, begin, end));
+      });
+      return v;
+    };
+  const auto [y, report] =
+      fixed_point(step, inputs, zeros(some.context(), {B, T, channels}), solve, options);
+  *solution = y.value();
+  report_ = report;
+  solution_ = y.value();
+  if (T > 0) {
+    if (solver.solver != Solver::sequential)
+      state.scan =
+          apply(y.value(), carried(before.y), carried(before.scan), plain_signals, plain_weights)
+              .scan.value();
+    state.y = slice(y.value(), 1, T - 1, T).value().reshaped({B, channels});
+  }
+  return y;
+}
+
+}  // namespace fprnn

@@ -1,0 +1,99 @@
+// What the fixed-point layers share: three ways to solve y = f(y) for a whole sequence, and the gradients of
+// the solution (autograd/fixed_point.h).
+//   parallel:   damped Picard iteration over all steps at once; about as many iterations as the
+//   memory is
+//               long.
+//   sequential: one step after the other. There all but y_t is known and y_t solves a small
+//   equation,
+//               y = N(A + S . ((I - Q) y)) (ops/fp_mamba_solve.h). Also the decoder: it needs what
+//               a step carries to the next and nothing else.
+//   patience:   the authors' rule, for comparison.
+#pragma once
+
+#include <fprnn/autograd/fixed_point.h>
+#include <fprnn/models/layer.h>
+#include <fprnn/models/mixer.h>
+
+namespace fprnn {
+
+enum class Solver { parallel, sequential, patience };
+Solver solver_named(std::string_view name);  // ValueError: none of the three
+std::string_view name_of(Solver solver);
+
+struct SolverOptions {
+  Solver solver = Solver::sequential;
+  real tolerance = static_cast<real>(1e-4);
+  int64_t max_iterations = 1000;  // parallel and patience: of the whole; sequential: of each step
+  real damping = 1;               // parallel
+  PatienceOptions patience = {};  // its max_iterations gives way to the one above
+  GradientRule gradient = {};     // exact: one sweep back in time after sequential, else iterated
+  Unconverged unconverged = Unconverged::warn;
+};
+
+// A cap on the iterations of a batch drawn from Gamma(shape, scale), rounded up: the paper trains with (4, 1).
+// shape is a whole number. ValueError: below 1, or scale not positive.
+int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng);
+
+// What a layer carries from one chunk of a sequence to the next; as values, no gradient flows through them.
+// Empty at the start of a sequence.
+struct FixedPointState {
+  std::vector<Tensor> convolutions;  // (B, W - 1, channels) each
+  Tensor y;                          // (B, D): the last step's solution
+  Tensor scan;                       // what the scan carries
+};
+
+class FixedPointLayer : public Layer {
+ public:
+  SolverOptions solver;  // may be changed between calls
+  // Of the last solve.
+  const FixedPointReport& report() const { return report_; }
+  const Tensor& solution() const { return solution_; }   // (B, T, D)
+  const PatienceTrace& trace() const { return trace_; }  // of `patience`
+
+  Var forward(const Var& u) final;
+  // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.
+  // UsageError: the state of another batch.
+  virtual Var forward(const Var& u, FixedPointState& state) = 0;  // (B, T, d) -> (B, T, d)
+
+ protected:
+  FixedPointLayer(Module& parent, std::string name, const SolverOptions& solver)
+      : Layer(parent, std::move(name)), solver(solver) {}
+
+  // What f needs besides y: signals (B, T, .), of which steps and sequences are cut out, and weights. Some may
+  // be undefined.
+  using Vars = std::vector<Var>;
+  struct Applied {
+    Var f;     // (B, T, D)
+    Var scan;  // carried out of the last step
+  };
+  // f(y) from the first step's y_{t-1} (previous) and scan, either of which may be undefined.
+  virtual Applied apply(const Var& y, const Var& previous, const Var& scan, const Vars& signals,
+                        const Vars& weights) const = 0;
+
+  // The equation y = N(offset + gain . ((I - Q) y)) of one step of all rows, (rows, 1, .).
+  struct LocalEquation {
+    MixerFactors q;
+    Var offset, gain;
+    Var norm_weight, norm_bias;  // undefined: N is the identity
+    Vars kept;                   // what advance needs besides
+  };
+  virtual LocalEquation local_equation(const Var& previous, const Var& scan, const Vars& signals,
+                                       const Vars& weights) const = 0;
+  // What is carried out of that step once y is known.
+  virtual Var advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
+                      const Vars& weights) const = 0;
+  virtual const Mixer& mixer() const = 0;
+
+  // The solution (B, T, D) for B, T and D channels; replaces state.y and state.scan.
+  Var solve(const Vars& signals, const Vars& weights, int64_t channels, FixedPointState& state);
+
+ private:
+  class Sweep;
+  Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& start,
+                            FixedPointState& state) const;
+  FixedPointReport report_;
+  Tensor solution_;
+  PatienceTrace trace_;
+};
+
+}  // namespace fprnn

@@ -1,0 +1,258 @@
+#include <fprnn/core/vector.h>
+#include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/mamba.h>
+#include <fprnn/ops/conv.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/linear.h>
+#include <fprnn/ops/norm.h>
+#include <fprnn/ops/reduce.h>
+#include <fprnn/ops/selective_scan.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace fprnn {
+
+namespace {
+
+struct DependenceName {
+  std::string_view name;
+  bool HiddenDependence::*member;
+};
+constexpr DependenceName kDependenceNames[] = {{"q", &HiddenDependence::q},
+                                               {"b", &HiddenDependence::b},
+                                               {"c", &HiddenDependence::c},
+                                               {"lambda", &HiddenDependence::lambda}};
+
+}  // namespace
+
+HiddenDependence hidden_dependence_named(std::string_view names) {
+  HiddenDependence dependence{false, false, false, false};
+  if (names == "none") return dependence;
+  for (std::string_view rest = names;;) {
+    const size_t comma = rest.find(',');
+    const auto found =
+        std::ranges::find(kDependenceNames, rest.substr(0, comma), &DependenceName::name);
+    require<ValueError>(found != std::end(kDependenceNames), "fp_mamba",
+                        "hidden dependence is none or some of q,b,c,lambda", names);
+    dependence.*found->member = true;
+    if (comma == std::string_view::npos) return dependence;
+    rest = rest.substr(comma + 1);
+  }
+}
+
+std::string name_of(const HiddenDependence& dependence) {
+  std::string names;
+  for (const auto& [name, member] : kDependenceNames) {
+    if (!(dependence.*member)) continue;
+    if (!names.empty()) names += ',';
+    names += name;
+  }
+  return names.empty() ? "none" : names;
+}
+
+namespace {
+
+FpMambaOptions resolved(FpMambaOptions options) {
+  if (options.dt_rank == 0) options.dt_rank = (options.d_model + 15) / 16;
+  for (const int64_t size : {options.d_model, options.d_state, options.expand, options.dt_rank,
+                             options.layers, options.conv_width + 1})
+    require<ValueError>(size >= 1, "fp_mamba", "sizes must be at least 1", size);
+  require<ValueError>(options.eps > 0 && std::isfinite(options.eps), "fp_mamba",
+                      "eps must be positive", options.eps);
+  return options;
+}
+
+MixerOptions mixer_options(const FpMambaOptions& options, int64_t inner) {
+  const bool concatenated = options.dependence.q && !options.symmetric;
+  return {.kind = options.mixer,
+          .channels = inner,
+          .parameters = concatenated ? 2 * inner : inner,
+          .rank = options.rank,
+          .scale = options.scale,
+          .norm = options.kronecker_norm,
+          .eps = options.eps};
+}
+
+template <class T, class... Args>
+std::unique_ptr<T> make_if(bool wanted, Args&&... args) {
+  return wanted ? std::make_unique<T>(std::forward<Args>(args)...) : nullptr;
+}
+
+// The places of signals and weights in the vectors that the solvers pass around. projected holds what the
+// mixer, b, c and, if it sees y, lambda have from x; then delta is empty.
+struct Signals {
+  Var x, projected, delta, z;
+  Signals(const std::vector<Var>& v) : x(v[0]), projected(v[1]), delta(v[2]), z(v[3]) {}
+};
+struct Weights {
+  Var from_y, a, skip, norm_weight, norm_bias, dt, dt_bias;
+  Weights(const std::vector<Var>& v)
+      : from_y(v[0]),
+        a(v[1]),
+        skip(v[2]),
+        norm_weight(v[3]),
+        norm_bias(v[4]),
+        dt(v[5]),
+        dt_bias(v[6]) {}
+};
+
+// What depends on y_{t-1}.
+struct TokenParameters {
+  MixerFactors q;
+  Var b, c, delta;
+};
+
+TokenParameters token_parameters(const Var& y_before, const Signals& s, const Weights& w,
+                                 const Mixer& mixer, const FpMambaOptions& options) {
+  const Var p = w.from_y.defined() ? add(s.projected, linear(y_before, w.from_y)) : s.projected;
+  const int64_t M = mixer.outputs(), N = options.d_state, R = options.dt_rank;
+  const auto normalised = [&](const Var& v) {
+    return options.bc_norm ? l2_normalize(v, options.eps) : v;
+  };
+  return {.q = mixer.factors(slice(p, -1, 0, M)),
+          .b = normalised(slice(p, -1, M, M + N)),
+          .c = normalised(slice(p, -1, M + N, M + 2 * N)),
+          .delta = options.dependence.lambda ? linear(slice(p, -1, M + 2 * N, M + 2 * N + R), w.dt)
+                                             : s.delta};
+}
+
+// Equation 14.
+Var channel_mixing(const Mixer& mixer, const MixerFactors& q, const Var& x, const Var& y) {
+  return add(mixer.apply(q, sub(x, y)), y);
+}
+
+// Equation 12: v_t and what the scan carries on.
+SelectiveScanResult sequence_mixing(const Var& mixed, const TokenParameters& at, const Weights& w,
+                                    const Var& scan) {
+  return selective_scan({.u = mixed,
+                         .delta = at.delta,
+                         .a = w.a,
+                         .b = at.b,
+                         .c = at.c,
+                         .skip = w.skip,
+                         .delta_bias = w.dt_bias,
+                         .h0 = scan});
+}
+
+}  // namespace
+
+FpMamba::FpMamba(Module& parent, std::string name, const Init& init, const FpMambaOptions& options)
+    : FixedPointLayer(parent, std::move(name), options.solver),
+      options_(resolved(options)),
+      inner_(options_.expand * options_.d_model),
+      in_proj_(*this, "in_proj", init, options_.d_model, 2 * inner_),
+      conv1d_(make_if<CausalConv>(options_.conv_width > 0, *this, "conv1d", init, inner_,
+                                  options_.conv_width)),
+      x_proj_(*this, "x_proj", init, inner_, options_.dt_rank + 2 * options_.d_state),
+      dt_proj_(*this, "dt_proj", init, options_.dt_rank, inner_, {.bias = true}),
+      mixer_(make_mixer(*this, "mixer", init, mixer_options(options_, inner_))),
+      bc_y_proj_(make_if<WeightNormLinear>(options_.dependence.b || options_.dependence.c, *this,
+                                           "bc_y_proj", init, inner_, 2 * options_.d_state)),
+      dt_y_proj_(make_if<WeightNormLinear>(options_.dependence.lambda, *this, "dt_y_proj", init,
+                                           inner_, options_.dt_rank)),
+      z_y_proj_(make_if<WeightNormLinear>(!options_.glu_in_loop, *this, "z_y_proj", init, inner_,
+                                          inner_)),
+      a_log_(
+          add_parameter("A_log", initial_a_log(init.context, inner_, options_.d_state), Decay::no)),
+      skip_(add_parameter("D", full(init.context, Shape{inner_}, 1), Decay::no)),
+      out_norm_(*this, "out_norm", init, inner_, options_.eps),
+      out_proj_(*this, "out_proj", init, inner_, options_.d_model,
+                {.shrink = std::sqrt(static_cast<double>(options_.layers))}) {
+  dt_proj_.bias->value = initial_step_bias(init, inner_);
+}
+
+Var FpMamba::forward(const Var& u, FixedPointState& state) {
+  require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "fp_mamba",
+          "u must be (B, T, d)", u.shape(), options_.d_model);
+  const Var xz = in_proj_.forward(u), z = slice(xz, -1, inner_, 2 * inner_);
+  Var x = slice(xz, -1, 0, inner_);
+  if (conv1d_ != nullptr) {
+    const Var before = state.convolutions.empty() ? Var() : Var(state.convolutions.front());
+    state.convolutions = {conv_state(x, options_.conv_width, before).value()};
+    x = silu(conv1d_->forward(x, before));
+  }
+  const Var previous = state.y.defined() ? Var(state.y) : Var();
+  const Var y = solve(signals_of(x, z), weights_beside(x), inner_, state);
+  if (options_.glu_in_loop) return out_proj_.forward(y);
+  const Var gate = silu(add(z, z_y_proj_->forward(shift(y, previous))));
+  return out_proj_.forward(mul(gate, y));
+}
+
+// Everything that f has from x, once for all iterations.
+FixedPointLayer::Vars FpMamba::signals_of(const Var& x, const Var& z) {
+  const int64_t R = options_.dt_rank;
+  const Var parameters = x_proj_.forward(x), low = slice(parameters, -1, 0, R);
+  const Var of_mixer = linear(x, slice(mixer_->weight(x), 1, 0, inner_), mixer_->bias(x));
+  const Var bc = slice(parameters, -1, R, R + 2 * options_.d_state);
+  const bool lambda = options_.dependence.lambda;
+  return {x, concat(lambda ? Vars{of_mixer, bc, low} : Vars{of_mixer, bc}, -1),
+          lambda ? Var() : linear(low, beside(x, dt_proj_.weight)),
+          options_.glu_in_loop ? z : Var()};
+}
+
+FixedPointLayer::Vars FpMamba::weights_beside(const Var& x) {
+  return {options_.dependence.any() ? from_y(x) : Var(),
+          affine(exp(beside(x, a_log_)), -1, 0),
+          beside(x, skip_),
+          beside(x, out_norm_.weight),
+          beside(x, out_norm_.bias),
+          options_.dependence.lambda ? beside(x, dt_proj_.weight) : Var(),
+          beside(x, *dt_proj_.bias)};
+}
+
+// The rows of all projections of y_{t-1}, in the order of projected_; zero where it is not seen.
+Var FpMamba::from_y(const Var& like) {
+  const int64_t N = options_.d_state, D = inner_;
+  const auto none = [&](int64_t rows) { return Var(zeros(like.context(), {rows, D})); };
+  const auto of_mixer = [&] {
+    const Var weight = mixer_->weight(like);
+    return options_.symmetric ? weight : slice(weight, 1, D, 2 * D);
+  };
+  const HiddenDependence& sees = options_.dependence;
+  Vars rows{sees.q ? of_mixer() : none(mixer_->outputs())};
+  const Var bc = bc_y_proj_ != nullptr ? bc_y_proj_->weight(like) : Var();
+  rows.push_back(sees.b ? slice(bc, 0, 0, N) : none(N));
+  rows.push_back(sees.c ? slice(bc, 0, N, 2 * N) : none(N));
+  if (sees.lambda) rows.push_back(dt_y_proj_->weight(like));
+  return concat(rows, 0);
+}
+
+FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const Var& scan,
+                                        const Vars& signals, const Vars& weights) const {
+  const Signals s(signals);
+  const Weights w(weights);
+  const TokenParameters at = token_parameters(shift(y, previous), s, w, *mixer_, options_);
+  const auto [mixed, carried] = sequence_mixing(channel_mixing(*mixer_, at.q, s.x, y), at, w, scan);
+  const Var v = s.z.defined() ? mul(mixed, silu(s.z)) : mixed;
+  return {layer_norm(v, w.norm_weight, w.norm_bias, options_.eps), carried};
+}
+
+// With g = (exp(step A) . H_{t-1}) c and S = step (b . c) + D, the scan of Q x alone gives g + S . (Q x).
+FixedPointLayer::LocalEquation FpMamba::local_equation(const Var& previous, const Var& scan,
+                                                       const Vars& signals,
+                                                       const Vars& weights) const {
+  const Signals s(signals);
+  const Weights w(weights);
+  const TokenParameters at = token_parameters(shift(s.x, previous), s, w, *mixer_, options_);
+  const Var step = softplus(add(at.delta, w.dt_bias));
+  const Var bc = sum(mul(at.b, at.c), -1);
+  Var gain = add(mul(step, reshape(bc, bc.shape().appended(1))), w.skip);
+  Var offset = sequence_mixing(mixer_->apply(at.q, s.x), at, w, scan).y;
+  if (s.z.defined()) {
+    const Var gate = silu(s.z);
+    offset = mul(offset, gate);
+    gain = mul(gain, gate);
+  }
+  return {at.q, offset, gain, w.norm_weight, w.norm_bias, {at.b, at.c, at.delta}};
+}
+
+Var FpMamba::advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
+                     const Vars& weights) const {
+  const TokenParameters parameters{at.q, at.kept[0], at.kept[1], at.kept[2]};
+  const Var mixed = channel_mixing(*mixer_, at.q, Signals(signals).x, y);
+  return sequence_mixing(mixed, parameters, Weights(weights), scan).state;
+}
+
+}  // namespace fprnn

@@ -1,0 +1,69 @@
+// The vector FP-RNN: a gated diagonal recurrence with a channel mixer in the loop (arXiv 2503.10799, equation 7).
+// [x ; z] = W_in u; with short convolutions x, x_mixer, x_b and x_lambda are four SiLU(conv(x)),
+// else all are x; b = SiLU(W_b x_b), lambda = sigmoid(W_l x_lambda + b_l); then h = f(h) with
+//   ht_t = Q([x_mixer_t ; h_{t-1}])(b_t . x_t - h_t) + h_t,  h'_t = lambda_t . h'_{t-1} + (1 -
+//   lambda_t) . ht_t
+// and c_t = SiLU(W_c [x_t ; h_{t-1}]), out = W_out RMSNorm(SiLU(z_t) . c_t . h_t); with
+// convolutions c_t =
+// SiLU(W_c SiLU(conv([x ; h]))_t). Parameters are named as in the authors' code.
+#pragma once
+
+#include <fprnn/models/conv.h>
+#include <fprnn/models/fixed_point_layer.h>
+#include <fprnn/models/linear.h>
+#include <fprnn/models/norm.h>
+
+namespace fprnn {
+
+struct FpRnnOptions {
+  int64_t d_model = 64;
+  int64_t expand = 2;
+  int64_t conv_width = 0;  // 0: none; the authors use 4
+  int64_t layers = 1;      // W_out starts divided by sqrt(layers)
+  MixerKind mixer = MixerKind::householder;
+  int64_t rank = 1;
+  real scale = 2;
+  KroneckerNorm kronecker_norm = KroneckerNorm::row_spectral;  // the authors divide twice
+  bool hidden_dependence = true;                               // whether Q sees h_{t-1}
+  bool symmetric = false;  // Q's argument is x_mixer_t + h_{t-1}
+  real eps = static_cast<real>(1e-5);
+  SolverOptions solver = {};
+};
+
+class FpRnn : public FixedPointLayer {
+ public:
+  // ValueError: a size below 1, or what make_mixer refuses.
+  FpRnn(Module& parent, std::string name, const Init& init, const FpRnnOptions& options);
+  using FixedPointLayer::forward;
+  Var forward(const Var& u, FixedPointState& state) override;
+
+ protected:
+  Applied apply(const Var& h, const Var& previous, const Var& scan, const Vars& signals,
+                const Vars& weights) const override;
+  LocalEquation local_equation(const Var& previous, const Var& scan, const Vars& signals,
+                               const Vars& weights) const override;
+  Var advance(const Var& h, const LocalEquation& at, const Var& scan, const Vars& signals,
+              const Vars& weights) const override;
+  const Mixer& mixer() const override { return *mixer_; }
+
+ private:
+  struct Convolutions {
+    CausalConv x, b, c, mixer, lambda;
+  };
+  // SiLU(conv(x)), or x without convolutions; what is carried goes to `after`.
+  Var convolved(const Var& x, CausalConv Convolutions::*which, const Tensor& before,
+                std::vector<Tensor>& after);
+
+  FpRnnOptions options_;
+  int64_t inner_;
+  Linear input_trans_;
+  std::unique_ptr<Convolutions> convolutions_;
+  Linear lambda_proj_;
+  Linear b_proj_;
+  Linear c_proj_;
+  std::unique_ptr<Mixer> mixer_;
+  RmsNorm output_norm_;
+  Linear output_trans_;
+};
+
+}  // namespace fprnn

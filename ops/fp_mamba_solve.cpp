@@ -1,0 +1,104 @@
+#include <fprnn/core/isa.h>
+#include <fprnn/core/parallel.h>
+#include <fprnn/ops/fp_mamba_solve.h>
+
+#include <cmath>
+#include <limits>
+
+namespace fprnn {
+
+FPRNN_KERNEL(int64_t local_solve_numbers(int64_t r))
+FPRNN_KERNEL(void local_solve_forward(const LocalSolve&, real* rows, double* numbers, int64_t begin,
+                                      int64_t end))
+FPRNN_KERNEL(void local_solve_adjoint(const LocalAdjoint&, real* rows, double* numbers,
+                                      int64_t begin, int64_t end))
+
+namespace {
+
+LocalMap map_of(std::string_view op, const LocalProblem& problem) {
+  const Shape &u = problem.u.shape(), &offset = problem.offset.shape();
+  require(u.rank() >= 2 && u.without(-2) == offset && problem.gain.shape() == offset, op,
+          "u must be (..., r, D), offset and gain (..., D)", u, offset, problem.gain.shape());
+  require(problem.alpha.shape() == u.without(-1), op, "u must be (..., r, D) and alpha (..., r)", u,
+          problem.alpha.shape());
+  const int64_t r = u[-2], D = u[-1];
+  require(1 <= r && r <= D, op, "the rank r must be 1 to D", r, D);
+  const bool normalised = problem.weight.defined();
+  require(normalised == problem.bias.defined(), op, "weight and bias come together or not at all");
+  for (const Tensor* parameter : {&problem.weight, &problem.bias})
+    require(!normalised || parameter->shape() == Shape{D}, op, "weight and bias must be (D)",
+            parameter->shape(), D);
+  require<ValueError>(std::isfinite(problem.scale), op, "scale must be finite", problem.scale);
+  require<ValueError>(problem.eps >= 0, op, "eps must not be negative", problem.eps);
+  return {.u = problem.u.data(),
+          .alpha = problem.alpha.data(),
+          .offset = problem.offset.data(),
+          .gain = problem.gain.data(),
+          .weight = normalised ? problem.weight.data() : nullptr,
+          .bias = normalised ? problem.bias.data() : nullptr,
+          .tokens = offset.elements_before(-1),
+          .r = r,
+          .D = D,
+          .scale = problem.scale,
+          .in_order = problem.in_order,
+          .eps = problem.eps};
+}
+
+// kernel(args, rows, numbers, begin, end) over tokens, each piece with working space of its own:
+// r + 1 rows of D, and what is r or r x r.
+template <class Args, class Kernel>
+void over_tokens(Cpu cpu, const Args& args, const Kernel& kernel) {
+  const int64_t tokens = args.map.tokens, r = args.map.r, D = args.map.D;
+  const int64_t grain = std::max(grain_for((2 * r + 4) * r * D), pieces(tokens, 256));
+  const int64_t parts = pieces(tokens, grain), space = (r + 1) * D;
+  const int64_t count = FPRNN_SELECT(cpu, local_solve_numbers)(r);
+  const Tensor rows(cpu.context, Shape{parts, space});
+  const Storage numbers(cpu.context, parts * count * int64_t{sizeof(double)});
+  parallel_for(cpu, tokens, grain, [&](int64_t begin, int64_t end) {
+    const int64_t part = begin / grain;
+    kernel(args, rows.data() + part * space, static_cast<double*>(numbers.data()) + part * count,
+           begin, end);
+  });
+}
+
+}  // namespace
+
+LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations) {
+  const std::string_view op = "local_solve";
+  const LocalMap map = map_of(op, problem);
+  require<ValueError>(std::isfinite(tolerance) && tolerance >= 0, op,
+                      "tolerance must be finite and not negative", tolerance);
+  require<ValueError>(max_iterations >= 1 && max_iterations <= std::numeric_limits<int32_t>::max(),
+                      op, "max_iterations must be 1 to 2^31 - 1", max_iterations);
+  const Context& context = problem.u.context();
+  const Tensor y(context, problem.offset.shape());
+  const IntTensor iterations(context, Shape{map.tokens});
+  launch(context, LocalSolve{.map = map,
+                             .y = y.data(),
+                             .iterations = iterations.data(),
+                             .tolerance = tolerance,
+                             .max_iterations = max_iterations});
+  return {y, iterations.to_vector()};
+}
+
+Tensor local_adjoint(const LocalProblem& problem, const Tensor& y, const Tensor& w) {
+  const std::string_view op = "local_adjoint";
+  const LocalMap map = map_of(op, problem);
+  for (const Tensor* given : {&y, &w})
+    require(given->shape() == problem.offset.shape(), op, "y and w must have the shape of offset",
+            given->shape(), problem.offset.shape());
+  const Tensor v(problem.u.context(), w.shape());
+  launch(problem.u.context(),
+         LocalAdjoint{.map = map, .y = y.data(), .w = w.data(), .v = v.data()});
+  return v;
+}
+
+void run(Cpu cpu, const LocalSolve& args) {
+  over_tokens(cpu, args, FPRNN_SELECT(cpu, local_solve_forward));
+}
+
+void run(Cpu cpu, const LocalAdjoint& args) {
+  over_tokens(cpu, args, FPRNN_SELECT(cpu, local_solve_adjoint));
+}
+
+}  // namespace fprnn

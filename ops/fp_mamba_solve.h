@@ -1,0 +1,73 @@
+// One time step of a fixed-point layer, solved exactly: everything but y in R^D is known, and
+//   y = N(A + S . ((I - Q) y))
+// with N a LayerNorm over D (FP-Mamba; arXiv 2503.10799, eq. 12 and 14) or the identity (the
+// vector FP-RNN), and Q a mixer of ops/low_rank.h. I - Q has rank r, so beta = U y in R^r says all
+// about y. The root is the one that local iteration from y = 0 finds, damped where that stalls.
+// Derivation: ops/fp_mamba_solve.md. Cost a token: 2 r^2 + 5 r + 3 inner products of length D, an
+// iteration r^2 numbers; reads (r + 2) D elements and writes D. The adjoint costs about the same.
+#pragma once
+
+#include <fprnn/core/device.h>
+#include <fprnn/core/tensor.h>
+
+#include <vector>
+
+namespace fprnn {
+
+struct LocalProblem {    // tokens = product of leading axes
+  Tensor u, alpha;       // (..., r, D) with unit rows, (..., r); 1 <= r <= D
+  Tensor offset, gain;   // (..., D): A and S
+  Tensor weight = {};    // (D), of the LayerNorm N
+  Tensor bias = {};      // (D); both undefined: N is the identity
+  real scale = 1;        // of the mixer
+  bool in_order = true;  // householder; false: dplr
+  real eps = real(1e-5);
+};
+
+struct LocalSolution {
+  Tensor y;                         // (..., D)
+  std::vector<int32_t> iterations;  // (tokens): max_iterations where that many were not enough
+};
+
+// The y of every token, to max |N(A + S . ((I - Q) y)) - y| <= tolerance max |y|; exact in one
+// iteration where N is the identity. NaN among a token's numbers makes its y NaN. ShapeError: sizes
+// do not fit. ValueError: tolerance or eps negative, scale or tolerance not finite, max_iterations
+// below 1.
+LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations);
+
+// v (..., D) with v = w + J^T v, where J = N' diag(S) (I - Q) is the map's Jacobian at the solution
+// y: what the cotangent w of y becomes on its way through all iterations. y and w are (..., D).
+// Infinite or NaN where I - J is singular.
+Tensor local_adjoint(const LocalProblem& problem, const Tensor& y, const Tensor& w);
+
+struct LocalMap {
+  const real* u;       // (tokens, r, D)
+  const real* alpha;   // (tokens, r)
+  const real* offset;  // (tokens, D)
+  const real* gain;    // (tokens, D)
+  const real* weight;  // (D), null: N is the identity
+  const real* bias;    // (D), null with weight
+  int64_t tokens, r, D;
+  real scale;
+  bool in_order;
+  real eps;
+};
+struct LocalSolve {
+  LocalMap map;
+  real* y;              // (tokens, D)
+  int32_t* iterations;  // (tokens)
+  real tolerance;
+  int64_t max_iterations;
+};
+struct LocalAdjoint {
+  LocalMap map;
+  const real* y;  // (tokens, D)
+  const real* w;  // (tokens, D)
+  real* v;        // (tokens, D)
+};
+void run(Cpu, const LocalSolve&);
+void run(Cpu, const LocalAdjoint&);
+void run(Cuda, const LocalSolve&);
+void run(Cuda, const LocalAdjoint&);
+
+}  // namespace fprnn

@@ -1,0 +1,398 @@
+// The local solve against the equation itself: Q factor by factor and the LayerNorm, in plain loops
+// over double, from the very numbers that the op was given.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/norm.h>
+
+#include <cmath>
+
+#include "close.h"
+#include "run_case.h"
+#include "small_model.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+using Vector = std::vector<double>;
+
+constexpr double kExact = kDouble ? 1e-10 : 1e-5;  // where rounding is all that is left
+constexpr real kTolerance = kDouble ? real(1e-12) : real(1e-6);
+constexpr int64_t kCap = 400, kTokens = 4;
+
+struct Setting {
+  int64_t r, D;
+  bool in_order, normalised;
+  real scale;
+
+  std::string name() const {
+    return fmt::format("{} r {} D {} scale {}{}", in_order ? "householder" : "dplr", r, D, scale,
+                       normalised ? "" : " without LayerNorm");
+  }
+};
+
+std::vector<Setting> settings() {
+  std::vector<Setting> all;
+  for (const int64_t r : {1, 2, 3, 4, 6})
+    for (const int64_t D : {1, 5, 16, 33, 128})
+      for (int bits = 0; r <= D && bits < 8; ++bits)
+        all.push_back(
+            {r, D, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0 ? real(2) : real(1)});
+  return all;
+}
+
+Tensor between(const Context& context, const Shape& shape, uint64_t stream, real low, real high) {
+  Rng rng{77, stream};
+  return uniform(context, shape, low, high, rng);
+}
+
+LocalProblem problem_of(const Context& context, const Setting& of, const Shape& leading) {
+  const Shape rows = leading.appended(of.D);
+  LocalProblem problem{.u = random(context, leading.appended(of.r).appended(of.D), 1),
+                       .alpha = between(context, leading.appended(of.r), 2, real(0.1), real(0.9)),
+                       .offset = random(context, rows, 3, 2),
+                       .gain = between(context, rows, 4, real(0.1), real(0.9)),
+                       .scale = of.scale,
+                       .in_order = of.in_order};
+  problem.u = l2_normalize(problem.u, real(1e-12)).value();
+  if (of.normalised) {
+    problem.weight = between(context, {of.D}, 5, real(0.7), real(1.3));
+    problem.bias = random(context, {of.D}, 6, real(0.3));
+  }
+  return problem;
+}
+
+// One token of a tensor (tokens, size).
+Vector part(const Tensor& tensor, int64_t token, int64_t size) {
+  const auto all = tensor.to_vector();
+  return {all.begin() + token * size, all.begin() + (token + 1) * size};
+}
+
+double dot(const Vector& x, const Vector& y) {
+  double total = 0;
+  for (size_t i = 0; i < x.size(); ++i) total += x[i] * y[i];
+  return total;
+}
+
+double mean(const Vector& x) { return dot(x, Vector(x.size(), 1)) / double(x.size()); }
+
+// The equation of one token.
+struct Equation {
+  Vector u, alpha, offset, gain, weight, bias;
+  double scale, eps;
+  bool in_order;
+
+  Equation(const LocalProblem& problem, int64_t token) {
+    const int64_t r = problem.u.size(-2), D = problem.u.size(-1);
+    u = part(problem.u, token, r * D), alpha = part(problem.alpha, token, r);
+    offset = part(problem.offset, token, D), gain = part(problem.gain, token, D);
+    if (problem.weight.defined()) weight = part(problem.weight, 0, D);
+    if (problem.bias.defined()) bias = part(problem.bias, 0, D);
+    scale = problem.scale, eps = problem.eps, in_order = problem.in_order;
+  }
+  size_t D() const { return offset.size(); }
+
+  // S . ((I - Q) v).
+  Vector fed_back(const Vector& v) const {
+    Vector q = v, result(D());
+    for (size_t i = 0; i < alpha.size(); ++i) {
+      const Vector row(u.begin() + int64_t(i * D()), u.begin() + int64_t((i + 1) * D()));
+      const double amount = scale * alpha[i] * dot(row, in_order ? q : v);
+      for (size_t d = 0; d < D(); ++d) q[d] -= amount * row[d];
+    }
+    for (size_t d = 0; d < D(); ++d) result[d] = gain[d] * (v[d] - q[d]);
+    return result;
+  }
+  // What enters N, centred, and sigma.
+  Vector centred(const Vector& y, double& sigma) const {
+    Vector z = fed_back(y);
+    for (size_t d = 0; d < D(); ++d) z[d] += offset[d];
+    const double center = mean(z);
+    for (double& value : z) value -= center;
+    sigma = std::sqrt(dot(z, z) / double(D()) + eps);
+    return z;
+  }
+  Vector map(const Vector& y) const {
+    double sigma = 1;
+    Vector z = fed_back(y);
+    for (size_t d = 0; d < D(); ++d) z[d] += offset[d];
+    if (weight.empty()) return z;
+    z = centred(y, sigma);
+    for (size_t d = 0; d < D(); ++d) z[d] = weight[d] * z[d] / sigma + bias[d];
+    return z;
+  }
+  double residual(const Vector& y) const {
+    const Vector next = map(y);
+    double worst = 0, size = 0;
+    for (size_t d = 0; d < D(); ++d) {
+      if (!(std::abs(next[d] - y[d]) <= worst)) worst = std::abs(next[d] - y[d]);
+      size = std::max(size, std::abs(next[d]));
+    }
+    return worst / (size + 1e-8);
+  }
+  // J x at y.
+  Vector derivative(const Vector& y, const Vector& x) const {
+    Vector z = fed_back(x);
+    if (weight.empty()) return z;
+    double sigma = 1;
+    Vector n = centred(y, sigma);
+    for (double& value : n) value /= sigma;
+    const double center = mean(z), along = dot(n, z) / double(D());
+    for (size_t d = 0; d < D(); ++d) z[d] = weight[d] * (z[d] - center - n[d] * along) / sigma;
+    return z;
+  }
+  // y after `count` maps of 0.
+  Vector iterated(int64_t count) const {
+    Vector y(D(), 0);
+    for (int64_t i = 0; i < count; ++i) y = map(y);
+    return y;
+  }
+};
+
+// matrix (n, n) row by row.
+Vector dense_solve(Vector matrix, Vector b) {
+  const size_t n = b.size();
+  for (size_t k = 0; k < n; ++k) {
+    size_t pivot = k;
+    for (size_t i = k; i < n; ++i)
+      if (std::abs(matrix[i * n + k]) > std::abs(matrix[pivot * n + k])) pivot = i;
+    for (size_t j = 0; j < n; ++j) std::swap(matrix[k * n + j], matrix[pivot * n + j]);
+    std::swap(b[k], b[pivot]);
+    for (size_t i = 0; i < n; ++i) {
+      if (i == k) continue;
+      const double factor = matrix[i * n + k] / matrix[k * n + k];
+      for (size_t j = k; j < n; ++j) matrix[i * n + j] -= factor * matrix[k * n + j];
+      b[i] -= factor * b[k];
+    }
+  }
+  for (size_t k = 0; k < n; ++k) b[k] /= matrix[k * n + k];
+  return b;
+}
+
+// (I - J)^-T w.
+Vector dense_adjoint(const Equation& equation, const Vector& y, const Vector& w) {
+  const size_t D = w.size();
+  Vector transposed(D * D);
+  for (size_t k = 0; k < D; ++k) {
+    Vector unit(D, 0);
+    unit[k] = 1;
+    const Vector column = equation.derivative(y, unit);
+    for (size_t d = 0; d < D; ++d) transposed[k * D + d] = unit[d] - column[d];
+  }
+  return dense_solve(transposed, w);
+}
+
+// y = N(A + S . ((I - Q) y)) pushes back with the strength `gain`, which is negative.
+LocalProblem pushing_back(const Context& context, int64_t r, real gain) {
+  LocalProblem problem =
+      problem_of(context, {.r = r, .D = 33, .in_order = true, .normalised = true, .scale = 1}, {8});
+  problem.gain = between(context, {8, 33}, 9, gain, real(0.8) * gain);
+  return problem;
+}
+
+}  // namespace
+
+TEST_CASE("local solve: y satisfies the equation") {
+  const Context context = test_context();
+  int64_t solved = 0, all = 0;
+  for (const Setting& setting : settings()) {
+    const LocalProblem problem = problem_of(context, setting, {2, kTokens / 2});
+    const auto [y, iterations] = local_solve(problem, kTolerance, kCap);
+    CHECK(y.shape() == problem.offset.shape());
+    REQUIRE(iterations.size() == kTokens);
+    for (int64_t token = 0; token < kTokens; ++token) {
+      const bool converged = iterations[size_t(token)] < kCap;
+      const double residual = Equation(problem, token).residual(part(y, token, setting.D));
+      CHECK_MESSAGE((residual <= kExact || !converged), setting.name() << ": " << residual);
+      CHECK((setting.normalised || iterations[size_t(token)] == 1));
+      CHECK((converged || setting.scale > 1));
+      solved += converged;
+      ++all;
+    }
+  }
+  CHECK(solved > all * 95 / 100);
+}
+
+TEST_CASE("local solve: the root is the one that plain iteration from 0 finds") {
+  const Context context = test_context();
+  int64_t compared = 0, all = 0;
+  for (const Setting& setting : settings()) {
+    if (!setting.normalised) continue;
+    const LocalProblem problem = problem_of(context, setting, {kTokens});
+    const auto [y, iterations] = local_solve(problem, kTolerance, kCap);
+    for (int64_t token = 0; token < kTokens; ++token, ++all) {
+      const Equation equation(problem, token);
+      const Vector plain = equation.iterated(100);
+      if (equation.residual(plain) > 1e-12) continue;
+      check_close(setting.name(), part(y, token, setting.D), plain, 10 * kExact);
+      ++compared;
+    }
+  }
+  CHECK(compared > all * 3 / 4);
+}
+
+TEST_CASE("local solve: stopped after n iterations, y is what n maps of 0 are") {
+  const Context context = test_context();
+  const Setting setting{.r = 2, .D = 16, .in_order = true, .normalised = true, .scale = 1};
+  const LocalProblem problem = problem_of(context, setting, {kTokens});
+  for (const int count : {1, 2, 4}) {
+    const auto [y, iterations] = local_solve(problem, 0, count);
+    CHECK(iterations == std::vector<int32_t>(kTokens, count));
+    for (int64_t token = 0; token < kTokens; ++token)
+      check_close(fmt::format("{} iterations", count), part(y, token, setting.D),
+                  Equation(problem, token).iterated(count), kExact);
+  }
+}
+
+TEST_CASE("local solve: strong negative feedback converges where plain iteration oscillates") {
+  const Context context = test_context();
+  for (const int64_t r : {1, 2, 4, 6}) {
+    const LocalProblem problem = pushing_back(context, r, -6);
+    const auto [y, iterations] = local_solve(problem, kTolerance, 2000);
+    int64_t oscillating = 0;
+    for (int64_t token = 0; token < 8; ++token) {
+      const Equation equation(problem, token);
+      oscillating += equation.residual(equation.iterated(2000)) > 1e-3;
+      CHECK(iterations[size_t(token)] < 2000);
+      CHECK(equation.residual(part(y, token, 33)) <= 10 * kExact);
+    }
+    CHECK(oscillating >= 4);
+  }
+}
+
+TEST_CASE("local solve: for rank 1 a bracket finds what no step is small enough for") {
+  const Context context = test_context();
+  const LocalProblem problem = pushing_back(context, 1, -20000);
+  const auto [y, iterations] = local_solve(problem, real(1e-4), 200);
+  int64_t bracketed = 0;
+  for (const int32_t count : iterations) {
+    bracketed += count > 100;
+    CHECK(count < 200);
+  }
+  CHECK(bracketed > 0);
+}
+
+TEST_CASE("local adjoint: the transposed dense system's solution") {
+  const Context context = test_context();
+  for (const Setting& setting : settings()) {
+    const LocalProblem problem = problem_of(context, setting, {kTokens});
+    const Tensor y = local_solve(problem, kTolerance, kCap).y;
+    const Tensor w = random(context, y.shape(), 8);
+    const Tensor v = local_adjoint(problem, y, w);
+    CHECK(v.shape() == w.shape());
+    for (int64_t token = 0; token < kTokens; ++token)
+      check_close(setting.name(), part(v, token, setting.D),
+                  dense_adjoint(Equation(problem, token), part(y, token, setting.D),
+                                part(w, token, setting.D)),
+                  kDouble ? 1e-9 : 1e-4);
+  }
+}
+
+TEST_CASE("local solve: a token's bits are its own, on any number of threads") {
+  for (const bool normalised : {false, true})
+    for (const int64_t r : {1, 3, 6}) {
+      const Setting setting{
+          .r = r, .D = 33, .in_order = true, .normalised = normalised, .scale = 2};
+      const LocalProblem whole = problem_of(context_with(1), setting, {150});
+      const auto [y, iterations] = local_solve(whole, kTolerance, 50);
+      const auto v = local_adjoint(whole, y, whole.gain).to_vector();
+      for (const int threads : {2, 3}) {
+        const LocalProblem same = problem_of(context_with(threads), setting, {150});
+        const LocalSolution solution = local_solve(same, kTolerance, 50);
+        CHECK(same_bits(solution.y.to_vector(), y.to_vector()));
+        CHECK(solution.iterations == iterations);
+        CHECK(same_bits(local_adjoint(same, solution.y, same.gain).to_vector(), v));
+      }
+      const auto one = [&](const Tensor& of, int64_t token, const Shape& shape) {
+        const auto all = of.to_vector();
+        const auto from = all.begin() + token * shape.elements();
+        return Tensor(of.context(), shape, std::vector(from, from + shape.elements()));
+      };
+      for (const int64_t token : {0, 7, 149}) {
+        LocalProblem alone = whole;
+        alone.u = one(whole.u, token, {r, 33}), alone.alpha = one(whole.alpha, token, {r});
+        alone.offset = one(whole.offset, token, {33}), alone.gain = one(whole.gain, token, {33});
+        const Tensor its_y = one(y, token, {33});
+        CHECK(same_bits(local_solve(alone, kTolerance, 50).y.to_vector(), its_y.to_vector()));
+        CHECK(same_bits(local_adjoint(alone, its_y, alone.gain).to_vector(),
+                        std::vector(v.begin() + token * 33, v.begin() + (token + 1) * 33)));
+      }
+    }
+}
+
+TEST_CASE("local solve: from within a parallel region") {
+  const Setting setting{.r = 2, .D = 33, .in_order = true, .normalised = true, .scale = 1};
+  std::vector<std::vector<real>> results(4);
+#pragma omp parallel for num_threads(4)
+  for (int i = 0; i < 4; ++i) {
+    const LocalProblem problem = problem_of(context_with(2), setting, {60});
+    results[size_t(i)] = local_solve(problem, kTolerance, 50).y.to_vector();
+  }
+  for (const auto& result : results) CHECK(same_bits(result, results[0]));
+}
+
+TEST_CASE("local solve: NaN stays in its token, no tokens are no work") {
+  const Context context = test_context();
+  for (const bool normalised : {false, true})
+    for (const int64_t r : {1, 2, 6}) {
+      const Setting setting{
+          .r = r, .D = 16, .in_order = true, .normalised = normalised, .scale = 1};
+      for (int input = 0; input < 4; ++input) {
+        const LocalProblem problem = problem_of(context, setting, {3});
+        const Tensor* inputs[] = {&problem.u, &problem.alpha, &problem.offset, &problem.gain};
+        inputs[input]->data()[inputs[input]->elements() / 3] = real(std::nan(""));
+        const auto [y, iterations] = local_solve(problem, kTolerance, kCap);
+        const Tensor v = local_adjoint(problem, y, random(context, y.shape(), 8));
+        const auto is_nan = [](const Tensor& x, int64_t token) {
+          return std::isnan(dot(part(x, token, 16), Vector(16, 1)));
+        };
+        for (int64_t token = 0; token < 3; ++token) {
+          CHECK(is_nan(y, token) == (token == 1));
+          // The adjoint of the linear problem knows nothing of A.
+          CHECK(is_nan(v, token) == (token == 1 && (normalised || input != 2)));
+        }
+        if (normalised) CHECK(iterations[1] == kCap);
+      }
+      const LocalProblem none = problem_of(context, setting, {0});
+      const auto [y, iterations] = local_solve(none, kTolerance, kCap);
+      CHECK(y.shape() == Shape{0, 16});
+      CHECK(iterations.empty());
+      CHECK(local_adjoint(none, y, y).shape() == y.shape());
+    }
+}
+
+TEST_CASE("local solve: what does not fit is refused") {
+  const Context context = test_context();
+  const Setting setting{.r = 2, .D = 5, .in_order = true, .normalised = true, .scale = 1};
+  const LocalProblem good = problem_of(context, setting, {3});
+  const auto refused = [&](const auto& spoil) {
+    LocalProblem bad = good;
+    spoil(bad);
+    CHECK_THROWS_AS(local_solve(bad, 0, 5), ShapeError);
+    CHECK_THROWS_AS(local_adjoint(bad, good.offset, good.offset), ShapeError);
+  };
+  refused([&](LocalProblem& bad) { bad.u = random(context, {2, 2, 5}, 1); });
+  refused([&](LocalProblem& bad) { bad.u = random(context, {5}, 1); });
+  refused([&](LocalProblem& bad) { bad.alpha = random(context, {3, 1}, 1); });
+  refused([&](LocalProblem& bad) { bad.gain = random(context, {3, 4}, 1); });
+  refused([&](LocalProblem& bad) { bad.weight = random(context, {4}, 1); });
+  refused([&](LocalProblem& bad) { bad.bias = Tensor(); });
+  refused([&](LocalProblem& bad) {
+    bad.u = random(context, {3, 6, 5}, 1), bad.alpha = random(context, {3, 6}, 1);
+  });
+  CHECK_THROWS_AS(local_adjoint(good, good.alpha, good.offset), ShapeError);
+  CHECK_THROWS_AS(local_adjoint(good, good.offset, good.alpha), ShapeError);
+  constexpr real kInf = std::numeric_limits<real>::infinity();
+  for (const real tolerance : {real(-1), kInf, real(std::nan(""))})
+    CHECK_THROWS_AS(local_solve(good, tolerance, 5), ValueError);
+  for (const int64_t cap : {int64_t{0}, int64_t{-1}, int64_t{1} << 31})
+    CHECK_THROWS_AS(local_solve(good, 0, cap), ValueError);
+  LocalProblem bad = good;
+  bad.scale = kInf;
+  CHECK_THROWS_AS(local_solve(bad, 0, 5), ValueError);
+  bad = good, bad.eps = -1;
+  CHECK_THROWS_AS(local_adjoint(bad, good.offset, good.offset), ValueError);
+}
+
+}  // namespace fprnn::tests
