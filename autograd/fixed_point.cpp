@@ -48,6 +48,7 @@ class Iterate {
         step_(start.context(), {B, T}) {}
 
   void apply(const Map& f) {
+    f_ = Tensor();  // before f asks for memory
     f_ = f(y);
     require(f_.shape() == y.shape(), "fixed_point", "f must not change the shape of y", f_.shape(),
             y.shape());
@@ -119,7 +120,8 @@ Solution picard(const Map& f, const Tensor& start, const PicardOptions& options)
         while (settled[b] < T && iterate.residual(b, settled[b]) <= options.tolerance) ++settled[b];
       iterations[b] = l;
       all &= settled[b] == T;
-      for (int64_t t = 0; t < T; ++t) iterate.set_step(b, t, t < settled[b] ? 0 : options.damping);
+      const real step = damping[b].after(iterate.residual(b));
+      for (int64_t t = 0; t < T; ++t) iterate.set_step(b, t, t < settled[b] ? 0 : step);
     }
     if (all) break;
     iterate.update();
@@ -135,7 +137,8 @@ double quantile_of(std::vector<real> values, double q) {
   const double at = q * static_cast<double>(values.size() - 1);
   const auto below = static_cast<size_t>(at);
   const auto above = std::min(below + 1, values.size() - 1);
-  if (values[below] == values[above]) return values[below];
+  // The one above may be infinite.
+  if (at == static_cast<double>(below) || values[below] == values[above]) return values[below];
   return values[below] + (at - static_cast<double>(below)) * (values[above] - values[below]);
 }
 
@@ -289,12 +292,17 @@ Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOption
     for (int64_t k = 0; k < rule.terms; ++k) v = map(v);
     return v;
   }
-  if (options.adjoint) return options.adjoint(g);
-  const Solution solution = picard(
-      map, g,
-      {.tolerance = rule.tolerance, .max_iterations = rule.max_iterations, .backwards = true});
+  // A solver's own adjoint sums in another order: its residual in J^T v may be larger by rounding.
+  constexpr real kSlack = 100;
+  const Solution solution = options.adjoint
+                                ? Solution{options.adjoint(g), std::vector<int64_t>(g.size(0), 1)}
+                                : picard(map, g,
+                                         {.tolerance = rule.tolerance,
+                                          .max_iterations = rule.max_iterations,
+                                          .backwards = true});
   if (options.unconverged != Unconverged::accept)
-    act_on(report_of(solution, map(solution.y), rule.tolerance), options.unconverged, "gradient");
+    act_on(report_of(solution, map(solution.y), (options.adjoint ? kSlack : 1) * rule.tolerance),
+           options.unconverged, "gradient");
   return solution.y;
 }
 
@@ -304,6 +312,9 @@ FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, c
                              const Solve& solve, const FixedPointOptions& options) {
   check_iterate(start.shape());
   check_limits(options.tolerance, options.gradient.max_iterations);
+  check_limits(options.gradient.tolerance, 1);
+  require<ValueError>(options.gradient.terms >= 0, "fixed_point",
+                      "the terms of a gradient must not be negative", options.gradient.terms);
   const Solution solution = solve([&](const Tensor& y) { return plainly(step, y, inputs); }, start);
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
   const auto at = recorded ? std::make_shared<Recorded>(step, solution.y, inputs) : nullptr;

@@ -83,7 +83,8 @@ struct FixedPointReport {
   real max_residual() const;  // NaN if any is
 };
 
-// v for g, where a solver knows more of J than products with it.
+// v for g, where a solver knows more of J than products with it; it is checked like any other,
+// within 100 times the tolerance.
 using Adjoint = std::function<Tensor(const Tensor& g)>;
 
 struct FixedPointOptions {

@@ -16,7 +16,9 @@ struct Options {
   double seconds = 0.02;  // each run repeats the work until it lasts so long
   bool full = false;      // gemm: every size of the table instead of a selection
   int64_t batch = 64, length = 17, d_model = 64, d_state = 16;  // of layer
-  std::string model = "mamba";
+  std::string model = "mamba", mixer = "householder", solver = "sequential", gradient = "one-step";
+  int64_t rank = 1, max_iterations = 1000;
+  double mixer_scale = 2, tolerance = 1e-4;
 };
 
 // One line of the output. Of the three rates the one that says something is not zero.

@@ -72,7 +72,14 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "CPU threads, 0 for all cores");
   app.add_option("--runs", options.runs, "Runs that the median is over")
       ->check(CLI::Range(1, 10000));
-  app.add_option("--model", options.model, "layer: mamba");
+  app.add_option("--model", options.model, "layer: mamba, fp-mamba or fp-rnn");
+  app.add_option("--mixer", options.mixer, "layer: householder, dplr or kronecker");
+  app.add_option("--rank", options.rank, "layer: rank of householder and dplr");
+  app.add_option("--mixer-scale", options.mixer_scale, "layer: 1 contracts, 2 allows reflections");
+  app.add_option("--solver", options.solver, "layer: sequential, parallel or patience");
+  app.add_option("--gradient", options.gradient, "layer: one-step, neumann:K or exact");
+  app.add_option("--tolerance", options.tolerance, "layer: residual that the solver aims at");
+  app.add_option("--max-iterations", options.max_iterations, "layer: the solver's cap");
   app.add_option("--d-model", options.d_model, "layer: width");
   app.add_option("--d-state", options.d_state, "layer: states of a channel");
   app.add_option("--batch", options.batch, "layer: sequences");

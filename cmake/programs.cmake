@@ -35,7 +35,9 @@ if(FPRNN_BUILD_TESTS)
     tests/op_table_mixers.cpp tests/test_op_table.cpp tests/test_vjp.cpp tests/test_core.cpp
     tests/test_vector_math.cpp tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp
     tests/test_models.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
-    tests/malformed.cpp tests/test_safetensors.cpp)
+    tests/malformed.cpp tests/test_safetensors.cpp
+    tests/test_fixed_point.cpp tests/test_fp_layers.cpp
+    tests/test_fp_claims.cpp tests/test_kronecker_solve.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME tests COMMAND tests)

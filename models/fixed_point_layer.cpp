@@ -3,8 +3,8 @@
 #include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/kronecker_solve.h>
 #include <fprnn/ops/layout.h>
-#include <fprnn/ops/norm.h>
 
 #include <cmath>
 
@@ -24,17 +24,30 @@ std::string_view name_of(Solver solver) {
 }
 
 int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng) {
-  require<ValueError>(shape >= 1 && scale > 0, "solver",
+  require<ValueError>(shape >= 1 && scale > 0 && std::isfinite(scale), "solver",
                       "Gamma's shape must be at least 1 and its scale positive", shape, scale);
   const Rng fresh = rng.next_stream();
   double sum = 0;  // of as many exponentials as the shape says
   for (int64_t i = 0; i < shape; ++i) sum -= std::log1p(-static_cast<double>(fresh.uniform(i)));
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(scale * sum)));
+  constexpr double kMost = 1e9;
+  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(std::min(scale * sum, kMost))));
 }
 
 Var FixedPointLayer::forward(const Var& u) {
   FixedPointState state;
   return forward(u, state);
+}
+
+Var FixedPointLayer::forward(const Var& u, FixedPointState& state) {
+  std::vector<Tensor> carried = state.convolutions;
+  carried.insert(carried.end(), {state.y, state.scan});
+  for (const Tensor& tensor : carried)
+    require<UsageError>(!tensor.defined() || u.shape().rank() < 1 || tensor.size(0) == u.size(0),
+                        "fixed_point", "a state must be of the same batch", u.shape());
+  FixedPointState next = state;
+  const Var out = evaluate(u, next);
+  state = std::move(next);
+  return out;
 }
 
 namespace {
@@ -127,46 +140,40 @@ class FixedPointLayer::Sweep {
   }
 
  private:
+  static Tensor value_or_none(const Var& x) { return x.defined() ? x.value() : Tensor(); }
   LocalProblem low_rank(const LocalEquation& at) const {
     const MixerOptions& mixer = layer_.mixer().options();
-    const auto value = [](const Var& x) { return x.defined() ? x.value() : Tensor(); };
     return {.u = at.q.first.value(),
             .alpha = at.q.second.value(),
             .offset = at.offset.value(),
             .gain = at.gain.value(),
-            .weight = value(at.norm_weight),
-            .bias = value(at.norm_bias),
+            .weight = value_or_none(at.norm_weight),
+            .bias = value_or_none(at.norm_bias),
             .scale = mixer.scale,
             .in_order = mixer.kind == MixerKind::householder,
             .eps = mixer.eps};
   }
+  KroneckerProblem full_rank(const LocalEquation& at) const {
+    const MixerOptions& mixer = layer_.mixer().options();
+    return {.left = at.q.first.value(),
+            .right = at.q.second.value(),
+            .offset = at.offset.value(),
+            .gain = at.gain.value(),
+            .weight = value_or_none(at.norm_weight),
+            .bias = value_or_none(at.norm_bias),
+            .scale = mixer.scale,
+            .eps = mixer.eps};
+  }
   bool is_low_rank() const { return layer_.mixer().options().kind != MixerKind::kronecker; }
 
-  // N(offset + gain . ((I - Q) y)).
-  Var local_map(const LocalEquation& at, const Var& y) const {
-    const Var mixed = sub(y, layer_.mixer().apply(at.q, y));
-    const Var x = add(at.offset, mul(at.gain, mixed));
-    return at.norm_weight.defined()
-               ? layer_norm(x, at.norm_weight, at.norm_bias, layer_.mixer().options().eps)
-               : x;
-  }
-
   Var solve_local(const LocalEquation& at, std::vector<int64_t>& iterations) const {
-    const SolverOptions& options = layer_.solver;
     // Half the tolerance: the whole f, computed in another order, must agree.
-    const real tolerance = options.tolerance / 2;
-    if (is_low_rank()) {
-      const LocalSolution solution = local_solve(low_rank(at), tolerance, options.max_iterations);
-      for (int64_t i = 0; i < rows_; ++i)
-        iterations[begin_ + i] = std::max<int64_t>(iterations[begin_ + i], solution.iterations[i]);
-      return solution.y;
-    }
-    const Solution solution = picard(
-        [&](const Tensor& y) { return local_map(at, y).value(); },
-        zeros(at.offset.context(), at.offset.shape()),
-        {.tolerance = tolerance, .max_iterations = options.max_iterations, .shrink_after = 16});
+    const real tolerance = layer_.solver.tolerance / 2;
+    const int64_t cap = layer_.solver.max_iterations;
+    const LocalSolution solution = is_low_rank() ? local_solve(low_rank(at), tolerance, cap)
+                                                 : kronecker_solve(full_rank(at), tolerance, cap);
     for (int64_t i = 0; i < rows_; ++i)
-      iterations[begin_ + i] = std::max(iterations[begin_ + i], solution.iterations[i]);
+      iterations[begin_ + i] = std::max<int64_t>(iterations[begin_ + i], solution.iterations[i]);
     return solution.y;
   }
 
@@ -256,9 +263,6 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
   const Var& some = signals.front();
   const int64_t B = some.size(0), T = some.size(1);
   const FixedPointState before = state;
-  for (const Tensor* carried : {&before.y, &before.scan})
-    require<UsageError>(!carried->defined() || carried->size(0) == B, "fixed_point",
-                        "a state must be of the same batch", B);
   const auto carried = [](const Tensor& x) { return x.defined() ? Var(x) : Var(); };
   const Vars plain_signals = values_of(signals), plain_weights = values_of(weights);
 

@@ -53,7 +53,8 @@ class FixedPointLayer : public Layer {
   Var forward(const Var& u) final;
   // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.
   // UsageError: the state of another batch.
-  virtual Var forward(const Var& u, FixedPointState& state) = 0;  // (B, T, d) -> (B, T, d)
+  // If it throws, the state is what it was.
+  Var forward(const Var& u, FixedPointState& state);  // (B, T, d) -> (B, T, d)
 
  protected:
   FixedPointLayer(Module& parent, std::string name, const SolverOptions& solver)
@@ -84,6 +85,7 @@ class FixedPointLayer : public Layer {
                       const Vars& weights) const = 0;
   virtual const Mixer& mixer() const = 0;
 
+  virtual Var evaluate(const Var& u, FixedPointState& state) = 0;  // forward
   // The solution (B, T, D) for B, T and D channels; replaces state.y and state.scan.
   Var solve(const Vars& signals, const Vars& weights, int64_t channels, FixedPointState& state);
 

@@ -56,9 +56,11 @@ namespace {
 
 FpMambaOptions resolved(FpMambaOptions options) {
   if (options.dt_rank == 0) options.dt_rank = (options.d_model + 15) / 16;
-  for (const int64_t size : {options.d_model, options.d_state, options.expand, options.dt_rank,
-                             options.layers, options.conv_width + 1})
+  for (const int64_t size :
+       {options.d_model, options.d_state, options.expand, options.dt_rank, options.layers})
     require<ValueError>(size >= 1, "fp_mamba", "sizes must be at least 1", size);
+  require<ValueError>(options.conv_width >= 0, "fp_mamba", "conv_width must not be negative",
+                      options.conv_width);
   require<ValueError>(options.eps > 0 && std::isfinite(options.eps), "fp_mamba",
                       "eps must be positive", options.eps);
   return options;
@@ -163,7 +165,7 @@ FpMamba::FpMamba(Module& parent, std::string name, const Init& init, const FpMam
   dt_proj_.bias->value = initial_step_bias(init, inner_);
 }
 
-Var FpMamba::forward(const Var& u, FixedPointState& state) {
+Var FpMamba::evaluate(const Var& u, FixedPointState& state) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "fp_mamba",
           "u must be (B, T, d)", u.shape(), options_.d_model);
   const Var xz = in_proj_.forward(u), z = slice(xz, -1, inner_, 2 * inner_);

@@ -13,9 +13,10 @@ namespace fprnn {
 namespace {
 
 FpRnnOptions resolved(const FpRnnOptions& options) {
-  for (const int64_t size :
-       {options.d_model, options.expand, options.layers, options.conv_width + 1})
+  for (const int64_t size : {options.d_model, options.expand, options.layers})
     require<ValueError>(size >= 1, "fp_rnn", "sizes must be at least 1", size);
+  require<ValueError>(options.conv_width >= 0, "fp_rnn", "conv_width must not be negative",
+                      options.conv_width);
   require<ValueError>(options.eps > 0 && std::isfinite(options.eps), "fp_rnn",
                       "eps must be positive", options.eps);
   return options;
@@ -83,7 +84,7 @@ Var FpRnn::convolved(const Var& x, CausalConv Convolutions::*which, const Tensor
   return silu((convolutions_.get()->*which).forward(x, state));
 }
 
-Var FpRnn::forward(const Var& u, FixedPointState& state) {
+Var FpRnn::evaluate(const Var& u, FixedPointState& state) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "fp_rnn", "u must be (B, T, d)",
           u.shape(), options_.d_model);
   const Var xz = input_trans_.forward(u);

@@ -34,10 +34,9 @@ class FpRnn : public FixedPointLayer {
  public:
   // ValueError: a size below 1, or what make_mixer refuses.
   FpRnn(Module& parent, std::string name, const Init& init, const FpRnnOptions& options);
-  using FixedPointLayer::forward;
-  Var forward(const Var& u, FixedPointState& state) override;
 
  protected:
+  Var evaluate(const Var& u, FixedPointState& state) override;
   Applied apply(const Var& h, const Var& previous, const Var& scan, const Vars& signals,
                 const Vars& weights) const override;
   LocalEquation local_equation(const Var& previous, const Var& scan, const Vars& signals,

@@ -6,6 +6,7 @@
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/fp_mamba_solve.h>
 #include <fprnn/ops/kronecker.h>
+#include <fprnn/ops/kronecker_solve.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/low_rank.h>

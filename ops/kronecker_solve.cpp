@@ -1,0 +1,63 @@
+#include <fprnn/core/isa.h>
+#include <fprnn/core/parallel.h>
+#include <fprnn/ops/kronecker_solve.h>
+
+#include <cmath>
+
+namespace fprnn {
+
+FPRNN_KERNEL(void kronecker_solve(const KroneckerSolve&, real* space, int64_t begin, int64_t end))
+
+LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
+                              int64_t max_iterations) {
+  const std::string_view op = "kronecker_solve";
+  const Shape& shape = problem.offset.shape();
+  require(shape.rank() >= 1 && problem.gain.shape() == shape, op,
+          "offset and gain must be (..., D)", shape, problem.gain.shape());
+  const int64_t D = shape[-1], tokens = shape.elements_before(-1);
+  const KroneckerSizes sizes = kronecker_sizes(D);
+  const auto square = [&](int64_t m) { return shape.with(-1, m).appended(m); };
+  require(problem.left.shape() == square(sizes.m1) && problem.right.shape() == square(sizes.m2), op,
+          "the factors must be (..., m1, m1) and (..., m2, m2) with m1 m2 = D",
+          problem.left.shape(), problem.right.shape(), shape);
+  const bool normalised = problem.weight.defined();
+  for (const Tensor* parameter : {&problem.weight, &problem.bias})
+    require(parameter->defined() == normalised && (!normalised || parameter->shape() == Shape{D}),
+            op, "weight and bias must both be (D) or absent", D);
+  require<ValueError>(tolerance >= 0 && std::isfinite(tolerance), op,
+                      "the tolerance must be finite and not negative", tolerance);
+  require<ValueError>(max_iterations >= 1 && max_iterations <= INT32_MAX, op,
+                      "max_iterations must be at least 1 and below 2^31", max_iterations);
+  const Context& context = problem.offset.context();
+  LocalSolution solution{Tensor(context, shape), {}};
+  const IntTensor iterations(context, Shape{tokens});
+  launch(context, KroneckerSolve{.left = problem.left.data(),
+                                 .right = problem.right.data(),
+                                 .offset = problem.offset.data(),
+                                 .gain = problem.gain.data(),
+                                 .weight = normalised ? problem.weight.data() : nullptr,
+                                 .bias = normalised ? problem.bias.data() : nullptr,
+                                 .y = solution.y.data(),
+                                 .iterations = iterations.data(),
+                                 .tokens = tokens,
+                                 .m1 = sizes.m1,
+                                 .m2 = sizes.m2,
+                                 .scale = problem.scale,
+                                 .eps = problem.eps,
+                                 .tolerance = tolerance,
+                                 .max_iterations = max_iterations});
+  solution.iterations = iterations.to_vector();
+  return solution;
+}
+
+void run(Cpu cpu, const KroneckerSolve& args) {
+  const auto kernel = FPRNN_SELECT(cpu, kronecker_solve);
+  const int64_t D = args.m1 * args.m2, space = (4 * D + 15) / 16 * 16;
+  const int64_t grain = std::max(grain_for(16 * D * (args.m1 + args.m2)), pieces(args.tokens, 256));
+  const Tensor work(cpu.context, Shape{pieces(args.tokens, grain), space});
+  parallel_for(cpu, args.tokens, grain, [&](int64_t begin, int64_t end) {
+    kernel(args, work.data() + begin / grain * space, begin, end);
+  });
+}
+
+}  // namespace fprnn

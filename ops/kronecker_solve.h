@@ -1,0 +1,44 @@
+// One time step of a fixed-point layer with a Kronecker mixer: y = N(A + S . ((I - Q) y)) as in
+// ops/fp_mamba_solve.h, but I - Q has full rank, so y itself is iterated, from 0, with the same
+// rule for the step size. Each token goes on until it has converged, out of the first-level cache.
+// An iteration costs D (m1 + m2) multiply-adds and a LayerNorm. Source: arXiv 2503.10799, sections
+// 3 and 4.
+#pragma once
+
+#include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/kronecker.h>
+
+namespace fprnn {
+
+struct KroneckerProblem {  // tokens = product of leading axes, D = m1 m2
+  Tensor left, right;      // (..., m1, m1), (..., m2, m2): KroneckerFactors
+  Tensor offset, gain;     // (..., D): A and S
+  Tensor weight = {};      // (D), of the LayerNorm N
+  Tensor bias = {};        // (D); both undefined: N is the identity
+  real scale = 1;          // of the mixer
+  real eps = real(1e-5);
+};
+
+// The y of every token, to max |N(A + S . ((I - Q) y)) - y| <= tolerance (max |N(..)| + 1e-8). NaN among a
+// token's numbers makes its y NaN. ShapeError: sizes do not fit. ValueError: tolerance negative or
+// not finite, max_iterations below 1.
+LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
+                              int64_t max_iterations);
+
+struct KroneckerSolve {
+  const real* left;     // (tokens, m1, m1)
+  const real* right;    // (tokens, m2, m2)
+  const real* offset;   // (tokens, D)
+  const real* gain;     // (tokens, D)
+  const real* weight;   // (D), null: N is the identity
+  const real* bias;     // (D), null with weight
+  real* y;              // (tokens, D)
+  int32_t* iterations;  // (tokens): max_iterations where that many were not enough
+  int64_t tokens, m1, m2;
+  real scale, eps, tolerance;
+  int64_t max_iterations;
+};
+void run(Cpu, const KroneckerSolve&);
+void run(Cuda, const KroneckerSolve&);
+
+}  // namespace fprnn

@@ -1,0 +1,394 @@
+// The fixed-point layers FP-Mamba and FP-RNN: one answer from every solver, cut and batch, its exact gradient,
+// and what a NaN does. The paper's theorems are in test_fp_claims.cpp.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/fp_rnn.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/reduce.h>
+
+#include <algorithm>
+#include <functional>
+#include <limits>
+
+#include "close.h"
+#include "run_case.h"
+#include "small_model.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+constexpr real kNan = std::numeric_limits<real>::quiet_NaN();
+constexpr int64_t kWidth = 8, kBatch = 3, kTime = 7, kCut = 3;
+constexpr real kSolveTolerance = kDouble ? real(1e-13) : real(1e-6);
+constexpr double kSame = kDouble ? 1e-10 : 1e-4;          // two ways to one answer
+constexpr double kSameGradient = kDouble ? 1e-10 : 1e-3;  // two ways to one gradient
+constexpr double kDifferences = 1e-7;
+constexpr Solver kSolvers[] = {Solver::sequential, Solver::parallel};
+
+const FpMambaOptions kMamba{.d_model = kWidth, .d_state = 4, .scale = 1};
+const FpRnnOptions kRnn{.d_model = kWidth, .scale = 1};
+
+struct Case {
+  std::string name;
+  std::function<std::unique_ptr<FixedPointLayer>(Module&, const Init&)> make;
+};
+
+Case mamba_case(std::string name, const FpMambaOptions& options) {
+  return {"mamba " + name, [options](Module& parent, const Init& init) {
+            return std::make_unique<FpMamba>(parent, "layer", init, options);
+          }};
+}
+Case rnn_case(std::string name, const FpRnnOptions& options) {
+  return {"rnn " + name, [options](Module& parent, const Init& init) {
+            return std::make_unique<FpRnn>(parent, "layer", init, options);
+          }};
+}
+
+// The options with one of them changed.
+template <class Options, class Change>
+Options with(Options options, const Change& change) {
+  change(options);
+  return options;
+}
+
+// Every mixer as it comes, and every switch with a low-rank and a full-rank mixer.
+std::vector<Case> mamba_cases() {
+  using Options = FpMambaOptions;
+  const auto mixer = [](MixerKind kind, int64_t rank, KroneckerNorm norm = KroneckerNorm::row) {
+    return with(kMamba,
+                [&](Options& o) { o.mixer = kind, o.rank = rank, o.kronecker_norm = norm; });
+  };
+  const Options householder = mixer(MixerKind::householder, 1),
+                kronecker = mixer(MixerKind::kronecker, 1);
+  std::vector<Case> cases{
+      mamba_case("householder 1", householder),
+      mamba_case("householder 2", mixer(MixerKind::householder, 2)),
+      mamba_case("dplr 2", mixer(MixerKind::dplr, 2)), mamba_case("kronecker row", kronecker),
+      mamba_case("kronecker spectral", mixer(MixerKind::kronecker, 1, KroneckerNorm::spectral))};
+  const auto sees = [](std::string_view names) {
+    return [names](Options& o) { o.dependence = hidden_dependence_named(names); };
+  };
+  const std::pair<std::string, std::function<void(Options&)>> switches[] = {
+      {"symmetric", [](Options& o) { o.symmetric = true; }},
+      {"glu_in_loop", [](Options& o) { o.glu_in_loop = true; }},
+      {"without bc_norm", [](Options& o) { o.bc_norm = false; }},
+      {"conv 4", [](Options& o) { o.conv_width = 4; }},
+      {"sees none", sees("none")},
+      {"sees q", sees("q")},
+      {"sees b,c", sees("b,c")},
+      {"sees q,b,c,lambda", sees("q,b,c,lambda")}};
+  for (const auto& [name, change] : switches) {
+    cases.push_back(mamba_case("householder " + name, with(householder, change)));
+    cases.push_back(mamba_case("kronecker " + name, with(kronecker, change)));
+  }
+  return cases;
+}
+
+std::vector<Case> rnn_cases() {
+  std::vector<Case> cases;
+  for (const auto& [kind, rank] :
+       {std::pair{MixerKind::householder, 1}, {MixerKind::dplr, 2}, {MixerKind::kronecker, 1}}) {
+    const FpRnnOptions plain = with(kRnn, [&](FpRnnOptions& o) { o.mixer = kind, o.rank = rank; });
+    const std::string name = fmt::format("{} {}", name_of(kind), rank);
+    cases.push_back(rnn_case(name, plain));
+    cases.push_back(rnn_case(name + " conv 4", with(plain, [](auto& o) { o.conv_width = 4; })));
+    cases.push_back(
+        rnn_case(name + " symmetric", with(plain, [](auto& o) { o.symmetric = true; })));
+    cases.push_back(rnn_case(name + " without hidden dependence",
+                             with(plain, [](auto& o) { o.hidden_dependence = false; })));
+  }
+  return cases;
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases = mamba_cases();
+  for (Case& rnn : rnn_cases()) cases.push_back(std::move(rnn));
+  return cases;
+}
+
+// A layer with the memory that it stands on. Nothing is left at zero or one; x is larger and the LayerNorm in
+// the loop smaller than at the start, so that the fixed point is the only one.
+struct Built {
+  Context context;
+  Rng rng{.seed = 3, .stream = 0};
+  Root root = {};
+  std::unique_ptr<FixedPointLayer> layer;
+  Tensor u;
+
+  Built(const Context& context, const Case& entry)
+      : context(context), layer(entry.make(root, {context, rng})) {
+    uint64_t stream = 500;
+    for (const auto& [path, parameter] : layer->parameters()) {
+      const Tensor noise = random(context, parameter->value.shape(), stream++, real(0.1));
+      const bool input =
+          path == "in_proj.weight" || path == "input_trans.weight" || path == "conv1d.weight";
+      const real scale = path == "out_norm.weight" ? real(0.5) : input ? real(3) : real(1);
+      parameter->value = add(affine(parameter->value, scale, 0), noise).value();
+    }
+    Rng inputs{.seed = 5, .stream = 0};
+    u = normal(context, {kBatch, kTime, kWidth}, 0, 1, inputs);
+    set(Solver::sequential);
+  }
+  void set(Solver solver) {
+    layer->solver = {.solver = solver, .tolerance = kSolveTolerance, .max_iterations = 200};
+    layer->solver.gradient.kind = GradientRule::Kind::exact;
+    layer->solver.unconverged = Unconverged::accept;
+  }
+};
+
+template <class Visit>
+void for_layers(const std::vector<Case>& cases, const Visit& visit) {
+  const Context context = test_context();
+  for (const Case& entry : cases) {
+    Built built(context, entry);
+    visit(built, entry.name);
+  }
+}
+template <class Visit>
+void for_solved_layers(const std::vector<Case>& cases, const Visit& visit) {
+  for_layers(cases, [&](Built& built, const std::string& name) {
+    for (const Solver solver : kSolvers) {
+      built.set(solver);
+      visit(built, fmt::format("{}, {}", name, name_of(solver)));
+    }
+  });
+}
+
+Var times(const Var& x, int64_t begin, int64_t end) { return slice(x, 1, begin, end); }
+
+// Outputs of the layer, its solution and what it would carry on.
+struct Answer {
+  Values values;  // out, y, then the state
+
+  Answer(FixedPointLayer& layer, const Var& u, int64_t chunk = kTime) {
+    Vars out, y;
+    FixedPointState state;
+    for (int64_t t = 0; t < kTime; t += chunk) {
+      out.push_back(layer.forward(times(u, t, std::min(kTime, t + chunk)), state));
+      y.push_back(layer.solution());
+    }
+    values = {concat(out, 1).value().to_vector(), concat(y, 1).value().to_vector(),
+              state.y.to_vector(), state.scan.to_vector()};
+    for (const Tensor& carried : state.convolutions) values.push_back(carried.to_vector());
+  }
+};
+
+void check_same(const std::string& name, const Values& x, const Values& y, double tolerance) {
+  REQUIRE(x.size() == y.size());
+  for (size_t i = 0; i < x.size(); ++i)
+    check_close(fmt::format("{}, value {}", name, i), x[i], y[i], tolerance);
+}
+
+// Of u and of every parameter, for a sequence that starts from `start`.
+Values gradients_of(Built& built, const Var& u, const FixedPointState& start) {
+  Tape tape(built.context);
+  Vars asked{tape.variable(u.value())};
+  FixedPointState state = start;
+  const Var y = built.layer->forward(asked[0], state);
+  for (const auto& [path, parameter] : built.layer->parameters())
+    asked.push_back(tape.leaf(*parameter));
+  Values gradients;
+  for (const Tensor& gradient : tape.vjp({y}, {random(built.context, y.shape(), 2)}, asked))
+    gradients.push_back(gradient.to_vector());
+  return gradients;
+}
+
+}  // namespace
+
+TEST_CASE("fp layers: the sequential and the parallel solver find one answer") {
+  for_layers(all_cases(), [](Built& built, const std::string& name) {
+    const Answer sequential(*built.layer, built.u);
+    CHECK_MESSAGE(built.layer->report().unconverged() == 0,
+                  name << ", sequential: " << built.layer->report().max_residual());
+    built.set(Solver::parallel);
+    const Answer parallel(*built.layer, built.u);
+    CHECK_MESSAGE(built.layer->report().unconverged() == 0,
+                  name << ", parallel: " << built.layer->report().max_residual());
+    check_same(name, sequential.values, parallel.values, kSame);
+  });
+}
+
+TEST_CASE("fp layers: a whole sequence is the same in chunks and one step at a time") {
+  for_solved_layers(all_cases(), [](Built& built, const std::string& name) {
+    const Answer whole(*built.layer, built.u);
+    for (const int64_t chunk : {kCut, int64_t(1)})
+      check_same(fmt::format("{}, chunks of {}", name, chunk),
+                 Answer(*built.layer, built.u, chunk).values, whole.values, kSame);
+  });
+}
+
+// Without convolutions, which refuse a state of theirs in words of their own.
+TEST_CASE("fp layers: the state of another batch is refused") {
+  for_solved_layers(all_cases(), [](Built& built, const std::string& name) {
+    INFO(name);
+    FixedPointState state;
+    built.layer->forward(built.u, state);
+    if (!state.convolutions.empty()) return;
+    CHECK_THROWS_AS(built.layer->forward(slice(built.u, 0, 0, 2), state), UsageError);
+  });
+}
+
+TEST_CASE("fp layers: a sequence's answer has the same bits alone and in a batch") {
+  for_solved_layers(all_cases(), [](Built& built, const std::string& name) {
+    const Answer batch(*built.layer, built.u);
+    for (int64_t b = 0; b < kBatch; ++b) {
+      const Answer alone(*built.layer, slice(built.u, 0, b, b + 1));
+      for (size_t i = 0; i < batch.values.size(); ++i) {
+        const auto& all = batch.values[i];
+        const auto size = static_cast<int64_t>(all.size()) / kBatch;
+        const std::vector row(all.begin() + b * size, all.begin() + (b + 1) * size);
+        CHECK_MESSAGE(same_bits(alone.values[i], row), name << ", row " << b << ", value " << i);
+      }
+    }
+  });
+}
+
+TEST_CASE("fp layers: outputs and gradients have the same bits on any number of threads") {
+  for (const Case& entry : all_cases())
+    for (const Solver solver : kSolvers) {
+      Values first;
+      for (const int threads : {1, 2, 3}) {
+        Built built(context_with(threads), entry);
+        built.set(solver);
+        Values values = Answer(*built.layer, built.u).values;
+        for (auto& gradient : gradients_of(built, built.u, {})) values.push_back(gradient);
+        if (threads == 1) first = values;
+        CHECK_MESSAGE(same_bits(values, first),
+                      entry.name << ", " << name_of(solver) << ", " << threads << " threads");
+      }
+    }
+}
+
+TEST_CASE("fp layers: the exact gradient is the same swept back in time and iterated") {
+  for_layers(all_cases(), [](Built& built, const std::string& name) {
+    FixedPointState carried;
+    built.layer->forward(times(built.u, 0, kCut), carried);
+    const Var rest = times(built.u, kCut, kTime);
+    const Values swept = gradients_of(built, built.u, {}),
+                 swept_rest = gradients_of(built, rest, carried);
+    built.set(Solver::parallel);
+    check_same(name, swept, gradients_of(built, built.u, {}), kSameGradient);
+    check_same(name + ", second chunk", swept_rest, gradients_of(built, rest, carried),
+               kSameGradient);
+  });
+}
+
+namespace {
+
+// <seed, layer(u)> from a state, u and the parameters moved by `distance` along signs drawn for
+// each element.
+class Landscape {
+ public:
+  Landscape(Built& built, const Var& u, const FixedPointState& start)
+      : built_(built), start_(start), places_{clone(u.value())} {
+    for (const auto& [path, parameter] : built.layer->parameters())
+      places_.push_back(parameter->value);
+    for (const Tensor& place : places_) origins_.push_back(clone(place));
+  }
+  static double sign(size_t place, int64_t element) {
+    return Rng{17, place}.bits(element) % 2 == 0 ? 1 : -1;
+  }
+  double at(double distance, const std::vector<size_t>& chosen) {
+    for (const size_t i : chosen)
+      for (int64_t k = 0; k < places_[i].elements(); ++k)
+        places_[i].data()[k] += static_cast<real>(distance * sign(i, k));
+    FixedPointState state = start_;
+    const Var y = built_.layer->forward(places_[0], state);
+    for (const size_t i : chosen) copy(origins_[i], places_[i]);
+    return sum(mul(y, random(built_.context, y.shape(), 2))).value().data()[0];
+  }
+
+ private:
+  Built& built_;
+  FixedPointState start_;
+  std::vector<Tensor> places_, origins_;  // u, then the parameters
+};
+
+void check_differences(Built& built, const Var& u, const FixedPointState& start,
+                       const std::string& name) {
+  const Values gradients = gradients_of(built, u, start);
+  Landscape land(built, u, start);
+  std::vector<std::vector<size_t>> choices(1);
+  for (size_t i = 0; i < gradients.size(); ++i) {
+    choices.push_back({i});
+    choices[0].push_back(i);
+  }
+  constexpr double h = 0x1p-13;
+  for (const std::vector<size_t>& chosen : choices) {
+    double along = 0, squares = 0;
+    for (const size_t i : chosen) {
+      squares += std::pow(length(gradients[i]), 2);
+      for (size_t k = 0; k < gradients[i].size(); ++k)
+        along += gradients[i][k] * Landscape::sign(i, static_cast<int64_t>(k));
+    }
+    const auto f = [&](double distance) { return land.at(distance, chosen); };
+    const double difference = (8 * (f(h) - f(-h)) - (f(2 * h) - f(-2 * h))) / (12 * h);
+    CHECK(squares > 0);
+    CHECK_MESSAGE(std::abs(along - difference) <= kDifferences * std::sqrt(squares),
+                  name << ", from place " << chosen[0] << ": " << along << " instead of "
+                       << difference << ", length " << std::sqrt(squares));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("fp layers: the exact gradient is that of central differences of the whole solve" *
+          doctest::skip(!kDouble)) {
+  const auto mamba = with(kMamba, [](auto& o) { o.dependence.lambda = true; });
+  const auto kronecker = with(kMamba, [](auto& o) { o.mixer = MixerKind::kronecker; });
+  for_solved_layers({mamba_case("every dependence", mamba), mamba_case("kronecker", kronecker),
+                     rnn_case("householder", kRnn)},
+                    [](Built& built, const std::string& name) {
+                      FixedPointState carried;
+                      check_differences(built, built.u, carried, name);
+                      built.layer->forward(times(built.u, 0, kCut), carried);
+                      check_differences(built, times(built.u, kCut, kTime), carried,
+                                        name + ", second chunk");
+                    });
+}
+
+// One sequence's trouble is its own; a weight's is everyone's.
+TEST_CASE("fp layers: what is not a number is reported and does not spread to batch mates") {
+  for_solved_layers(all_cases(), [](Built& built, const std::string& name) {
+    INFO(name);
+    FixedPointLayer& layer = *built.layer;
+    layer.solver.max_iterations = 30;
+    const auto row = [](const Var& x, int64_t b) {
+      return slice(x, 0, b, b + 1).value().to_vector();
+    };
+    const Var clean = layer.forward(built.u);
+    const Tensor u = clone(built.u);
+    u.data()[kTime * kWidth + 2] = kNan;
+    const Var spoilt = layer.forward(u);
+    CHECK(!layer.report().converged(1));
+    for (const int64_t b : {0, 2}) CHECK(same_bits(row(spoilt, b), row(clean, b)));
+
+    layer.parameters().front().parameter->value.data()[3] = kNan;
+    layer.forward(built.u);
+    CHECK(layer.report().unconverged() == kBatch);
+    layer.solver.unconverged = Unconverged::fail;
+    CHECK_THROWS_AS(layer.forward(built.u), ConvergenceError);
+  });
+}
+
+// Of FP-RNN the parallel solver alone: step by step it is linear and solved at once.
+TEST_CASE("fp layers: one iteration does not reach a tolerance of zero") {
+  const auto check = [](Built& built, const std::string& name) {
+    built.layer->solver.tolerance = 0;
+    built.layer->solver.max_iterations = 1;
+    built.layer->forward(built.u);
+    CHECK_MESSAGE(built.layer->report().unconverged() == kBatch, name);
+    CHECK(built.layer->report().max_iterations() == 1);
+  };
+  for_solved_layers(mamba_cases(), check);
+  for_layers(rnn_cases(), [&](Built& built, const std::string& name) {
+    built.set(Solver::parallel);
+    check(built, name);
+  });
+}
+
+}  // namespace fprnn::tests

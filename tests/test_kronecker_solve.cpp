@@ -1,0 +1,97 @@
+// The local equation of a Kronecker mixer: its solution put into the public ops that it is made of.
+#include <doctest/doctest.h>
+#include <fprnn/core/rng.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/kronecker_solve.h>
+#include <fprnn/ops/norm.h>
+
+#include <cmath>
+#include <limits>
+
+#include "close.h"
+#include "context.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+constexpr real kSolved = kDouble ? real(1e-12) : real(1e-6);
+
+KroneckerProblem random_problem(const Context& context, int64_t tokens, int64_t D,
+                                bool normalised) {
+  Rng rng{7, 0};
+  const KroneckerSizes sizes = kronecker_sizes(D);
+  const auto draw = [&](const Shape& shape) { return uniform(context, shape, -1, 1, rng); };
+  const KroneckerFactors q =
+      kronecker_factors(draw({tokens, sizes.triangles()}),
+                        affine(draw({tokens, sizes.m1 + sizes.m2}), real(0.25), real(0.3)), D,
+                        KroneckerNorm::row_spectral, real(1e-5));
+  KroneckerProblem problem{.left = q.left.value(),
+                           .right = q.right.value(),
+                           .offset = draw({tokens, D}),
+                           .gain = draw({tokens, D})};
+  if (normalised) {
+    problem.weight = affine(draw({D}), real(0.2), 1).value();
+    problem.bias = draw({D});
+  }
+  return problem;
+}
+
+// N(offset + gain . ((I - Q) y)).
+Tensor local_map(const KroneckerProblem& p, const Tensor& y) {
+  const Var mixed = sub(y, kronecker({p.left, p.right}, y, p.scale));
+  const Var x = add(p.offset, mul(p.gain, mixed));
+  return (p.weight.defined() ? layer_norm(x, p.weight, p.bias, p.eps) : x).value();
+}
+
+}  // namespace
+
+TEST_CASE("kronecker solve: y solves its equation") {
+  const Context context = test_context();
+  for (const int64_t D : {1, 5, 12, 33, 128})
+    for (const bool normalised : {true, false}) {
+      const KroneckerProblem problem = random_problem(context, 9, D, normalised);
+      const LocalSolution solution = kronecker_solve(problem, kSolved, 2000);
+      const Tensor f = local_map(problem, solution.y);
+      for (int64_t token = 0; token < 9; ++token) {
+        CHECK(solution.iterations[token] < 2000);
+        real difference = 0, size = 0;
+        for (int64_t i = token * D; i < (token + 1) * D; ++i) {
+          difference = std::max(difference, std::abs(f.data()[i] - solution.y.data()[i]));
+          size = std::max(size, std::abs(f.data()[i]));
+        }
+        CHECK_MESSAGE(difference <= 4 * kSolved * (size + real(1e-8)), D << " token " << token);
+      }
+    }
+}
+
+TEST_CASE("kronecker solve: tokens do not meet, NaN stays with its own") {
+  const Context context = test_context();
+  KroneckerProblem problem = random_problem(context, 4, 12, true);
+  const std::vector<real> before = kronecker_solve(problem, kSolved, 500).y.to_vector();
+  problem.offset.data()[0] = std::numeric_limits<real>::quiet_NaN();
+  const LocalSolution broken = kronecker_solve(problem, kSolved, 500);
+  const std::vector<real> after = broken.y.to_vector();
+  CHECK(std::isnan(after[0]));
+  CHECK(broken.iterations[0] == 500);
+  CHECK(std::equal(before.begin() + 12, before.end(), after.begin() + 12));
+}
+
+TEST_CASE("kronecker solve: what it refuses") {
+  const Context context = test_context();
+  const KroneckerProblem problem = random_problem(context, 2, 12, true);
+  CHECK_THROWS_AS(kronecker_solve(problem, -1, 5), ValueError);
+  CHECK_THROWS_AS(kronecker_solve(problem, std::numeric_limits<real>::quiet_NaN(), 5), ValueError);
+  CHECK_THROWS_AS(kronecker_solve(problem, 1, 0), ValueError);
+  KroneckerProblem wrong = problem;
+  wrong.left = problem.right;
+  CHECK_THROWS_AS(kronecker_solve(wrong, 1, 5), ShapeError);
+  wrong = problem;
+  wrong.bias = Tensor();
+  CHECK_THROWS_AS(kronecker_solve(wrong, 1, 5), ShapeError);
+  wrong = problem;
+  wrong.gain = problem.bias;
+  CHECK_THROWS_AS(kronecker_solve(wrong, 1, 5), ShapeError);
+}
+
+}  // namespace fprnn::tests
