@@ -1,6 +1,7 @@
 // state_tracking: trains a sequence model to follow the word problem of a finite group, and shows
 // at which lengths it still does.
 #include <fmt/format.h>
+#include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
@@ -8,6 +9,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cmath>
 
 namespace {
@@ -22,15 +25,35 @@ struct Options {
   int64_t eval_sequences = 2048;
   int64_t d_model = 64, d_state = 16, layers = 1;
   int threads = 0;
+  std::string mixer = "kronecker", solver = "sequential", gradient = "one-step";
+  int64_t rank = 1, max_iterations = 100;
+  double mixer_scale = 2, tolerance = 1e-4;
+  bool time_solvers = false;
   TrainOptions train{.steps = 400, .batch_size = 64, .length = 8, .lr = 3e-3, .warmup = 20};
 };
+
+void add_fixed_point_options(CLI::App& app, Options& o) {
+  app.add_option("--mixer", o.mixer, "fp-mamba: kronecker, householder or dplr")
+      ->capture_default_str();
+  app.add_option("--rank", o.rank, "Rank of householder and dplr")->capture_default_str();
+  app.add_option("--mixer-scale", o.mixer_scale, "1 contracts, 2 allows reflections")
+      ->capture_default_str();
+  app.add_option("--solver", o.solver, "sequential, parallel or patience")->capture_default_str();
+  app.add_option("--gradient", o.gradient, "one-step, neumann:K or exact")->capture_default_str();
+  app.add_option("--tolerance", o.tolerance, "Residual that the solver aims at")
+      ->capture_default_str();
+  app.add_option("--max-iterations", o.max_iterations, "The solver's cap")->capture_default_str();
+  app.add_flag("--time-solvers", o.time_solvers,
+               "After training, iterations and time of either solver at the evaluation lengths");
+}
 
 void add_options(CLI::App& app, Options& o) {
   app.add_option("--group", o.group, "Z<n>, S<n>, A<n> (n <= 5) or a product such as A4xZ5")
       ->capture_default_str();
-  app.add_option("--model", o.model, "mamba")
-      ->check(CLI::IsMember({"mamba"}))
+  app.add_option("--model", o.model, "mamba or fp-mamba")
+      ->check(CLI::IsMember({"mamba", "fp-mamba"}))
       ->capture_default_str();
+  add_fixed_point_options(app, o);
   app.add_option("--train-length", o.train.length, "Group elements in a training sequence")
       ->capture_default_str();
   app.add_option("--eval-lengths", o.eval_lengths, "Lengths to evaluate at, comma-separated")
@@ -61,6 +84,17 @@ Context open_device(const Options& o) {
   const Context context = Context::cpu({.threads = o.threads});
   fmt::print("device cpu, {} threads, {}\n", context.threads(), describe(context.isa()));
   return context;
+}
+
+// The index of the largest logit at each token, (B, T).
+IntTensor largest_of_each(const Tensor& logits) {
+  const int64_t V = logits.size(-1);
+  const IntTensor best(logits.context(), logits.shape().without(-1));
+  for (int64_t i = 0; i < best.elements(); ++i) {
+    const real* row = logits.data() + i * V;
+    best.data()[i] = static_cast<int32_t>(std::max_element(row, row + V) - row);
+  }
+  return best;
 }
 
 // A line that is rewritten on a terminal, and a plain one every few seconds otherwise.
@@ -102,18 +136,69 @@ void evaluate(SequenceModel& model, const WordProblem& task, const Context& cont
   }
 }
 
+FpMambaOptions fp_mamba_options(const Options& o) {
+  return {.d_model = o.d_model,
+          .d_state = o.d_state,
+          .layers = o.layers,
+          .mixer = mixer_named(o.mixer),
+          .rank = o.rank,
+          .scale = static_cast<real>(o.mixer_scale),
+          .solver = {.solver = solver_named(o.solver),
+                     .tolerance = static_cast<real>(o.tolerance),
+                     .max_iterations = o.max_iterations,
+                     .gradient = gradient_named(o.gradient),
+                     .unconverged = Unconverged::accept}};
+}
+
+// The first layer's iterations and the whole model's time for 64 sequences of each length, and the share of
+// tokens that both solvers predict alike.
+void time_solvers(SequenceModel& model, FpMamba& layer, const WordProblem& task,
+                  const Context& context, const Options& o) {
+  fmt::print("\n{:>6}  {:>10}  {:>10}  {:>11}  {:>12}  {:>9}\n", "length", "solver", "iterations",
+             "unconverged", "milliseconds", "agreement");
+  constexpr int64_t kSequences = 64, kCap = 1000;
+  for (const int64_t length : o.eval_lengths) {
+    const Batch batch =
+        task.sample(context, evaluation_stream(o.train.seed, length), kSequences, length);
+    IntTensor predicted;  // by the first
+    for (const Solver solver : {Solver::sequential, Solver::parallel}) {
+      layer.solver.solver = solver;
+      layer.solver.max_iterations = kCap;
+      NoGrad tape(context);
+      const auto start = std::chrono::steady_clock::now();
+      const Tensor logits = model.forward(tape, batch.tokens).value();
+      const std::chrono::duration<double, std::milli> spent =
+          std::chrono::steady_clock::now() - start;
+      const IntTensor guess = largest_of_each(logits);
+      if (!predicted.defined()) predicted = guess;
+      int64_t alike = 0;
+      for (int64_t i = 0; i < guess.elements(); ++i)
+        alike += guess.data()[i] == predicted.data()[i];
+      fmt::print("{:>6}  {:>10}  {:>10.1f}  {:>11}  {:>12.1f}  {:>9.4f}\n", length, name_of(solver),
+                 layer.report().mean_iterations(), layer.report().unconverged(), spent.count(),
+                 static_cast<double>(alike) / static_cast<double>(guess.elements()));
+    }
+  }
+}
+
 void run_task(const Options& o) {
   const Context context = open_device(o);
   const WordProblem task(group_named(o.group));
   Rng rng = initial_stream(o.train.seed);
   const MambaOptions layer{.d_model = o.d_model, .d_state = o.d_state, .layers = o.layers};
-  SequenceModel model({context, rng},
-                      {.vocabulary = task.vocabulary(),
-                       .d_model = o.d_model,
-                       .layers = o.layers,
-                       .make_layer = [&](Module& parent, std::string name, const Init& init) {
-                         return std::make_unique<Mamba>(parent, std::move(name), init, layer);
-                       }});
+  FpMamba* first = nullptr;  // of the layers, if they are fixed points
+  SequenceModel model(
+      {context, rng},
+      {.vocabulary = task.vocabulary(),
+       .d_model = o.d_model,
+       .layers = o.layers,
+       .make_layer = [&](Module& parent, std::string name, const Init& init) {
+         if (o.model == "mamba")
+           return std::unique_ptr<Layer>(new Mamba(parent, std::move(name), init, layer));
+         auto made = std::make_unique<FpMamba>(parent, std::move(name), init, fp_mamba_options(o));
+         if (first == nullptr) first = made.get();
+         return std::unique_ptr<Layer>(std::move(made));
+       }});
   fmt::print("{} on {}, {} parameters, trained at length {}\n", o.model, o.group,
              model.parameter_count(), o.train.length);
   Progress progress(o.train.steps);
@@ -122,6 +207,7 @@ void run_task(const Options& o) {
     return true;
   });
   evaluate(model, task, context, o);
+  if (o.time_solvers && first != nullptr) time_solvers(model, *first, task, context, o);
 }
 
 }  // namespace
