@@ -1,4 +1,5 @@
-// Typed errors. The library never prints, aborts or exits: it throws, and what was thrown says which
+// Typed errors. The library never aborts or exits, and prints nothing but a warning of solves that do not
+// converge, where asked to (autograd/fixed_point.h): it throws, and what was thrown says which
 // function refused, the rule that was broken and the values that broke it:
 //   [scan] a and b must have the same shape, got (2, 7, 4) and (2, 8, 4)
 #pragma once
