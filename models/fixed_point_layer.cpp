@@ -294,8 +294,7 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
       .adjoint = {}};
   const auto solution = std::make_shared<Tensor>();
   if (solver.solver == Solver::sequential)
-    options.adjoint = [this, plain_signals, plain_weights, before, carried,
-                       solution](const Tensor& g) {
+    options.adjoint = [this, plain_signals, plain_weights, before, solution](const Tensor& g) {
       const Tensor v = clone(g);
       for_blocks(v.context(), v.size(0), [&](int64_t begin, int64_t end) {
         Sweep(*this, plain_signals, plain_weights, begin, end)
