@@ -92,7 +92,8 @@ std::vector<Case> rnn_cases() {
   std::vector<Case> cases;
   for (const auto& [kind, rank] :
        {std::pair{MixerKind::householder, 1}, {MixerKind::dplr, 2}, {MixerKind::kronecker, 1}}) {
-    const FpRnnOptions plain = with(kRnn, [&](FpRnnOptions& o) { o.mixer = kind, o.rank = rank; });
+    const FpRnnOptions plain = with(
+        kRnn, [&, kind = kind, rank = rank](FpRnnOptions& o) { o.mixer = kind, o.rank = rank; });
     const std::string name = fmt::format("{} {}", name_of(kind), rank);
     cases.push_back(rnn_case(name, plain));
     cases.push_back(rnn_case(name + " conv 4", with(plain, [](auto& o) { o.conv_width = 4; })));
