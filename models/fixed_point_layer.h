@@ -1,13 +1,14 @@
-// What the fixed-point layers share: three ways to solve y = f(y) for a whole sequence, and the gradients of
-// the solution (autograd/fixed_point.h).
-//   parallel:   damped Picard iteration over all steps at once; about as many iterations as the
-//   memory is
-//               long.
-//   sequential: one step after the other. There all but y_t is known and y_t solves a small
-//   equation,
-//               y = N(A + S . ((I - Q) y)) (ops/fp_mamba_solve.h). Also the decoder: it needs what
-//               a step carries to the next and nothing else.
-//   patience:   the authors' rule, for comparison.
+// What the fixed-point layers share: three ways to solve y = f(y) for a whole sequence, and the gradients
+// of the solution (autograd/fixed_point.h).
+//
+// parallel: damped Picard iteration over all steps at once; about as many iterations as the memory
+// is long.
+//
+// sequential: one step after the other. There all but y_t is known, and y_t solves a small
+// equation, y = N(A + S . ((I - Q) y)) (ops/fp_mamba_solve.h). Also the decoder: it needs what a
+// step carries to the next and nothing else.
+//
+// patience: the authors' rule, for comparison.
 #pragma once
 
 #include <fprnn/autograd/fixed_point.h>
@@ -52,8 +53,8 @@ class FixedPointLayer : public Layer {
 
   Var forward(const Var& u) final;
   // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.
-  // UsageError: the state of another batch.
-  // If it throws, the state is what it was.
+  // UsageError: the state of another batch. If it throws, the state is what it was. The layer must
+  // outlive the tape.
   Var forward(const Var& u, FixedPointState& state);  // (B, T, d) -> (B, T, d)
 
  protected:

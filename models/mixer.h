@@ -1,7 +1,9 @@
-// Channel mixers with their projections: Q(p) v for a parameter argument p and a vector v, a token at a time
-// (arXiv 2503.10799, section 4). Parameters are named as in the authors' code.
-//   householder, dplr: u_i = nrm(SiLU((W_u p)_i)), alpha = sigmoid(W_a p + b_a)            u_proj,
-//   alpha_proj kronecker:         k = SiLU(W_k p), gates = sigmoid(W_g p + b_g) uv_project, diag
+// Channel mixers with their projections: Q(p) v for a parameter argument p and a vector v, a token at a
+// time (arXiv 2503.10799, section 4). Parameters are named as in the authors' code.
+//
+// householder, dplr: u_i = nrm(SiLU((W_u p)_i)), alpha = sigmoid(W_a p + b_a); u_proj, alpha_proj.
+//
+// kronecker: k = SiLU(W_k p), gates = sigmoid(W_g p + b_g); uv_project, diag.
 #pragma once
 
 #include <fprnn/models/linear.h>
