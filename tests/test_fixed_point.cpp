@@ -10,6 +10,7 @@
 #include <limits>
 
 #include "close.h"
+#include "refused.h"
 #include "small_model.h"
 
 namespace fprnn::tests {
@@ -160,16 +161,6 @@ double naive_quantile(Numbers values, double q) {
   if (at == below) return values[size_t(below)];
   return double(values[size_t(below)]) * (below + 1 - at) +
          double(values[size_t(below) + 1]) * (at - below);
-}
-
-template <class E, class Call>
-void check_refused(const std::string& fragment, const Call& call) {
-  try {
-    call();
-    FAIL_CHECK("nothing was thrown: " << fragment);
-  } catch (const E& error) {
-    CHECK_MESSAGE(std::string(error.what()).find(fragment) != std::string::npos, error.what());
-  }
 }
 
 }  // namespace

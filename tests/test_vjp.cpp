@@ -5,6 +5,7 @@
 
 #include "close.h"
 #include "context.h"
+#include "refused.h"
 
 namespace fprnn::tests {
 
@@ -22,16 +23,6 @@ Var counted_double(const Var& x, int& calls) {
     ++calls;
     back.give(0, affine(back.output(), 2, 0).value());
   });
-}
-
-template <class E, class Call>
-void check_refused(const std::string& fragment, const Call& call) {
-  try {
-    call();
-    FAIL_CHECK("nothing was thrown: " << fragment);
-  } catch (const E& error) {
-    CHECK_MESSAGE(std::string(error.what()).find(fragment) != std::string::npos, error.what());
-  }
 }
 
 }  // namespace
