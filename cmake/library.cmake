@@ -6,7 +6,7 @@ set(FPRNN_SOURCES
     autograd/tape.cpp autograd/fixed_point.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
     ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
-    ops/kronecker.cpp ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp
+    ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp
     models/module.cpp models/linear.cpp models/norm.cpp models/embedding.cpp models/conv.cpp
     models/mixer.cpp models/mamba.cpp models/fixed_point_layer.cpp
     models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp models/safetensors.cpp
@@ -15,7 +15,7 @@ set(FPRNN_SOURCES
 set(FPRNN_KERNELS
     core/vector_kernel.cpp autograd/fixed_point_kernel.cpp ops/elementwise_kernel.cpp ops/reduce_kernel.cpp ops/gemm_kernel.cpp
     ops/norm_kernel.cpp ops/conv_kernel.cpp ops/scan_kernel.cpp ops/selective_scan_kernel.cpp
-    ops/low_rank_kernel.cpp ops/kronecker_kernel.cpp ops/fp_mamba_solve_kernel.cpp
+    ops/low_rank_kernel.cpp ops/kronecker_kernel.cpp ops/outer_kernel.cpp ops/fp_mamba_solve_kernel.cpp
     ops/kronecker_solve_kernel.cpp
     ops/cross_entropy_kernel.cpp models/adamw_kernel.cpp)
 

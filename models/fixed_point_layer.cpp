@@ -5,8 +5,10 @@
 #include <fprnn/ops/fp_mamba_solve.h>
 #include <fprnn/ops/kronecker_solve.h>
 #include <fprnn/ops/layout.h>
+#include <fprnn/ops/norm.h>
 
 #include <cmath>
+#include <memory>
 
 namespace fprnn {
 
@@ -108,34 +110,39 @@ class FixedPointLayer::Sweep {
     }
   }
 
-  // v = g + J^T v for the solution y, written over g. States are kept every so many steps and
-  // recomputed between: about 2 sqrt(T) of them at a time.
+  // v = g + J^T v for the solution y, written over g. Steps are recorded a chunk at a time, about
+  // sqrt(T) of them, from states that a first pass keeps.
   void adjoint(const Tensor& y, const Tensor& g, const Var& previous, const Var& scan) const {
     const int64_t T = y.size(1);
     const Var solution = slice(y, 0, begin_, begin_ + rows_);
-    const int64_t stride = std::max<int64_t>(1, std::llround(std::sqrt(static_cast<double>(T))));
-    std::vector<Var> kept{scan};
+    const int64_t chunk =
+        T <= kRecorded
+            ? T
+            : std::max<int64_t>(kRecorded, std::llround(std::sqrt(static_cast<double>(T))));
     const auto before = [&](int64_t t) {
       return t == 0 ? previous : reshape(slice(solution, 1, t - 1, t), {rows_, y.size(2)});
     };
-    const auto next = [&](int64_t t, const Var& state) {
-      const Vars now = part_of(signals_, 1, t, t + 1);
-      const LocalEquation at = layer_.local_equation(before(t), state, now, weights_);
-      return layer_.advance(slice(solution, 1, t, t + 1), at, state, now, weights_);
-    };
-    for (int64_t t = 0; t + stride < T; t += stride) {
+    std::vector<Var> kept{scan};
+    for (int64_t t = 0; t + chunk < T; t += chunk) {
       Var state = kept.back();
-      for (int64_t i = t; i < t + stride; ++i) state = next(i, state);
+      for (int64_t i = t; i < t + chunk; ++i) {
+        const Vars now = part_of(signals_, 1, i, i + 1);
+        const LocalEquation at = layer_.local_equation(before(i), state, now, weights_);
+        state = layer_.advance(slice(solution, 1, i, i + 1), at, state, now, weights_);
+      }
       kept.push_back(state);
     }
-    Tensor dprevious, dscan;
-    for (int64_t chunk = static_cast<int64_t>(kept.size()) - 1; chunk >= 0; --chunk) {
-      const int64_t first = chunk * stride, last = std::min(T, first + stride);
-      std::vector<Var> states{kept[chunk]};
-      for (int64_t t = first; t + 1 < last; ++t) states.push_back(next(t, states.back()));
-      for (int64_t t = last - 1; t >= first; --t)
-        adjoint_step(slice(solution, 1, t, t + 1), g, t, before(t), states[t - first], dprevious,
-                     dscan);
+    Carried carried;
+    for (int64_t first = (static_cast<int64_t>(kept.size()) - 1) * chunk; first >= 0;
+         first -= chunk) {
+      std::vector<RecordedStep> steps;
+      Var state = kept[first / chunk];
+      for (int64_t t = first; t < std::min(T, first + chunk); ++t) {
+        steps.push_back(record_step(slice(solution, 1, t, t + 1), before(t), state, t));
+        state = steps.back().scan.value();
+      }
+      for (int64_t t = std::min(T, first + chunk) - 1; t >= first; --t)
+        adjoint_step(steps[t - first], g, t, carried);
     }
   }
 
@@ -177,44 +184,69 @@ class FixedPointLayer::Sweep {
     return solution.y;
   }
 
-  // One step back. dprevious and dscan come from the step after and go to the one before.
-  void adjoint_step(const Var& solved, const Tensor& g, int64_t t, const Var& previous,
-                    const Var& scan, Tensor& dprevious, Tensor& dscan) const {
+  // One step, y_t = f_t and the state it leaves, as functions of y_t and what came in.
+  struct RecordedStep {
+    std::unique_ptr<Tape> tape;
+    Var y, previous, state;
+    LocalEquation at;
+    Var f, scan;
+  };
+  RecordedStep record_step(const Var& y, const Var& previous, const Var& state, int64_t t) const {
+    RecordedStep step;
+    step.tape = std::make_unique<Tape>(y.context());
+    const auto variable = [&](const Var& x) {
+      return x.defined() ? step.tape->variable(x.value()) : Var();
+    };
+    step.y = variable(y);
+    step.previous = variable(previous);
+    step.state = variable(state);
     const Vars now = part_of(signals_, 1, t, t + 1);
-    Tape tape(solved.context());
-    const Var y = tape.variable(solved.value());
-    const Var before = previous.defined() ? tape.variable(previous.value()) : Var();
-    const Var state = scan.defined() ? tape.variable(scan.value()) : Var();
-    const Applied out = layer_.apply(y, before, state, now, weights_);
+    step.at = layer_.local_equation(step.previous, step.state, now, weights_);
+    const LocalEquation& at = step.at;
+    const Var feedback = sub(step.y, layer_.mixer().apply(at.q, step.y));
+    const Var sum = add(at.offset, mul(at.gain, feedback));
+    step.f = at.norm_weight.defined()
+                 ? layer_norm(sum, at.norm_weight, at.norm_bias, layer_.mixer().options().eps)
+                 : sum;
+    step.scan = layer_.advance(step.y, at, step.state, now, weights_);
+    return step;
+  }
 
+  // What comes back from the step after.
+  struct Carried {
+    Tensor dprevious, dscan;  // undefined behind the last step
+  };
+  void adjoint_step(const RecordedStep& step, const Tensor& g, int64_t t, Carried& carried) const {
     // What reaches y_t besides its own equation: g_t, the next step's y_{t-1} and the scan.
     Tensor w = slice(slice(g, 0, begin_, begin_ + rows_), 1, t, t + 1).value();
-    if (dprevious.defined()) {
-      w = add(w, dprevious.reshaped(w.shape())).value();
-      w = add(w, tape.vjp({out.scan}, {dscan}, {y}).front()).value();
+    if (carried.dprevious.defined()) {
+      w = add(w, carried.dprevious.reshaped(w.shape())).value();
+      w = add(w, step.tape->vjp({step.scan}, {carried.dscan}, {step.y}).front()).value();
     }
-    const Tensor v = solve_local_adjoint(w, tape, y, out.f, previous, scan, now);
+    const Tensor v = solve_local_adjoint(w, step);
     put(v, g, begin_, t);
 
-    Vars outputs{out.f}, inputs;
+    Vars outputs{step.f}, inputs;
     std::vector<Tensor> seeds{v};
-    if (dscan.defined()) outputs.push_back(out.scan), seeds.push_back(dscan);
-    if (before.defined()) inputs.push_back(before);
-    if (state.defined()) inputs.push_back(state);
-    const std::vector<Tensor> gradients = tape.vjp(outputs, seeds, inputs);
-    if (before.defined()) dprevious = gradients.front();
-    if (state.defined()) dscan = gradients.back();
+    if (carried.dscan.defined()) {
+      outputs.push_back(step.scan);
+      seeds.push_back(carried.dscan);
+    }
+    if (step.previous.defined()) inputs.push_back(step.previous);
+    if (step.state.defined()) inputs.push_back(step.state);
+    const std::vector<Tensor> gradients = step.tape->vjp(outputs, seeds, inputs);
+    if (step.previous.defined()) carried.dprevious = gradients.front();
+    if (step.state.defined()) carried.dscan = gradients.back();
   }
 
   // v = w + (df_t / dy_t)^T v.
-  Tensor solve_local_adjoint(const Tensor& w, const Tape& tape, const Var& y, const Var& f,
-                             const Var& previous, const Var& scan, const Vars& now) const {
-    if (is_low_rank())
-      return local_adjoint(low_rank(layer_.local_equation(previous, scan, now, weights_)),
-                           y.value(), w);
+  Tensor solve_local_adjoint(const Tensor& w, const RecordedStep& step) const {
+    if (is_low_rank()) return local_adjoint(low_rank(step.at), step.y.value(), w);
     const GradientRule& rule = layer_.solver.gradient;
-    return picard([&](const Tensor& v) { return add(w, tape.vjp({f}, {v}, {y}).front()).value(); },
-                  w,
+    const auto map = [&](const Tensor& v) {
+      return add(w, step.tape->vjp({step.f}, {v}, {step.y}).front()).value();
+    };
+    return picard(map, w,
                   {.tolerance = rule.tolerance,
                    .max_iterations = rule.max_iterations,
                    .backwards = true,
@@ -222,6 +254,7 @@ class FixedPointLayer::Sweep {
         .y;
   }
 
+  static constexpr int64_t kRecorded = 32;  // steps that are recorded at once however few there are
   const FixedPointLayer& layer_;
   const Vars signals_;
   const Vars& weights_;

@@ -6,6 +6,7 @@
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/norm.h>
+#include <fprnn/ops/outer.h>
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/selective_scan.h>
 
@@ -241,20 +242,23 @@ FixedPointLayer::LocalEquation FpMamba::local_equation(const Var& previous, cons
   const Var step = softplus(add(at.delta, w.dt_bias));
   const Var bc = sum(mul(at.b, at.c), -1);
   Var gain = add(mul(step, reshape(bc, bc.shape().appended(1))), w.skip);
-  Var offset = sequence_mixing(mixer_->apply(at.q, s.x), at, w, scan).y;
+  const auto [unmixed, carried] = sequence_mixing(mixer_->apply(at.q, s.x), at, w, scan);
+  Var offset = unmixed;
   if (s.z.defined()) {
     const Var gate = silu(s.z);
     offset = mul(offset, gate);
     gain = mul(gain, gate);
   }
-  return {at.q, offset, gain, w.norm_weight, w.norm_bias, {at.b, at.c, at.delta}};
+  return {at.q, offset, gain, w.norm_weight, w.norm_bias, {carried, step, at.b}};
 }
 
-Var FpMamba::advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
-                     const Vars& weights) const {
-  const TokenParameters parameters{at.q, at.kept[0], at.kept[1], at.kept[2]};
-  const Var mixed = channel_mixing(*mixer_, at.q, Signals(signals).x, y);
-  return sequence_mixing(mixed, parameters, Weights(weights), scan).state;
+// H_t is what that scan carries on and (step . (I - Q) y) b^T.
+Var FpMamba::advance(const Var& y, const LocalEquation& at, const Var&, const Vars&,
+                     const Vars&) const {
+  const Var &carried = at.kept[0], &step = at.kept[1], &b = at.kept[2];
+  const auto of_step = [](const Var& x) { return reshape(x, x.shape().without(1)); };
+  const Var moved = mul(step, sub(y, mixer_->apply(at.q, y)));
+  return add_outer(carried, of_step(moved), of_step(b));
 }
 
 }  // namespace fprnn

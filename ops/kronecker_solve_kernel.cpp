@@ -9,27 +9,32 @@ namespace {
 
 FPRNN_INLINE Vec magnitude(Vec x) { return select(x < 0, -x, x); }
 FPRNN_INLINE Vec larger(Vec a, Vec b) { return select(a > b, a, b); }
+template <int... I>
+FPRNN_INLINE Vec larger_neighbours(Vec x, std::integer_sequence<int, I...>) {
+  return larger(__builtin_shufflevector(x, x, (2 * I)...),
+                __builtin_shufflevector(x, x, (2 * I + 1)...));
+}
+FPRNN_INLINE Vec larger_neighbours(Vec x) {
+  return larger_neighbours(x, std::make_integer_sequence<int, kLanes>());
+}
 FPRNN_INLINE real largest(Vec x) {
-  real most = x[0];
-  for (int64_t i = 1; i < kLanes; ++i) most = x[i] > most ? x[i] : most;
-  return most;
+  for (int64_t lanes = kLanes; lanes > 1; lanes /= 2) x = larger_neighbours(x);
+  return x[0];
 }
 
-// x <- N(x) over (D).
-FPRNN_INLINE void normalise(const KroneckerSolve& args, int64_t D, real* x) {
-  if (args.weight == nullptr) return;
-  Vec total{}, squares{};
-  for_lanes(D, [&](int64_t d, auto lanes) { total += lanes.load(x + d); });
+// The LayerNorm of a vector: x -> weight (x - mean) inverse + bias.
+struct Normaliser {
+  real mean, inverse;
+};
+// Of x (D), whose lanes add up to total.
+FPRNN_INLINE Normaliser normaliser_of(const real* x, int64_t D, Vec total, real eps) {
   const real mean = sum(total) / static_cast<real>(D);
+  Vec squares{};
   for_lanes(D, [&](int64_t d, auto lanes) {
     const Vec centred = lanes.keep(lanes.load(x + d) - mean);
     squares += centred * centred;
   });
-  const real inverse = 1 / square_root(sum(squares) / static_cast<real>(D) + args.eps);
-  for_lanes(D, [&](int64_t d, auto lanes) {
-    lanes.store(x + d, lanes.load(args.weight + d) * ((lanes.load(x + d) - mean) * inverse) +
-                           lanes.load(args.bias + d));
-  });
+  return {mean, 1 / square_root(sum(squares) / static_cast<real>(D) + eps)};
 }
 
 // What an iteration moves y by, against what the last one did.
@@ -38,7 +43,8 @@ struct Move {
   real along;             // (f - y) . (f - y an iteration ago)
 };
 
-// f = N(A + S . ((I - Q) y)); before becomes f - y, and 2 D more reals behind it are working space.
+// before <- f - y for f = N(A + S . ((I - Q) y)). f and the 2 D reals behind before are working
+// space.
 FPRNN_INLINE Move evaluate(const KroneckerSolve& args, int64_t token, const real* y, real* f,
                            real* before) {
   const int64_t D = args.m1 * args.m2;
@@ -51,15 +57,23 @@ FPRNN_INLINE Move evaluate(const KroneckerSolve& args, int64_t token, const real
                      .m2 = args.m2,
                      .scale = args.scale},
                     before + D, 0, 1);
+  Vec total{};
   for_lanes(D, [&](int64_t d, auto lanes) {
     const Vec mixed = lanes.load(y + d) - lanes.load(f + d);
-    lanes.store(f + d, lanes.load(args.offset + token * D + d) +
-                           lanes.load(args.gain + token * D + d) * mixed);
+    const Vec x =
+        lanes.load(args.offset + token * D + d) + lanes.load(args.gain + token * D + d) * mixed;
+    lanes.store(f + d, x);
+    total += x;
   });
-  normalise(args, D, f);
+  const bool normalised = args.weight != nullptr;
+  const Normaliser norm = normalised ? normaliser_of(f, D, total, args.eps) : Normaliser{};
   Vec difference{}, size{}, along{}, broken{};
   for_lanes(D, [&](int64_t d, auto lanes) {
-    const Vec to = lanes.load(f + d), change = to - lanes.load(y + d);
+    Vec to = lanes.load(f + d);
+    if (normalised)
+      to = lanes.load(args.weight + d) * ((to - norm.mean) * norm.inverse) +
+           lanes.load(args.bias + d);
+    const Vec change = to - lanes.load(y + d);
     difference = larger(magnitude(change), difference);
     size = larger(magnitude(to), size);
     along += change * lanes.load(before + d);

@@ -12,6 +12,7 @@
 #include <fprnn/ops/low_rank.h>
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/norm.h>
+#include <fprnn/ops/outer.h>
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/scan.h>
 #include <fprnn/ops/selective_scan.h>

@@ -76,6 +76,21 @@ void add_batched_matmuls(OpCases& cases) {
   }
 }
 
+void add_outers(OpCases& cases) {
+  const std::vector<std::tuple<Shape, int64_t, int64_t>> sizes{
+      {{}, 3, 5},  {{3}, 1, 1}, {{3}, 5, 17},     {{3, 2}, 33, 3},  {{3, 0}, 3, 2},
+      {{3}, 0, 2}, {{3}, 2, 0}, {{3, 2}, 31, 16}, {{3, 40}, 65, 33}};
+  for (const auto& [leading, M, N] : sizes)
+    cases.push_back(
+        {.op = "add_outer",
+         .inputs = {{leading.appended(M).appended(N), -1, 1, leading.rank() > 0},
+                    {leading.appended(M), -1, 1, leading.rank() > 0},
+                    {leading.appended(N), -1, 1, leading.rank() > 0}},
+         .apply = [](const Vars& x) { return Vars{add_outer(x[0], x[1], x[2])}; },
+         .reference =
+             [](const Arrays& x) { return Arrays{reference::add_outer(x[0], x[1], x[2])}; }});
+}
+
 struct LinearSizes {
   Shape leading;
   int64_t K, N;
@@ -203,6 +218,12 @@ void add_matmul_errors(ErrorCases& errors) {
   refuse("batched_matmul", "got (2, 3, 4), (2, 5, 4), false and false", [](const Context& at) {
     batched_matmul(tensor(at, {2, 3, 4}), tensor(at, {2, 5, 4}));
   });
+  refuse("add_outer", "v (..., N), got (2, 3, 4), (2, 4) and (2, 3)", [](const Context& at) {
+    add_outer(tensor(at, {2, 3, 4}), tensor(at, {2, 4}), tensor(at, {2, 3}));
+  });
+  refuse("add_outer", "got (3), () and (3)", [](const Context& at) {
+    add_outer(tensor(at, {3}), tensor(at, {}), tensor(at, {3}));
+  });
 }
 
 void add_linear_errors(ErrorCases& errors) {
@@ -237,6 +258,7 @@ void add_linear_errors(ErrorCases& errors) {
 void add_products(OpCases& cases, ErrorCases& errors) {
   add_matmuls(cases);
   add_batched_matmuls(cases);
+  add_outers(cases);
   add_linears(cases);
   add_weight_norms(cases);
   add_matmul_errors(errors);

@@ -202,6 +202,14 @@ Array batched_matmul(const Array& a, const Array& b, bool transpose_a, bool tran
   return c;
 }
 
+Array add_outer(const Array& h, const Array& u, const Array& v) {
+  const int64_t M = h.shape[-2], N = h.shape[-1];
+  Array out = h;
+  for (int64_t row = 0; row < u.shape.elements(); ++row)
+    for (int64_t n = 0; n < N; ++n) out.data[row * N + n] += u.data[row] * v.data[row / M * N + n];
+  return out;
+}
+
 Array linear(const Array& x, const Array& weight, const Array* bias) {
   Array y =
       matmul(reshape(x, x.shape.rank() > 1 ? x.shape : Shape{1, x.shape[0]}), weight, false, true);

@@ -71,6 +71,7 @@ Array embedding(const Array& table, const std::vector<int32_t>& tokens, const Sh
 // Products. matmul: a (..., M, K) or, transposed, (K, M).
 Array matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b);
 Array batched_matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b);
+Array add_outer(const Array& h, const Array& u, const Array& v);
 Array linear(const Array& x, const Array& weight, const Array* bias);
 Array weight_norm(const Array& magnitude, const Array& direction);
 
