@@ -177,6 +177,7 @@ struct SelectiveScanCase {
                .skip = skip.data(),
                .delta_bias = bias.data(),
                .h0 = nullptr,
+               .keep = nullptr,
                .y = y.data(),
                .state = state.data(),
                .checkpoints = checkpoints.data(),

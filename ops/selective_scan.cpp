@@ -41,6 +41,8 @@ void check_shapes(const SelectiveScanInputs& in) {
           "delta_bias must be (D)", in.delta_bias.shape(), in.u.shape());
   require(!in.h0.defined() || in.h0.shape() == Shape{B, D, N}, op, "h0 must be (B, D, N)",
           in.h0.shape(), in.u.shape());
+  require(!in.keep.defined() || in.keep.shape() == Shape{B, T}, op, "keep must be (B, T)",
+          in.keep.defined() ? in.keep.shape() : Shape{}, in.u.shape());
 }
 
 // Backward as the tape sees it: allocates every gradient, runs, gives what is wanted.
@@ -88,6 +90,7 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in) {
                                      .skip = data_or_null(in.skip),
                                      .delta_bias = data_or_null(in.delta_bias),
                                      .h0 = data_or_null(in.h0),
+                                     .keep = in.keep.defined() ? in.keep.data() : nullptr,
                                      .y = y.data(),
                                      .state = state.data(),
                                      .checkpoints = recorded ? checkpoints.data() : nullptr,

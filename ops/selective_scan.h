@@ -1,6 +1,7 @@
 // Mamba's selective scan (Gu, Dao, arXiv 2312.00752): a diagonal recurrence whose state is D x N,
 //   dt = softplus(delta + delta_bias)         (or delta + delta_bias without softplus)
-//   H_t = exp(dt_t A) . H_{t-1} + (dt_t . u_t) b_t^T,   y_t = H_t c_t + skip . u_t.
+//   H_t = k_t exp(dt_t A) . H_{t-1} + (dt_t . u_t) b_t^T,   y_t = H_t c_t + skip . u_t
+// with k_t = 1 unless something else is given.
 // H is never stored: forward keeps it in the first-level cache and, if a gradient will be asked, a
 // checkpoint every kSelectiveScanChunk steps, from which backward recomputes (selective_scan.md).
 // Cost forward: B T D N exponentials, 12 bytes for each of B T D. Backward: as many exponentials, 20 bytes.
@@ -22,6 +23,7 @@ struct SelectiveScanInputs {
   Var skip = {};        // (D) or undefined
   Var delta_bias = {};  // (D) or undefined
   Var h0 = {};          // (B, D, N): the state before the first step, or undefined for zero
+  Tensor keep = {};     // (B, T) or undefined: factors k_t, without gradient; 0 forgets
   bool softplus = true;
 };
 
@@ -42,6 +44,7 @@ struct SelectiveScanForward {
   const real* skip;        // (D) or null
   const real* delta_bias;  // (D) or null
   const real* h0;          // (B, D, N) or null
+  const real* keep;        // (B, T) or null
   real* y;                 // (B, T, D)
   real* state;             // (B, D, N)
   real* checkpoints;       // (B, ceil(T / chunk), D, N) or null: the state before each chunk

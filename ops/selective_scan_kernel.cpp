@@ -49,6 +49,7 @@ struct Block {
   int64_t at(int64_t t) const { return (b * args.T + t) * args.D + channel(); }
   const real* b_row(int64_t t) const { return args.b + (b * args.T + t) * args.N; }
   const real* c_row(int64_t t) const { return args.c + (b * args.T + t) * args.N; }
+  real keep(int64_t t) const { return args.keep != nullptr ? args.keep[b * args.T + t] : 1; }
 
   FPRNN_INLINE Vec per_channel(const real* from) const {
     return from != nullptr ? lanes.load(from + channel()) : Vec{};
@@ -86,6 +87,7 @@ struct Steps {
   Vec y[kSteps];          // forward: the result so far; backward: its cotangent
   Vec dinput[kSteps];     // cotangent of input
   Vec dexponent[kSteps];  // sum over n of decay_n times the cotangent of dt decay_n ln 2
+  real keep[kChunk];      // of the state before each step
 };
 
 // Four steps from t on; past the end the last one is repeated into room that nobody reads.
@@ -108,6 +110,7 @@ FPRNN_INLINE void load_steps(const Block<Lanes>& at, int64_t t, int64_t begin, i
   }
   repeat<kPack>([&](int i) FPRNN_LAMBDA {
     steps.dt[t - begin + i] = dt.v[i];
+    steps.keep[t - begin + i] = at.keep(minimum(t + i, end - 1));
     steps.input[t - begin + i] = dt.v[i] * u.v[i];
     if constexpr (WithSlope)
       steps.slope[t - begin + i] = slope.v[i];
@@ -125,9 +128,15 @@ FPRNN_INLINE void for_states(int64_t N, const Pass& pass) {
   for (; n < N; ++n) pass(std::integral_constant<int, 1>(), n);
 }
 
+// What is left of the states after step t.
 template <int Count>
-FPRNN_INLINE Pack<Count> decay_factors(Vec dt, const Pack<Count>& rate) {
-  return exp2_decay(each([dt](Vec x) { return dt * x; }, rate));
+FPRNN_INLINE Pack<Count> decay_factors(const Steps& steps, int64_t t, const Pack<Count>& rate) {
+  const Vec dt = steps.dt[t];
+  const Pack<Count> a = exp2_decay(each([dt](Vec x) { return dt * x; }, rate));
+  const real keep = steps.keep[t];
+  if (keep == 1) [[likely]]
+    return a;
+  return each([keep](Vec x) { return keep * x; }, a);
 }
 
 template <int Count>
@@ -158,7 +167,7 @@ FPRNN_INLINE void forward_states(const real* decay, const real* b, const real* c
   Pack<Count> state = load_states<Count>(h);
   for (int64_t t = 0; t < count; ++t) {
     ahead.fetch(t);
-    const Pack<Count> a = decay_factors(steps.dt[t], rate);
+    const Pack<Count> a = decay_factors(steps, t, rate);
     const Vec input = steps.input[t];
     Vec y = steps.y[t];
     repeat<Count>([&](int i) FPRNN_LAMBDA {
@@ -185,7 +194,7 @@ FPRNN_INLINE void recompute_states(const real* checkpoint, const real* decay, co
   Pack<Count> state = load_states<Count>(checkpoint);
   for (int64_t t = 0; t < count; ++t) {
     ahead.fetch(t);
-    const Pack<Count> a = decay_factors(steps.dt[t], rate);
+    const Pack<Count> a = decay_factors(steps, t, rate);
     const Vec input = steps.input[t], dy = steps.y[t];
     repeat<Count>([&](int i) FPRNN_LAMBDA {
       const Vec kept = a.v[i] * state.v[i];

@@ -94,12 +94,27 @@ void add_scans(OpCases& cases) {
 }
 
 struct Options {
-  bool skip, delta_bias, h0, softplus;
+  bool skip, delta_bias, h0, softplus, keep = false;
 };
+
+// Factors of the state, the same in every sequence: 1, 0 and what lies between.
+double keep_at(int64_t t) { return t % 3 == 1 ? 1 : t % 5 == 0 ? 0 : 0.5; }
+Tensor keep_tensor(const Context& context, const Shape& tokens) {
+  const Tensor keep(context, tokens);
+  for (int64_t i = 0; i < keep.elements(); ++i)
+    keep.data()[i] = static_cast<real>(keep_at(i % tokens[1]));
+  return keep;
+}
+Array keep_array(const Shape& tokens) {
+  Array keep(tokens);
+  for (int64_t i = 0; i < tokens.elements(); ++i) keep.data[i] = keep_at(i % tokens[1]);
+  return keep;
+}
 
 std::string text_of(const Options& with) {
   return std::string(with.skip ? "skip " : "") + (with.delta_bias ? "delta_bias " : "") +
-         (with.h0 ? "h0 " : "") + (with.softplus ? "" : "no softplus ");
+         (with.h0 ? "h0 " : "") + (with.softplus ? "" : "no softplus ") +
+         (with.keep ? "keep " : "");
 }
 
 std::vector<Input> selective_scan_inputs(const Sizes& size, int64_t N, const Options& with) {
@@ -118,42 +133,47 @@ std::vector<Input> selective_scan_inputs(const Sizes& size, int64_t N, const Opt
 
 void add_selective_scan(OpCases& cases, const Sizes& size, int64_t N, const Options& with) {
   const size_t bias_at = 5 + with.skip, h0_at = bias_at + with.delta_bias;
-  cases.push_back({.op = "selective_scan",
-                   .variation = text_of(with),
-                   .inputs = selective_scan_inputs(size, N, with),
-                   .apply =
-                       [=](const Vars& x) {
-                         const auto [y, state] =
-                             selective_scan({.u = x[0],
-                                             .delta = x[1],
-                                             .a = x[2],
-                                             .b = x[3],
-                                             .c = x[4],
-                                             .skip = at(x, 5, with.skip),
-                                             .delta_bias = at(x, bias_at, with.delta_bias),
-                                             .h0 = at(x, h0_at, with.h0),
-                                             .softplus = with.softplus});
-                         return Vars{y, state};
-                       },
-                   .reference =
-                       [=](const Arrays& x) {
-                         const auto [y, state] = reference::selective_scan(
-                             {.u = &x[0],
-                              .delta = &x[1],
-                              .a = &x[2],
-                              .b = &x[3],
-                              .c = &x[4],
-                              .skip = at(x, 5, with.skip),
-                              .delta_bias = at(x, bias_at, with.delta_bias),
-                              .h0 = at(x, h0_at, with.h0),
-                              .softplus = with.softplus});
-                         return Arrays{y, state};
-                       }});
+  cases.push_back(
+      {.op = "selective_scan",
+       .variation = text_of(with),
+       .inputs = selective_scan_inputs(size, N, with),
+       .apply =
+           [=](const Vars& x) {
+             const auto [y, state] = selective_scan(
+                 {.u = x[0],
+                  .delta = x[1],
+                  .a = x[2],
+                  .b = x[3],
+                  .c = x[4],
+                  .skip = at(x, 5, with.skip),
+                  .delta_bias = at(x, bias_at, with.delta_bias),
+                  .h0 = at(x, h0_at, with.h0),
+                  .keep =
+                      with.keep ? keep_tensor(x[0].context(), x[0].shape().without(-1)) : Tensor(),
+                  .softplus = with.softplus});
+             return Vars{y, state};
+           },
+       .reference =
+           [=](const Arrays& x) {
+             const Array keep = keep_array(x[0].shape.without(-1));
+             const auto [y, state] =
+                 reference::selective_scan({.u = &x[0],
+                                            .delta = &x[1],
+                                            .a = &x[2],
+                                            .b = &x[3],
+                                            .c = &x[4],
+                                            .skip = at(x, 5, with.skip),
+                                            .delta_bias = at(x, bias_at, with.delta_bias),
+                                            .h0 = at(x, h0_at, with.h0),
+                                            .keep = with.keep ? &keep : nullptr,
+                                            .softplus = with.softplus});
+             return Arrays{y, state};
+           }});
 }
 
 void add_selective_scans(OpCases& cases) {
   const Options none{false, false, false, true}, all{true, true, true, true},
-      linear{true, true, true, false};
+      linear{true, true, true, false}, kept{true, true, true, true, true};
   for (const bool skip : {false, true})
     for (const bool bias : {false, true})
       for (const bool h0 : {false, true})
@@ -164,7 +184,7 @@ void add_selective_scans(OpCases& cases) {
       {{1, 63, 17}, 3},  {{2, 65, 3}, 16},  {{1, 127, 5}, 5}, {{3, 33, 33}, 7}, {{3, 70, 150}, 3},
       {{1, 1000, 3}, 2}, {{3, 1025, 2}, 2}, {{2, 0, 3}, 2},   {{0, 2, 3}, 2}};
   for (const auto& [size, N] : sizes)
-    for (const Options& with : {none, all, linear}) add_selective_scan(cases, size, N, with);
+    for (const Options& with : {none, all, linear, kept}) add_selective_scan(cases, size, N, with);
 }
 
 Tensor tensor(const Context& context, const Shape& shape) { return Tensor(context, shape); }
@@ -253,6 +273,9 @@ void add_selective_scan_errors(ErrorCases& errors) {
          [](In& in, const Context& c) { in.delta_bias = tensor(c, {1}); });
   refuse("h0 must be (B, D, N), got (2, 4, 3)", [](In& in, const Context& c) {
     in.h0 = tensor(c, {2, 4, 3});
+  });
+  refuse("keep must be (B, T), got (2, 4)", [](In& in, const Context& c) {
+    in.keep = tensor(c, {2, 4});
   });
 }
 

@@ -310,10 +310,11 @@ std::pair<Array, Array> selective_scan(const SelectiveScan& in) {
         const double raw =
             (*in.delta)(s, t, d) + (in.delta_bias != nullptr ? (*in.delta_bias)(d) : 0);
         const double dt = in.softplus ? softplus_of(raw) : raw;
+        const double keep = in.keep != nullptr ? (*in.keep)(s, t) : 1;
         double total = in.skip != nullptr ? (*in.skip)(d)*u : 0;
         for (int64_t n = 0; n < N; ++n) {
           double& h = state(s, d, n);
-          h = std::exp(dt * (*in.a)(d, n)) * h + dt * u * (*in.b)(s, t, n);
+          h = keep * std::exp(dt * (*in.a)(d, n)) * h + dt * u * (*in.b)(s, t, n);
           total += h * (*in.c)(s, t, n);
         }
         y(s, t, d) = total;

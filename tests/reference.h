@@ -90,6 +90,7 @@ struct SelectiveScan {
   const Array* skip = nullptr;
   const Array* delta_bias = nullptr;
   const Array* h0 = nullptr;
+  const Array* keep = nullptr;
   bool softplus = true;
 };
 std::pair<Array, Array> selective_scan(const SelectiveScan& in);  // y and the last state
