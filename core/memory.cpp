@@ -1,5 +1,6 @@
 #include <fprnn/core/check.h>
 #include <fprnn/core/memory.h>
+#include <fprnn/core/parallel.h>
 #include <fprnn/core/real.h>
 
 #ifdef __linux__
@@ -10,6 +11,7 @@
 #include <bit>
 #include <limits>
 #include <new>
+#include <thread>
 
 namespace fprnn {
 
@@ -35,74 +37,104 @@ void system_release(void* block, int64_t size) noexcept {
   ::operator delete(block, alignment(size));
 }
 
-// Block sizes are powers of two and three steps between them, so at most a fifth is wasted and blocks
-// of nearly equal tensors are interchangeable.
-int64_t block_size(int64_t bytes) {
-  if (bytes <= 256) return 256;
-  const int64_t step = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(bytes - 1))) / 4;
-  return (bytes + step - 1) / step * step;
+constexpr int64_t kSmallest = 256;
+
+// Sizes are powers of two and three steps between them, so at most a fifth is wasted and blocks of nearly
+// equal tensors are interchangeable.
+struct BlockSize {
+  int index;
+  int64_t bytes;
+};
+BlockSize block_size(int64_t bytes) {
+  if (bytes <= kSmallest) return {0, kSmallest};
+  const int64_t below = std::bit_floor(static_cast<uint64_t>(bytes - 1)), step = below / 4;
+  const int64_t steps = (bytes - below + step - 1) / step;  // 1 to 4
+  const int octave = std::countr_zero(static_cast<uint64_t>(below / kSmallest));
+  return {4 * octave + static_cast<int>(steps), below + steps * step};
+}
+int64_t size_of(int index) {
+  if (index == 0) return kSmallest;
+  const int64_t below = kSmallest << ((index - 1) / 4);
+  return below + (index - 1) % 4 * (below / 4) + below / 4;
 }
 
 }  // namespace
 
+void Memory::SpinLock::lock() noexcept {
+  for (int tries = 0; taken_.test_and_set(std::memory_order_acquire);)
+    if (++tries % 64 == 0) std::this_thread::yield();
+}
+
 Memory::~Memory() { trim(); }
+
+Memory::Shelf& Memory::own_shelf() { return shelves_[current_thread() % kShelves]; }
+
+void* Memory::take(Shelf& shelf, int size_index) noexcept {
+  const std::lock_guard lock(shelf.lock);
+  Block*& first = shelf.unused[size_index];
+  Block* block = first;
+  if (block != nullptr) first = block->next;
+  return block;
+}
+
+void* Memory::take_anywhere(int size_index) noexcept {
+  void* block = take(own_shelf(), size_index);
+  for (int i = 0; block == nullptr && i < kShelves; ++i) block = take(shelves_[i], size_index);
+  return block;
+}
+
+void* Memory::from_system(int64_t size) {
+  const std::lock_guard lock(system_);
+  if (byte_limit_ > 0 && bytes_reserved_ + size > byte_limit_) trim();
+  require<MemoryError>(byte_limit_ == 0 || bytes_reserved_ + size <= byte_limit_, "memory",
+                       "the byte limit must hold the request beside what is in use", byte_limit_,
+                       size, bytes_in_use_.load());
+  void* block = system_allocate(size);
+  require<MemoryError>(block != nullptr, "memory", "the system must provide the bytes", size);
+  bytes_reserved_ += size;
+  ++system_allocations_;
+  return block;
+}
 
 void* Memory::allocate(int64_t bytes) {
   require<MemoryError>(bytes >= 0 && bytes <= std::numeric_limits<int64_t>::max() / 2, "memory",
                        "a tensor's bytes must fit the address space", bytes);
-  const int64_t size = block_size(bytes);
-  void* block = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    Bin& bin = bins_[size];
-    if (!bin.unused.empty()) {
-      block = bin.unused.back();
-      bin.unused.pop_back();
-    } else {
-      if (byte_limit_ > 0 && statistics_.bytes_reserved + size > byte_limit_) trim_locked();
-      require<MemoryError>(byte_limit_ == 0 || statistics_.bytes_reserved + size <= byte_limit_,
-                           "memory", "the byte limit must hold the request beside what is in use",
-                           byte_limit_, size, statistics_.bytes_in_use);
-      bin.unused.reserve(bin.total + 1);  // so that release cannot fail
-      block = system_allocate(size);
-      require<MemoryError>(block != nullptr, "memory", "the system must provide the bytes", size);
-      ++bin.total;
-      statistics_.bytes_reserved += size;
-      ++statistics_.system_allocations;
-    }
-    statistics_.bytes_in_use += size;
-    statistics_.peak_bytes = std::max(statistics_.peak_bytes, statistics_.bytes_in_use);
-  }
+  const BlockSize size = block_size(bytes);
+  void* block = take_anywhere(size.index);
+  if (block == nullptr) block = from_system(size.bytes);
+  const int64_t in_use = bytes_in_use_ += size.bytes;
+  for (int64_t peak = peak_bytes_; peak < in_use;)
+    if (peak_bytes_.compare_exchange_weak(peak, in_use)) break;
   if (poison_)
-    std::fill_n(static_cast<real*>(block), size / sizeof(real),
+    std::fill_n(static_cast<real*>(block), size.bytes / sizeof(real),
                 std::numeric_limits<real>::quiet_NaN());
   return block;
 }
 
 void Memory::release(void* block, int64_t bytes) noexcept {
-  const std::lock_guard lock(mutex_);
-  const int64_t size = block_size(bytes);
-  statistics_.bytes_in_use -= size;
-  bins_.find(size)->second.unused.push_back(block);
+  const BlockSize size = block_size(bytes);
+  bytes_in_use_ -= size.bytes;
+  Shelf& shelf = own_shelf();
+  const std::lock_guard lock(shelf.lock);
+  Block*& first = shelf.unused[size.index];
+  first = new (block) Block{first};
 }
 
 void Memory::trim() noexcept {
-  const std::lock_guard lock(mutex_);
-  trim_locked();
-}
-
-void Memory::trim_locked() noexcept {
-  for (auto& [size, bin] : bins_) {
-    for (void* block : bin.unused) system_release(block, size);
-    statistics_.bytes_reserved -= size * static_cast<int64_t>(bin.unused.size());
-    bin.total -= bin.unused.size();
-    bin.unused.clear();
+  for (Shelf& shelf : shelves_) {
+    const std::lock_guard lock(shelf.lock);
+    for (int index = 0; index < kSizes; ++index)
+      while (Block* block = shelf.unused[index]) {
+        shelf.unused[index] = block->next;
+        const int64_t size = size_of(index);
+        bytes_reserved_ -= size;
+        system_release(block, size);
+      }
   }
 }
 
 MemoryStatistics Memory::statistics() const {
-  const std::lock_guard lock(mutex_);
-  return statistics_;
+  return {bytes_in_use_, bytes_reserved_, peak_bytes_, system_allocations_};
 }
 
 }  // namespace fprnn

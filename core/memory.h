@@ -1,12 +1,14 @@
 // The arena behind every tensor: blocks are kept when released and handed out again, so a training
-// step that repeats its shapes asks the system for nothing after the first.
+// step that repeats its shapes asks the system for nothing after the first. Each thread has a shelf
+// of its own, where it finds again what it has just released and its cache still holds; it takes
+// from another's before it asks the system.
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <mutex>
-#include <vector>
 
 namespace fprnn {
 
@@ -33,15 +35,34 @@ class Memory {
   MemoryStatistics statistics() const;
 
  private:
-  struct Bin {  // all blocks of one size
-    std::vector<void*> unused;
-    size_t total = 0;
+  // Block sizes are powers of two and three steps between them: this many below 2^63.
+  static constexpr int kSizes = 4 * (63 - 8) + 1;
+  struct Block {  // one that is unused: the first bytes hold the next
+    Block* next;
   };
-  void trim_locked() noexcept;
+  // A lock for the few instructions that take a block from a list: sleeping for it costs more.
+  class SpinLock {
+   public:
+    void lock() noexcept;
+    void unlock() noexcept { taken_.clear(std::memory_order_release); }
 
-  mutable std::mutex mutex_;
-  std::map<int64_t, Bin> bins_;  // by block size
-  MemoryStatistics statistics_;
+   private:
+    std::atomic_flag taken_ = ATOMIC_FLAG_INIT;
+  };
+  struct alignas(64) Shelf {
+    mutable SpinLock lock;
+    std::array<Block*, kSizes> unused{};  // by size
+  };
+  static constexpr int kShelves = 16;  // threads beyond share them
+
+  Shelf& own_shelf();
+  void* take(Shelf& shelf, int size_index) noexcept;
+  void* take_anywhere(int size_index) noexcept;
+  void* from_system(int64_t size);
+
+  std::array<Shelf, kShelves> shelves_;
+  std::mutex system_;  // guards the growth of bytes_reserved
+  std::atomic<int64_t> bytes_in_use_{0}, bytes_reserved_{0}, peak_bytes_{0}, system_allocations_{0};
   int64_t byte_limit_;
   bool poison_;
 };
