@@ -83,7 +83,7 @@ run_configuration() {
   local preset=$1 start=$SECONDS targets=() arguments=() program
   say "$preset"
   if [ "$preset" = asan-ubsan ]; then
-    targets=(--target tests)
+    targets=(--target tests state_tracking)
     arguments=("${asan_arguments[@]}")
   fi
   if build "$preset" "${targets[@]}"; then

@@ -2,14 +2,16 @@
 set(FPRNN_FOLDERS core autograd ops models)
 set(FPRNN_SOURCES
     core/check.cpp core/shape.cpp core/memory.cpp core/context.cpp core/tensor.cpp core/rng.cpp
-    core/build_info.cpp core/vector.cpp
+    core/build_info.cpp core/vector.cpp core/file.cpp
     autograd/tape.cpp autograd/fixed_point.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
     ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
     ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp
     models/module.cpp models/linear.cpp models/norm.cpp models/embedding.cpp models/conv.cpp
     models/mixer.cpp models/mamba.cpp models/fixed_point_layer.cpp
-    models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp models/safetensors.cpp
+    models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
+    models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
+    models/checkpoint.cpp models/run_checkpoints.cpp
 )
 # Hot loops, compiled once for each instruction set (core/isa.h).
 set(FPRNN_KERNELS

@@ -7,10 +7,15 @@ function(fprnn_program name)
                         nlohmann_json::nlohmann_json CLI11::CLI11 OpenMP::OpenMP_CXX)
 endfunction()
 
-# What the task executables share: groups, batches, the training loop.
+# What the task executables share: tasks, training, settings, runs and their reports.
 add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
-  tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp)
-target_link_libraries(fprnn_tasks PUBLIC fprnn PRIVATE fprnn_flags)
+  tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
+  tasks/settings.cpp tasks/command_line.cpp tasks/options.cpp
+  tasks/record.cpp tasks/label.cpp tasks/axis.cpp tasks/report.cpp tasks/chart.cpp
+  tasks/plot.cpp tasks/svg.cpp tasks/run_directory.cpp tasks/progress.cpp tasks/interrupt.cpp
+  tasks/program.cpp)
+target_link_libraries(fprnn_tasks PUBLIC fprnn
+  PRIVATE fprnn_flags fmt::fmt-header-only nlohmann_json::nlohmann_json CLI11::CLI11)
 
 if(FPRNN_BUILD_PROGRAMS)
   fprnn_program(state_tracking tasks/state_tracking.cpp)
@@ -34,10 +39,13 @@ if(FPRNN_BUILD_TESTS)
     tests/op_table_layout.cpp tests/op_table_products.cpp tests/op_table_recurrences.cpp
     tests/op_table_mixers.cpp tests/test_op_table.cpp tests/test_vjp.cpp tests/test_core.cpp
     tests/test_vector_math.cpp tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp
-    tests/test_models.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
-    tests/malformed.cpp tests/test_safetensors.cpp
+    tests/test_models.cpp tests/test_settings.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
+    tests/malformed.cpp tests/rewrite.cpp tests/test_file.cpp tests/test_safetensors.cpp
+    tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp tests/test_checkpoint_files.cpp
+    tests/test_run_checkpoints.cpp
     tests/test_fixed_point.cpp tests/test_fp_layers.cpp
-    tests/test_fp_claims.cpp tests/test_kronecker_solve.cpp)
+    tests/test_fp_claims.cpp tests/test_kronecker_solve.cpp
+    tests/test_record.cpp tests/test_report.cpp tests/test_svg.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME tests COMMAND tests)
@@ -46,6 +54,14 @@ if(FPRNN_BUILD_TESTS)
   set_tests_properties(tests PROPERTIES ENVIRONMENT "OMP_WAIT_POLICY=passive")
   set_tests_properties(tests_baseline PROPERTIES
     ENVIRONMENT "OMP_WAIT_POLICY=passive;ISA=baseline")
+
+  if(FPRNN_BUILD_PROGRAMS)
+    foreach(case run kill misuse)
+      add_test(NAME state_tracking_${case}
+               COMMAND bash ${PROJECT_SOURCE_DIR}/tests/state_tracking.sh
+                       $<TARGET_FILE:state_tracking> ${case})
+    endforeach()
+  endif()
 
   fprnn_program(golden tests/golden.cpp)
   target_compile_definitions(golden PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

@@ -34,6 +34,9 @@ struct MemoryError : Error {
 struct FormatError : Error {
   using Error::Error;
 };  // a file that breaks its format
+struct FileError : Error {
+  using Error::Error;
+};  // a file that cannot be read or written
 struct DeviceError : Error {
   using Error::Error;
 };  // a device that is missing or failed

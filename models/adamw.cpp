@@ -19,8 +19,8 @@ AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options
                       "eps must be positive and weight_decay not negative", eps, weight_decay);
   for (const auto& [path, parameter] : parameters) {
     const Tensor& value = parameter->value;
-    slots_.push_back(
-        {parameter, zeros(value.context(), value.shape()), zeros(value.context(), value.shape())});
+    slots_.push_back({path, parameter, zeros(value.context(), value.shape()),
+                      zeros(value.context(), value.shape())});
   }
 }
 
@@ -37,7 +37,7 @@ void AdamW::step(double lr, double gradient_scale) {
   ++steps_;
   const double correction1 = 1 - std::pow(options_.beta1, steps_);
   const double correction2 = 1 - std::pow(options_.beta2, steps_);
-  for (const auto& [parameter, mean, variance] : slots_) {
+  for (const auto& [path, parameter, mean, variance] : slots_) {
     if (!parameter->gradient.defined()) continue;
     const double decay = parameter->decays ? options_.weight_decay : 0;
     launch(mean.context(),
@@ -57,11 +57,51 @@ void AdamW::step(double lr, double gradient_scale) {
   }
 }
 
-double CosineSchedule::operator()(int64_t step) const {
+AdamWState AdamW::state() const {
+  AdamWState state{.steps = steps_};
+  for (const auto& [path, parameter, mean, variance] : slots_)
+    state.moments.push_back({path, mean, variance});
+  return state;
+}
+
+void AdamW::restore(const AdamWState& state) {
+  require<ValueError>(state.steps >= 0 && state.steps <= kMaxSteps, "adamw",
+                      "steps must be in [0, 2^53]", state.steps);
+  require<ValueError>(state.moments.size() == slots_.size(), "adamw",
+                      "a state must have the optimiser's parameters", state.moments.size(),
+                      slots_.size());
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const auto& [path, mean, variance] = state.moments[i];
+    const Shape& shape = slots_[i].mean.shape();
+    require<ValueError>(path == slots_[i].path, "adamw",
+                        "a state must have the optimiser's parameters in its order", path,
+                        slots_[i].path);
+    require(
+        mean.defined() && variance.defined() && mean.shape() == shape && variance.shape() == shape,
+        "adamw", "moments must have the shape of their parameter: path and shapes", path,
+        mean.shape(), variance.shape(), shape);
+  }
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    copy(state.moments[i].mean, slots_[i].mean);
+    copy(state.moments[i].variance, slots_[i].variance);
+  }
+  steps_ = state.steps;
+}
+
+Decline decline_named(std::string_view name) {
+  if (name == "cosine") return Decline::cosine;
+  if (name == "linear") return Decline::linear;
+  require<ValueError>(name == "constant", "schedule", "must be cosine, linear or constant", name);
+  return Decline::none;
+}
+
+double Schedule::operator()(int64_t step) const {
   if (step < warmup) return peak * static_cast<double>(step + 1) / static_cast<double>(warmup);
-  if (steps <= warmup) return peak;
-  const double progress = static_cast<double>(step - warmup) / static_cast<double>(steps - warmup);
-  return peak * 0.5 * (1 + std::cos(std::numbers::pi * std::min(1.0, progress)));
+  if (steps <= warmup || decline == Decline::none) return peak;
+  const double progress =
+      std::min(1.0, static_cast<double>(step - warmup) / static_cast<double>(steps - warmup));
+  if (decline == Decline::linear) return peak * (1 - progress);
+  return peak * 0.5 * (1 + std::cos(std::numbers::pi * progress));
 }
 
 void run(Cpu cpu, const AdamWUpdate& args) {

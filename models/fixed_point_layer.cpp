@@ -52,6 +52,16 @@ Var FixedPointLayer::forward(const Var& u, FixedPointState& state) {
   return out;
 }
 
+Var FixedPointLayer::kept_states(const Var& like) const {
+  const double rate = state_dropout.rate;
+  require<ValueError>(rate >= 0 && rate <= 1, "state_dropout", "the rate must be in [0, 1]", rate);
+  if (rate == 0) return {};
+  Rng rng = state_dropout.rng;
+  const Tensor keep = uniform(like.context(), like.shape().without(-1), 0, 1, rng);
+  for (int64_t i = 0; i < keep.elements(); ++i) keep.data()[i] = keep.data()[i] >= rate ? 1 : 0;
+  return keep;
+}
+
 namespace {
 
 using Vars = std::vector<Var>;

@@ -35,6 +35,14 @@ struct SolverOptions {
 // shape is a whole number. ValueError: below 1, or scale not positive.
 int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng);
 
+// A regulariser of training: with this probability a step forgets the scan's state (where there is one
+// besides y), drawn anew for each token. What lasts must then be carried by y_{t-1}, which does not
+// fade with time as a scan does, and so reaches beyond the length that was trained.
+struct StateDropout {
+  double rate = 0;
+  Rng rng = {};
+};
+
 // What a layer carries from one chunk of a sequence to the next; as values, no gradient flows through them.
 // Empty at the start of a sequence.
 struct FixedPointState {
@@ -45,7 +53,8 @@ struct FixedPointState {
 
 class FixedPointLayer : public Layer {
  public:
-  SolverOptions solver;  // may be changed between calls
+  SolverOptions solver;  // may be changed between calls, like the next
+  StateDropout state_dropout;
   // Of the last solve.
   const FixedPointReport& report() const { return report_; }
   const Tensor& solution() const { return solution_; }   // (B, T, D)
@@ -87,6 +96,9 @@ class FixedPointLayer : public Layer {
   virtual const Mixer& mixer() const = 0;
 
   virtual Var evaluate(const Var& u, FixedPointState& state) = 0;  // forward
+  // (B, T) for `like` (B, T, .): 0 where state_dropout drops, otherwise 1; undefined without it.
+  // ValueError: a rate outside [0, 1].
+  Var kept_states(const Var& like) const;
   // The solution (B, T, D) for B, T and D channels; replaces state.y and state.scan.
   Var solve(const Vars& signals, const Vars& weights, int64_t channels, FixedPointState& state);
 

@@ -83,11 +83,12 @@ std::unique_ptr<T> make_if(bool wanted, Args&&... args) {
   return wanted ? std::make_unique<T>(std::forward<Args>(args)...) : nullptr;
 }
 
-// The places of signals and weights in the vectors that the solvers pass around. projected holds what the
-// mixer, b, c and, if it sees y, lambda have from x; then delta is empty.
+// The places of signals and weights in the vectors that the solvers pass around. projected holds what
+// the mixer, b, c and, if it sees y, lambda have from x; then delta is empty. keep (B, T) is 0
+// where the scan's state is dropped.
 struct Signals {
-  Var x, projected, delta, z;
-  Signals(const std::vector<Var>& v) : x(v[0]), projected(v[1]), delta(v[2]), z(v[3]) {}
+  Var x, projected, delta, z, keep;
+  Signals(const std::vector<Var>& v) : x(v[0]), projected(v[1]), delta(v[2]), z(v[3]), keep(v[4]) {}
 };
 struct Weights {
   Var from_y, a, skip, norm_weight, norm_bias, dt, dt_bias;
@@ -105,6 +106,7 @@ struct Weights {
 struct TokenParameters {
   MixerFactors q;
   Var b, c, delta;
+  Tensor keep;
 };
 
 TokenParameters token_parameters(const Var& y_before, const Signals& s, const Weights& w,
@@ -118,7 +120,8 @@ TokenParameters token_parameters(const Var& y_before, const Signals& s, const We
           .b = normalised(slice(p, -1, M, M + N)),
           .c = normalised(slice(p, -1, M + N, M + 2 * N)),
           .delta = options.dependence.lambda ? linear(slice(p, -1, M + 2 * N, M + 2 * N + R), w.dt)
-                                             : s.delta};
+                                             : s.delta,
+          .keep = s.keep.defined() ? s.keep.value() : Tensor()};
 }
 
 // Equation 14.
@@ -136,7 +139,8 @@ SelectiveScanResult sequence_mixing(const Var& mixed, const TokenParameters& at,
                          .c = at.c,
                          .skip = w.skip,
                          .delta_bias = w.dt_bias,
-                         .h0 = scan});
+                         .h0 = scan,
+                         .keep = at.keep});
 }
 
 }  // namespace
@@ -192,7 +196,7 @@ FixedPointLayer::Vars FpMamba::signals_of(const Var& x, const Var& z) {
   const bool lambda = options_.dependence.lambda;
   return {x, concat(lambda ? Vars{of_mixer, bc, low} : Vars{of_mixer, bc}, -1),
           lambda ? Var() : linear(low, beside(x, dt_proj_.weight)),
-          options_.glu_in_loop ? z : Var()};
+          options_.glu_in_loop ? z : Var(), kept_states(x)};
 }
 
 FixedPointLayer::Vars FpMamba::weights_beside(const Var& x) {

@@ -87,6 +87,9 @@ Var FpRnn::convolved(const Var& x, CausalConv Convolutions::*which, const Tensor
 Var FpRnn::evaluate(const Var& u, FixedPointState& state) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "fp_rnn", "u must be (B, T, d)",
           u.shape(), options_.d_model);
+  require<ValueError>(state_dropout.rate == 0, "fp_rnn",
+                      "its scan's state is y itself, which cannot be dropped: rate",
+                      state_dropout.rate);
   const Var xz = input_trans_.forward(u);
   const Var raw = slice(xz, -1, 0, inner_), z = slice(xz, -1, inner_, 2 * inner_);
   std::vector<Tensor> before = std::move(state.convolutions), after;

@@ -3,10 +3,10 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <bit>
-#include <cstring>
-#include <fstream>
 #include <limits>
+#include <new>
 #include <set>
 
 namespace fprnn {
@@ -149,44 +149,43 @@ void check_entries(std::vector<SafetensorsEntry>& entries, int64_t bytes, const 
                        bytes);
 }
 
-}  // namespace
-
-SafetensorsFile SafetensorsFile::read(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary | std::ios::ate);
-  require<FormatError>(stream.good(), "safetensors", "the file must be readable", path);
-  const int64_t size = stream.tellg();
-  stream.seekg(0);
+std::string read_header(const InputFile& file) {
+  const int64_t size = file.size();
+  require<FormatError>(size >= 8, "safetensors", "a file has at least 8 bytes: file and size",
+                       file.path(), size);
   uint64_t length = 0;
-  require<FormatError>(size >= 8 && stream.read(reinterpret_cast<char*>(&length), 8), "safetensors",
-                       "a file has at least 8 bytes: file and size", path, size);
+  file.read(0, &length, 8);
   require<FormatError>(
       length <= kMaxHeader && length <= static_cast<uint64_t>(size - 8), "safetensors",
-      "the header must fit the file and 100 MB: file, size and header", path, size, length);
+      "the header must fit the file and 100 MB: file, size and header", file.path(), size, length);
   std::string header(length, '\0');
-  require<FormatError>(stream.read(header.data(), length).good(), "safetensors",
-                       "the header must be readable to its end", path);
+  file.read(8, header.data(), static_cast<int64_t>(length));
 
   // A zero byte, which no JSON contains, would end the text for the parser whatever follows.
   require<FormatError>(header.starts_with('{') && header.find('\0') == std::string::npos,
                        "safetensors", "the header must start with { and contain no zero byte",
-                       path);
+                       file.path());
+  return header;
+}
+
+}  // namespace
+
+SafetensorsFile SafetensorsFile::read(const std::string& path) try {
+  SafetensorsFile file;
+  file.file_ = std::make_shared<const InputFile>(path);
+  const std::string header = read_header(*file.file_);
   HeaderParser parser;
   const bool parsed = nlohmann::json::sax_parse(header, &parser);
   require<FormatError>(parsed, "safetensors",
                        "the header must be a JSON object of tensors: file and problem", path,
                        parser.problem);
-  SafetensorsFile file;
-  file.path_ = path;
   file.metadata_ = std::move(parser.metadata);
   file.entries_ = std::move(parser.entries);
-  const int64_t bytes = size - 8 - static_cast<int64_t>(length);
-  check_entries(file.entries_, bytes, path);
-
-  // Only now, since a file with holes may claim more than there is memory.
-  file.data_.resize(bytes);
-  require<FormatError>(stream.read(file.data_.data(), bytes).good(), "safetensors",
-                       "the file must be readable to its end", path);
+  file.data_ = 8 + static_cast<int64_t>(header.size());
+  check_entries(file.entries_, file.file_->size() - file.data_, path);
   return file;
+} catch (const std::bad_alloc&) {
+  throw MemoryError("safetensors", "the machine must hold the header", std::array{describe(path)});
 }
 
 const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
@@ -197,21 +196,33 @@ const SafetensorsEntry* SafetensorsFile::find(std::string_view name) const {
 const SafetensorsEntry& SafetensorsFile::at(std::string_view name) const {
   const SafetensorsEntry* entry = find(name);
   require<FormatError>(entry != nullptr, "safetensors", "the tensor must exist: file and tensor",
-                       path_, name);
+                       file_->path(), name);
   return *entry;
 }
 
 namespace {
 
 template <class From, class To>
-void convert(const char* from, To* to, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) {
-    From value;
-    std::memcpy(&value, from + i * sizeof(From), sizeof(From));
-    to[i] = static_cast<To>(value);
-    if constexpr (std::is_integral_v<From>)
-      require<FormatError>(static_cast<From>(to[i]) == value, "safetensors",
-                           "integers must fit 32 bits", value);
+To convert(From value) {
+  const To converted = static_cast<To>(value);
+  if constexpr (std::is_integral_v<From>)
+    require<FormatError>(static_cast<From>(converted) == value, "safetensors",
+                         "integers must fit 32 bits", value);
+  return converted;
+}
+
+// Elements of one type as another, a piece at a time.
+template <class From, class To>
+void read_elements(const InputFile& file, int64_t at, To* to, int64_t count) {
+  if constexpr (std::is_same_v<From, To>) {
+    file.read(at, to, count * int64_t{sizeof(To)});
+    return;
+  }
+  std::array<From, 4096> piece;
+  for (int64_t done = 0; done < count; done += std::ssize(piece)) {
+    const int64_t length = std::min<int64_t>(std::ssize(piece), count - done);
+    file.read(at + done * int64_t{sizeof(From)}, piece.data(), length * int64_t{sizeof(From)});
+    std::transform(piece.begin(), piece.begin() + length, to + done, convert<From, To>);
   }
 }
 
@@ -220,26 +231,26 @@ void convert(const char* from, To* to, int64_t count) {
 Tensor SafetensorsFile::tensor(const Context& context, std::string_view name) const {
   const SafetensorsEntry& entry = at(name);
   require<FormatError>(entry.dtype == "F64" || entry.dtype == "F32", "safetensors",
-                       "reals must be F64 or F32: file, tensor and dtype", path_, name,
+                       "reals must be F64 or F32: file, tensor and dtype", file_->path(), name,
                        entry.dtype);
   const Tensor out(context, entry.shape);
   if (entry.dtype == "F64")
-    convert<double>(data_.data() + entry.begin, out.data(), out.elements());
+    read_elements<double>(*file_, data_ + entry.begin, out.data(), out.elements());
   else
-    convert<float>(data_.data() + entry.begin, out.data(), out.elements());
+    read_elements<float>(*file_, data_ + entry.begin, out.data(), out.elements());
   return out;
 }
 
 IntTensor SafetensorsFile::ints(const Context& context, std::string_view name) const {
   const SafetensorsEntry& entry = at(name);
   require<FormatError>(entry.dtype == "I64" || entry.dtype == "I32", "safetensors",
-                       "integers must be I64 or I32: file, tensor and dtype", path_, name,
+                       "integers must be I64 or I32: file, tensor and dtype", file_->path(), name,
                        entry.dtype);
   const IntTensor out(context, entry.shape);
   if (entry.dtype == "I64")
-    convert<int64_t>(data_.data() + entry.begin, out.data(), out.elements());
+    read_elements<int64_t>(*file_, data_ + entry.begin, out.data(), out.elements());
   else
-    convert<int32_t>(data_.data() + entry.begin, out.data(), out.elements());
+    read_elements<int32_t>(*file_, data_ + entry.begin, out.data(), out.elements());
   return out;
 }
 

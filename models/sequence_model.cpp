@@ -9,6 +9,7 @@ const SequenceModelOptions& checked(const SequenceModelOptions& options) {
   require<ValueError>(options.vocabulary >= 1 && options.d_model >= 1 && options.layers >= 1,
                       "sequence_model", "vocabulary, d_model and layers must be at least 1",
                       options.vocabulary, options.d_model, options.layers);
+  require<ValueError>(options.make_layer != nullptr, "sequence_model", "make_layer must be given");
   return options;
 }
 
@@ -25,6 +26,12 @@ SequenceModel::SequenceModel(const Init& init, const SequenceModelOptions& optio
       norm_(*this, "norm", init, options.d_model) {
   for (int64_t i = 0; i < options.layers; ++i)
     blocks_.push_back(std::make_unique<Block>(*this, "layers." + std::to_string(i), init, options));
+}
+
+std::vector<Layer*> SequenceModel::layers() const {
+  std::vector<Layer*> layers;
+  for (const auto& block : blocks_) layers.push_back(block->layer.get());
+  return layers;
 }
 
 Var SequenceModel::forward(Tape& tape, const IntTensor& tokens) {

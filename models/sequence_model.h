@@ -27,6 +27,7 @@ class SequenceModel : public Module {
   // ValueError: a size below 1.
   SequenceModel(const Init& init, const SequenceModelOptions& options);
   Var forward(Tape& tape, const IntTensor& tokens);  // (B, T) -> logits (B, T, V)
+  std::vector<Layer*> layers() const;                // from the embedding up
 
  private:
   struct Block : Module {

@@ -1,43 +1,97 @@
-// The one training loop.
+// The one training loop, a step at a time.
 #pragma once
 
 #include <fprnn/models/adamw.h>
 #include <fprnn/models/sequence_model.h>
+#include <fprnn/tasks/record.h>
 #include <fprnn/tasks/task.h>
 
 #include <functional>
 
 namespace fprnn {
 
+// A cap on the solvers' iterations in training alone: none, a number, or one drawn anew each step
+// from a Gamma distribution (models/fixed_point_layer.h).
+struct IterationCap {
+  int64_t fixed = 0;
+  int64_t shape = 0;
+  double scale = 0;
+};
+
+// Short sequences first: from length `from`, one longer at equal intervals, to the whole length after this
+// share of the steps. 0: the whole length always.
+struct Curriculum {
+  int64_t from = 0;
+  double share = 0;
+};
+
 struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 64;
   int64_t length = 16;
+  Curriculum curriculum = {};
   double lr = 1e-3;
   int64_t warmup = 0;  // steps
-  double clip = 1;     // of the global gradient norm
+  Decline decline = Decline::cosine;
+  double clip = 1;  // of the global gradient norm
+  IterationCap iteration_cap = {};
+  double state_dropout = 0;  // models/fixed_point_layer.h
   uint64_t seed = 0;
   AdamWOptions adamw = {};
 };
 
-struct StepMetrics {
-  int64_t step = 0;  // the first is 1
-  double loss = 0;
-  double gradient_norm = 0;
-  double lr = 0;
-  double seconds = 0;  // since training began
-  double tokens_per_second = 0;
-};
+// Of the sequences of a step, the first being 0.
+int64_t length_at(const TrainOptions& options, int64_t step);
 
-// Streams of the seed: batches are a pure function of seed and step, and what is evaluated is never trained on.
+// Streams of the seed: batches are a pure function of seed and step, and what is evaluated is never
+// trained on.
 Rng training_stream(uint64_t seed, int64_t step);
 Rng evaluation_stream(uint64_t seed, int64_t length);
 Rng initial_stream(uint64_t seed);
 
-// Trains in place; `watch` sees every step and stops the run by returning false. A step whose loss or gradient
-// norm is not finite changes nothing; Error after ten in a row, naming the first parameter
-// concerned.
+// Trains a model in place. What a step does is a function of the options, the step's number and the
+// values of the model and the optimiser, so a training can go on where another one stopped.
+class Training {
+ public:
+  // ValueError: an option out of range. Model and task must outlive it.
+  Training(SequenceModel& model, const Task& task, const Context& context,
+           const TrainOptions& options);
+
+  bool finished() const { return last_.step >= options_.steps; }
+  // The next step. One whose loss or gradient norm is not finite changes nothing and is counted;
+  // Error after ten in a row, naming the first parameter concerned.
+  const StepMetrics& step();
+  const StepMetrics& last() const { return last_; }
+
+  AdamW& optimiser() { return optimiser_; }
+  // Goes on after `steps`, of which `skipped` were, and which took `seconds`.
+  void go_on(int64_t steps, int64_t skipped, double seconds);
+
+ private:
+  void update(StepMetrics& metrics);
+
+  SequenceModel& model_;
+  const Task& task_;
+  Context context_;
+  TrainOptions options_;
+  Schedule schedule_;
+  AdamW optimiser_;
+  StepMetrics last_;
+  int skipped_in_a_row_ = 0;
+  double tokens_ = 0, seconds_ = 0;  // of the steps here
+};
+
+// All steps; `watch` sees each and stops the run by returning false.
 void train(SequenceModel& model, const Task& task, const Context& context,
            const TrainOptions& options, const std::function<bool(const StepMetrics&)>& watch);
+
+// How the last solves of a model's fixed points went, over its layers.
+struct Solves {
+  double iterations_mean = 0;
+  int64_t iterations_max = 0;
+  double residual_max = 0;
+  int64_t unconverged = 0;
+};
+Solves last_solves(const SequenceModel& model);
 
 }  // namespace fprnn

@@ -25,6 +25,10 @@ Batch WordProblem::sample(const Context& context, const Rng& rng, int64_t B, int
   return batch;
 }
 
+Accuracy WordProblem::accuracy(const Tensor& logits, const Batch& batch) const {
+  return fprnn::accuracy(logits, batch.targets);
+}
+
 Accuracy accuracy(const Tensor& logits, const IntTensor& targets) {
   require(logits.shape().rank() == 3 && logits.shape().without(-1) == targets.shape() &&
               targets.elements() > 0 && targets.size(1) > 1,

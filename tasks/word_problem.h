@@ -1,6 +1,6 @@
 // The word problem of a finite group: read x_1 .. x_k, say after each the product so far.
-//   tokens  BOS x_1 x_2 ... x_k        x_i uniform over the elements; BOS is the token after the
-//   last element targets BOS a_1 a_2 ... a_k        a_t = a_{t-1} x_t, a_0 the identity
+//   tokens   BOS x_1 x_2 ... x_k   x_i uniform over the elements; BOS is the token after the last
+//   targets  BOS a_1 a_2 ... a_k   a_t = a_{t-1} x_t, a_0 the identity
 #pragma once
 
 #include <fprnn/tasks/group.h>
@@ -13,15 +13,13 @@ class WordProblem : public Task {
   explicit WordProblem(Group group) : group_(std::move(group)) {}
   int64_t vocabulary() const override { return group_.order + 1; }
   Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const override;
+  Accuracy accuracy(const Tensor& logits, const Batch& batch) const override;
 
  private:
   Group group_;
 };
 
-// Fractions of sequences with every position right, of positions, and of last positions; BOS does not count.
-struct Accuracy {
-  double sequence = 0, token = 0, last_token = 0;
-};
+// BOS does not count.
 Accuracy accuracy(const Tensor& logits, const IntTensor& targets);  // (B, T, V), (B, T)
 
 }  // namespace fprnn

@@ -1,10 +1,13 @@
 // The test program. Its last line is "N passed, N failed, N skipped", counting test cases.
+// `tests rewrite FROM TO` instead rewrites a safetensors file, for package/interoperability.py.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
 #include <cstdio>
+#include <string_view>
 
 #include "context.h"
+#include "rewrite.h"
 
 namespace {
 
@@ -38,6 +41,10 @@ int report(unsigned passed, unsigned failed, unsigned skipped, int code) {
 
 int main(int argc, char** argv) {
   try {
+    if (argc == 4 && std::string_view(argv[1]) == "rewrite") {
+      fprnn::tests::rewrite(argv[2], argv[3]);
+      return 0;
+    }
     const fprnn::ContextOptions options = fprnn::tests::test_options();
     std::printf("device cpu, instruction set %s, %d threads, %s\n", describe(options.isa).c_str(),
                 options.threads, fprnn::kDouble ? "double" : "float");

@@ -169,7 +169,7 @@ TEST_CASE("adamw: the clip factor brings norms down and never up") {
 }
 
 TEST_CASE("schedule: linear warm-up, then half a cosine") {
-  const CosineSchedule lr{.peak = 2, .warmup = 4, .steps = 10};
+  const Schedule lr{.peak = 2, .warmup = 4, .steps = 10};
   for (const int64_t step : {0, 1, 2, 3})
     CHECK(lr(step) == doctest::Approx(0.5 * double(step + 1)));
   CHECK(lr(4) == doctest::Approx(2));
@@ -181,11 +181,11 @@ TEST_CASE("schedule: linear warm-up, then half a cosine") {
 }
 
 TEST_CASE("schedule: without warm-up, and with nothing else") {
-  const CosineSchedule cosine{.peak = 3, .warmup = 0, .steps = 8};
+  const Schedule cosine{.peak = 3, .warmup = 0, .steps = 8};
   CHECK(cosine(0) == doctest::Approx(3));
   CHECK(cosine(4) == doctest::Approx(1.5));
   for (const int64_t warmup : {5, 7}) {
-    const CosineSchedule linear{.peak = 3, .warmup = warmup, .steps = 5};
+    const Schedule linear{.peak = 3, .warmup = warmup, .steps = 5};
     for (int64_t step = 0; step < warmup; ++step)
       CHECK(linear(step) == doctest::Approx(3 * double(step + 1) / double(warmup)));
     for (const int64_t step : {warmup, warmup + 1, warmup + 100}) CHECK(linear(step) == 3);

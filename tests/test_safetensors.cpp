@@ -1,16 +1,18 @@
 // The reader of safetensors files: what it must read, and what an enemy might write.
 #include <doctest/doctest.h>
 #include <fprnn/models/safetensors.h>
-
-#include <stdlib.h>
+#include <sys/stat.h>
 
 #include <cmath>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
 #include "context.h"
+#include "folder.h"
 #include "malformed.h"
+#include "refused.h"
+#include "run_case.h"
+#include "small_model.h"
 
 namespace fprnn::tests {
 
@@ -18,27 +20,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A folder of this process alone, gone at the end of the test.
-class Folder {
- public:
-  Folder() {
-    std::string path = (fs::temp_directory_path() / "fprnn-XXXXXX").string();
-    REQUIRE(mkdtemp(path.data()) != nullptr);
-    path_ = path;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  std::string file(const std::string& name = "test.safetensors") const { return path_ / name; }
-
-  std::string write(const std::string& bytes) const {
-    std::ofstream(file(), std::ios::binary) << bytes;
-    return file();
-  }
+// A folder and a file in it.
+struct Scratch : Folder {
+  std::string file() const { return Folder::file("test.safetensors"); }
+  std::string write(const std::string& bytes) const { return write_file(file(), bytes); }
   SafetensorsFile read(const std::string& bytes) const {
     return SafetensorsFile::read(write(bytes));
   }
-
- private:
-  fs::path path_;
 };
 
 template <class... Values>
@@ -98,7 +86,7 @@ TEST_CASE("safetensors: every golden file can be read") {
 
 TEST_CASE("safetensors: reals and integers of both widths, scalars, empty tensors and metadata") {
   const Context context = test_context();
-  const Folder folder;
+  const Scratch folder;
   // The header names them in another order than the data, and has every kind of white space.
   const SafetensorsFile file = folder.read(safetensors_bytes(
       "{ \"i64\" :\t{\"shape\":[2],\"data_offsets\":[28,44],\"dtype\":\"I64\"},\r\n"
@@ -136,7 +124,7 @@ TEST_CASE("safetensors: reals and integers of both widths, scalars, empty tensor
 }
 
 TEST_CASE("safetensors: the smallest files, and every dtype of the format") {
-  const Folder folder;
+  const Scratch folder;
   CHECK(folder.read(safetensors_bytes("{}", "")).entries().empty());
   CHECK(folder.read(safetensors_bytes(R"({"__metadata__":{}})", "")).metadata().empty());
   const std::map<std::string, int> sizes{
@@ -152,7 +140,7 @@ TEST_CASE("safetensors: the smallest files, and every dtype of the format") {
 }
 
 TEST_CASE("safetensors: malformed files are refused, each for its own reason") {
-  const Folder folder;
+  const Scratch folder;
   const std::vector<Malformed> corpus = malformed_files();
   CHECK(corpus.size() >= 60);
   for (const Malformed& file : corpus) check_refused(file.rule, [&] { folder.read(file.bytes); });
@@ -162,17 +150,52 @@ TEST_CASE("safetensors: malformed files are refused, each for its own reason") {
 }
 
 TEST_CASE("safetensors: what is no regular, readable file is refused") {
-  const Folder folder;
-  check_refused("absent", [&] { SafetensorsFile::read(folder.file("absent")); });
-  check_refused("a folder", [&] { SafetensorsFile::read(folder.file("")); });
-  check_refused("no path", [&] { SafetensorsFile::read(""); });
-  check_refused("a device", [&] { SafetensorsFile::read("/dev/zero"); });
+  const Scratch folder;
+  for (const std::string& path : {folder.file() + "absent", folder.path(), std::string(),
+                                  std::string("/dev/zero"), folder.file() + "/below"})
+    check_refused<FileError>(path, [&] { SafetensorsFile::read(path); });
+  // Opening a pipe would wait for somebody to write into it.
+  const std::string pipe = folder.Folder::file("pipe");
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  check_refused<FileError>(pipe, [&] { SafetensorsFile::read(pipe); });
+}
+
+TEST_CASE("safetensors: a file that is cut short while it is read is refused") {
+  const Context context = test_context();
+  const Scratch folder;
+  const SafetensorsFile file = folder.read(small_file());
+  CHECK(file.tensor(context, "a").data()[1] == real(-2.5));
+  fs::resize_file(folder.file(), small_file().size() - 17);
+  check_refused<FileError>(folder.file(), [&] { file.tensor(context, "a"); });
+  check_refused<FileError>(folder.file(), [&] { file.ints(context, "b"); });
+  // What replaces it under its name is another file.
+  const SafetensorsFile kept = folder.read(small_file());
+  fs::remove(folder.file());
+  folder.write("no tensors");
+  CHECK(kept.ints(context, "b").to_vector() == std::vector<int32_t>{7, -7});
+}
+
+// The header is sound; only the memory is missing.
+TEST_CASE("safetensors: a tensor beyond the byte limit is refused, others can be read") {
+  const Context context = context_with(1, 1 << 20);
+  const Scratch folder;
+  const std::string header =
+      R"({"small":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
+      R"("vast":{"dtype":"F32","shape":[262144,1048574],"data_offsets":[8,)" +
+      std::to_string(8 + int64_t{262144} * 1048574 * 4) + "]}}";
+  folder.write(safetensors_bytes(header, ""));
+  std::error_code error;
+  fs::resize_file(folder.file(), 8 + header.size() + 8 + int64_t{262144} * 1048574 * 4, error);
+  if (error) return;  // not on every file system
+  const SafetensorsFile file = SafetensorsFile::read(folder.file());
+  CHECK_THROWS_AS(file.tensor(context, "vast"), MemoryError);
+  CHECK(file.tensor(context, "small").data()[0] == 0);
 }
 
 // Files with a hole take no disk, and no reader may take memory for them before their header is
 // found to be sound.
 TEST_CASE("safetensors: vast files with an unsound header take no memory") {
-  const Folder folder;
+  const Scratch folder;
   std::error_code error;
   folder.write(bytes_of(uint64_t{100'000'001}));
   fs::resize_file(folder.file(), 100'000'100, error);
@@ -186,16 +209,59 @@ TEST_CASE("safetensors: vast files with an unsound header take no memory") {
 }
 
 TEST_CASE("safetensors: a file that ends too early is refused wherever it ends") {
-  const Folder folder;
+  const Scratch folder;
   const std::string bytes = small_file();
   for (size_t size = 0; size < bytes.size(); ++size)
     check_refused("cut to " + std::to_string(size), [&] { folder.read(bytes.substr(0, size)); });
 }
 
+TEST_CASE("safetensors: a file that goes on after its last tensor is refused") {
+  const Scratch folder;
+  for (const std::string& more : {std::string(1, '\0'), std::string(" "), std::string(4096, 'x')})
+    for (const std::string& bytes : {small_file(), sound_file(), safetensors_bytes("{}", "")})
+      check_refused("appended", [&] { folder.read(bytes + more); });
+}
+
+// Written by interoperability.py with the safetensors package.
+TEST_CASE("safetensors: files of the Python package hold what it was given") {
+  const Context context = test_context();
+  const auto read = [](const std::string& name) {
+    return SafetensorsFile::read(FPRNN_SOURCE_DIR "/tests/data/" + name + ".safetensors");
+  };
+  const SafetensorsFile dtypes = read("dtypes");
+  CHECK(dtypes.entries().size() == 9);
+  CHECK(dtypes.metadata().empty());
+  const Tensor f32 = dtypes.tensor(context, "f32"), f64 = dtypes.tensor(context, "f64");
+  CHECK(f32.shape() == Shape{2, 3});
+  CHECK(same_bits(f32.to_vector(), {1.5F, -2.25F, 0.1F, INFINITY, -0.0F, 3e38F}));
+  CHECK(same_bits(f64.to_vector(), {static_cast<real>(0.1), kDouble ? real(-1e300) : -INFINITY,
+                                    static_cast<real>(5e-324)}));
+  CHECK(dtypes.ints(context, "i64").to_vector() == std::vector<int32_t>{INT32_MIN, INT32_MAX, 7});
+  CHECK(dtypes.ints(context, "i32").to_vector() == std::vector<int32_t>{-5, INT32_MAX});
+  CHECK(dtypes.tensor(context, "scalar.f32").shape() == Shape{});
+  CHECK(dtypes.tensor(context, "scalar.f32").data()[0] == 2.5);
+  CHECK(dtypes.ints(context, "scalar.i64").data()[0] == -9);
+  CHECK(dtypes.tensor(context, "empty.f32").shape() == Shape{0});
+  CHECK(dtypes.tensor(context, "empty.f64").shape() == Shape{3, 0, 2});
+  CHECK(dtypes.ints(context, "empty.i32").shape() == Shape{0, 4});
+
+  const SafetensorsFile names = read("names");
+  CHECK(names.metadata() ==
+        std::map<std::string, std::string>{
+            {"größe", "重み 🙂"}, {"quote \"", "line\nline"}, {"", ""}, {"format", "np"}});
+  CHECK(names.tensor(context, "größe.重み").to_vector() == std::vector<real>{1, 2});
+  CHECK(names.ints(context, "emoji 🙂").data()[0] == 3);
+  CHECK(names.tensor(context, "quote \" backslash \\ newline \n tab \t").data()[0] == 4);
+  CHECK(names.tensor(context, "").data()[0] == 5);
+  CHECK(names.ints(context, "\x01\x1f\x7f").data()[0] == 6);
+  CHECK(read("nothing").entries().empty());
+  CHECK(read("metadata").metadata().at("only") == "metadata");
+}
+
 // What remains readable must still keep within the file.
 TEST_CASE("safetensors: any changed byte leaves a file that is read or refused") {
   const Context context = test_context();
-  const Folder folder;
+  const Scratch folder;
   const std::string bytes = small_file();
   uint64_t header = 0;
   std::memcpy(&header, bytes.data(), 8);

@@ -93,8 +93,8 @@ TEST_CASE("train: metrics say what was done, and watching may stop the run") {
   int64_t steps = 0;
   fprnn::train(*run.model, run.task, run.context, run.options, [&](const StepMetrics& metrics) {
     CHECK(metrics.step == ++steps);
-    CHECK(metrics.lr == CosineSchedule{3e-3, 4, 20}(steps - 1));
-    CHECK((metrics.gradient_norm > 0 && std::isfinite(metrics.gradient_norm)));
+    CHECK(metrics.lr == Schedule{3e-3, 4, 20}(steps - 1));
+    CHECK((metrics.grad_norm > 0 && std::isfinite(metrics.grad_norm)));
     CHECK((metrics.seconds > 0 && metrics.tokens_per_second > 0));
     return steps < 7;
   });

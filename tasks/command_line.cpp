@@ -1,0 +1,130 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <fprnn/core/build_info.h>
+#include <fprnn/core/check.h>
+#include <fprnn/tasks/command_line.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+
+namespace fprnn {
+
+namespace {
+
+std::string flag_of(const std::string& key) {
+  std::string flag = "--" + key;
+  std::ranges::replace(flag, '_', '-');
+  return flag;
+}
+
+std::string variable_of(const std::string& key) {
+  std::string variable = "FPRNN_" + key;
+  std::ranges::transform(variable, variable.begin(), [](unsigned char c) { return toupper(c); });
+  return variable;
+}
+
+std::string default_of(const Setting& setting) {
+  const nlohmann::json value = setting.get();
+  if (value.is_string()) return value.get<std::string>();
+  std::string text = value.dump();
+  if (value.is_array()) text = text.substr(1, text.size() - 2);
+  return text;
+}
+
+// What somebody said: key -> text.
+using Said = std::map<std::string, std::string>;
+
+std::string about_presets(const std::vector<Preset>& presets) {
+  std::string text = presets.empty() ? "" : "Presets:\n";
+  for (const Preset& preset : presets) {
+    text += fmt::format("  {:<10} {}\n            ", preset.name, preset.about);
+    for (const auto& [key, value] : preset.values) text += fmt::format(" {}={}", key, value);
+    text += '\n';
+  }
+  return text +
+         "\nA flag --some-name is also the variable FPRNN_SOME_NAME and the key \"some_name\" of a "
+         "--config file;\nthe flag wins over the variable, that over the file, that over a "
+         "preset.\n"
+         "Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted.";
+}
+
+// False: help or version was printed.
+bool parse_flags(int argc, const char* const* argv, const CommandLine& command,
+                 const Settings& settings, Said& said) {
+  CLI::App app{command.about};
+  app.set_version_flag("--version", describe(build_info()));
+  app.get_formatter()->column_width(36);
+  app.footer(about_presets(command.presets));
+  for (const Setting& setting : settings.all()) {
+    CLI::Option* option =
+        app.add_option_function<std::string>(
+               flag_of(setting.key),
+               [&said, key = setting.key](const std::string& text) { said[key] = text; },
+               setting.choices.empty()
+                   ? setting.help
+                   : fmt::format("{}: {}", setting.help, fmt::join(setting.choices, ", ")))
+            ->group(setting.title)
+            ->type_name("")
+            ->default_str(default_of(setting));
+    // Of an optional value CLI11 would take the default for the one that is not there.
+    if (setting.is_switch) option->expected(0, 1)->default_str("")->type_name(default_of(setting));
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    app.exit(success);
+    return false;
+  } catch (const CLI::ParseError& error) {
+    throw UsageError("command line", std::string(error.what()) + " (--help lists the flags)");
+  }
+  return true;
+}
+
+Said environment(const Settings& settings) {
+  Said said;
+  for (const Setting& setting : settings.all())
+    if (const char* text = std::getenv(variable_of(setting.key).c_str())) said[setting.key] = text;
+  return said;
+}
+
+const Preset& preset_named(const std::vector<Preset>& presets, const std::string& name) {
+  const auto found = std::ranges::find(presets, name, &Preset::name);
+  if (found != presets.end()) return *found;
+  std::vector<std::string> names;
+  for (const Preset& preset : presets) names.push_back(preset.name);
+  throw UsageError("command line", fmt::format("preset must be one of {}", fmt::join(names, ", ")),
+                   std::array{name});
+}
+
+}  // namespace
+
+bool read_command_line(int argc, const char* const* argv, const CommandLine& command,
+                       Settings& settings) {
+  Said flags;
+  if (!parse_flags(argc, argv, command, settings, flags)) return false;
+  const Said variables = environment(settings);
+  const auto apply = [&](bool actions) {
+    for (const Setting& setting : settings.all()) {
+      if ((setting.decides == Decides::action) != actions) continue;
+      if (const auto said = flags.find(setting.key); said != flags.end())
+        settings.set(said->first, said->second, "command line");
+      else if (const auto set = variables.find(setting.key); set != variables.end())
+        settings.set(set->first, set->second, variable_of(set->first));
+    }
+  };
+  apply(true);
+  command.read_files(settings);
+  apply(false);
+  // The preset's name, which any of them may have given, is known now; its values stand below theirs.
+  if (command.preset.empty()) return true;
+  const std::string name = command.preset;
+  settings.set(preset_named(command.presets, name));
+  command.read_files(settings);
+  apply(false);
+  return true;
+}
+
+}  // namespace fprnn

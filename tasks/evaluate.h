@@ -1,0 +1,15 @@
+// How a model does on lengths it was perhaps never trained on.
+#pragma once
+
+#include <fprnn/tasks/train.h>
+
+namespace fprnn {
+
+// `sequences` of the length, from a stream that training never reads; in pieces of a bounded number
+// of tokens, which do not change the result. `stop` is asked before each piece and ends the work by
+// throwing.
+LengthResult evaluate(
+    SequenceModel& model, const Task& task, const Context& context, uint64_t seed, int64_t length,
+    int64_t sequences, const std::function<void()>& stop = [] {});
+
+}  // namespace fprnn

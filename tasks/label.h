@@ -1,0 +1,22 @@
+// Names for people. They come from folders and files, so that anything may stand in them.
+#pragma once
+
+#include <fprnn/tasks/record.h>
+
+#include <span>
+#include <string_view>
+
+namespace fprnn {
+
+// Valid UTF-8 of one line without control or direction characters; a '?' stands for each of those.
+std::string printable(std::string_view text);
+// The code points of printable text.
+int64_t width(std::string_view text);
+// At most so many code points of printable text: from a longer one the middle is left out.
+std::string shortened(const std::string& text, int64_t most);
+
+// A name for each run: its folder's, or its model's if it has none, without what all of them begin
+// with and, if two are alike then, numbered.
+std::vector<std::string> run_labels(std::span<const RunRecord> runs, int64_t most);
+
+}  // namespace fprnn

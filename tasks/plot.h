@@ -1,0 +1,52 @@
+// A tiny drawing layer: one panel of curves with its axes, as a piece of SVG. Every text is
+// escaped, every coordinate is a finite number with one decimal, and what cannot be shown leaves
+// a gap.
+#pragma once
+
+#include <fprnn/tasks/axis.h>
+
+#include <limits>
+
+namespace fprnn {
+
+struct Point {
+  double x = 0, y = 0;
+  double low = std::numeric_limits<double>::quiet_NaN();  // the ends of a bar or band, if any
+  double high = low;
+};
+
+struct Curve {
+  std::vector<Point> points;
+  size_t style = 0;  // a run's colour, dashes and mark
+  bool faint = false, marks = false;
+  bool bars = false, band = false;  // what low and high are drawn as
+};
+
+struct Panel {
+  std::string title, note;  // the note in grey after the title: units, what is drawn how
+  std::string x_label;
+  Axis x, y;
+  std::vector<Curve> curves;
+  std::vector<int64_t> verticals;  // values of x marked by a dashed line
+  std::string vertical_note;
+};
+
+struct Box {
+  double x = 0, y = 0, width = 0, height = 0;
+};
+
+std::string draw(const Panel& panel, const Box& box);
+// A sample of a style for a legend, 36 wide, with its middle at (x + 18, y).
+std::string draw_sample(size_t style, double x, double y);
+// Text of the given font attributes; `anchor` is start, middle or end.
+std::string draw_text(double x, double y, const std::string& text, const std::string& attributes);
+// A title in bold and, after it, a note in small grey.
+std::string draw_heading(double x, double y, int size, const std::string& title,
+                         const std::string& note);
+// Text for XML: markup characters escaped, and only what printable() leaves.
+std::string escaped(const std::string& text);
+
+// At most so many points: neighbours become one with their means and the whole of their spread.
+std::vector<Point> thinned(const std::vector<Point>& points, size_t most);
+
+}  // namespace fprnn

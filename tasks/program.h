@@ -1,0 +1,25 @@
+// What a task executable does, all but the task: read the settings, train, resume, evaluate or compare,
+// and report.
+#pragma once
+
+#include <fprnn/tasks/command_line.h>
+#include <fprnn/tasks/options.h>
+
+namespace fprnn {
+
+class TaskProgram {
+ public:
+  virtual ~TaskProgram() = default;
+  virtual std::string name() const = 0;   // of the executable, hence of the task
+  virtual std::string about() const = 0;  // in one line
+  virtual std::vector<Preset> presets() const { return {}; }
+  virtual void add_to(Settings& settings) = 0;  // the task's own
+  // ValueError: a setting out of range.
+  virtual std::unique_ptr<Task> task() const = 0;
+  virtual std::string group() const { return ""; }  // which of several tasks it is, for eval.json
+};
+
+// The whole program; returns the exit code: 0 done, 1 failed, 2 misused, 130 interrupted.
+int run_program(int argc, const char* const* argv, TaskProgram& program, Options defaults = {});
+
+}  // namespace fprnn

@@ -1,0 +1,51 @@
+#include <fmt/format.h>
+#include <fprnn/tasks/progress.h>
+
+#include <unistd.h>
+
+#include <cstdio>
+
+namespace fprnn {
+
+namespace {
+
+std::string duration(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{}:{:02} min", whole / 60, whole % 60);
+  return fmt::format("{}:{:02} h", whole / 3600, whole / 60 % 60);
+}
+
+}  // namespace
+
+Progress::Progress(int64_t steps, int64_t done)
+    : steps_(steps), done_(done), live_(isatty(STDOUT_FILENO)) {}
+
+void Progress::show(const StepMetrics& m) {
+  if (before_ < 0) before_ = m.seconds;
+  const bool last = m.step == steps_;
+  if (m.step != done_ + 1 && !last && m.seconds < next_) return;
+  next_ = m.seconds + (live_ ? 0.2 : 5);
+  const int64_t done = m.step - done_ - 1;  // since the first that was shown
+  const double left = done > 0 ? (m.seconds - before_) / static_cast<double>(done) *
+                                     static_cast<double>(steps_ - m.step)
+                               : 0;
+  std::string line = fmt::format("step {:>{}}/{}  loss {:.4f}  accuracy {:.3f}", m.step,
+                                 std::to_string(steps_).size(), steps_, m.loss, m.accuracy);
+  if (m.iterations_max > 0)
+    line += fmt::format("  iterations {:.0f}  residual {:.0e}", m.iterations_mean, m.residual_max);
+  if (m.unconverged > 0) line += fmt::format("  unconverged {}", m.unconverged);
+  if (m.skipped > 0) line += fmt::format("  skipped {}", m.skipped);
+  line += fmt::format("  {:.0f} tokens/s", m.tokens_per_second);
+  if (done > 0 && !last) line += fmt::format("  {} left", duration(left));
+  fmt::print("{}{}{}", live_ ? "\r" : "", line, live_ ? "\x1b[K" : "\n");
+  std::fflush(stdout);
+  pending_ = live_;
+}
+
+void Progress::end() {
+  if (pending_) fmt::print("\n");
+  pending_ = false;
+}
+
+}  // namespace fprnn

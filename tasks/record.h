@@ -1,0 +1,77 @@
+// What a run leaves behind, as values: a line of metrics.jsonl, eval.json, a run directory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fprnn {
+
+// One logged training step. Of a model without fixed points the four fields on iterations are 0.
+struct StepMetrics {
+  int64_t step = 0;    // the first is 1
+  double seconds = 0;  // of training so far, what was interrupted before included
+  double loss = 0;
+  double accuracy = 0;  // of the batch's tokens
+  double lr = 0;
+  double grad_norm = 0;        // before clipping
+  double iterations_mean = 0;  // of the solves' sequences
+  int64_t iterations_max = 0;
+  double residual_max = 0;
+  int64_t unconverged = 0;  // sequences
+  int64_t skipped = 0;      // steps so far whose loss or gradient was not finite
+  double tokens_per_second = 0;
+
+  bool operator==(const StepMetrics&) const = default;
+};
+
+// How a model did on sequences of one length; accuracies and iterations as in metrics.jsonl.
+struct LengthResult {
+  int64_t length = 0;
+  int64_t sequences = 0;
+  double sequence_accuracy = 0;  // sequences with every token right
+  double token_accuracy = 0;
+  double last_token_accuracy = 0;
+  double iterations_mean = 0;
+  int64_t iterations_max = 0;
+  double residual_max = 0;
+  int64_t unconverged = 0;
+
+  double standard_error() const;  // of sequence_accuracy; NaN without sequences
+  bool operator==(const LengthResult&) const = default;
+};
+
+struct Evaluation {
+  std::string task = {}, group = {}, model = {};
+  int64_t parameters = 0;
+  std::string device = {}, solver = {}, gradient = {};
+  int64_t train_length = 0;
+  int64_t steps = 0;  // trained
+  double train_seconds = 0;
+  std::vector<LengthResult> lengths = {};
+
+  bool operator==(const Evaluation&) const = default;
+};
+
+struct RunRecord {
+  std::string name = {};  // of its folder
+  Evaluation evaluation = {};
+  std::vector<StepMetrics> metrics = {};
+};
+
+// The JSON of a line of metrics.jsonl, without the line's end; what is not finite becomes null.
+std::string to_json(const StepMetrics& metrics);
+// The JSON of eval.json, a line a length; each of these has the standard error besides.
+std::string to_json(const Evaluation& evaluation);
+
+// Read back what the two above wrote; null reads as NaN, and the standard error may be missing
+// and is ignored. FormatError with the name of the source and what is wrong: text that is no
+// JSON, a missing, unknown or repeated key, a value of another type or outside its range.
+StepMetrics step_metrics_from_json(const std::string& text, const std::string& source);
+Evaluation evaluation_from_json(const std::string& text, const std::string& source);
+
+// A run directory with eval.json and, if it is there, metrics.jsonl, whose last line is ignored
+// if a kill cut it off. FormatError: see above, or a file unreadable or of more than 64 MB.
+RunRecord read_run(const std::string& folder);
+
+}  // namespace fprnn

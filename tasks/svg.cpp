@@ -1,0 +1,369 @@
+#include <fmt/format.h>
+#include <fprnn/tasks/label.h>
+#include <fprnn/tasks/plot.h>
+#include <fprnn/tasks/report.h>
+#include <fprnn/tasks/svg.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace fprnn {
+
+namespace {
+
+constexpr double kWidth = 1000, kMargin = 32, kGap = 40;
+constexpr double kPanelHeight = 264, kPanelGap = 26, kLegendRow = 24;
+
+using Runs = std::span<const RunRecord>;
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+// Points that a curve has at most, so that many runs do not make a large file.
+size_t most_points(Runs runs) { return std::clamp<size_t>(2000 / runs.size(), 60, 400); }
+
+// Curves against length.
+
+Point accuracy_at(const LengthResult& r) {
+  const double error = r.standard_error();
+  return {.x = static_cast<double>(r.length),
+          .y = r.sequence_accuracy,
+          .low = std::max(r.sequence_accuracy - error, 0.0),
+          .high = std::min(r.sequence_accuracy + error, 1.0)};
+}
+Point iterations_at(const LengthResult& r) {
+  return {.x = static_cast<double>(r.length),
+          .y = r.iterations_mean,
+          .low = r.iterations_mean,
+          .high = static_cast<double>(r.iterations_max)};
+}
+Point residual_at(const LengthResult& r) {
+  return {.x = static_cast<double>(r.length), .y = r.residual_max};
+}
+
+template <class PointAt>
+std::vector<Curve> curves_by_length(Runs runs, bool iterated_only, const PointAt& point_at) {
+  std::vector<Curve> curves;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (runs[i].evaluation.lengths.empty() || (iterated_only && !has_iterations(runs[i]))) continue;
+    std::vector<LengthResult> results = runs[i].evaluation.lengths;
+    std::ranges::stable_sort(results, {}, &LengthResult::length);
+    Curve curve{.points = {}, .style = i, .marks = true};
+    for (const LengthResult& result : results) curve.points.push_back(point_at(result));
+    curve.points = thinned(curve.points, most_points(runs));
+    curve.marks = curve.points.size() <= 24;
+    curves.push_back(std::move(curve));
+  }
+  return curves;
+}
+
+// Curves against step.
+
+Point iterations_of(const StepMetrics& m) {
+  return {.x = static_cast<double>(m.step),
+          .y = m.iterations_mean,
+          .low = m.iterations_mean,
+          .high = static_cast<double>(m.iterations_max)};
+}
+Point residual_of(const StepMetrics& m) {
+  const double x = static_cast<double>(m.step), y = m.residual_max;
+  return {.x = x, .y = y, .low = y, .high = y};
+}
+Point loss_of(const StepMetrics& m) {
+  const double x = static_cast<double>(m.step);
+  return {.x = x, .y = m.loss, .low = m.loss, .high = m.loss};
+}
+
+template <class PointOf>
+std::vector<Point> points_of(const RunRecord& run, const PointOf& point_of) {
+  std::vector<Point> points;
+  for (const StepMetrics& metrics : run.metrics) points.push_back(point_of(metrics));
+  return points;
+}
+
+bool finite(const Point& point) { return std::abs(point.y) <= kLargestShown; }
+
+// The mean of a thirtieth of the points around each; a gap stays one.
+std::vector<Point> smoothed(const std::vector<Point>& points) {
+  const size_t reach = points.size() / 60;
+  std::vector<Point> smooth;
+  for (size_t i = 0; i < points.size(); ++i) {
+    const size_t begin = i - std::min(i, reach), end = std::min(i + reach + 1, points.size());
+    double sum = 0, count = 0;
+    for (size_t k = begin; k < end; ++k) {
+      if (!finite(points[k])) continue;
+      sum += points[k].y;
+      ++count;
+    }
+    smooth.push_back({.x = points[i].x, .y = finite(points[i]) ? sum / count : kNaN});
+  }
+  return smooth;
+}
+
+// From one extreme to the other of each few neighbours, as a line through all of them would look.
+std::vector<Point> outline(const std::vector<Point>& points, size_t most) {
+  if (points.size() <= most) return points;
+  std::vector<Point> line;
+  for (const Point& point : thinned(points, most / 2)) {
+    line.push_back({.x = point.x, .y = point.low});
+    line.push_back({.x = point.x, .y = point.high});
+  }
+  return line;
+}
+
+// A smooth curve over what was logged. A mean over thousands of steps would take long and look no
+// different from one over hundreds.
+template <class PointOf>
+std::vector<Curve> smooth_curves(Runs runs, bool iterated_only, const PointOf& point_of) {
+  constexpr size_t kSmoothed = 2000;
+  std::vector<Curve> raw, smooth;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (iterated_only && !has_iterations(runs[i])) continue;
+    const std::vector<Point> points = points_of(runs[i], point_of);
+    raw.push_back({.points = outline(points, most_points(runs)), .style = i, .faint = true});
+    smooth.push_back(
+        {.points = thinned(smoothed(thinned(points, kSmoothed)), most_points(runs)), .style = i});
+  }
+  raw.insert(raw.end(), smooth.begin(), smooth.end());
+  return raw;
+}
+
+std::vector<Curve> iteration_curves(Runs runs) {
+  std::vector<Curve> curves;
+  for (size_t i = 0; i < runs.size(); ++i)
+    if (has_iterations(runs[i]))
+      curves.push_back({.points = thinned(points_of(runs[i], iterations_of), most_points(runs) / 2),
+                        .style = i});
+  return curves;
+}
+
+// Panels.
+
+std::vector<double> shown_x(const std::vector<Curve>& curves) {
+  std::vector<double> values;
+  for (const Curve& curve : curves)
+    for (const Point& point : curve.points) values.push_back(point.x);
+  return values;
+}
+std::vector<double> shown_y(const std::vector<Curve>& curves) {
+  std::vector<double> values;
+  for (const Curve& curve : curves)
+    for (const Point& point : curve.points)
+      for (const double value : {point.y, point.low, point.high})
+        if (std::abs(value) <= kLargestShown) values.push_back(value);
+  return values;
+}
+
+bool all_positive(const std::vector<double>& values) {
+  return std::ranges::all_of(values, [](double value) { return value > 0; });
+}
+bool spans(const std::vector<double>& values, double ratio) {
+  if (values.empty() || !all_positive(values)) return false;
+  const auto [least, most] = std::ranges::minmax(values);
+  return most > ratio * least;
+}
+
+// From 0, with room above.
+Axis axis_from_zero(std::vector<double> values) {
+  values.push_back(0);
+  Axis axis = axis_over(values);
+  axis.most += 0.05 * (axis.most - axis.least);
+  return axis;
+}
+Axis loss_axis(const std::vector<double>& values) {
+  return spans(values, 50) ? padded(axis_over(values, 10), 0.04) : axis_from_zero(values);
+}
+
+Panel length_panel(Runs runs, std::string title, std::string note, std::vector<Curve> curves) {
+  Panel panel{.title = std::move(title),
+              .note = std::move(note),
+              .x_label = "sequence length",
+              .x = {},
+              .y = {},
+              .curves = std::move(curves),
+              .verticals = trained_lengths(runs),
+              .vertical_note = {}};
+  std::vector<double> lengths = shown_x(panel.curves);
+  lengths.insert(lengths.end(), panel.verticals.begin(), panel.verticals.end());
+  const bool logarithmic = spans(lengths, 8);
+  panel.x = padded(axis_over(lengths, logarithmic ? 2 : 0), 0.04);
+  if (logarithmic) panel.x_label += " (log scale)";
+  return panel;
+}
+
+Panel step_panel(Runs runs, std::string title, std::string note, std::vector<Curve> curves) {
+  std::vector<double> steps = {0};
+  for (const RunRecord& run : runs)
+    for (const StepMetrics& metrics : run.metrics)
+      steps.push_back(static_cast<double>(metrics.step));
+  return {.title = std::move(title),
+          .note = std::move(note),
+          .x_label = "training step",
+          .x = axis_over(steps),
+          .y = {},
+          .curves = std::move(curves),
+          .verticals = {},
+          .vertical_note = {}};
+}
+
+std::string trained_note(const std::vector<int64_t>& trained) {
+  std::string note = "trained at";
+  for (size_t i = 0; i < std::min<size_t>(trained.size(), 4); ++i)
+    note += fmt::format("{} {}", i == 0 ? "" : ",", trained[i]);
+  return note + (trained.size() > 4 ? " …" : "");
+}
+
+Panel accuracy_panel(Runs runs) {
+  Panel panel = length_panel(runs, "Whole sequences right", "fraction, with standard errors",
+                             curves_by_length(runs, false, accuracy_at));
+  for (Curve& curve : panel.curves) curve.bars = true;
+  panel.y = padded({.least = 0, .most = 1}, 0.03);
+  panel.vertical_note = trained_note(panel.verticals);
+  return panel;
+}
+
+Panel loss_panel(Runs runs) {
+  Panel panel = step_panel(runs, "Loss", "nats, smoothed; faint: as logged",
+                           smooth_curves(runs, false, loss_of));
+  panel.y = loss_axis(shown_y(panel.curves));
+  if (panel.y.base != 0) panel.note += " (log scale)";
+  return panel;
+}
+
+Panel iterations_panel(Panel panel) {
+  panel.title = "Iterations";
+  panel.note = "mean, shaded up to the slowest sequence";
+  for (Curve& curve : panel.curves) curve.band = true;
+  panel.y = axis_from_zero(shown_y(panel.curves));
+  return panel;
+}
+
+Panel residual_panel(Panel panel) {
+  panel.title = "Residual";
+  panel.note = "of the worst sequence" + panel.note + " (log scale)";
+  panel.y = whole_decades(axis_over(shown_y(panel.curves), 10));
+  return panel;
+}
+
+bool shows_anything(const Panel& panel) {
+  return std::ranges::any_of(panel.curves, [&](const Curve& curve) {
+    return std::ranges::any_of(curve.points, [&](const Point& point) {
+      return std::isfinite(panel.x.at(point.x)) && std::isfinite(panel.y.at(point.y));
+    });
+  });
+}
+
+// In reading order of two columns: against length on the left, against step on the right.
+std::vector<Panel> panels_of(Runs runs) {
+  const auto by_length = [&](const auto& point_at) {
+    return length_panel(runs, {}, {}, curves_by_length(runs, true, point_at));
+  };
+  const auto by_step = [&](std::string note, std::vector<Curve> curves) {
+    return step_panel(runs, {}, std::move(note), std::move(curves));
+  };
+  std::vector<Panel> panels = {
+      accuracy_panel(runs),
+      loss_panel(runs),
+      iterations_panel(by_length(iterations_at)),
+      iterations_panel(by_step({}, iteration_curves(runs))),
+      residual_panel(by_length(residual_at)),
+      residual_panel(by_step(", smoothed", smooth_curves(runs, true, residual_of)))};
+  std::erase_if(panels, [](const Panel& panel) { return !shows_anything(panel); });
+  return panels;
+}
+
+// Page.
+
+std::string counted(int64_t count, const std::string& what) {
+  return tick_text(static_cast<double>(count)) + " " + what + (count == 1 ? "" : "s");
+}
+
+std::string duration(double seconds) {
+  if (!(seconds < 1e9)) return "unknown time";
+  if (seconds < 120) return fmt::format("{:.3g} s", seconds);
+  return seconds < 7200 ? fmt::format("{:.3g} min", seconds / 60)
+                        : fmt::format("{:.3g} h", seconds / 3600);
+}
+
+std::string name_in(const std::string& text) { return shortened(printable(text), 20); }
+
+std::string details(const Evaluation& e) {
+  std::string text = fmt::format("{}, {}; {} at length {} in {} on {}", name_in(e.model),
+                                 counted(e.parameters, "parameter"), counted(e.steps, "step"),
+                                 e.train_length, duration(e.train_seconds), name_in(e.device));
+  if (!e.solver.empty()) text += fmt::format("; {} solver", name_in(e.solver));
+  if (!e.gradient.empty()) text += fmt::format(", {} gradient", name_in(e.gradient));
+  return text;
+}
+
+std::vector<std::string> distinct(Runs runs, std::string Evaluation::*field) {
+  std::vector<std::string> seen;
+  for (const RunRecord& run : runs) {
+    const std::string value = name_in(run.evaluation.*field);
+    if (!value.empty() && std::ranges::find(seen, value) == seen.end()) seen.push_back(value);
+  }
+  return seen;
+}
+
+// "State tracking on S3, A5".
+std::string title_of(Runs runs) {
+  std::string task = fmt::format("{}", fmt::join(distinct(runs, &Evaluation::task), ", "));
+  const std::string groups = fmt::format("{}", fmt::join(distinct(runs, &Evaluation::group), ", "));
+  std::ranges::replace(task, '_', ' ');
+  if (!task.empty() && task[0] >= 'a' && task[0] <= 'z') task[0] -= 'a' - 'A';
+  return shortened(groups.empty() ? task : task + " on " + groups, 60);
+}
+
+// A row for each run; with groups of their own, these are named in it.
+std::string legend(Runs runs, double top) {
+  constexpr int64_t kRow = 128;  // characters that there is room for
+  const std::vector<std::string> labels = run_labels(runs, 28);
+  const bool groups = distinct(runs, &Evaluation::group).size() > 1;
+  std::string text;
+  for (size_t i = 0; i < runs.size(); ++i) {
+    const double y = top + static_cast<double>(i) * kLegendRow;
+    const Evaluation& e = runs[i].evaluation;
+    const std::string what = (groups ? name_in(e.group) + ", " : "") + details(e);
+    text += draw_sample(i, kMargin, y);
+    text += draw_heading(kMargin + 48, y + 4.5, 13, labels[i],
+                         shortened(what, kRow - width(labels[i])));
+  }
+  return text;
+}
+
+// Two columns; if the panels are odd in number, the first has both.
+std::string grid(const std::vector<Panel>& panels, double top) {
+  const double half = (kWidth - 2 * kMargin - kGap) / 2;
+  const bool wide_first = panels.size() % 2 == 1;
+  std::string text;
+  for (size_t i = 0; i < panels.size(); ++i) {
+    const size_t place = i + (wide_first && i > 0 ? 1 : 0);
+    const bool wide = wide_first && i == 0;
+    text += draw(panels[i], {.x = kMargin + static_cast<double>(place % 2) * (half + kGap),
+                             .y = top + static_cast<double>(place / 2) * (kPanelHeight + kPanelGap),
+                             .width = wide ? 2 * half + kGap : half,
+                             .height = kPanelHeight});
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string report_svg(Runs runs) {
+  const std::vector<Panel> panels = runs.empty() ? std::vector<Panel>() : panels_of(runs);
+  const double rows = std::ceil(static_cast<double>(panels.size()) / 2);
+  const double legend_top = 78,
+               top = legend_top + static_cast<double>(runs.size()) * kLegendRow + 16;
+  const double height = top + rows * (kPanelHeight + kPanelGap) - kPanelGap + 22;
+  const std::string title = title_of(runs);
+  std::string text = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
+      "height=\"{1}\" "
+      "role=\"img\" font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', "
+      "Arial, sans-serif\">\n<title>{2}</title>\n"
+      "<rect width=\"{0}\" height=\"{1}\" rx=\"8\" fill=\"#ffffff\"/>\n",
+      kWidth, height, escaped(title));
+  text += draw_text(kMargin, 46, title, "font-size=\"22\" font-weight=\"600\" fill=\"#1f2328\"");
+  return text + legend(runs, legend_top) + grid(panels, top) + "</svg>\n";
+}
+
+}  // namespace fprnn

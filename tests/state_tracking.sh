@@ -1,0 +1,153 @@
+#!/usr/bin/env bash
+# The program as its user meets it: tests/state_tracking.sh PROGRAM CASE, where CASE is one of
+#   run      a run directory and what is in it; evaluation, comparison, time limit
+#   kill     20 runs killed without warning and resumed end with the bytes of one that was not
+#   misuse   messages, exit codes, nothing half-written
+set -euo pipefail
+program=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+export OMP_WAIT_POLICY=passive
+
+# Small enough to train in a second, with every kind of state to carry on. Flags win over these.
+export FPRNN_GROUP=S3 FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=800 FPRNN_BATCH_SIZE=16 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
+export FPRNN_THREADS=1 FPRNN_CHECKPOINT_EVERY=7 FPRNN_LOG_EVERY=1 FPRNN_EVAL_LENGTHS=4,8 FPRNN_EVAL_SEQUENCES=32
+export FPRNN_ITERATION_CAP=gamma:4,5 FPRNN_STATE_DROPOUT=0.1
+
+die() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+# train NAME ARGUMENT...: a tiny run into the folder.
+train() { "$program" --out "$@" >"$1.log" 2>&1 || die "$*: $(cat "$1.log")"; }
+# What must not depend on how often a run was stopped: all but times.
+result_of() {
+  local last
+  last="$1/$(cat "$1/LATEST")"
+  cat "$last/model.safetensors" "$last/optimiser.safetensors" | sha256sum
+  sed -E 's/"seconds": ?[^,]*,//; s/, ?"tokens_per_second": ?[^}]*//' "$1/metrics.jsonl" | sha256sum
+  grep -v train_seconds "$1/eval.json" | sha256sum
+}
+
+case_run() {
+  train a
+  local file
+  for file in config.json metrics.jsonl eval.json report.svg LATEST; do
+    [ -s "a/$file" ] || die "no $file"
+  done
+  [ "$(wc -l <a/metrics.jsonl)" -eq 800 ] || die "metrics.jsonl has not a line a step"
+  [ "$(cat a/LATEST)" = checkpoints/step_00000800 ] || die "LATEST"
+  [ "$(find a/checkpoints -mindepth 1 -maxdepth 1 | wc -l)" -le 3 ] || die "old checkpoints stay"
+  grep -q '"sequence_accuracy"' a/eval.json || die "eval.json"
+  grep -q 'length' a.log || die "no table"
+
+  # The configuration that was written makes the same run; the seed another one.
+  env -u FPRNN_STEPS -u FPRNN_LOG_EVERY "$program" --config a/config.json --out b >b.log 2>&1 || die "$(cat b.log)"
+  [ "$(result_of a)" = "$(result_of b)" ] || die "config.json makes another run"
+  train c --threads 2
+  [ "$(result_of a)" = "$(result_of c)" ] || die "threads change the result"
+  train d --seed 1
+  [ "$(result_of a)" != "$(result_of d)" ] || die "the seed changes nothing"
+
+  "$program" --evaluate a --out e >e.log 2>&1 || die "$(cat e.log)"
+  cmp -s <(grep -v train_seconds a/eval.json) <(grep -v train_seconds e/eval.json) || die "evaluation alone differs"
+  "$program" --compare a,d --out f >f.log 2>&1 || die "$(cat f.log)"
+  grep -q '</svg>' f/report.svg || die "no comparison"
+
+  train g --time-limit 0.05
+  grep -q 'time limit' g.log || die "no word of the time limit"
+  until [ "$(cat g/LATEST)" = checkpoints/step_00000800 ]; do
+    "$program" --resume g --time-limit 0.3 >g.log 2>&1 || die "$(cat g.log)"
+  done
+  [ "$(result_of a)" = "$(result_of g)" ] || die "stopping changes the result"
+}
+
+case_kill() {
+  train whole
+  local i run delay
+  for i in $(seq 20); do
+    run=killed$i
+    # Strike somewhere in the run, more than once while it lasts.
+    "$program" --out "$run" >"$run.log" 2>&1 &
+    until [ -s "$run/config.json" ]; do sleep 0.005; done
+    for delay in 0.$(printf %03d $((i * 17 % 240))) 0.$(printf %03d $((i * 31 % 300))); do
+      sleep "$delay"
+      kill -KILL $! 2>/dev/null || true
+      wait $! 2>/dev/null || true
+      "$program" --resume "$run" >>"$run.log" 2>&1 &
+    done
+    if [ $((i % 4)) -eq 0 ]; then  # and now and then a polite Ctrl-C
+      sleep 0.1
+      kill -INT $! 2>/dev/null || true
+    fi
+    local status=0
+    wait $! || status=$?
+    [ "$status" -eq 0 ] || [ "$status" -eq 130 ] || die "resume $i: status $status: $(tail -n 3 "$run.log")"
+    "$program" --resume "$run" >>"$run.log" 2>&1 || die "$(tail -n 3 "$run.log")"
+    [ "$(result_of "$run")" = "$(result_of whole)" ] || die "run $i ended with other bytes"
+    [ -z "$(find "$run" -name '*.tmp*' -o -name '*.old*')" ] || die "run $i left temporaries"
+  done
+  echo "20 of 20 killed runs ended with the same bytes"
+}
+
+# refuses CODE WORDS ARGUMENT...: the program ends with that code and one line that has the words.
+refuses() {
+  local code=$1 words=$2 status=0
+  "$program" "${@:3}" >out.log 2>err.log || status=$?
+  [ "$status" -eq "$code" ] || die "${*:3}: status $status, not $code: $(cat err.log)"
+  grep -qi -- "$words" err.log || die "${*:3}: no '$words' in: $(cat err.log)"
+  [ "$(wc -l <err.log)" -eq 1 ] || die "${*:3}: not one line: $(cat err.log)"
+}
+
+case_misuse() {
+  refuses 2 M11 --group M11 --out no
+  refuses 2 learning-rate --learning-rate 1
+  refuses 2 steps --steps many
+  refuses 2 steps --steps 0 --out no
+  refuses 2 mixer --mixer butterfly
+  refuses 2 rank --mixer householder --rank 1000 --out no
+  refuses 2 preset --preset huge
+  refuses 2 gradient --gradient two-step --out no
+  refuses 2 iteration_cap --iteration-cap gamma:x --out no
+  refuses 2 lengths --eval-lengths 0
+  refuses 2 only --resume a --evaluate b
+  refuses 1 cuda --device cuda --out no
+  FPRNN_STEPS=many refuses 2 FPRNN_STEPS
+  echo '{"stepz": 3}' >unknown.json && refuses 2 stepz --config unknown.json
+  echo '{"steps": "3"}' >type.json && refuses 2 steps --config type.json
+  echo '{"steps": 3' >cut.json && refuses 2 cut.json --config cut.json
+  [ ! -e no ] || die "a refused run left a folder"
+
+  refuses 1 absent --config absent.json
+  refuses 1 absent --resume absent
+  refuses 1 absent --evaluate absent
+  refuses 1 absent --compare absent
+  touch file
+  refuses 1 file/run --out file/run
+
+  train a
+  refuses 2 'a run in it' --out a
+  refuses 2 d_state --resume a --d-state 8
+  refuses 2 lr --resume a --lr 1
+  refuses 2 d_model --evaluate a --d-model 16
+
+  # A damaged checkpoint is an error, and the run stays as it was.
+  cp -r a broken
+  truncate -s -1 "broken/$(cat a/LATEST)/optimiser.safetensors"
+  refuses 1 optimiser.safetensors --resume broken
+  echo ../../a >broken/LATEST
+  refuses 1 LATEST --resume broken
+  rm a/eval.json broken/eval.json
+  refuses 1 eval.json --compare a
+
+  # No room on the disk, as a limit on the size of files.
+  (ulimit -f 2 && refuses 1 'too large' --d-model 32 --out full)
+  [ ! -e full/LATEST ] || die "a checkpoint that did not fit"
+  [ -z "$(find full/checkpoints -type f 2>/dev/null)" ] || die "half a checkpoint"
+
+  refuses 1 'must be finite' --lr 1e30 --warmup 0 --out nan
+  [ ! -e nan/eval.json ] || die "a failed run was evaluated"
+}
+
+"case_$2"

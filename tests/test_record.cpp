@@ -1,0 +1,258 @@
+// What a run leaves behind, written and read back, and what an enemy or a kill might leave.
+#include <doctest/doctest.h>
+#include <fprnn/core/check.h>
+#include <fprnn/tasks/record.h>
+
+#include <stdlib.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "refused.h"
+#include "sample_run.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// A run directory of this process alone, gone at the end of the test.
+class Folder {
+ public:
+  Folder() {
+    std::string path = (fs::temp_directory_path() / "fprnn-XXXXXX").string();
+    REQUIRE(mkdtemp(path.data()) != nullptr);
+    path_ = path;
+  }
+  ~Folder() { fs::remove_all(path_); }
+  fs::path path() const { return path_; }
+  void write(const std::string& name, const std::string& bytes) const {
+    std::ofstream(path_ / name, std::ios::binary) << bytes;
+  }
+
+ private:
+  fs::path path_;
+};
+
+const StepMetrics kStep{.step = 7,
+                        .seconds = 0.1,
+                        .loss = -1.0 / 3,
+                        .accuracy = 0.5,
+                        .lr = 1e-300,
+                        .grad_norm = 1.7976931348623157e308,
+                        .iterations_mean = 5e-324,
+                        .iterations_max = 12,
+                        .residual_max = 9.5e-5,
+                        .unconverged = 3,
+                        .skipped = 1,
+                        .tokens_per_second = 123456.789};
+
+constexpr const char* kStepJson =
+    R"({"step": 7, "seconds": 0.1, "loss": -0.3333333333333333, "accuracy": 0.5, "lr": 1e-300, )"
+    R"("grad_norm": 1.7976931348623157e+308, "iterations_mean": 5e-324, "iterations_max": 12, )"
+    R"("residual_max": 9.5e-05, "unconverged": 3, "skipped": 1, "tokens_per_second": 123456.789})";
+
+constexpr const char* kEvaluationJson = R"({
+  "task": "state_tracking",
+  "group": "S3",
+  "model": "fp-mamba",
+  "parameters": 12345,
+  "device": "cpu",
+  "solver": "sequential",
+  "gradient": "one-step",
+  "train_length": 16,
+  "steps": 0,
+  "train_seconds": 61.5,
+  "lengths": [
+    {"length": 16, "sequences": 100, "sequence_accuracy": 0.5, "standard_error": 0.05, )"
+                                        R"("token_accuracy": 0.75, "last_token_accuracy": 0.5, )"
+                                        R"("iterations_mean": 20.25, "iterations_max": 16, )"
+                                        R"("residual_max": 9e-05, "unconverged": 0}]
+}
+)";
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+// The message must name the source and the fragment.
+void check_step_refused(const std::string& text, const std::string& fragment) {
+  INFO(text.substr(0, 200));
+  const auto read = [&] { step_metrics_from_json(text, "metrics.jsonl:9"); };
+  check_refused<FormatError>("metrics.jsonl:9", read);
+  check_refused<FormatError>(fragment, read);
+}
+void check_evaluation_refused(const std::string& text, const std::string& fragment) {
+  INFO(text.substr(0, 200));
+  const auto read = [&] { evaluation_from_json(text, "a/eval.json"); };
+  check_refused<FormatError>("a/eval.json", read);
+  check_refused<FormatError>(fragment, read);
+}
+
+}  // namespace
+
+TEST_CASE("record: the text of a step, and back to the last bit") {
+  CHECK(to_json(kStep) == kStepJson);
+  CHECK(step_metrics_from_json(kStepJson, "") == kStep);
+  CHECK(step_metrics_from_json(to_json(StepMetrics{}), "") == StepMetrics{});
+}
+
+TEST_CASE("record: the text of an evaluation, and back") {
+  const Evaluation one = sample_run("", {0.5}, true).evaluation;
+  CHECK(to_json(one) == kEvaluationJson);
+  CHECK(evaluation_from_json(kEvaluationJson, "") == one);
+  for (const Evaluation& each :
+       {Evaluation{}, sample_run("", {1, 0.99, 1.0 / 3, 0}, false).evaluation})
+    CHECK(evaluation_from_json(to_json(each), "") == each);
+
+  Evaluation strange = one;
+  strange.model = "\"\\\n\t\x01</script>\xC3\xA9";
+  CHECK(evaluation_from_json(to_json(strange), "") == strange);
+  strange.model = "a\xFF";  // no UTF-8, and so no JSON
+  CHECK(evaluation_from_json(to_json(strange), "").model == "a\xEF\xBF\xBD");
+}
+
+TEST_CASE("record: the standard error is computed, and ignored when read") {
+  CHECK(LengthResult{.sequences = 100, .sequence_accuracy = 0.5}.standard_error() == 0.05);
+  CHECK(LengthResult{.sequences = 10, .sequence_accuracy = 1}.standard_error() == 0);
+  CHECK(std::isnan(LengthResult{.sequence_accuracy = 1}.standard_error()));
+  const Evaluation one = sample_run("", {0.5}, true).evaluation;
+  for (const char* other : {"\"standard_error\": 7, ", "\"standard_error\": null, ", ""})
+    CHECK(evaluation_from_json(replaced(kEvaluationJson, "\"standard_error\": 0.05, ", other),
+                               "") == one);
+}
+
+TEST_CASE("record: what is not finite is null, and reads as NaN") {
+  for (const double value : {kInfinity, -kInfinity, std::nan("")}) {
+    const std::string text = to_json(StepMetrics{.loss = value});
+    CHECK(text.find("\"loss\": null,") != std::string::npos);
+    CHECK(std::isnan(step_metrics_from_json(text, "").loss));
+  }
+  LengthResult result{.length = 1, .sequence_accuracy = std::nan("")};
+  Evaluation evaluation{.lengths = {result}};
+  CHECK(std::isnan(evaluation_from_json(to_json(evaluation), "").lengths[0].sequence_accuracy));
+}
+
+TEST_CASE("record: malformed steps are refused") {
+  const auto with = [](const std::string& from, const std::string& to) {
+    return replaced(kStepJson, from, to);
+  };
+  for (const char* text : {"", " ", "x", "{", "{\"step\"", "{\"step\":}", "{'step': 1}"})
+    check_step_refused(text, "byte");
+  check_step_refused(std::string(kStepJson) + "x", "byte");
+  check_step_refused(std::string(kStepJson) + kStepJson, "byte");
+  check_step_refused(std::string(kStepJson).substr(0, 200), "byte");
+  check_step_refused(kStepJson + std::string(1, '\0') + "x", "zero byte");
+  check_step_refused(with("\"lr\"", "\"l\xFF\""), "byte");
+  for (const char* text : {"1", "null", "\"a\"", "true"}) check_step_refused(text, "a value");
+  check_step_refused("[]", "an array");
+  check_step_refused("{}", "'step' is missing");
+  check_step_refused(with("\"skipped\": 1, ", ""), "'skipped' is missing");
+  check_step_refused(with("\"skipped\"", "\"stepped\""), "'stepped' is unknown");
+  check_step_refused(with("\"skipped\"", "\"\\u001b[2J\""), "'?[2J' is unknown");
+  check_step_refused(with("\"skipped\"", "\"" + std::string(1000, 'k') + "\""), "kk..kk");
+  check_step_refused(with("\"skipped\"", "\"step\""), "'step' appears twice");
+  for (const char* value : {"1.0", "1e3", "null", "\"1\"", "true", "9223372036854775808", "1e30"})
+    check_step_refused(with("\"step\": 7", std::string("\"step\": ") + value), "'step' must be");
+  check_step_refused(with("\"step\": 7", "\"step\": -7"), "'step' must not be negative");
+  for (const char* value : {"[]", "[7]", "[[[[]]]]"})
+    check_step_refused(with("\"step\": 7", std::string("\"step\": ") + value), "'step'");
+  check_step_refused(with("\"step\": 7", "\"step\": {\"step\": 7}"), "an object");
+  for (const char* value : {"\"0.5\"", "false"})
+    check_step_refused(with("0.5", value), "'accuracy' must be");
+  for (const char* value : {"1.0000001", "-1e-9", "2", "-1", "18446744073709551615"})
+    check_step_refused(with("0.5", value), "'accuracy' is out of range");
+  check_step_refused(with("0.1", "-0.1"), "'seconds' is out of range");
+  for (const char* value : {"1e400", "NaN", "Infinity", "-inf", "01", "+1", ".5", "0x10"})
+    check_step_refused(with("0.5", value), "byte");
+}
+
+TEST_CASE("record: malformed evaluations are refused") {
+  const auto with = [](const std::string& from, const std::string& to) {
+    return replaced(kEvaluationJson, from, to);
+  };
+  check_evaluation_refused("{}", "'task' is missing");
+  check_evaluation_refused(with("\"S3\"", "3"), "'group' must be a string");
+  check_evaluation_refused(with("\"S3\"", "null"), "'group' must be a string");
+  check_evaluation_refused(with("\"S3\"", "[\"S3\"]"), "'group' must not be an array");
+  check_evaluation_refused(with("\"group\"", "\"seed\""), "'seed' is unknown");
+  check_evaluation_refused(with("\"length\": 16", "\"length\": -16"), "'length' must not be");
+  check_evaluation_refused(with("\"length\": 16, ", ""), "'length' is missing");
+  check_evaluation_refused(with("\"length\": 16", "\"task\": 16"), "'task' is unknown");
+  check_evaluation_refused(with("\"length\"", "\"sequences\""), "'sequences' appears twice");
+  check_evaluation_refused(with("\"standard_error\": 0.05", "\"standard_error\": []"), "array");
+  check_evaluation_refused(with("\"standard_error\": 0.05", "\"standard_error\": \"\""), "number");
+  const std::string lengths = std::string(kEvaluationJson).substr(0, with("x", "x").find("{\"len"));
+  for (const char* rest : {"1]}", "[]]}", "null]}", "\"a\"]}", "{}]}", "{\"length\": {}}]}"})
+    check_evaluation_refused(lengths + rest, "");
+  check_evaluation_refused(lengths + "{\"length\": [1]}]}", "'length' must not be an array");
+  std::string many;  // fields of an object without its end
+  for (int i = 0; i < 100000; ++i) many += "{},";
+  check_evaluation_refused(lengths + many, "'length' is missing");
+  for (const char* bracket : {"[", "{\"lengths\": ", "{\"task\": "}) {
+    std::string deep;
+    for (int i = 0; i < 1'000'000; ++i) deep += bracket;
+    check_evaluation_refused(deep, "belongs");
+  }
+}
+
+TEST_CASE("record: a run directory is read back") {
+  const Folder folder;
+  const RunRecord run = sample_run("", {1, 0.5}, true, 5);
+  folder.write("eval.json", to_json(run.evaluation));
+  const std::string name = folder.path().filename();
+  for (const std::string& path : {folder.path().string(), folder.path().string() + "/",
+                                  (folder.path() / "." / "").string()}) {
+    const RunRecord read = read_run(path);
+    CHECK(read.name == name);
+    CHECK(read.evaluation == run.evaluation);
+    CHECK(read.metrics.empty());
+  }
+  std::string lines;
+  for (const StepMetrics& metrics : run.metrics) lines += to_json(metrics) + "\n";
+  folder.write("metrics.jsonl", lines);
+  CHECK(read_run(folder.path()).metrics == run.metrics);
+
+  // A kill leaves a part of a line, or all of it without its end.
+  for (const std::string& part : {std::string("{\"st"), to_json(run.metrics[0])}) {
+    folder.write("metrics.jsonl", lines + part);
+    CHECK(read_run(folder.path()).metrics == run.metrics);
+  }
+  for (const char* part : {"{\"st\n", "\n", "{}\n"}) {
+    folder.write("metrics.jsonl", lines + part);
+    check_refused<FormatError>("metrics.jsonl:6", [&] { read_run(folder.path()); });
+  }
+}
+
+TEST_CASE("record: folders that cannot be read are refused") {
+  const Folder folder;
+  const auto read = [&] { read_run(folder.path()); };
+  check_refused<FormatError>("eval.json", read);
+  check_refused<FormatError>("nowhere", [] { read_run("/nowhere"); });
+  check_refused<FormatError>("eval.json", [] { read_run(""); });
+  fs::create_directory(folder.path() / "eval.json");
+  check_refused<FormatError>("eval.json", read);
+  fs::remove(folder.path() / "eval.json");
+  fs::create_symlink("/dev/zero", folder.path() / "eval.json");
+  check_refused<FormatError>("eval.json", read);
+  fs::remove(folder.path() / "eval.json");
+  folder.write("eval.json", "");
+  check_refused<FormatError>("eval.json", read);
+  folder.write("eval.json", kEvaluationJson);
+  fs::create_directory(folder.path() / "metrics.jsonl");
+  check_refused<FormatError>("metrics.jsonl", read);
+  fs::remove(folder.path() / "metrics.jsonl");
+  folder.write("metrics.jsonl", "");
+  CHECK(read_run(folder.path()).metrics.empty());
+  fs::resize_file(folder.path() / "metrics.jsonl", 64'000'001);
+  check_refused<FormatError>("64 MB", read);
+}
+
+}  // namespace fprnn::tests

@@ -1,0 +1,201 @@
+// Settings from flags, environment, files and presets: who wins, and what is refused.
+#include <doctest/doctest.h>
+#include <fprnn/core/check.h>
+#include <fprnn/tasks/command_line.h>
+#include <fprnn/tasks/options.h>
+
+#include <cstdlib>
+
+#include "refused.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+// Every type of setting, and the way in from a command line.
+struct Program {
+  int64_t width = 1, deep = 2;
+  uint64_t seed = 3;
+  double rate = 0.5;
+  bool open = false;
+  std::string kind = "a", preset, what;
+  std::vector<int64_t> list = {1, 2};
+  std::string file;  // what a JSON file says
+  Settings settings;
+
+  Program() {
+    settings.title("Model", Decides::model);
+    settings.add("width", width, "w");
+    settings.add("deep_er", deep, "d");
+    settings.add("kind", kind, "k", {"a", "b"});
+    settings.title("Rest", Decides::training);
+    settings.add("seed", seed, "s");
+    settings.add("rate", rate, "r");
+    settings.add("open", open, "o");
+    settings.add("list", list, "l");
+    settings.title("Run", Decides::run);
+    settings.add("preset", preset, "p");
+    settings.title("Now", Decides::action);
+    settings.add("what", what, "w");
+  }
+  void read(std::vector<const char*> arguments) {
+    arguments.insert(arguments.begin(), "program");
+    const CommandLine command{.about = "about",
+                              .presets = {{"big", "", {{"width", "100"}, {"rate", "2"}}},
+                                          {"odd", "", {{"width", "wide"}}}},
+                              .preset = preset,
+                              .read_files = [this](Settings& s) {
+                                if (!file.empty()) s.set_json(file, "file");
+                              }};
+    const bool goes_on =
+        read_command_line(static_cast<int>(arguments.size()), arguments.data(), command, settings);
+    CHECK(goes_on);
+  }
+};
+
+// A variable of the environment for as long as this lives.
+struct Variable {
+  const char* name;
+  Variable(const char* name, const char* value) : name(name) { setenv(name, value, 1); }
+  ~Variable() { unsetenv(name); }
+};
+
+}  // namespace
+
+TEST_CASE("settings: a flag wins over the environment, that over a file, a preset, the default") {
+  const std::vector<const char*> flags = {"--width", "5"};
+  const std::string file = R"({"width": 3, "preset": "big"})";
+  {
+    Program p;
+    p.read({});
+    CHECK(p.width == 1);
+  }
+  {
+    Program p;
+    p.read({"--preset", "big"});
+    CHECK(p.width == 100);
+    CHECK(p.rate == 2);
+  }
+  {
+    Program p;
+    p.file = file;
+    p.read({});
+    CHECK(p.width == 3);
+    CHECK(p.rate == 2);  // of the preset that the file names
+  }
+  const Variable width("FPRNN_WIDTH", "4");
+  Program p;
+  p.file = file;
+  p.read({});
+  CHECK(p.width == 4);
+  p.read(flags);
+  CHECK(p.width == 5);
+}
+
+TEST_CASE("settings: every type from a flag, the environment and JSON") {
+  const auto check = [](const Program& p) {
+    CHECK(p.deep == -7);
+    CHECK(p.seed == UINT64_MAX);
+    CHECK(p.rate == 1e-3);
+    CHECK(p.open);
+    CHECK(p.kind == "b");
+    CHECK(p.list == std::vector<int64_t>{16, 24, 512});
+  };
+  Program flags;
+  flags.read({"--deep-er=-7", "--seed", "18446744073709551615", "--rate", "1e-3", "--open",
+              "--kind", "b", "--list", "16,24,512"});
+  check(flags);
+
+  Program file;
+  file.file = flags.settings.to_json();
+  file.read({});
+  check(file);
+  CHECK(file.settings.to_json() == flags.settings.to_json());
+
+  Program variables;
+  const Variable all[] = {{"FPRNN_DEEP_ER", "-7"}, {"FPRNN_SEED", "18446744073709551615"},
+                          {"FPRNN_RATE", ".001"},  {"FPRNN_OPEN", "true"},
+                          {"FPRNN_KIND", "b"},     {"FPRNN_LIST", "16,24,512"}};
+  variables.read({});
+  check(variables);
+  variables.read({"--open", "false"});
+  CHECK(!variables.open);
+
+  Program copy;
+  copy.settings.set(flags.settings.values({Decides::model, Decides::training}), "checkpoint");
+  check(copy);
+  CHECK(flags.settings.values({Decides::model}) ==
+        KeyValues{{"width", "1"}, {"deep_er", "-7"}, {"kind", "\"b\""}});
+}
+
+TEST_CASE("settings: what is wrong is named, with its source") {
+  const auto flags = [](const std::string& named, std::vector<const char*> arguments) {
+    check_refused<UsageError>(named, [&] { Program().read(arguments); });
+  };
+  flags("--wide", {"--wide", "3"});
+  flags("width", {"--width", "three"});
+  flags("width", {"--width", "3.5"});
+  flags("width", {"--width", ""});
+  flags("width", {"--width", "9223372036854775808"});
+  flags("width", {"--width"});
+  flags("seed", {"--seed=-1"});
+  flags("rate", {"--rate", "nan"});
+  flags("rate", {"--rate", "1e999"});
+  flags("a, b", {"--kind", "c"});
+  flags("list", {"--list", "1,,2"});
+  flags("list", {"--list", "1,2,"});
+  flags("open", {"--open", "maybe"});
+  flags("big, odd", {"--preset", "small"});
+  flags("preset odd", {"--preset", "odd"});
+  flags("stray", {"stray"});
+  const Variable width("FPRNN_WIDTH", "broad");
+  flags("FPRNN_WIDTH", {});
+
+  const auto file = [](const std::string& named, const std::string& text) {
+    check_refused<UsageError>(named, [&] { Program().settings.set_json(text, "the file"); });
+  };
+  file("the file", "{");
+  file("the file", "");
+  file("object", "[1]");
+  file("there is no such setting", R"({"wide": 3})");
+  file("repeat", R"({"width": 3, "width": 3})");
+  file("width", R"({"width": "3"})");
+  file("width", R"({"width": 3.0})");
+  file("the file", R"({"width": 1e400})");
+  file("width", R"({"width": 9223372036854775808})");
+  file("seed", R"({"seed": -1})");
+  file("rate", R"({"rate": null})");
+  file("list", R"({"list": [1, "2"]})");
+  file("list", R"({"list": [[1]]})");
+  file("kind", R"({"kind": "c"})");
+  file("open", R"({"open": 1})");
+  file("only be a flag", R"({"what": "resume"})");
+  file("the file", std::string(100'000, '['));
+}
+
+TEST_CASE("settings: options become models, solvers and training, or are refused") {
+  const Context context = Context::cpu({.threads = 1});
+  Rng rng{.seed = 1};
+  for (const char* model : {"mamba", "fp-mamba", "fp-rnn"})
+    for (const char* mixer : {"kronecker", "householder", "dplr"}) {
+      const ModelSettings settings{.model = model, .d_model = 8, .d_state = 4, .mixer = mixer};
+      const auto made = make_model(settings, solver_options({}), 7, {context, rng});
+      CHECK(made->parameter_count() > 0);
+      CHECK(made->layers().size() == 1);
+    }
+  CHECK(solver_options({}).solver == Solver::sequential);
+  CHECK(train_options({.iteration_cap = "16"}).iteration_cap.fixed == 16);
+  CHECK(train_options({.iteration_cap = "gamma:4,1.5"}).iteration_cap.scale == 1.5);
+  CHECK(train_options({.betas = "0.8,0.95"}).adamw.beta2 == 0.95);
+  for (const char* cap :
+       {"", "0", "-1", "16x", "gamma", "gamma:4", "gamma:0,1", "gamma:1.5,1", "gamma:4,1,2"})
+    CHECK_THROWS_AS(train_options({.iteration_cap = cap}), ValueError);
+  for (const char* betas : {"", "0.9", "0.9,", ",0.9", "0.9;0.99", "0.9,0.99,0.999"})
+    CHECK_THROWS_AS(train_options({.betas = betas}), ValueError);
+  CHECK_THROWS_AS(solver_options({.gradient = "two-step"}), ValueError);
+  CHECK_THROWS_AS(open_device({.device = "cuda"}), DeviceError);
+  CHECK_THROWS_AS(open_device({.matmul_precision = "tf32"}), ValueError);
+  CHECK_THROWS_AS(open_device({.threads = -1}), ValueError);
+}
+
+}  // namespace fprnn::tests
