@@ -40,6 +40,17 @@ Var FixedPointLayer::forward(const Var& u) {
   return forward(u, state);
 }
 
+Var FixedPointLayer::forward(const Var& u, LayerState& state) {
+  require<UsageError>(state.size() != 1, "fixed_point", "a state must be one of such a layer");
+  FixedPointState carried;
+  if (!state.empty())
+    carried = {{state.begin(), state.end() - 2}, state.end()[-2], state.end()[-1]};
+  const Var out = forward(u, carried);
+  state = std::move(carried.convolutions);
+  state.insert(state.end(), {carried.y, carried.scan});
+  return out;
+}
+
 Var FixedPointLayer::forward(const Var& u, FixedPointState& state) {
   std::vector<Tensor> carried = state.convolutions;
   carried.insert(carried.end(), {state.y, state.scan});

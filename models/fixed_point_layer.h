@@ -61,6 +61,7 @@ class FixedPointLayer : public Layer {
   const PatienceTrace& trace() const { return trace_; }  // of `patience`
 
   Var forward(const Var& u) final;
+  Var forward(const Var& u, LayerState& state) final;  // the state below: convolutions, y, scan
   // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.
   // UsageError: the state of another batch. If it throws, the state is what it was. The layer must
   // outlive the tape.

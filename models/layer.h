@@ -5,10 +5,17 @@
 
 namespace fprnn {
 
+// What a layer carries from one chunk of a sequence to the next, each with the batch first; as values,
+// no gradient flows through them. Empty at the start of a sequence.
+using LayerState = std::vector<Tensor>;
+
 class Layer : public Module {
  public:
   using Module::Module;
   virtual Var forward(const Var& x) = 0;  // (B, T, d) -> (B, T, d)
+  // One chunk: starts from `state` and replaces it. Chunks of one step are the O(1)-memory decoder.
+  // If it throws, the state is what it was.
+  virtual Var forward(const Var& x, LayerState& state) = 0;
 };
 
 }  // namespace fprnn

@@ -59,6 +59,16 @@ Var Mamba::forward(const Var& u) {
   return forward(u, state);
 }
 
+Var Mamba::forward(const Var& u, LayerState& state) {
+  require<UsageError>(state.empty() || state.size() == 2, "mamba",
+                      "a state must be one of such a layer: tensors", state.size());
+  MambaState carried;
+  if (!state.empty()) carried = {state[0], state[1]};
+  const Var out = forward(u, carried);
+  state = {carried.conv.value(), carried.scan.value()};
+  return out;
+}
+
 Var Mamba::forward(const Var& u, MambaState& state) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "mamba", "u must be (B, T, d)",
           u.shape(), options_.d_model);

@@ -36,7 +36,8 @@ class Mamba : public Layer {
   // ValueError: a size below 1.
   Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options);
   Var forward(const Var& u) override;
-  // One chunk: starts from `state`, which may be empty at the start of a sequence, and replaces it.
+  Var forward(const Var& u, LayerState& state) override;  // UsageError: the state of another layer
+  // The same with gradients through the state, which may be empty at the start of a sequence.
   Var forward(const Var& u, MambaState& state);
 
  private:

@@ -1,5 +1,10 @@
 #include <fprnn/models/sequence_model.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/layout.h>
+
+#include <fprnn/ops/elementwise.h>
+#include <algorithm>
+#include <limits>
 
 namespace fprnn {
 
@@ -34,11 +39,77 @@ std::vector<Layer*> SequenceModel::layers() const {
   return layers;
 }
 
-Var SequenceModel::forward(Tape& tape, const IntTensor& tokens) {
+Var SequenceModel::trunk(Tape& tape, const IntTensor& tokens, State* state) {
   Var residual = embedding_.forward(tape, tokens);
-  for (const auto& block : blocks_)
-    residual = add(residual, block->layer->forward(block->norm.forward(residual)));
-  return embedding_.logits(norm_.forward(residual));
+  for (size_t i = 0; i < blocks_.size(); ++i) {
+    const Var x = blocks_[i]->norm.forward(residual);
+    Layer& layer = *blocks_[i]->layer;
+    residual = add(residual, state != nullptr ? layer.forward(x, (*state)[i]) : layer.forward(x));
+  }
+  return norm_.forward(residual);
+}
+
+Var SequenceModel::forward(Tape& tape, const IntTensor& tokens) {
+  return embedding_.logits(trunk(tape, tokens, nullptr));
+}
+
+Var SequenceModel::forward(Tape& tape, const IntTensor& tokens, State& state) {
+  require<UsageError>(state.empty() || state.size() == blocks_.size(), "sequence_model",
+                      "a state must have this model's layers", state.size(), blocks_.size());
+  State next = state;
+  next.resize(blocks_.size());
+  const Var logits = embedding_.logits(trunk(tape, tokens, &next));
+  state = std::move(next);
+  return logits;
+}
+
+Tensor SequenceModel::step(State& state, const IntTensor& tokens) {
+  require(tokens.shape().rank() == 1, "sequence_model", "tokens of a step must be (B)",
+          tokens.shape());
+  NoGrad tape(tokens.context());
+  const Tensor logits = forward(tape, tokens.reshaped(tokens.shape().appended(1)), state).value();
+  return logits.reshaped(logits.shape().without(1));
+}
+
+namespace {
+
+// The tokens as (sequences, longest), filled up with token 0, and where in that each of them stands.
+struct Padded {
+  IntTensor tokens, places;
+
+  Padded(const IntTensor& packed, std::span<const int64_t> offsets) {
+    const int64_t total = packed.elements(), B = static_cast<int64_t>(offsets.size()) - 1;
+    require(packed.shape().rank() == 1, "sequence_model", "packed tokens must be (total)",
+            packed.shape());
+    require<ValueError>(B >= 0 && offsets.front() == 0 && offsets.back() == total, "sequence_model",
+                        "offsets must start at 0 and end at the total: how many and total",
+                        offsets.size(), total);
+    int64_t T = 0;
+    for (int64_t b = 0; b < B; ++b) {
+      require<ValueError>(offsets[b] <= offsets[b + 1], "sequence_model",
+                          "offsets must not decrease", offsets[b], offsets[b + 1]);
+      T = std::max(T, offsets[b + 1] - offsets[b]);
+    }
+    const Context& context = packed.context();
+    require<ValueError>(B * T <= std::numeric_limits<int32_t>::max(), "sequence_model",
+                        "sequences times the longest must fit 31 bits", B, T);
+    tokens = IntTensor(context, {B, T}, std::vector<int32_t>(B * T));
+    places = IntTensor(context, {total});
+    for (int64_t b = 0; b < B; ++b)
+      for (int64_t t = 0; t < offsets[b + 1] - offsets[b]; ++t) {
+        tokens.data()[b * T + t] = packed.data()[offsets[b] + t];
+        places.data()[offsets[b] + t] = static_cast<int32_t>(b * T + t);
+      }
+  }
+};
+
+}  // namespace
+
+Var SequenceModel::forward(Tape& tape, const IntTensor& tokens, std::span<const int64_t> offsets) {
+  const Padded padded(tokens, offsets);
+  const Var all = trunk(tape, padded.tokens, nullptr);
+  const Var rows = reshape(all, {padded.tokens.elements(), all.size(-1)});
+  return embedding_.logits(embedding(rows, padded.places));
 }
 
 }  // namespace fprnn

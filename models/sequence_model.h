@@ -8,6 +8,7 @@
 #include <fprnn/models/norm.h>
 
 #include <functional>
+#include <span>
 
 namespace fprnn {
 
@@ -24,10 +25,24 @@ struct SequenceModelOptions {
 
 class SequenceModel : public Module {
  public:
-  // ValueError: a size below 1.
+  // What the layers carry, from the embedding up. Empty at the start of a sequence.
+  using State = std::vector<LayerState>;
+
+  // ValueError: a size below 1, or no make_layer.
   SequenceModel(const Init& init, const SequenceModelOptions& options);
   Var forward(Tape& tape, const IntTensor& tokens);  // (B, T) -> logits (B, T, V)
-  std::vector<Layer*> layers() const;                // from the embedding up
+  // One chunk of sequences: starts from `state` and replaces it. UsageError: the state of another
+  // model or batch. If it throws, the state is what it was.
+  Var forward(Tape& tape, const IntTensor& tokens, State& state);
+  // The next token of each sequence, (B) -> logits (B, V), in memory that does not grow.
+  Tensor step(State& state, const IntTensor& tokens);
+  // Sequences of any lengths, 0 too, one after the other: the b-th is tokens [offsets[b],
+  // offsets[b + 1]). tokens (total) -> logits (total, V). Each is as if it were alone; shorter ones
+  // are filled up to the longest meanwhile. ValueError: offsets do not start at 0, decrease or do
+  // not end at the total.
+  Var forward(Tape& tape, const IntTensor& tokens, std::span<const int64_t> offsets);
+
+  std::vector<Layer*> layers() const;  // from the embedding up
 
  private:
   struct Block : Module {
@@ -35,6 +50,8 @@ class SequenceModel : public Module {
     RmsNorm norm;
     std::unique_ptr<Layer> layer;
   };
+  Var trunk(Tape& tape, const IntTensor& tokens, State* state);  // (B, T) -> (B, T, d)
+
   Embedding embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;
   RmsNorm norm_;

@@ -392,4 +392,47 @@ TEST_CASE("fp layers: one iteration does not reach a tolerance of zero") {
   });
 }
 
+TEST_CASE("fp layers: dropping every state leaves y_{t-1} alone to remember") {
+  for_solved_layers(mamba_cases(), [](Built& built, const std::string& name) {
+    INFO(name);
+    built.layer->state_dropout = {1, {.seed = 1}};
+    const Tensor whole = built.layer->forward(built.u).value();
+    built.layer->state_dropout = {};
+    Vars steps;
+    FixedPointState state;
+    for (int64_t t = 0; t < kTime; ++t) {
+      steps.push_back(built.layer->forward(times(built.u, t, t + 1), state));
+      state.scan = Tensor();
+    }
+    check_close(name, whole.to_vector(), concat(steps, 1).value().to_vector(), kSame);
+  });
+}
+
+TEST_CASE("fp layers: with some states dropped both solvers and their exact gradients agree") {
+  for_layers(mamba_cases(), [](Built& built, const std::string& name) {
+    const auto of = [&](Solver solver, double rate) {
+      built.set(solver);
+      built.layer->state_dropout = {rate, {.seed = 7}};
+      Values values = gradients_of(built, built.u, {});
+      values.push_back(built.layer->forward(built.u).value().to_vector());
+      return values;
+    };
+    const Values dropped = of(Solver::sequential, 0.5);
+    check_same(name, dropped, of(Solver::parallel, 0.5), kSameGradient);
+    CHECK(dropped.back() != of(Solver::sequential, 0).back());
+    CHECK(dropped.back() == of(Solver::sequential, 0.5).back());
+  });
+}
+
+TEST_CASE("fp layers: a rate of dropping that is none, or of a layer without states, is refused") {
+  Built mamba(test_context(), mamba_cases().front());
+  for (const double rate : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
+    mamba.layer->state_dropout.rate = rate;
+    CHECK_THROWS_AS(mamba.layer->forward(mamba.u), ValueError);
+  }
+  Built rnn(test_context(), rnn_cases().front());
+  rnn.layer->state_dropout.rate = 0.1;
+  CHECK_THROWS_AS(rnn.layer->forward(rnn.u), ValueError);
+}
+
 }  // namespace fprnn::tests

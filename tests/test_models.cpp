@@ -224,6 +224,7 @@ namespace {
 struct Simple : Layer {
   using Layer::Layer;
   Var forward(const Var& x) override { return affine(x, 2, real(0.5)); }
+  Var forward(const Var& x, LayerState&) override { return forward(x); }
 };
 
 std::vector<double> naive_rms_norm(const std::vector<double>& x, const Tensor& weight) {

@@ -2,6 +2,8 @@
 // fails.
 #include <doctest/doctest.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/models/fp_mamba.h>
+#include <fprnn/tasks/evaluate.h>
 #include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
 
@@ -216,6 +218,123 @@ TEST_CASE("train: options outside their ranges are refused") {
   refused([](TrainOptions& o) { o.warmup = -1; });
   refused([](TrainOptions& o) { o.adamw.beta1 = 1; });
   CHECK(run.losses.empty());
+}
+
+TEST_CASE("train: a curriculum starts short, grows evenly and ends at the whole length") {
+  const TrainOptions options{.steps = 100, .length = 16, .curriculum = {.from = 2, .share = 0.5}};
+  CHECK(length_at(options, 0) == 2);
+  CHECK(length_at(options, 25) == 9);
+  CHECK(length_at(options, 49) == 15);
+  CHECK(length_at(options, 50) == 16);
+  CHECK(length_at(options, 99) == 16);
+  for (int64_t step = 1; step < 100; ++step)
+    CHECK(length_at(options, step) - length_at(options, step - 1) <= 1);
+  CHECK(length_at({.length = 16}, 0) == 16);
+  Run run(test_context());
+  for (const Curriculum& wrong : {Curriculum{-1, 0.5}, {13, 0.5}, {2, 1.5}, {2, -0.1}}) {
+    run.options.curriculum = wrong;
+    CHECK_THROWS_AS(run.train(), ValueError);
+  }
+}
+
+namespace {
+
+std::unique_ptr<SequenceModel> fp_model(const Context& context, const WordProblem& task) {
+  Rng rng = initial_stream(3);
+  return std::make_unique<SequenceModel>(
+      Init{context, rng},
+      SequenceModelOptions{.vocabulary = task.vocabulary(),
+                           .d_model = 8,
+                           .layers = 2,
+                           .make_layer = [](Module& parent, std::string name, const Init& init) {
+                             return std::make_unique<FpMamba>(
+                                 parent, std::move(name), init,
+                                 FpMambaOptions{.d_model = 8,
+                                                .d_state = 4,
+                                                .layers = 2,
+                                                .solver = {.max_iterations = 90,
+                                                           .unconverged = Unconverged::accept}});
+                           }});
+}
+
+}  // namespace
+
+TEST_CASE("train: caps and dropped states hold in training alone, and their draws are the seed's") {
+  const WordProblem task(group_named("S3"));
+  const TrainOptions plain{.steps = 6, .batch_size = 8, .length = 5, .seed = 2};
+  const auto losses = [&](const TrainOptions& options) {
+    const Context context = test_context();
+    const auto model = fp_model(context, task);
+    std::vector<double> losses;
+    train(*model, task, context, options, [&](const StepMetrics& metrics) {
+      losses.push_back(metrics.loss);
+      if (options.iteration_cap.fixed > 0)
+        CHECK(metrics.iterations_max <= options.iteration_cap.fixed);
+      CHECK(metrics.iterations_mean > 0);
+      CHECK(metrics.unconverged <= 2 * options.batch_size);
+      return true;
+    });
+    for (Layer* layer : model->layers()) {
+      const auto& fixed_point = dynamic_cast<const FixedPointLayer&>(*layer);
+      CHECK(fixed_point.solver.max_iterations == 90);
+      CHECK(fixed_point.state_dropout.rate == 0);
+    }
+    return losses;
+  };
+  const std::vector<double> whole = losses(plain);
+  TrainOptions capped = plain, drawn = plain, dropped = plain;
+  capped.iteration_cap.fixed = 2;
+  drawn.iteration_cap = {.shape = 4, .scale = 1};
+  dropped.state_dropout = 0.5;
+  for (const TrainOptions& options : {capped, drawn, dropped}) {
+    const std::vector<double> once = losses(options);
+    CHECK(once != whole);
+    CHECK(once == losses(options));
+  }
+}
+
+TEST_CASE("train: a training that goes on where another stopped ends with the same bits") {
+  const Context context = test_context();
+  const WordProblem task(group_named("S3"));
+  const TrainOptions options{.steps = 10,
+                             .batch_size = 8,
+                             .length = 5,
+                             .curriculum = {.from = 1, .share = 1},
+                             .state_dropout = 0.3};
+  const auto whole = fp_model(context, task);
+  train(*whole, task, context, options, [](const StepMetrics&) { return true; });
+
+  const auto first = fp_model(context, task), second = fp_model(context, task);
+  Training before(*first, task, context, options), after(*second, task, context, options);
+  for (int step = 0; step < 4; ++step) before.step();
+  for (size_t i = 0; i < first->parameters().size(); ++i)
+    second->parameters()[i].parameter->value = clone(first->parameters()[i].parameter->value);
+  after.optimiser().restore(before.optimiser().state());
+  after.go_on(4, 0, 1.5);
+  while (!after.finished()) after.step();
+  CHECK(after.last().step == 10);
+  CHECK(after.last().seconds > 1.5);
+  CHECK(same_bits(values_of(*whole), values_of(*second)));
+}
+
+TEST_CASE("train: an evaluation does not depend on its pieces and never meets training") {
+  const Context context = test_context();
+  const WordProblem task(group_named("S3"));
+  const auto model = fp_model(context, task);
+  const LengthResult result = evaluate(*model, task, context, 1, 700, 100);  // two pieces
+  CHECK(result.sequences == 100);
+  const Batch batch = task.sample(context, evaluation_stream(1, 700), 100, 700);
+  NoGrad tape(context);
+  const Accuracy accuracy = task.accuracy(model->forward(tape, batch.tokens).value(), batch);
+  CHECK(result.token_accuracy == doctest::Approx(accuracy.token).epsilon(1e-12));
+  CHECK(result.iterations_mean == doctest::Approx(last_solves(*model).iterations_mean));
+  for (int64_t step = 0; step < 50; ++step)
+    CHECK(training_stream(1, step).stream != evaluation_stream(1, step).stream);
+  int asked = 0;
+  const auto stop = [&] {
+    if (++asked == 2) throw std::runtime_error("stop");
+  };
+  CHECK_THROWS_AS(evaluate(*model, task, context, 1, 700, 100, stop), std::runtime_error);
 }
 
 }  // namespace fprnn::tests

@@ -3,7 +3,7 @@ cmake_minimum_required(VERSION 3.24)
 
 set(scratch ${BINARY}/consumers/${CONSUMER})
 set(prefix ${scratch}/prefix)
-if(NOT CONSUMER STREQUAL "subdirectory")  # which is all of the library: rebuilt where it changed
+if(NOT CONSUMER MATCHES "subdirectory|fetched")  # all of the library: rebuilt where it changed
   file(REMOVE_RECURSE ${scratch})
 endif()
 cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
@@ -20,6 +20,8 @@ endfunction()
 
 if(CONSUMER STREQUAL "subdirectory")
   build_with_cmake(-DFPRNN_SOURCE=${SOURCE})
+elseif(CONSUMER STREQUAL "fetched")
+  build_with_cmake(-DFPRNN_SOURCE=${SOURCE} -DCMAKE_BUILD_TYPE=Debug)  # sooner built
 elseif(CONSUMER STREQUAL "installed")
   # Moved after installing: the package must not remember where it was.
   run(${CMAKE_COMMAND} --install ${BINARY} --prefix ${scratch}/staged)

@@ -20,7 +20,7 @@ endif()
 
 # Each consumer is configured, built and run as a project of its own, with our compiler and build type.
 if(FPRNN_TEST_PACKAGE)
-  foreach(consumer installed pkg_config subdirectory)
+  foreach(consumer installed pkg_config subdirectory fetched)
     add_test(NAME consumer_${consumer}
              COMMAND ${CMAKE_COMMAND} -DCONSUMER=${consumer} -DSOURCE=${PROJECT_SOURCE_DIR}
                      -DBINARY=${PROJECT_BINARY_DIR} -DGENERATOR=${CMAKE_GENERATOR}

@@ -1,0 +1,202 @@
+// The backbone over chunks, single tokens and packed sequences.
+#include <doctest/doctest.h>
+#include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/fp_rnn.h>
+
+#include <functional>
+
+#include "close.h"
+#include "refused.h"
+#include "run_case.h"
+#include "small_model.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+constexpr int64_t kVocabulary = 7, kWidth = 8;
+constexpr double kSame = kDouble ? 1e-10 : 1e-4;
+
+std::unique_ptr<SequenceModel> model_of(const Context& context, const LayerFactory& make_layer) {
+  Rng rng{.seed = 11};
+  auto model = std::make_unique<SequenceModel>(
+      Init{context, rng},
+      SequenceModelOptions{
+          .vocabulary = kVocabulary, .d_model = kWidth, .layers = 2, .make_layer = make_layer});
+  // Embeddings of the size of one, as after training: fixed points are then the only ones.
+  model->parameter("embedding.weight").value = random(context, {kVocabulary, kWidth}, 5);
+  return model;
+}
+
+template <class Layer, class Options>
+LayerFactory factory(const Options& options) {
+  return [options](Module& parent, std::string name, const Init& init) {
+    return std::make_unique<Layer>(parent, std::move(name), init, options);
+  };
+}
+
+const SolverOptions kSolver{.tolerance = kDouble ? real(1e-13) : real(1e-6),
+                            .unconverged = Unconverged::accept};
+
+// visit(name, model) for a model of each kind of layer.
+void for_models(const Context& context,
+                const std::function<void(const std::string&, SequenceModel&)>& visit) {
+  const std::pair<std::string, LayerFactory> kinds[] = {
+      {"mamba", factory<Mamba>(MambaOptions{.d_model = kWidth, .d_state = 4, .layers = 2})},
+      {"fp-mamba", factory<FpMamba>(FpMambaOptions{.d_model = kWidth,
+                                                   .d_state = 4,
+                                                   .conv_width = 4,
+                                                   .layers = 2,
+                                                   .scale = 1,
+                                                   .solver = kSolver})},
+      {"fp-rnn",
+       factory<FpRnn>(FpRnnOptions{
+           .d_model = kWidth, .conv_width = 4, .layers = 2, .scale = 1, .solver = kSolver})}};
+  for (const auto& [name, make_layer] : kinds) visit(name, *model_of(context, make_layer));
+}
+
+IntTensor some_tokens(const Context& context, const Shape& shape) {
+  const IntTensor tokens(context, shape);
+  const Rng rng{.seed = 4};
+  for (int64_t i = 0; i < tokens.elements(); ++i)
+    tokens.data()[i] = static_cast<int32_t>(rng.below(i, kVocabulary));
+  return tokens;
+}
+
+// tokens[:, begin:end] of (B, T).
+IntTensor columns(const IntTensor& tokens, int64_t begin, int64_t end) {
+  const int64_t B = tokens.size(0), T = tokens.size(1);
+  const IntTensor part(tokens.context(), {B, end - begin});
+  for (int64_t b = 0; b < B; ++b)
+    std::copy_n(tokens.data() + b * T + begin, end - begin, part.data() + b * (end - begin));
+  return part;
+}
+
+// x[b, begin:end] of (B, T, V), flat.
+std::vector<real> cut(const Tensor& x, int64_t b, int64_t begin, int64_t end) {
+  const int64_t T = x.size(1), V = x.size(2);
+  const real* row = x.data() + b * T * V;
+  return {row + begin * V, row + end * V};
+}
+
+}  // namespace
+
+TEST_CASE("sequence model: whole sequences, chunks and single tokens agree") {
+  const Context context = test_context();
+  const IntTensor tokens = some_tokens(context, {3, 11});
+  for_models(context, [&](const std::string& name, SequenceModel& model) {
+    NoGrad tape(context);
+    const Tensor whole = model.forward(tape, tokens).value();
+    SequenceModel::State state;
+    for (const auto& [begin, end] : {std::pair{0, 4}, {4, 4}, {4, 10}, {10, 11}}) {
+      const Tensor part = model.forward(tape, columns(tokens, begin, end), state).value();
+      for (int64_t b = 0; b < 3; ++b)
+        check_close(name, cut(part, b, 0, end - begin), cut(whole, b, begin, end), kSame);
+    }
+    SequenceModel::State decoder;
+    for (int64_t t = 0; t < 11; ++t) {
+      const Tensor logits = model.step(decoder, columns(tokens, t, t + 1).reshaped(Shape{3}));
+      REQUIRE(logits.shape() == Shape{3, kVocabulary});
+      for (int64_t b = 0; b < 3; ++b)
+        check_close(name, cut(logits.reshaped({3, 1, kVocabulary}), b, 0, 1),
+                    cut(whole, b, t, t + 1), kSame);
+    }
+  });
+}
+
+TEST_CASE("sequence model: the decoder's memory does not grow") {
+  const Context context = context_with(1);  // two threads need more whenever they happen to meet
+  for_models(context, [&](const std::string&, SequenceModel& model) {
+    SequenceModel::State state;
+    const IntTensor token = some_tokens(context, {2});
+    for (int step = 0; step < 3; ++step) model.step(state, token);
+    const int64_t peak = context.memory().statistics().peak_bytes;
+    const int64_t in_use = context.memory().statistics().bytes_in_use;
+    for (int step = 0; step < 50; ++step) model.step(state, token);
+    CHECK(context.memory().statistics().peak_bytes == peak);
+    CHECK(context.memory().statistics().bytes_in_use == in_use);
+  });
+}
+
+TEST_CASE("sequence model: packed sequences are as if alone, empty ones included") {
+  const Context context = test_context();
+  const std::vector<int64_t> offsets{0, 0, 5, 6, 6, 13, 15, 15};
+  const IntTensor packed = some_tokens(context, {15});
+  for_models(context, [&](const std::string& name, SequenceModel& model) {
+    NoGrad tape(context);
+    const Tensor logits = model.forward(tape, packed, offsets).value();
+    REQUIRE(logits.shape() == Shape{15, kVocabulary});
+    for (size_t b = 0; b + 1 < offsets.size(); ++b) {
+      const int64_t begin = offsets[b], end = offsets[b + 1];
+      if (begin == end) continue;
+      const IntTensor alone = columns(packed.reshaped({1, 15}), begin, end);
+      INFO(name, ", sequence ", b);
+      CHECK(cut(model.forward(tape, alone).value(), 0, 0, end - begin) ==
+            cut(logits.reshaped({1, 15, kVocabulary}), 0, begin, end));
+    }
+    CHECK(model.forward(tape, some_tokens(context, {0}), std::vector<int64_t>{0, 0}).size(0) == 0);
+    CHECK(model.forward(tape, some_tokens(context, {0}), std::vector<int64_t>{0}).size(0) == 0);
+  });
+}
+
+TEST_CASE("sequence model: gradients of a packed batch are the sum of those of its sequences") {
+  const Context context = test_context();
+  const std::vector<int64_t> offsets{0, 4, 4, 10};
+  const IntTensor packed = some_tokens(context, {10});
+  const Tensor seed = random(context, {10, kVocabulary}, 77);
+  for_models(context, [&](const std::string& name, SequenceModel& model) {
+    const auto gradients = [&](const IntTensor& tokens, std::span<const int64_t> borders,
+                               const Tensor& weights) {
+      Tape tape(context);
+      const Var logits = model.forward(tape, tokens, borders);
+      Vars leaves;
+      for (const auto& [path, parameter] : model.parameters())
+        leaves.push_back(tape.leaf(*parameter));
+      Values values;
+      for (const Tensor& g : tape.vjp({logits}, {weights}, leaves)) values.push_back(g.to_vector());
+      return values;
+    };
+    const Values whole = gradients(packed, offsets, seed);
+    Values sum;
+    for (const auto& [begin, end] : {std::pair<int64_t, int64_t>{0, 4}, {4, 10}}) {
+      const std::vector<int64_t> alone{0, end - begin};
+      const Values part = gradients(
+          columns(packed.reshaped({1, 10}), begin, end).reshaped(Shape{end - begin}), alone,
+          Tensor(context, {end - begin, kVocabulary},
+                 cut(seed.reshaped({1, 10, kVocabulary}), 0, begin, end)));
+      if (sum.empty()) sum.resize(part.size());
+      for (size_t i = 0; i < part.size(); ++i) {
+        sum[i].resize(part[i].size());
+        for (size_t j = 0; j < part[i].size(); ++j) sum[i][j] += part[i][j];
+      }
+    }
+    for (size_t i = 0; i < sum.size(); ++i) check_close(name, whole[i], sum[i], kSame);
+  });
+}
+
+TEST_CASE("sequence model: wrong offsets and states of another model are refused") {
+  const Context context = test_context();
+  const IntTensor packed = some_tokens(context, {5});
+  for_models(context, [&](const std::string&, SequenceModel& model) {
+    NoGrad tape(context);
+    for (const std::vector<int64_t>& wrong :
+         {std::vector<int64_t>{}, {1, 5}, {0, 4}, {0, 6}, {0, 3, 2, 5}, {0, -1, 5}})
+      check_refused<ValueError>("offsets", [&] { model.forward(tape, packed, wrong); });
+    check_refused<ShapeError>("(total)", [&] {
+      model.forward(tape, packed.reshaped({1, 5}), std::vector<int64_t>{0, 5});
+    });
+    SequenceModel::State state(3);
+    check_refused<UsageError>("layers", [&] { model.step(state, packed); });
+    state = {{random(context, {5, 2}, 1)}, {}};
+    check_refused<UsageError>("state", [&] { model.step(state, packed); });
+    state = {};
+    model.step(state, packed);
+    const SequenceModel::State before = state;
+    CHECK_THROWS_AS(model.step(state, some_tokens(context, {4})), Error);
+    REQUIRE(state.size() == before.size());
+    for (size_t i = 0; i < state.size(); ++i)
+      for (size_t j = 0; j < state[i].size(); ++j) CHECK(state[i][j].data() == before[i][j].data());
+  });
+}
+
+}  // namespace fprnn::tests
