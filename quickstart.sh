@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and trains a state tracker on the CPU until it generalises.
+# Installs what is missing, builds, and trains state trackers on the CPU: FP-Mamba, which generalises, and
+# the best that three learning rates make of a 2-layer Mamba of the same width, which does not.
 # Arguments are handed to the training program, as in ./quickstart.sh --seed 2.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -9,5 +10,17 @@ say "1. What is needed"
 setup
 say "2. Building (minutes the first time, seconds later)"
 build release --target state_tracking || fail 1 "The build failed."
-say "3. Training"
-exec build/release/bin/state_tracking --group S3 --train-length 8 "$@"
+
+program=build/release/bin/state_tracking
+runs=runs/quickstart-$(date +%Y-%m-%d-%H%M%S)
+say "3. Training FP-Mamba"
+"$program" --preset quick --out "$runs/fp-mamba" "$@"
+compared=$runs/fp-mamba
+for lr in 1e-3 3e-3 1e-2; do
+  say "4. Training a 2-layer Mamba, learning rate $lr"
+  "$program" --preset quick --model mamba --layers 2 --lr "$lr" --out "$runs/mamba-$lr" "$@" >"$runs/mamba-$lr.log"
+  compared+=,$runs/mamba-$lr
+done
+say "5. Side by side"
+"$program" --compare "$compared" --out "$runs"
+say "All of it: $runs"

@@ -55,6 +55,7 @@ class FixedPointLayer : public Layer {
  public:
   SolverOptions solver;  // may be changed between calls, like the next
   StateDropout state_dropout;
+  virtual bool has_states() const { return true; }  // that could be dropped
   // Of the last solve.
   const FixedPointReport& report() const { return report_; }
   const Tensor& solution() const { return solution_; }   // (B, T, D)

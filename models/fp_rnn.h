@@ -34,6 +34,7 @@ class FpRnn : public FixedPointLayer {
  public:
   // ValueError: a size below 1, or what make_mixer refuses.
   FpRnn(Module& parent, std::string name, const Init& init, const FpRnnOptions& options);
+  bool has_states() const override { return false; }  // its scan's state is h itself
 
  protected:
   Var evaluate(const Var& u, FixedPointState& state) override;

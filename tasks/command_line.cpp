@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 namespace fprnn {
 
@@ -40,9 +41,15 @@ using Said = std::map<std::string, std::string>;
 std::string about_presets(const std::vector<Preset>& presets) {
   std::string text = presets.empty() ? "" : "Presets:\n";
   for (const Preset& preset : presets) {
-    text += fmt::format("  {:<10} {}\n            ", preset.name, preset.about);
-    for (const auto& [key, value] : preset.values) text += fmt::format(" {}={}", key, value);
-    text += '\n';
+    text += fmt::format("  {:<9} {}\n", preset.name, preset.about);
+    std::string line;
+    for (const auto& [key, value] : preset.values) {
+      const std::string item = fmt::format(" {}={}", key, value);
+      if (line.size() + item.size() > 85)
+        text += fmt::format("           {}\n", std::exchange(line, ""));
+      line += item;
+    }
+    text += fmt::format("           {}\n", line);
   }
   return text +
          "\nA flag --some-name is also the variable FPRNN_SOME_NAME and the key \"some_name\" of a "

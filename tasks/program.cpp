@@ -81,6 +81,7 @@ class Invocation {
  private:
   void open();
   Evaluation evaluation(const StepMetrics& trained);
+  RunDirectory resume(Training& training, const std::string& path);
   void train_on(Training& training, RunDirectory& run);
   void save(Training& training, const RunDirectory& run);
   bool is_due(int64_t every, int64_t step) const { return every > 0 && step % every == 0; }
@@ -186,21 +187,28 @@ void Invocation::train_on(Training& training, RunDirectory& run) {
   stop_if_interrupted();
 }
 
+// Goes on from the last checkpoint of a run. One that ended before its first starts again.
+RunDirectory Invocation::resume(Training& training, const std::string& path) {
+  if (!fs::exists(path + "/LATEST")) {
+    replace_file(path + "/config.json", settings_.to_json());
+    return RunDirectory::go_on(path, 0);
+  }
+  const KeyValues expected = settings_.values(kOfTraining);
+  const CheckpointState state =
+      load_checkpoint(latest_checkpoint(path), *model_, &training.optimiser(), &expected);
+  training.go_on(state.step, state.skipped, state.seconds);
+  saved_ = state.step;
+  return RunDirectory::go_on(path, state.step);
+}
+
 void Invocation::train() {
   const RunSettings& r = options_.run;
   const bool resumes = !r.resume.empty();
   open();
   Training training(*model_, *task_, *context_, train_options(options_.train));
   const std::string path = resumes ? r.resume : r.out.empty() ? run_by_time() : r.out;
-  if (resumes) {
-    const KeyValues expected = settings_.values(kOfTraining);
-    const CheckpointState state =
-        load_checkpoint(latest_checkpoint(path), *model_, &training.optimiser(), &expected);
-    training.go_on(state.step, state.skipped, state.seconds);
-    saved_ = state.step;
-  }
-  RunDirectory run = resumes ? RunDirectory::go_on(path, training.last().step)
-                             : RunDirectory::create(path, settings_.to_json());
+  RunDirectory run =
+      resumes ? resume(training, path) : RunDirectory::create(path, settings_.to_json());
   fmt::print("{} on {}, {} parameters, length {}, {} steps{}, writing {}\n", options_.model.model,
              program_.group(), model_->parameter_count(), options_.train.train_length,
              options_.train.steps,
@@ -251,8 +259,8 @@ int run_program(int argc, const char* const* argv, TaskProgram& program, Options
   catch_interrupts();
   try {
     Settings settings;
-    add_to(settings, options);
     program.add_to(settings);
+    add_to(settings, options);
     const CommandLine command{.about = program.about(),
                               .presets = program.presets(),
                               .preset = options.run.preset,

@@ -67,8 +67,11 @@ std::vector<FixedPointLayer*> fixed_points(const SequenceModel& model) {
   return found;
 }
 
-// What holds for a step of training and not beyond it, for as long as this lives: the iteration cap
-// and the dropping of states.
+// Where `patience` stops a batch in training; it evaluates with 1 (the authors' code).
+constexpr double kPatienceQuantile = 0.75;
+
+// What holds for a step of training and not beyond it, for as long as this lives: the iteration cap,
+// the quantile and the dropping of states.
 class TrainingStep {
  public:
   TrainingStep(const SequenceModel& model, const TrainOptions& options, int64_t step) {
@@ -76,15 +79,17 @@ class TrainingStep {
     Rng rng = cap_stream(options.seed, step);
     const int64_t most = cap.shape > 0 ? draw_iteration_cap(cap.shape, cap.scale, rng) : cap.fixed;
     for (FixedPointLayer* layer : fixed_points(model)) {
-      layer->state_dropout = {options.state_dropout,
-                              dropout_stream(options.seed, step, before_.size())};
-      before_.emplace_back(layer, layer->solver.max_iterations);
+      if (layer->has_states())
+        layer->state_dropout = {options.state_dropout,
+                                dropout_stream(options.seed, step, before_.size())};
+      before_.emplace_back(layer, layer->solver);
       if (most > 0) layer->solver.max_iterations = most;
+      layer->solver.patience.quantile = kPatienceQuantile;
     }
   }
   ~TrainingStep() {
-    for (const auto& [layer, cap] : before_) {
-      layer->solver.max_iterations = cap;
+    for (const auto& [layer, solver] : before_) {
+      layer->solver = solver;
       layer->state_dropout = {};
     }
   }
@@ -92,7 +97,7 @@ class TrainingStep {
   TrainingStep& operator=(const TrainingStep&) = delete;
 
  private:
-  std::vector<std::pair<FixedPointLayer*, int64_t>> before_;
+  std::vector<std::pair<FixedPointLayer*, SolverOptions>> before_;
 };
 
 }  // namespace

@@ -68,10 +68,10 @@ case_kill() {
   local i run delay
   for i in $(seq 20); do
     run=killed$i
-    # Strike somewhere in the run, more than once while it lasts.
+    # Strike somewhere in the run, before its first checkpoint too, and more than once.
     "$program" --out "$run" >"$run.log" 2>&1 &
     until [ -s "$run/config.json" ]; do sleep 0.005; done
-    for delay in 0.$(printf %03d $((i * 17 % 240))) 0.$(printf %03d $((i * 31 % 300))); do
+    for delay in 0.$(printf %03d $((i / 3 * 17 % 240))) 0.$(printf %03d $((i * 31 % 300))); do
       sleep "$delay"
       kill -KILL $! 2>/dev/null || true
       wait $! 2>/dev/null || true

@@ -25,6 +25,7 @@ echo "--- the program"
 # It says that it learns: the loss on its last line is below half of that on its first.
 awk '{ loss[NR] = $NF } END { exit !(NR > 1 && loss[NR] < loss[1] / 2) }' "$scratch/output"
 
+rm -rf runs/a5  # the folder of a run is not written twice
 blocks sh | while IFS= read -r line; do
   echo "--- $line"
   bash -euo pipefail -c "$line" </dev/null
