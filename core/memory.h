@@ -27,8 +27,8 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  // A block of at least this many bytes, aligned to 64. MemoryError beyond the limit or the machine;
-  // what was allocated before stays valid and the arena usable.
+  // A block of at least this many bytes, aligned to 64. MemoryError beyond the limit or the
+  // machine; what was allocated before stays valid and the arena usable.
   void* allocate(int64_t bytes);
   void release(void* block, int64_t bytes) noexcept;  // bytes as given to allocate
   void trim() noexcept;                               // returns the unused blocks to the system

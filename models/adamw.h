@@ -1,4 +1,5 @@
-// AdamW (Loshchilov, Hutter, arXiv 1711.05101) with clipping by the global norm, and the learning-rate schedule.
+// AdamW (Loshchilov, Hutter, arXiv 1711.05101) with clipping by the global norm, and the
+// learning-rate schedule.
 #pragma once
 
 #include <fprnn/core/device.h>
@@ -56,8 +57,8 @@ class AdamW {
   int64_t steps_ = 0;
 };
 
-// Linear warm-up to `peak`, then down to 0, which would be reached one step after the last: along half
-// a cosine, in a straight line, or not at all.
+// Linear warm-up to `peak`, then down to 0, which would be reached one step after the last: along
+// half a cosine, in a straight line, or not at all.
 enum class Decline { cosine, linear, none };
 Decline decline_named(std::string_view name);  // cosine, linear, constant; ValueError
 

@@ -1,5 +1,5 @@
-// What the fixed-point layers share: three ways to solve y = f(y) for a whole sequence, and the gradients
-// of the solution (autograd/fixed_point.h).
+// What the fixed-point layers share: three ways to solve y = f(y) for a whole sequence, and the
+// gradients of the solution (autograd/fixed_point.h).
 //
 // parallel: damped Picard iteration over all steps at once; about as many iterations as the memory
 // is long.
@@ -31,20 +31,20 @@ struct SolverOptions {
   Unconverged unconverged = Unconverged::warn;
 };
 
-// A cap on the iterations of a batch drawn from Gamma(shape, scale), rounded up: the paper trains with (4, 1).
-// shape is a whole number. ValueError: below 1, or scale not positive.
+// A cap on the iterations of a batch drawn from Gamma(shape, scale), rounded up: the paper trains
+// with (4, 1). shape is a whole number. ValueError: below 1, or scale not positive.
 int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng);
 
-// A regulariser of training: with this probability a step forgets the scan's state (where there is one
-// besides y), drawn anew for each token. What lasts must then be carried by y_{t-1}, which does not
-// fade with time as a scan does, and so reaches beyond the length that was trained.
+// A regulariser of training: with this probability a step forgets the scan's state (where there is
+// one besides y), drawn anew for each token. What lasts must then be carried by y_{t-1}, which does
+// not fade with time as a scan does, and so reaches beyond the length that was trained.
 struct StateDropout {
   double rate = 0;
   Rng rng = {};
 };
 
-// What a layer carries from one chunk of a sequence to the next; as values, no gradient flows through them.
-// Empty at the start of a sequence.
+// What a layer carries from one chunk of a sequence to the next; as values, no gradient flows
+// through them. Empty at the start of a sequence.
 struct FixedPointState {
   std::vector<Tensor> convolutions;  // (B, W - 1, channels) each
   Tensor y;                          // (B, D): the last step's solution
@@ -72,8 +72,8 @@ class FixedPointLayer : public Layer {
   FixedPointLayer(Module& parent, std::string name, const SolverOptions& solver)
       : Layer(parent, std::move(name)), solver(solver) {}
 
-  // What f needs besides y: signals (B, T, .), of which steps and sequences are cut out, and weights. Some may
-  // be undefined.
+  // What f needs besides y: signals (B, T, .), of which steps and sequences are cut out, and
+  // weights. Some may be undefined.
   using Vars = std::vector<Var>;
   struct Applied {
     Var f;     // (B, T, D)

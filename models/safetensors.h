@@ -2,8 +2,9 @@
 // is checked before it is used, memory is bounded by the file's header and what is asked of it,
 // and anything the format does not say is refused. safetensors_writer.h writes them.
 //
-// Layout: 8 bytes little-endian header length n, n bytes of JSON {"name": {"dtype", "shape", "data_offsets":
-// [begin, end]}, ..., "__metadata__": {string: string}}, then the data that the offsets point into.
+// Layout: 8 bytes little-endian header length n, n bytes of JSON {"name": {"dtype", "shape",
+// "data_offsets": [begin, end]}, ..., "__metadata__": {string: string}}, then the data that the
+// offsets point into.
 #pragma once
 
 #include <fprnn/core/file.h>

@@ -125,7 +125,8 @@ bool read_command_line(int argc, const char* const* argv, const CommandLine& com
   apply(true);
   command.read_files(settings);
   apply(false);
-  // The preset's name, which any of them may have given, is known now; its values stand below theirs.
+  // The preset's name, which any of them may have given, is known now; its values stand below
+  // theirs.
   if (command.preset.empty()) return true;
   const std::string name = command.preset;
   settings.set(preset_named(command.presets, name));

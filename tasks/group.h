@@ -17,10 +17,9 @@ struct Group {
   int product(int a, int b) const { return table[a * order + b]; }
 };
 
-// Z<n> (addition mod n, n <= 256), S<n> and A<n> (permutations and even permutations of n <= 5 things, in
-// lexicographic order; (p q)(i) = p(q(i))), and direct products such as A4xZ5, of at most 1024
-// elements.
-// ValueError: any other name.
+// Z<n> (addition mod n, n <= 256), S<n> and A<n> (permutations and even permutations of n <= 5
+// things, in lexicographic order; (p q)(i) = p(q(i))), and direct products such as A4xZ5, of at
+// most 1024 elements. ValueError: any other name.
 Group group_named(std::string_view name);
 
 }  // namespace fprnn

@@ -1,5 +1,5 @@
-// What a task executable does, all but the task: read the settings, train, resume, evaluate or compare,
-// and report.
+// What a task executable does, all but the task: read the settings, train, resume, evaluate or
+// compare, and report.
 #pragma once
 
 #include <fprnn/tasks/command_line.h>

@@ -7,8 +7,8 @@ namespace {
 
 using namespace fprnn;
 
-// What docs/recipes.md found for groups: the exact gradient, a readout that sees the state alone, states
-// that are dropped, a second moment that forgets sooner.
+// What docs/recipes.md found for groups: the exact gradient, a readout that sees the state alone,
+// states that are dropped, a second moment that forgets sooner.
 Options recipe() {
   Options options;
   options.model.mixer = "householder";

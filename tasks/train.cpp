@@ -70,8 +70,8 @@ std::vector<FixedPointLayer*> fixed_points(const SequenceModel& model) {
 // Where `patience` stops a batch in training; it evaluates with 1 (the authors' code).
 constexpr double kPatienceQuantile = 0.75;
 
-// What holds for a step of training and not beyond it, for as long as this lives: the iteration cap,
-// the quantile and the dropping of states.
+// What holds for a step of training and not beyond it, for as long as this lives: the iteration
+// cap, the quantile and the dropping of states.
 class TrainingStep {
  public:
   TrainingStep(const SequenceModel& model, const TrainOptions& options, int64_t step) {

@@ -18,8 +18,8 @@ struct IterationCap {
   double scale = 0;
 };
 
-// Short sequences first: from length `from`, one longer at equal intervals, to the whole length after this
-// share of the steps. 0: the whole length always.
+// Short sequences first: from length `from`, one longer at equal intervals, to the whole length
+// after this share of the steps. 0: the whole length always.
 struct Curriculum {
   int64_t from = 0;
   double share = 0;
