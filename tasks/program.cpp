@@ -123,8 +123,8 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
                         .model = options_.model.model,
                         .parameters = model_->parameter_count(),
                         .device = "cpu",
-                        .solver = solves ? std::string(name_of(solver.solver)) : "none",
-                        .gradient = solves ? name_of(solver.gradient) : "exact",
+                        .solver = solves ? std::string(name_of(solver.solver)) : "",
+                        .gradient = solves ? name_of(solver.gradient) : "",
                         .train_length = options_.train.train_length,
                         .steps = trained.step,
                         .train_seconds = trained.seconds};

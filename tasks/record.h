@@ -44,7 +44,7 @@ struct LengthResult {
 struct Evaluation {
   std::string task = {}, group = {}, model = {};
   int64_t parameters = 0;
-  std::string device = {}, solver = {}, gradient = {};
+  std::string device = {}, solver = {}, gradient = {};  // the last two empty without fixed points
   int64_t train_length = 0;
   int64_t steps = 0;  // trained
   double train_seconds = 0;
