@@ -194,8 +194,11 @@ GradientRule gradient_named(std::string_view name) {
   const char *first = name.data() + (prefixed ? kPrefix.size() : 0),
              *last = name.data() + name.size();
   const auto [end, error] = std::from_chars(first, last, rule.terms);
-  require<ValueError>(prefixed && error == std::errc() && end == last && rule.terms >= 0,
-                      "fixed_point", "gradients are one-step, neumann:K and exact", name);
+  constexpr int64_t kMostTerms = 10'000;
+  require<ValueError>(prefixed && error == std::errc() && end == last && rule.terms >= 0 &&
+                          rule.terms <= kMostTerms,
+                      "fixed_point", "gradients are one-step, neumann:K up to 10,000, and exact",
+                      name);
   return rule;
 }
 

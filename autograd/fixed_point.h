@@ -63,7 +63,8 @@ struct GradientRule {
   real tolerance = kDouble ? static_cast<real>(1e-13) : static_cast<real>(1e-6);
   int64_t max_iterations = 1000;
 };
-GradientRule gradient_named(std::string_view name);  // one-step, neumann:K, exact; ValueError
+// one-step, neumann:K with K up to 10,000, exact. ValueError: another name.
+GradientRule gradient_named(std::string_view name);
 std::string name_of(const GradientRule& rule);
 
 // What is done when a sequence misses the tolerance: nothing but the report, one line on the standard error

@@ -6,10 +6,8 @@ namespace fprnn::FPRNN_ISA {
 namespace {
 
 // The larger of two, or NaN if one is.
-FPRNN_INLINE Vec larger(Vec a, Vec b) { return select(a != a, a, select(b <= a, a, b)); }
-FPRNN_INLINE Vec magnitude(Vec x) { return select(x < 0, -x, x); }
-
-FPRNN_INLINE real largest(Vec x) {
+FPRNN_INLINE Vec larger_or_nan(Vec a, Vec b) { return select(a != a, a, select(b <= a, a, b)); }
+FPRNN_INLINE real largest_or_nan(Vec x) {
   real most = x[0];
   for (int64_t i = 1; i < kLanes; ++i)
     if (most == most && !(x[i] <= most)) most = x[i];
@@ -23,10 +21,11 @@ void row_residuals(const RowResiduals& args, int64_t begin, int64_t end) {
     Vec difference{}, size{};
     for_lanes(args.D, [&](int64_t i, auto lanes) {
       const Vec f = lanes.load(args.f + row * args.D + i);
-      difference = larger(difference, magnitude(f - lanes.load(args.y + row * args.D + i)));
-      size = larger(size, magnitude(f));
+      difference = larger_or_nan(difference, magnitude(f - lanes.load(args.y + row * args.D + i)));
+      size = larger_or_nan(size, magnitude(f));
     });
-    args.residual[row] = largest(difference) / (largest(size) + static_cast<real>(1e-8));
+    args.residual[row] =
+        largest_or_nan(difference) / (largest_or_nan(size) + static_cast<real>(1e-8));
   }
 }
 

@@ -1,11 +1,11 @@
 #include <fprnn/core/check.h>
 #include <fprnn/core/memory.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/core/real.h>
 
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+#include <omp.h>
 
 #include <algorithm>
 #include <bit>
@@ -67,7 +67,10 @@ void Memory::SpinLock::lock() noexcept {
 
 Memory::~Memory() { trim(); }
 
-Memory::Shelf& Memory::own_shelf() { return shelves_[current_thread() % kShelves]; }
+// That of the thread of the outermost parallel loop, or the first outside of any.
+Memory::Shelf& Memory::own_shelf() {
+  return shelves_[std::max(0, omp_get_ancestor_thread_num(1)) % kShelves];
+}
 
 void* Memory::take(Shelf& shelf, int size_index) noexcept {
   const std::lock_guard lock(shelf.lock);

@@ -4,10 +4,6 @@
 
 #include <fprnn/core/device.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include <algorithm>
 #include <exception>
 #include <vector>
@@ -22,15 +18,6 @@ inline int64_t pieces(int64_t count, int64_t grain) { return (count + grain - 1)
 // How many of these units, each of `cost` elementary operations, make a piece worth a thread.
 inline int64_t grain_for(int64_t cost) {
   return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, cost));
-}
-
-// The thread that this is in the loop below, 0 outside of it.
-inline int current_thread() {
-#ifdef _OPENMP
-  return std::max(0, omp_get_ancestor_thread_num(1));
-#else
-  return 0;
-#endif
 }
 
 // body(piece) for each piece of [0, count). body must not throw.

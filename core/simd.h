@@ -162,6 +162,19 @@ FPRNN_INLINE real sum(Vec x) {
   return x[0];
 }
 
+FPRNN_INLINE Vec magnitude(Vec x) { return select(x < 0, -x, x); }
+FPRNN_INLINE Vec larger(Vec a, Vec b) { return select(a > b, a, b); }  // b where one is NaN
+template <int... I>
+FPRNN_INLINE Vec larger_neighbours(Vec x, std::integer_sequence<int, I...>) {
+  return larger(__builtin_shufflevector(x, x, (2 * I)...),
+                __builtin_shufflevector(x, x, (2 * I + 1)...));
+}
+FPRNN_INLINE real largest(Vec x) {
+  for (int64_t lanes = kLanes; lanes > 1; lanes /= 2)
+    x = larger_neighbours(x, std::make_integer_sequence<int, kLanes>());
+  return x[0];
+}
+
 // The first count lanes of x; zero in the others.
 FPRNN_INLINE Vec keep(Vec x, int64_t count) { return select(first_lanes(count), x, Vec{}); }
 

@@ -63,19 +63,6 @@ FPRNN_INLINE Vec combine(Vec start, const real* rows, const double* coefficients
   return start;
 }
 
-FPRNN_INLINE Vec magnitude(Vec x) { return select(x < 0, -x, x); }
-FPRNN_INLINE Vec larger(Vec a, Vec b) { return select(a > b, a, b); }
-template <int... I>
-FPRNN_INLINE Vec larger_neighbours(Vec x, std::integer_sequence<int, I...>) {
-  return larger(__builtin_shufflevector(x, x, (I * 2 % int(kLanes))...),
-                __builtin_shufflevector(x, x, (I * 2 % int(kLanes) + 1)...));
-}
-FPRNN_INLINE real largest(Vec x) {
-  for (int64_t lanes = kLanes; lanes > 1; lanes /= 2)
-    x = larger_neighbours(x, std::make_integer_sequence<int, kLanes>());
-  return x[0];
-}
-
 // b <- matrix^-1 b, by elimination with partial pivoting; infinite or NaN if that is singular.
 FPRNN_INLINE void eliminate(double* matrix, double* b, int64_t r) {
   const auto at = [=](int64_t i, int64_t j) -> double& { return matrix[i * r + j]; };

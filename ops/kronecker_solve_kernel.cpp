@@ -7,21 +7,6 @@ void kronecker_forward(const KroneckerForward& args, real* scratch, int64_t begi
 
 namespace {
 
-FPRNN_INLINE Vec magnitude(Vec x) { return select(x < 0, -x, x); }
-FPRNN_INLINE Vec larger(Vec a, Vec b) { return select(a > b, a, b); }
-template <int... I>
-FPRNN_INLINE Vec larger_neighbours(Vec x, std::integer_sequence<int, I...>) {
-  return larger(__builtin_shufflevector(x, x, (2 * I)...),
-                __builtin_shufflevector(x, x, (2 * I + 1)...));
-}
-FPRNN_INLINE Vec larger_neighbours(Vec x) {
-  return larger_neighbours(x, std::make_integer_sequence<int, kLanes>());
-}
-FPRNN_INLINE real largest(Vec x) {
-  for (int64_t lanes = kLanes; lanes > 1; lanes /= 2) x = larger_neighbours(x);
-  return x[0];
-}
-
 // The LayerNorm of a vector: x -> weight (x - mean) inverse + bias.
 struct Normaliser {
   real mean, inverse;
