@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds and runs every test.
-#   ./test.sh                    release, double, asan-ubsan, and clang where there is a usable one
+#   ./test.sh                    release, double, asan-ubsan, clang where there is a usable one, and cuda where
+#                                there is nvcc of CUDA 13
 #   ./test.sh --all              the same, installing clang if need be; so does CI=true
 #   ./test.sh release clang ...  these presets (CMakePresets.json) alone
-# Ends with one line, "N passed, N failed, N skipped".
+# Ends with one line, "N passed, N failed, N skipped". Without a GPU all of cuda is built and linked, and its
+# tests are counted as skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . cmake/setup.sh
@@ -13,7 +15,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 programs_of() {
   case $1 in
     release) echo tests tests_baseline golden ;;
-    double) echo tests golden ;;
+    double | cuda*) echo tests golden ;;
     *) echo tests ;;
   esac
 }
@@ -29,14 +31,15 @@ count() {
 # run_program PRESET NAME [ARGUMENT...]
 run_program() {
   local name="$1-$2" log="$logs/$1-$2.log" start=$SECONDS status=0 line numbers
-  local program="build/$1/bin/${2%_baseline}" isa=${ISA:-}
+  local program="build/$1/bin/${2%_baseline}" isa=${ISA:-} device=${DEVICE:-cpu}
   case $2 in *_baseline) isa=baseline ;; esac
+  case $1 in cuda*) device=cuda ;; esac
   if [ ! -x "$program" ]; then
     say "  $name: skipped, there is no such program in this build"
     count 0 0 1
     return
   fi
-  ISA=$isa timeout "$time_limit" "$program" "${@:3}" >"$log" 2>&1 </dev/null || status=$?
+  ISA=$isa DEVICE=$device timeout "$time_limit" "$program" "${@:3}" >"$log" 2>&1 </dev/null || status=$?
   line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$log" | tail -n 1 || true)
   if [ -z "$line" ]; then
     line="0 passed, 1 failed, 0 skipped"  # it did not get to its end
@@ -44,8 +47,10 @@ run_program() {
   fi
   read -ra numbers <<<"${line//[^0-9 ]/}"
   # A program that says all is well and exits otherwise, as sanitizers make it, has failed once; so has
-  # one that ran nothing.
-  if [ "$((numbers[0] + numbers[1]))" -eq 0 ] || { [ "$status" -ne 0 ] && [ "${numbers[1]}" -eq 0 ]; }; then
+  # one that ran nothing, unless it is one for a GPU that is not there, and says what it skipped.
+  local least=1
+  if [ "$1" = cuda-check ] && [ "${numbers[2]}" -gt 0 ]; then least=0; fi
+  if [ "$((numbers[0] + numbers[1]))" -lt "$least" ] || { [ "$status" -ne 0 ] && [ "${numbers[1]}" -eq 0 ]; }; then
     numbers[1]=1
   fi
   count "${numbers[@]}"
@@ -56,13 +61,13 @@ run_program() {
   fi
 }
 
-# Every test of ctest but the programs above; each counts one.
+# Every test of ctest but the programs above; each counts one. run_ctest PRESET [CTEST-ARGUMENT...]
 run_ctest() {
   local name="$1-ctest" log="$logs/$1-ctest.log" start=$SECONDS status=0 junit
   junit="$PWD/$logs/$1-ctest.xml"
   rm -f "$junit"
   ctest --preset "$1" --exclude-regex '^(tests|tests_baseline|golden)$' --no-tests=ignore --timeout "$time_limit" \
-    --output-junit "$junit" >"$log" 2>&1 </dev/null || status=$?
+    --output-junit "$junit" "${@:2}" >"$log" 2>&1 </dev/null || status=$?
   number() { # the named count of the whole suite
     { [ -e "$junit" ] && grep -oE "\b$1=\"[0-9]+\"" "$junit" || true; } | head -n 1 | grep -oE '[0-9]+' || echo 0
   }
@@ -80,17 +85,26 @@ run_ctest() {
 }
 
 run_configuration() {
-  local preset=$1 start=$SECONDS targets=() arguments=() program
+  local preset=$1 start=$SECONDS targets=() arguments=() of_ctest=() program
+  case $preset in
+    asan-ubsan)
+      targets=(--target tests state_tracking)
+      arguments=("${asan_arguments[@]}")
+      ;;
+    cuda)
+      targets=(--target tests golden state_tracking bench)
+      if ! gpu_is_there; then
+        preset=cuda-check
+        of_ctest=(--tests-regex '^consumer_')  # the others, on the CPU, are those of release
+      fi
+      ;;
+  esac
   say "$preset"
-  if [ "$preset" = asan-ubsan ]; then
-    targets=(--target tests state_tracking)
-    arguments=("${asan_arguments[@]}")
-  fi
   if build "$preset" "${targets[@]}"; then
     for program in $(programs_of "$preset"); do
       run_program "$preset" "$program" "${arguments[@]}"
     done
-    run_ctest "$preset"
+    run_ctest "$preset" "${of_ctest[@]}"
   else
     count 0 1 0
   fi
@@ -101,8 +115,8 @@ presets=() all=no
 for argument in "$@"; do
   case $argument in
     --all) all=yes ;;
-    release | debug | double | asan-ubsan | clang) presets+=("$argument") ;;
-    *) fail 2 "usage: ./test.sh [--all] [release|debug|double|asan-ubsan|clang]..." ;;
+    release | debug | double | asan-ubsan | clang | cuda) presets+=("$argument") ;;
+    *) fail 2 "usage: ./test.sh [--all] [release|debug|double|asan-ubsan|clang|cuda]..." ;;
   esac
 done
 if [ "${CI:-}" = true ]; then all=yes; fi
@@ -116,13 +130,19 @@ if [ ${#presets[@]} -eq 0 ]; then
     say "clang: skipped, there is none with OpenMP; ./test.sh --all installs it"
     count 0 0 1
   fi
+  if cuda_toolkit_works; then
+    presets+=(cuda)
+  else
+    say "cuda: skipped, there is no nvcc of CUDA 13 or newer on the PATH or in CUDACXX"
+    count 0 0 1
+  fi
 fi
 case " ${presets[*]} " in *" clang "*) wanted+=(clang) ;; esac
 
 # Threads that wait asleep: where cores are shared, spinning ones take the time of those that work.
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
-options=(-DFPRNN_WERROR=ON)
+options=(-DFPRNN_WERROR=ON -DFPRNN_SHARED_FMT=ON)
 setup
 for preset in "${presets[@]}"; do run_configuration "$preset"; done
 

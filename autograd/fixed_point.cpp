@@ -19,6 +19,14 @@ void run(Cpu cpu, const RowResiduals& args) {
   parallel_for(cpu, args.rows, grain_for(args.D),
                [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
 }
+void run(Cpu, const LargestOfRows& args) {
+  for (int64_t row = 0; row < args.rows; ++row) {
+    real most = 0;
+    for (int64_t i = 0; i < args.n && most == most; ++i)
+      if (!(args.x[row * args.n + i] <= most)) most = args.x[row * args.n + i];
+    args.largest[row] = most;
+  }
+}
 void run(Cpu cpu, const DampedUpdate& args) {
   const auto kernel = FPRNN_SELECT(cpu, damped_update);
   parallel_for(cpu, args.rows, grain_for(args.D),
@@ -37,46 +45,51 @@ void check_limits(real tolerance, int64_t max_iterations) {
                       "the cap on iterations must be at least 1", max_iterations);
 }
 
+Tensor row_residuals(const Tensor& f, const Tensor& y) {
+  const Tensor residual(y.context(), y.shape().without(-1));
+  launch(y.context(), RowResiduals{.f = f.data(),
+                                   .y = y.data(),
+                                   .residual = residual.data(),
+                                   .rows = residual.elements(),
+                                   .D = y.size(-1)});
+  return residual;
+}
+
 // One iterate and what its application of f says of it, position by position.
 class Iterate {
  public:
   explicit Iterate(const Tensor& start)
-      : y(clone(start)),
-        B(start.size(0)),
-        T(start.size(1)),
-        residual_(start.context(), {B, T}),
-        step_(start.context(), {B, T}) {}
+      : y(clone(start)), B(start.size(0)), T(start.size(1)), step_(B * T) {}
 
   void apply(const Map& f) {
     f_ = Tensor();  // before f asks for memory
     f_ = f(y);
     require(f_.shape() == y.shape(), "fixed_point", "f must not change the shape of y", f_.shape(),
             y.shape());
-    launch(y.context(), RowResiduals{.f = f_.data(),
-                                     .y = y.data(),
-                                     .residual = residual_.data(),
-                                     .rows = B * T,
-                                     .D = y.size(2)});
+    residual_ = row_residuals(f_, y).to_vector();
   }
-  real residual(int64_t b, int64_t t) const { return residual_.data()[b * T + t]; }
+  real residual(int64_t b, int64_t t) const { return residual_[b * T + t]; }
   real residual(int64_t b) const {  // NaN if any is
     real most = 0;
     for (int64_t t = 0; t < T && most == most; ++t)
       if (!(residual(b, t) <= most)) most = residual(b, t);
     return most;
   }
-  void set_step(int64_t b, int64_t t, real step) { step_.data()[b * T + t] = step; }
+  void set_step(int64_t b, int64_t t, real step) { step_[b * T + t] = step; }
   void update() {
-    launch(y.context(),
-           DampedUpdate{
-               .f = f_.data(), .step = step_.data(), .y = y.data(), .rows = B * T, .D = y.size(2)});
+    const Tensor step(y.context(), {B, T}, step_);
+    launch(
+        y.context(),
+        DampedUpdate{
+            .f = f_.data(), .step = step.data(), .y = y.data(), .rows = B * T, .D = y.size(2)});
   }
 
   const Tensor y;
   const int64_t B, T;
 
  private:
-  Tensor f_, residual_, step_;
+  Tensor f_;
+  std::vector<real> residual_, step_;
 };
 
 // A sequence's step size.
@@ -232,14 +245,29 @@ real FixedPointReport::max_residual() const {
   return most;
 }
 
+FixedPointReport SolveRecord::read() const {
+  if (!residual.defined()) return {};
+  const std::vector<int32_t> counts = iterations.to_vector();
+  return {{counts.begin(), counts.end()}, residual.to_vector(), tolerance};
+}
+
 namespace {
 
-FixedPointReport report_of(const Solution& solution, const Tensor& f, real tolerance) {
-  Iterate iterate(solution.y);
-  iterate.apply([&](const Tensor&) { return f; });
-  FixedPointReport report{solution.iterations, {}, tolerance};
-  for (int64_t b = 0; b < iterate.B; ++b) report.residual.push_back(iterate.residual(b));
-  return report;
+SolveRecord record_of(const Solution& solution, const Tensor& f, real tolerance) {
+  const Context& context = f.context();
+  const int64_t B = f.size(0), T = f.size(1);
+  SolveRecord record{.residual = Tensor(context, {B}),
+                     .iterations = solution.counted,
+                     .tolerance = tolerance};
+  const Tensor rows = row_residuals(f, solution.y);
+  launch(context, LargestOfRows{
+                      .x = rows.data(), .largest = record.residual.data(), .rows = B, .n = T});
+  if (record.iterations.defined()) return record;
+  std::vector<int32_t> counts;
+  for (const int64_t count : solution.iterations)
+    counts.push_back(static_cast<int32_t>(std::min<int64_t>(count, INT32_MAX)));
+  record.iterations = IntTensor(context, {B}, counts);
+  return record;
 }
 
 void act_on(const FixedPointReport& report, Unconverged action, std::string_view what) {
@@ -304,7 +332,8 @@ Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOption
                                           .max_iterations = rule.max_iterations,
                                           .backwards = true});
   if (options.unconverged != Unconverged::accept)
-    act_on(report_of(solution, map(solution.y), (options.adjoint ? kSlack : 1) * rule.tolerance),
+    act_on(record_of(solution, map(solution.y), (options.adjoint ? kSlack : 1) * rule.tolerance)
+               .read(),
            options.unconverged, "gradient");
   return solution.y;
 }
@@ -325,7 +354,9 @@ FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, c
   require(f.shape() == start.shape(), "fixed_point", "step must not change the shape of y",
           f.shape(), start.shape());
   FixedPointResult result;
-  result.report = report_of(solution, f, options.tolerance);
+  result.record = record_of(solution, f, options.tolerance);
+  if (options.report || options.unconverged != Unconverged::accept)
+    result.report = result.record.read();
   act_on(result.report, options.unconverged, "solution");
   result.y = record("fixed_point", inputs, solution.y, [at, options](Backward& back) {
     const Tensor v = solve_adjoint(*at, back.output(), options);

@@ -14,10 +14,12 @@ namespace fprnn {
 // residual at (b, t) is max_d |f(y) - y| / (max_d |f(y)| + 1e-8), that of a sequence its largest.
 using Map = std::function<Tensor(const Tensor& y)>;
 
-// What a solver returns; the number of times that each sequence needed f.
+// What a solver returns; the number of times that each sequence needed f, which may still be on its way
+// on a device.
 struct Solution {
   Tensor y;
   std::vector<int64_t> iterations;  // (B)
+  IntTensor counted = {};           // (B), if defined instead of those
 };
 using Solve = std::function<Solution(const Map& f, const Tensor& start)>;
 
@@ -84,6 +86,14 @@ struct FixedPointReport {
   real max_residual() const;  // NaN if any is
 };
 
+// The same on the device, where it waits for nothing until it is read.
+struct SolveRecord {
+  Tensor residual = {};      // (B)
+  IntTensor iterations = {};  // (B)
+  real tolerance = 0;
+  FixedPointReport read() const;  // empty before any solve
+};
+
 // v for g, where a solver knows more of J than products with it; it is checked like any other,
 // within 100 times the tolerance.
 using Adjoint = std::function<Tensor(const Tensor& g)>;
@@ -93,10 +103,12 @@ struct FixedPointOptions {
   Unconverged unconverged = Unconverged::warn;
   GradientRule gradient = {};
   Adjoint adjoint = {};  // of the exact gradient; without one it iterates
+  bool report = true;    // read the report at once; it is anyway unless all is accepted
 };
 struct FixedPointResult {
-  Var y;  // (B, T, D)
-  FixedPointReport report;
+  Var y;                    // (B, T, D)
+  FixedPointReport report;  // empty unless asked for
+  SolveRecord record;
 };
 // step(y, inputs) must use those two alone: it is called with other Vars than the ones given here,
 // which may be undefined where step knows what that means. A gradient that misses its tolerance is
@@ -120,9 +132,17 @@ struct DampedUpdate {
   real* y;           // (rows, D)
   int64_t rows, D;
 };
+// The largest of each row; NaN if one of it is, 0 if it is empty. None is negative.
+struct LargestOfRows {
+  const real* x;  // (rows, n)
+  real* largest;  // (rows)
+  int64_t rows, n;
+};
 void run(Cpu, const RowResiduals&);
+void run(Cpu, const LargestOfRows&);
 void run(Cpu, const DampedUpdate&);
 void run(Cuda, const RowResiduals&);
+void run(Cuda, const LargestOfRows&);
 void run(Cuda, const DampedUpdate&);
 
 }  // namespace fprnn

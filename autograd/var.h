@@ -35,6 +35,12 @@ class Var {
   int id_ = -1;
 };
 
+// The elements of a Var or Tensor that may be undefined: then null.
+template <class T>
+const real* data_or_null(const T& x) {
+  return x.defined() ? x.data() : nullptr;
+}
+
 }  // namespace FPRNN_REAL
 
 }  // namespace fprnn

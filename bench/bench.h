@@ -1,7 +1,8 @@
 // Measurements: how long something takes, as the median of several runs, against what the machine could do.
 #pragma once
 
-#include <fprnn/core/context.h>
+#include <fprnn/config.h>
+#include <fprnn/core/vector.h>
 
 #include <functional>
 #include <map>
@@ -15,7 +16,9 @@ struct Options {
   int runs = 15;          // medians are over these
   double seconds = 0.02;  // each run repeats the work until it lasts so long
   bool full = false;      // gemm: every size of the table instead of a selection
-  int64_t batch = 64, length = 17, d_model = 64, d_state = 16;  // of layer
+  std::string device = "cpu", matmul_precision = "fp32";
+  // Of layer and train; 0: what that benchmark has by itself.
+  int64_t batch = 0, length = 0, d_model = 0, d_state = 16;
   std::string model = "mamba", mixer = "householder", solver = "sequential", gradient = "one-step";
   int64_t rank = 1, max_iterations = 1000;
   double mixer_scale = 2, tolerance = 1e-4;
@@ -25,26 +28,46 @@ struct Options {
 struct Result {
   std::string name;
   std::map<std::string, std::string> parameters;
-  int threads = 1;
   double milliseconds = 0;
   double tokens_per_second = 0, gigabytes_per_second = 0, gigaflops = 0;
   int runs = 0;
   double limit_milliseconds =
-      0;  // what the roofline allows, or the rival's time; 0 if there is none
+      0;                      // what the roofline allows, or the rival's time; 0 if there is none
+  std::string how = "calls";  // what was timed (Timing)
+};
+
+// One that was timed. On a GPU work is recorded into a graph whose replays are timed, so that neither the
+// host nor the gaps between kernels count: "graph". Work that reads numbers back cannot be; it is
+// called as it is, and the device waited for at the end of each run: "calls, not recorded".
+struct Timing {
+  double milliseconds = 0;
+  std::string how = "calls";
 };
 
 // Times alternatives against each other: every run times each once, so that noise meets all alike. Returns
-// the medians in milliseconds.
-std::vector<double> medians(const Options& options,
-                            const std::vector<std::function<void()>>& alternatives);
-double median(const Options& options, const std::function<void()>& work);
+// the medians. What the alternatives write to must outlive the call.
+using Work = std::function<void()>;
+std::vector<Timing> medians(const Context& context, const Options& options,
+                            const std::vector<Work>& alternatives);
+double median(const Context& context, const Options& options, const Work& work);
+// Of calls that wait for their own end and are never recorded by us.
+double median_of_calls(const Options& options, const Work& call);
 
-// What the machine can do: milliseconds for a copy that moves so many bytes (read and written, both counted),
-// and exponentials and multiply-adds a second of the kernels' own instruction set, out of registers
-// and the first-level cache.
-double copy_milliseconds(const Context& context, const Options& options, double bytes);
+// A copy that moves so many bytes, read and written both counted: what the device's memory can do.
+struct CopyOf {
+  Tensor from, to;
+  CopyOf(const Context& context, double bytes);
+  void operator()() const { fprnn::copy(from, to); }
+};
+
+// Exponentials and multiply-adds a second: on the CPU those of the kernels' own instruction set, out
+// of registers and the first-level cache, as measured. On a GPU exponentials are counted instead:
+// 16 a clock and multiprocessor, at its highest clock.
 double exponentials_per_second(const Context& context, const Options& options);
 double multiply_adds_per_second(const Context& context, const Options& options);
+#if FPRNN_HAS_CUDA
+double gpu_exponentials_per_second();
+#endif
 
 using Benchmark = std::vector<Result> (*)(const Context&, const Options&);
 std::vector<Result> copy(const Context& context, const Options& options);
@@ -53,5 +76,6 @@ std::vector<Result> gemm(const Context& context, const Options& options);
 std::vector<Result> scan(const Context& context, const Options& options);
 std::vector<Result> selective_scan(const Context& context, const Options& options);
 std::vector<Result> layer(const Context& context, const Options& options);
+std::vector<Result> train(const Context& context, const Options& options);
 
 }  // namespace fprnn::bench

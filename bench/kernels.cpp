@@ -1,8 +1,6 @@
 #include "bench.h"
 
-#include <fprnn/config.h>
 #include <fprnn/core/rng.h>
-#include <fprnn/core/vector.h>
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/scan.h>
 #include <fprnn/ops/selective_scan.h>
@@ -12,6 +10,8 @@
 #endif
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 
 namespace fprnn::bench {
 
@@ -24,9 +24,10 @@ struct Product {
 
 // Cubes, and the products of linear layers: forward (A B^T), the input's gradient (A B) and the weight's
 // (A^T B, where the batch is summed over).
-std::vector<Product> products(bool full) {
+std::vector<Product> products(const Context& context, bool full) {
   std::vector<Product> all{
       {256, 256, 256, false, true}, {512, 512, 512, false, true}, {1024, 1024, 1024, false, true}};
+  if (context.device() == DeviceKind::cuda) all.push_back({8192, 8192, 8192, false, true});
   const std::vector<int64_t> rows =
       full ? std::vector<int64_t>{64, 256, 1088, 4352} : std::vector<int64_t>{64, 1088, 4352};
   for (const int64_t M : rows)
@@ -67,7 +68,7 @@ Sizes sizes(std::initializer_list<std::pair<const char*, int64_t>> named) {
 std::vector<Result> gemm(const Context& context, const Options& options) {
   std::vector<Result> results;
   Rng rng;
-  for (const auto& [M, N, K, ta, tb] : products(options.full)) {
+  for (const auto& [M, N, K, ta, tb] : products(context, options.full)) {
     const Tensor a = uniform(context, ta ? Shape{K, M} : Shape{M, K}, -1, 1, rng);
     const Tensor b = uniform(context, tb ? Shape{N, K} : Shape{K, N}, -1, 1, rng);
     const Tensor c(context, {M, N});
@@ -82,29 +83,36 @@ std::vector<Result> gemm(const Context& context, const Options& options) {
                     .ldc = N,
                     .transpose_a = ta,
                     .transpose_b = tb};
-    std::vector<std::function<void()>> alternatives{[&] { launch(context, args); }};
+    std::vector<Work> alternatives{[&] { launch(context, args); }};
 #if FPRNN_OPENBLAS
-    openblas_set_num_threads(context.threads());
-    alternatives.push_back([&] { openblas(args); });
+    if (context.device() == DeviceKind::cpu) {
+      openblas_set_num_threads(context.threads());
+      alternatives.push_back([&] { openblas(args); });
+    }
 #endif
-    const std::vector<double> times = medians(options, alternatives);
+    const std::vector<Timing> times = medians(context, options, alternatives);
     results.push_back({.name = ta   ? "gemm A^T B"
                                : tb ? "gemm A B^T"
                                     : "gemm A B",
                        .parameters = sizes({{"M", M}, {"N", N}, {"K", K}}),
-                       .threads = context.threads(),
-                       .milliseconds = times[0],
-                       .gigaflops = 2.0 * M * N * K / times[0] / 1e6,
+                       .milliseconds = times[0].milliseconds,
+                       .gigaflops = 2.0 * M * N * K / times[0].milliseconds / 1e6,
                        .runs = options.runs,
-                       .limit_milliseconds = times.size() > 1 ? times[1] : 0});
+                       .limit_milliseconds = times.size() > 1 ? times[1].milliseconds : 0,
+                       .how = times[0].how});
   }
   return results;
 }
 
+// Against a copy of as many bytes, timed in turn with it: 12 an element forward, 20 backward. On a GPU
+// B D sequences are few for its size, so that time has to be split, and the longer ones also miss its cache.
 std::vector<Result> scan(const Context& context, const Options& options) {
+  using BTD = std::array<int64_t, 3>;
+  const bool gpu = context.device() == DeviceKind::cuda;
   std::vector<Result> results;
   Rng rng;
-  for (const auto& [B, D, T] : {std::array<int64_t, 3>{8, 256, 2048}, {64, 128, 17}}) {
+  for (const auto& [B, T, D] : gpu ? std::array{BTD{8, 2048, 1536}, BTD{8, 16384, 1536}}
+                                   : std::array{BTD{8, 2048, 256}, BTD{64, 17, 128}}) {
     const Shape shape{B, T, D};
     const Tensor a = uniform(context, shape, 0, 1, rng), b = uniform(context, shape, -1, 1, rng);
     const Tensor h(context, shape), dh = uniform(context, shape, -1, 1, rng);
@@ -128,19 +136,20 @@ std::vector<Result> scan(const Context& context, const Options& options) {
                                 .T = T,
                                 .D = D,
                                 .reverse = false};
-    const auto times =
-        medians(options, {[&] { launch(context, forward); }, [&] { launch(context, backward); }});
-    for (int i = 0; i < 2; ++i) {
-      const double bytes = static_cast<double>((i == 0 ? 3 : 5) * shape.elements()) * sizeof(real);
+    const double bytes[] = {3.0 * shape.elements() * sizeof(real),
+                            5.0 * shape.elements() * sizeof(real)};
+    const CopyOf copies[] = {{context, bytes[0]}, {context, bytes[1]}};
+    const auto times = medians(context, options,
+                               {[&] { launch(context, forward); },
+                                [&] { launch(context, backward); }, copies[0], copies[1]});
+    for (int i = 0; i < 2; ++i)
       results.push_back({.name = i == 0 ? "scan-forward" : "scan-backward",
                          .parameters = sizes({{"B", B}, {"T", T}, {"D", D}}),
-                         .threads = context.threads(),
-                         .milliseconds = times[i],
-                         .gigabytes_per_second = bytes / times[i] / 1e6,
+                         .milliseconds = times[i].milliseconds,
+                         .gigabytes_per_second = bytes[i] / times[i].milliseconds / 1e6,
                          .runs = options.runs,
-
-                         .limit_milliseconds = copy_milliseconds(context, options, bytes)});
-    }
+                         .limit_milliseconds = times[i + 2].milliseconds,
+                         .how = times[i].how});
   }
   return results;
 }
@@ -203,35 +212,51 @@ struct SelectiveScanCase {
 }  // namespace
 
 // The roofline is the larger of two times: the compulsory bytes at the speed of a copy of as many, and the
-// compulsory arithmetic. That is, for each of B T D N states, one exponential at the speed of the
-// kernels' own on cached data, and at the peak of multiply-adds 4 forward (dt A, dt u b, the
-// recurrence, y) and 11 backward (the first three again; the cotangents of H, b, c, dt u, dt A, A,
-// and their two products). exp_share says how much of the time the exponentials alone would take
-// (ops/selective_scan.md says how much of it they could).
+// compulsory arithmetic. On the CPU that is, for each of B T D N states, one exponential at the
+// speed of the kernels' own on cached data, and at the peak of multiply-adds 4 forward (dt A, dt u
+// b, the recurrence, y) and 11 backward (the first three again; the cotangents of H, b, c, dt u, dt
+// A, A, and their two products). On a GPU it is the exponential alone, 16 a clock and
+// multiprocessor at the highest clock, beside which multiply-adds run in units of their own.
+// exp_share says how much of the time the exponentials alone would take (ops/selective_scan.md says
+// how much of it they could).
+// Forward keeps the checkpoints that backward needs, except in the last row.
 std::vector<Result> selective_scan(const Context& context, const Options& options) {
+  using BTDN = std::array<int64_t, 4>;
+  const bool gpu = context.device() == DeviceKind::cuda;
   std::vector<Result> results;
   const double exponentials = exponentials_per_second(context, options);
-  const double multiply_adds = multiply_adds_per_second(context, options);
-  for (const auto& [B, D, N, T] : {std::array<int64_t, 4>{8, 256, 16, 2048}, {64, 128, 16, 17}}) {
+  const double multiply_adds = gpu ? INFINITY : multiply_adds_per_second(context, options);
+  for (const auto& [B, T, D, N] : gpu ? std::array{BTDN{8, 2048, 2048, 16}, BTDN{512, 16, 256, 16}}
+                                      : std::array{BTDN{8, 2048, 256, 16}, BTDN{64, 17, 128, 16}}) {
     const SelectiveScanCase at(context, B, T, D, N);
-    const auto times = medians(
-        options, {[&] { launch(context, at.forward); }, [&] { launch(context, at.backward); }});
-    for (int i = 0; i < 2; ++i) {
-      const double elements =
-          static_cast<double>((i == 0 ? 3 : 5) * B * T * D + (i == 0 ? 2 : 4) * B * T * N);
-      const double bytes = elements * sizeof(real), states = static_cast<double>(B * T * D * N);
+    SelectiveScanForward alone = at.forward;
+    alone.checkpoints = nullptr;
+    const double wide = static_cast<double>(B * T * D) * sizeof(real);
+    const double narrow = static_cast<double>(B * T * N) * sizeof(real);
+    const double bytes[] = {3 * wide + 2 * narrow, 5 * wide + 4 * narrow};
+    const CopyOf copies[] = {{context, bytes[0]}, {context, bytes[1]}};
+    const auto times =
+        medians(context, options,
+                {[&] { launch(context, at.forward); }, [&] { launch(context, at.backward); },
+                 [&] { launch(context, alone); }, copies[0], copies[1]});
+    constexpr std::array kNames{"selective-scan-forward", "selective-scan-backward",
+                                "selective-scan-forward-alone"};
+    for (size_t i = 0; i < kNames.size(); ++i) {
+      const bool backward = i == 1;
+      const double milliseconds = times[i].milliseconds;
+      const double states = static_cast<double>(B * T * D * N);
       const double exp_time = 1e3 * states / exponentials;
-      const double other_time = 1e3 * states * (i == 0 ? 4 : 11) / multiply_adds;
+      const double other_time = 1e3 * states * (backward ? 11 : 4) / multiply_adds;
       Sizes parameters = sizes({{"B", B}, {"T", T}, {"D", D}, {"N", N}});
-      parameters["exp_share"] = std::to_string(exp_time / times[i]).substr(0, 4);
-      results.push_back({.name = i == 0 ? "selective-scan-forward" : "selective-scan-backward",
+      parameters["exp_share"] = std::to_string(exp_time / milliseconds).substr(0, 4);
+      results.push_back({.name = kNames[i],
                          .parameters = parameters,
-                         .threads = context.threads(),
-                         .milliseconds = times[i],
-                         .gigabytes_per_second = bytes / times[i] / 1e6,
+                         .milliseconds = milliseconds,
+                         .gigabytes_per_second = bytes[backward] / milliseconds / 1e6,
                          .runs = options.runs,
-                         .limit_milliseconds = std::max(copy_milliseconds(context, options, bytes),
-                                                        exp_time + other_time)});
+                         .limit_milliseconds =
+                             std::max(times[backward ? 4 : 3].milliseconds, exp_time + other_time),
+                         .how = times[i].how});
     }
   }
   return results;

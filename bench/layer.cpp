@@ -3,6 +3,8 @@
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
+#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/word_problem.h>
 
 namespace fprnn::bench {
 
@@ -39,11 +41,21 @@ std::unique_ptr<Layer> make_layer(Module& root, const Init& init, const Options&
                                               .solver = solver_options(options)});
 }
 
-std::map<std::string, std::string> parameters_of(const Options& options, const Layer& layer) {
-  std::map<std::string, std::string> parameters{{"model", options.model},
-                                                {"d_model", std::to_string(options.d_model)},
-                                                {"batch", std::to_string(options.batch)},
-                                                {"length", std::to_string(options.length)}};
+// Sizes that were not asked for are the benchmark's own.
+Options with_sizes(Options options, int64_t batch, int64_t length, int64_t d_model) {
+  if (options.batch == 0) options.batch = batch;
+  if (options.length == 0) options.length = length;
+  if (options.d_model == 0) options.d_model = d_model;
+  return options;
+}
+
+using Parameters = std::map<std::string, std::string>;
+
+Parameters parameters_of(const Options& options, const Layer& layer) {
+  Parameters parameters{{"model", options.model},
+                        {"d_model", std::to_string(options.d_model)},
+                        {"batch", std::to_string(options.batch)},
+                        {"length", std::to_string(options.length)}};
   if (options.model != "fp-rnn") parameters["d_state"] = std::to_string(options.d_state);
   if (const auto* fixed_point = dynamic_cast<const FixedPointLayer*>(&layer)) {
     const FixedPointReport& report = fixed_point->report();
@@ -65,7 +77,8 @@ std::map<std::string, std::string> parameters_of(const Options& options, const L
 
 // Forward, and forward with all gradients, of one layer without norm or residual, as it starts.
 // peak_mib is the tensor memory in use at most.
-std::vector<Result> layer(const Context& context, const Options& options) {
+std::vector<Result> layer(const Context& context, const Options& given) {
+  const Options options = with_sizes(given, 64, 17, 64);
   Rng rng;
   Module root;
   const Init init{context, rng};
@@ -85,19 +98,57 @@ std::vector<Result> layer(const Context& context, const Options& options) {
       wanted.push_back(tape.leaf(*parameter));
     tape.vjp({y}, {seed}, wanted);
   };
-  const auto times = medians(options, {forward, both});
-  auto parameters = parameters_of(options, *block);
+  const auto times = medians(context, options, {forward, both});
+  Parameters parameters = parameters_of(options, *block);
   parameters["peak_mib"] = std::to_string(context.memory().statistics().peak_bytes >> 20);
   std::vector<Result> results;
   for (int i = 0; i < 2; ++i)
-    results.push_back(
-        {.name = i == 0 ? "layer-forward" : "layer-forward-backward",
-         .parameters = parameters,
-         .threads = context.threads(),
-         .milliseconds = times[i],
-         .tokens_per_second = static_cast<double>(options.batch * options.length) / times[i] * 1e3,
-         .runs = options.runs});
+    results.push_back({.name = i == 0 ? "layer-forward" : "layer-forward-backward",
+                       .parameters = parameters,
+                       .milliseconds = times[i].milliseconds,
+                       .tokens_per_second = static_cast<double>(options.batch * options.length) /
+                                            times[i].milliseconds * 1e3,
+                       .runs = options.runs,
+                       .how = times[i].how});
   return results;
+}
+
+// A step of training as state_tracking takes it, with everything that belongs to one: drawing the batch,
+// forward, loss, gradients, clipping, AdamW and the numbers that are logged. One layer on the group
+// A5.
+// The rate is so low that the model, and so the number of iterations, stays about as it starts.
+std::vector<Result> train(const Context& context, const Options& given) {
+  const Options options = with_sizes(given, 512, 17, 128);
+  require<ValueError>(options.length >= 2, "bench", "a sequence must have two tokens to train on",
+                      options.length);
+  const WordProblem task(group_named("A5"));
+  Rng rng = initial_stream(0);
+  const auto model = make_model({.model = options.model,
+                                 .d_model = options.d_model,
+                                 .d_state = options.d_state,
+                                 .mixer = options.mixer,
+                                 .rank = options.rank,
+                                 .mixer_scale = options.mixer_scale},
+                                solver_options(options), task.vocabulary(), {context, rng});
+  Training training(*model, task, context,
+                    {.steps = int64_t{1} << 40,
+                     .batch_size = options.batch,
+                     .length = options.length - 1,  // and the beginning
+                     .lr = 1e-6});
+  constexpr int kWarmUp = 3;  // on a GPU the second step is recorded and the third repeats it
+  for (int i = 0; i < kWarmUp; ++i) training.step();
+  const double milliseconds = median_of_calls(options, [&] { training.step(); });
+  Parameters parameters = parameters_of(options, *model->layers().front());
+  parameters["vocabulary"] = std::to_string(task.vocabulary());
+  parameters["steps"] = std::to_string(training.last().step);
+  parameters["skipped"] = std::to_string(training.last().skipped);
+  parameters["peak_mib"] = std::to_string(context.memory().statistics().peak_bytes >> 20);
+  return {{.name = "train-step",
+           .parameters = parameters,
+           .milliseconds = milliseconds,
+           .tokens_per_second =
+               static_cast<double>(options.batch * options.length) / milliseconds * 1e3,
+           .runs = options.runs}};
 }
 
 }  // namespace fprnn::bench

@@ -1,10 +1,12 @@
 #include "bench.h"
 
+#include <fprnn/core/check.h>
+#include <fprnn/core/graph.h>
 #include <fprnn/core/isa.h>
 #include <fprnn/core/parallel.h>
-#include <fprnn/core/vector.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 namespace fprnn {
@@ -16,50 +18,124 @@ namespace bench {
 
 namespace {
 
-double seconds_of(const std::function<void()>& work, int64_t repeats) {
+double seconds_of(const Work& work) {
   const auto start = std::chrono::steady_clock::now();
-  for (int64_t i = 0; i < repeats; ++i) work();
+  work();
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+double middle(std::vector<double>& samples) {
+  const auto half = samples.begin() + samples.size() / 2;
+  std::ranges::nth_element(samples, half);
+  return *half;
+}
+
+// One of the alternatives, ready to be timed.
+class Alternative {
+ public:
+  Alternative(const Context& context, const Options& options, const Work& work)
+      : context_(context), work_(work) {
+    work_();  // warm-up: memory is asked for, algorithms are chosen
+    double once = measure();
+    if (context.device() == DeviceKind::cuda && record()) {
+      replay();  // the first one loads it
+      once = measure();
+      // The start of a graph takes the host microseconds: short work is in it several times.
+      constexpr double kShort = 1e-3;
+      if (once < kShort) {
+        copies_ = std::clamp<int64_t>(static_cast<int64_t>(kShort / once), 1, 64);
+        record();
+        replay();
+        once = measure();
+      }
+    }
+    repeats_ = std::max<int64_t>(1, static_cast<int64_t>(options.seconds / once));
+  }
+
+  double milliseconds() {  // for each time that the work is done
+    const double seconds = seconds_of([&] {
+      for (int64_t i = 0; i < repeats_; ++i) start();
+      context_.synchronise();
+    });
+    return seconds * 1e3 / static_cast<double>(repeats_ * copies_);
+  }
+  std::string how() const {
+    if (context_.device() == DeviceKind::cpu) return "calls";
+    return graph_ != nullptr ? "graph" : "calls, not recorded";
+  }
+
+ private:
+  bool record() {
+    graph_ = nullptr;  // its memory goes first
+    try {
+      graph_ = record_graph(context_, [&] {
+        for (int64_t i = 0; i < copies_; ++i) work_();
+      });
+      return true;
+    } catch (const UsageError&) {  // it reads numbers back
+      return false;
+    }
+  }
+  void start() { graph_ != nullptr ? graph_->replay() : work_(); }
+  void replay() {
+    start();
+    context_.synchronise();
+  }
+  double measure() {
+    context_.synchronise();
+    return seconds_of([&] { replay(); });
+  }
+
+  Context context_;
+  Work work_;
+  std::unique_ptr<Graph> graph_;
+  int64_t copies_ = 1;   // of the work in the graph
+  int64_t repeats_ = 1;  // in a run
+};
+
 }  // namespace
 
-std::vector<double> medians(const Options& options,
-                            const std::vector<std::function<void()>>& alternatives) {
-  std::vector<int64_t> repeats;
-  for (const auto& work : alternatives) {
-    work();  // warm-up
-    const double once = seconds_of(work, 1);
-    repeats.push_back(std::max<int64_t>(1, static_cast<int64_t>(options.seconds / once)));
-  }
-  std::vector<std::vector<double>> times(alternatives.size());
+std::vector<Timing> medians(const Context& context, const Options& options,
+                            const std::vector<Work>& works) {
+  std::vector<Alternative> alternatives;
+  for (const Work& work : works) alternatives.emplace_back(context, options, work);
+  std::vector<std::vector<double>> times(works.size());
   for (int run = 0; run < options.runs; ++run)
-    for (size_t i = 0; i < alternatives.size(); ++i)
-      times[i].push_back(seconds_of(alternatives[i], repeats[i]) / repeats[i] * 1e3);
-  std::vector<double> result;
-  for (auto& samples : times) {
-    std::ranges::nth_element(samples, samples.begin() + samples.size() / 2);
-    result.push_back(samples[samples.size() / 2]);
-  }
+    for (size_t i = 0; i < works.size(); ++i) times[i].push_back(alternatives[i].milliseconds());
+  std::vector<Timing> result;
+  for (size_t i = 0; i < works.size(); ++i)
+    result.push_back({middle(times[i]), alternatives[i].how()});
   return result;
 }
 
-double median(const Options& options, const std::function<void()>& work) {
-  return medians(options, {work}).front();
+double median(const Context& context, const Options& options, const Work& work) {
+  return medians(context, options, {work}).front().milliseconds;
 }
 
-double copy_milliseconds(const Context& context, const Options& options, double bytes) {
-  const int64_t count = static_cast<int64_t>(bytes / 2 / sizeof(real));
-  const Tensor from = zeros(context, {count}), to = zeros(context, {count});
-  return median(options, [&] { fprnn::copy(from, to); });
+double median_of_calls(const Options& options, const Work& call) {
+  const int64_t repeats =
+      std::max<int64_t>(1, static_cast<int64_t>(options.seconds / seconds_of(call)));
+  std::vector<double> times;
+  for (int run = 0; run < options.runs; ++run)
+    times.push_back(seconds_of([&] {
+                      for (int64_t i = 0; i < repeats; ++i) call();
+                    }) *
+                    1e3 / static_cast<double>(repeats));
+  return middle(times);
 }
+
+CopyOf::CopyOf(const Context& context, double bytes)
+    : from(zeros(context, {static_cast<int64_t>(bytes / 2 / sizeof(real))})), to(clone(from)) {}
 
 double exponentials_per_second(const Context& context, const Options& options) {
+#if FPRNN_HAS_CUDA
+  if (context.device() == DeviceKind::cuda) return gpu_exponentials_per_second();
+#endif
   const Cpu cpu{context};
   const int64_t count = 4096, repeats = 256, threads = context.threads();
   const Tensor x = zeros(context, {threads, count});
   const auto kernel = FPRNN_SELECT(cpu, bench_exponentials);
-  const double milliseconds = median(options, [&] {
+  const double milliseconds = median(context, options, [&] {
     parallel_pieces(cpu, threads, [&](int64_t i) { kernel(x.data() + i * count, count, repeats); });
   });
   return static_cast<double>(threads * count * repeats) / milliseconds * 1e3;
@@ -71,40 +147,44 @@ double multiply_adds_per_second(const Context& context, const Options& options) 
   const Tensor x = zeros(context, {threads, room});
   const auto kernel = FPRNN_SELECT(cpu, bench_multiply_adds);
   std::vector<int64_t> done(threads);
-  const double milliseconds = median(options, [&] {
+  const double milliseconds = median(context, options, [&] {
     parallel_pieces(cpu, threads,
                     [&](int64_t i) { done[i] = kernel(x.data() + i * room, 100'000); });
   });
   return static_cast<double>(threads * done[0]) / milliseconds * 1e3;
 }
 
+// On the CPU sizes that fit the second-level cache, a larger one and none; on a GPU sizes that fit none.
 std::vector<Result> copy(const Context& context, const Options& options) {
+  const bool gpu = context.device() == DeviceKind::cuda;
   std::vector<Result> results;
-  for (const double megabytes : {2.0, 32.0, 192.0}) {
-    const double milliseconds = copy_milliseconds(context, options, megabytes * 1e6);
+  for (const double megabytes :
+       gpu ? std::array{500.0, 2000.0, 8000.0} : std::array{2.0, 32.0, 192.0}) {
+    const CopyOf work(context, megabytes * 1e6);
+    const Timing time = medians(context, options, {work}).front();
     results.push_back({.name = "copy",
                        .parameters = {{"megabytes moved", std::to_string(int(megabytes))}},
-                       .threads = context.threads(),
-                       .milliseconds = milliseconds,
-                       .gigabytes_per_second = megabytes / milliseconds,
-                       .runs = options.runs});
+                       .milliseconds = time.milliseconds,
+                       .gigabytes_per_second = megabytes / time.milliseconds,
+                       .runs = options.runs,
+                       .how = time.how});
   }
   return results;
 }
 
 std::vector<Result> arithmetic(const Context& context, const Options& options) {
+  require<ValueError>(context.device() == DeviceKind::cpu, "bench",
+                      "arithmetic is measured on the CPU alone");
   const double exponentials = exponentials_per_second(context, options) / 1e9;
   const double multiply_adds = multiply_adds_per_second(context, options) / 1e9;
   // Milliseconds for 10^9 of them; an exponential counts as one operation, a multiply-add as two.
   return {{.name = "exponentials",
            .parameters = {},
-           .threads = context.threads(),
            .milliseconds = 1e3 / exponentials,
            .gigaflops = exponentials,
            .runs = options.runs},
           {.name = "multiply-adds",
            .parameters = {},
-           .threads = context.threads(),
            .milliseconds = 1e3 / multiply_adds,
            .gigaflops = 2 * multiply_adds,
            .runs = options.runs}};

@@ -1,5 +1,6 @@
 # The installed package: headers in include/fprnn, the library, a CMake package and a pkg-config file.
-# Its consumers need OpenMP when they link and nothing else: fmt and nlohmann_json stay in our .cpp files.
+# Its consumers need OpenMP when they link, cudart and cuBLAS too if built with CUDA, and nothing else: fmt,
+# nlohmann_json and CUDA's headers stay in our source files.
 include(CMakePackageConfigHelpers)
 
 foreach(folder IN LISTS FPRNN_FOLDERS)
@@ -23,5 +24,10 @@ install(FILES ${PROJECT_BINARY_DIR}/fprnnConfig.cmake ${PROJECT_BINARY_DIR}/fprn
 file(RELATIVE_PATH FPRNN_PC_TO_PREFIX "${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig" "${CMAKE_INSTALL_PREFIX}")
 file(RELATIVE_PATH FPRNN_PC_LIBDIR "${CMAKE_INSTALL_PREFIX}" "${CMAKE_INSTALL_FULL_LIBDIR}")
 file(RELATIVE_PATH FPRNN_PC_INCLUDEDIR "${CMAKE_INSTALL_PREFIX}" "${CMAKE_INSTALL_FULL_INCLUDEDIR}")
+set(FPRNN_PC_CUDA "")
+if(FPRNN_CUDA)  # the loader need not know the toolkit's folder
+  set(FPRNN_PC_CUDA " -L${CUDAToolkit_LIBRARY_DIR} -Wl,-rpath,${CUDAToolkit_LIBRARY_DIR}")
+  string(APPEND FPRNN_PC_CUDA " -lcudart_static -lcublasLt -ldl -lrt -lpthread")
+endif()
 configure_file(cmake/fprnn.pc.in ${PROJECT_BINARY_DIR}/fprnn.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/fprnn.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

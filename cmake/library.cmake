@@ -1,7 +1,7 @@
 # The library. Sources are listed in reading order; a folder uses only those above it.
 set(FPRNN_FOLDERS core autograd ops models)
 set(FPRNN_SOURCES
-    core/check.cpp core/shape.cpp core/memory.cpp core/context.cpp core/tensor.cpp core/rng.cpp
+    core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/context.cpp core/tensor.cpp core/rng.cpp
     core/build_info.cpp core/vector.cpp core/file.cpp
     autograd/tape.cpp autograd/fixed_point.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
@@ -35,13 +35,18 @@ set(flags_avx512 -mavx512f -mavx512dq -mavx512bw -mavx512vl -mfma -mprefer-vecto
 # Headers are <fprnn/folder/file.h> everywhere: links here, copies once installed.
 set(FPRNN_INCLUDE ${PROJECT_BINARY_DIR}/include)
 file(MAKE_DIRECTORY ${FPRNN_INCLUDE}/fprnn)
-foreach(folder IN LISTS FPRNN_FOLDERS ITEMS tasks)
+foreach(folder IN LISTS FPRNN_FOLDERS ITEMS tasks cuda)
   file(CREATE_LINK ${PROJECT_SOURCE_DIR}/${folder} ${FPRNN_INCLUDE}/fprnn/${folder} SYMBOLIC)
 endforeach()
 if(FPRNN_DOUBLE)
   set(FPRNN_DOUBLE_VALUE 1)
 else()
   set(FPRNN_DOUBLE_VALUE 0)
+endif()
+if(FPRNN_CUDA)
+  set(FPRNN_CUDA_VALUE 1)
+else()
+  set(FPRNN_CUDA_VALUE 0)
 endif()
 configure_file(cmake/config.h.in ${FPRNN_INCLUDE}/fprnn/config.h @ONLY)
 
@@ -83,3 +88,6 @@ function(fprnn_kernels target)
   endforeach()
 endfunction()
 fprnn_kernels(fprnn ${FPRNN_KERNELS})
+if(FPRNN_CUDA)
+  fprnn_cuda(fprnn)
+endif()

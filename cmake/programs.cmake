@@ -1,9 +1,17 @@
 # Task executables, bench, golden and the tests; all land in bin/.
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 
+# As in the library fmt is its headers alone, which every file that prints compiles again, for seconds. With
+# its shared library all is built sooner, and then runs where that is.
+option(FPRNN_SHARED_FMT "Let programs and tests use fmt's shared library" OFF)
+set(fmt fmt::fmt-header-only)
+if(FPRNN_SHARED_FMT AND TARGET fmt::fmt)
+  set(fmt fmt::fmt)
+endif()
+
 function(fprnn_program name)
   add_executable(${name} ${ARGN})
-  target_link_libraries(${name} PRIVATE fprnn fprnn_flags fmt::fmt-header-only
+  target_link_libraries(${name} PRIVATE fprnn fprnn_flags ${fmt}
                         nlohmann_json::nlohmann_json CLI11::CLI11 OpenMP::OpenMP_CXX)
 endfunction()
 
@@ -15,14 +23,19 @@ add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/plot.cpp tasks/svg.cpp tasks/run_directory.cpp tasks/progress.cpp tasks/interrupt.cpp
   tasks/program.cpp)
 target_link_libraries(fprnn_tasks PUBLIC fprnn
-  PRIVATE fprnn_flags fmt::fmt-header-only nlohmann_json::nlohmann_json CLI11::CLI11)
+  PRIVATE fprnn_flags ${fmt} nlohmann_json::nlohmann_json CLI11::CLI11)
 
 if(FPRNN_BUILD_PROGRAMS)
   fprnn_program(state_tracking tasks/state_tracking.cpp)
   target_link_libraries(state_tracking PRIVATE fprnn_tasks)
 
   fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/layer.cpp)
+  target_link_libraries(bench PRIVATE fprnn_tasks)
   fprnn_kernels(bench bench/limits_kernel.cpp)
+  if(FPRNN_CUDA)
+    target_sources(bench PRIVATE bench/limits_gpu.cpp)
+    target_link_libraries(bench PRIVATE CUDA::cudart_static)
+  endif()
   if(FPRNN_OPENBLAS)
     # The OpenMP variant shares our threads; two pools that spin would spoil each other's figures.
     find_library(FPRNN_OPENBLAS_LIBRARY openblas PATH_SUFFIXES openblas-openmp REQUIRED)
@@ -43,9 +56,10 @@ if(FPRNN_BUILD_TESTS)
     tests/malformed.cpp tests/rewrite.cpp tests/test_file.cpp tests/test_safetensors.cpp
     tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp tests/test_checkpoint_files.cpp
     tests/test_run_checkpoints.cpp
-    tests/test_fixed_point.cpp tests/test_fp_layers.cpp
+    tests/test_fixed_point.cpp tests/fp_cases.cpp tests/test_fp_layers.cpp
     tests/test_fp_claims.cpp tests/test_kronecker_solve.cpp
-    tests/test_record.cpp tests/test_report.cpp tests/test_svg.cpp)
+    tests/test_record.cpp tests/test_report.cpp tests/test_svg.cpp
+    tests/test_cuda.cpp tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME tests COMMAND tests)
@@ -66,4 +80,14 @@ if(FPRNN_BUILD_TESTS)
   fprnn_program(golden tests/golden.cpp)
   target_compile_definitions(golden PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME golden COMMAND golden)
+
+  # Both again on a GPU; where there is none they say so and count as skipped.
+  if(FPRNN_CUDA)
+    foreach(program tests golden)
+      add_test(NAME ${program}_cuda COMMAND ${program})
+      set_tests_properties(${program}_cuda PROPERTIES
+        ENVIRONMENT "OMP_WAIT_POLICY=passive;DEVICE=cuda"
+        SKIP_REGULAR_EXPRESSION "every (test|case) is skipped")
+    endforeach()
+  endif()
 endif()

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by quickstart.sh and test.sh, from the repository's root: messages, logs and what must be
-# installed. The packages' names are Debian's and Ubuntu's.
+# Sourced by quickstart.sh and test.sh, from the repository's root: messages, logs, what must be installed
+# and what there is for a GPU. The packages' names are Debian's and Ubuntu's.
 
 logs=build/logs
 jobs=$(nproc)
@@ -38,6 +38,14 @@ have_header() {
 clang_works() { # with OpenMP
   have clang++ && clang++ -fopenmp -include omp.h -fsyntax-only -x c++ /dev/null 2>/dev/null
 }
+
+# nvcc of CUDA 13 or newer. An older one is as good as none: the CPU does it all.
+cuda_toolkit_works() {
+  local release
+  release=$("${CUDACXX:-nvcc}" --version 2>/dev/null | sed -n 's/^.*release \([0-9]*\)\..*$/\1/p') || true
+  [ "${release:-0}" -ge 13 ]
+}
+gpu_is_there() { [ -e /dev/nvidia0 ] || nvidia-smi -L >/dev/null 2>&1; }
 
 # Prints the packages that are missing, one a line.
 missing_packages() {

@@ -1,5 +1,5 @@
 #include <fprnn/core/check.h>
-#include <fprnn/core/context.h>
+#include <fprnn/core/device.h>
 #include <omp.h>
 
 namespace fprnn {
@@ -31,18 +31,70 @@ Isa isa_named(std::string_view name) {
                    std::array{describe(name)});
 }
 
+std::string describe(MatmulPrecision precision) {
+  return precision == MatmulPrecision::fp32   ? "fp32"
+         : precision == MatmulPrecision::tf32 ? "tf32"
+                                              : "bf16";
+}
+
+MatmulPrecision matmul_precision_named(std::string_view name) {
+  for (const auto precision :
+       {MatmulPrecision::fp32, MatmulPrecision::tf32, MatmulPrecision::bf16})
+    if (name == describe(precision)) return precision;
+  throw ValueError("matmul_precision", "must be fp32, tf32 or bf16", std::array{describe(name)});
+}
+
+std::string_view name_of(DeviceKind device) {
+  return device == DeviceKind::cuda ? "cuda" : "cpu";
+}
+
+bool gpu_is_there() {
+  if constexpr (kHasCuda) return find_gpu();
+  return false;
+}
+
 inline namespace FPRNN_REAL {
 
-Context Context::cpu(const ContextOptions& options) {
+namespace {
+
+int checked_threads(const ContextOptions& options) {
   require<ValueError>(options.threads >= 0 && options.threads <= 1024, "context",
                       "threads must be 0 (all cores) to 1024", options.threads);
   require<ValueError>(options.byte_limit >= 0, "context", "the byte limit must not be negative",
                       options.byte_limit);
   require<ValueError>(options.isa <= best_isa(), "context",
                       "the machine must have the instruction set", options.isa);
-  const int threads = options.threads > 0 ? options.threads : omp_get_num_procs();
+  return options.threads > 0 ? options.threads : omp_get_num_procs();
+}
+
+}  // namespace
+
+Context Context::cpu(const ContextOptions& options) {
+  const int threads = checked_threads(options);
   return Context(std::shared_ptr<State>(
-      new State{DeviceKind::cpu, threads, options.isa, {options.byte_limit, options.poison}}));
+      new State{DeviceKind::cpu, threads, options.isa, nullptr,
+                std::make_unique<HostMemory>(options.byte_limit, options.poison)}));
+}
+
+Context Context::cuda(const ContextOptions& options) {
+  const int threads = checked_threads(options);
+  if constexpr (kHasCuda) {
+    const std::shared_ptr<CudaDevice> gpu = open_gpu(options);
+    return Context(std::shared_ptr<State>(
+        new State{DeviceKind::cuda, threads, options.isa, gpu, gpu_memory(gpu, options)}));
+  }
+  throw DeviceError("context", "this build has no CUDA backend");
+}
+
+std::string describe(const Context& context) {
+  if constexpr (kHasCuda)
+    if (context.device() == DeviceKind::cuda) return describe_gpu(Cuda{context});
+  return "cpu, " + std::to_string(context.threads()) + " threads, " + describe(context.isa());
+}
+
+void Context::synchronise() const {
+  if constexpr (kHasCuda)
+    if (device() == DeviceKind::cuda) fprnn::synchronise(Cuda{*this});
 }
 
 }  // namespace FPRNN_REAL

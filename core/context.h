@@ -18,13 +18,26 @@ Isa isa_named(
 std::string describe(Isa isa);
 
 enum class DeviceKind { cpu, cuda };
+std::string_view name_of(DeviceKind device);
+bool gpu_is_there();  // and this build can use it
+
+// What a product's factors are rounded to on the GPU: not at all, to 10 bits of mantissa, or to 7.
+// Sums are in fp32 always, and so is everything that is no product of matrices.
+enum class MatmulPrecision { fp32, tf32, bf16 };
+MatmulPrecision matmul_precision_named(std::string_view name);  // ValueError: another name
+std::string describe(MatmulPrecision precision);
 
 struct ContextOptions {
   int threads = 0;         // 0: one for each core this process may use
   int64_t byte_limit = 0;  // of tensor memory, 0: none
   bool poison = false;     // fill fresh memory with NaN, to find reads of what was never written
   Isa isa = best_isa();    // results are reproducible for one instruction set
+  // Of a GPU alone.
+  MatmulPrecision matmul_precision = MatmulPrecision::fp32;
+  bool synchronise = false;  // wait for each kernel, so that an error names the one that made it
 };
+
+struct CudaDevice;  // cuda/device.cuh
 
 inline namespace FPRNN_REAL {
 
@@ -33,11 +46,19 @@ inline namespace FPRNN_REAL {
 class Context {
  public:
   static Context cpu(const ContextOptions& options = {});  // ValueError: threads or limit negative
+  // The first GPU; what is not done there uses the CPU's options too. DeviceError: there is none, or
+  // this build has no CUDA backend.
+  static Context cuda(const ContextOptions& options = {});
 
   DeviceKind device() const { return state_->device; }
   int threads() const { return state_->threads; }
   Isa isa() const { return state_->isa; }
-  Memory& memory() const { return state_->memory; }
+  Memory& memory() const { return *state_->memory; }
+  CudaDevice& gpu() const { return *state_->gpu; }  // of a Context of a GPU
+
+  // Waits until the device has done all that it was given. What it found wrong in values by then,
+  // such as a token outside its table, is thrown here or where numbers are next read back.
+  void synchronise() const;
   bool operator==(const Context& other) const { return state_ == other.state_; }
 
  private:
@@ -45,11 +66,15 @@ class Context {
     DeviceKind device;
     int threads;
     Isa isa;
-    Memory memory;
+    std::shared_ptr<CudaDevice> gpu;  // null on the CPU
+    std::unique_ptr<Memory> memory;
   };
   explicit Context(std::shared_ptr<State> state) : state_(std::move(state)) {}
   std::shared_ptr<State> state_;
 };
+
+// "cpu, 2 threads, avx512" or "cuda, NVIDIA H200, products in fp32".
+std::string describe(const Context& context);
 
 }  // namespace FPRNN_REAL
 

@@ -16,6 +16,13 @@ struct Cuda {
   const Context& context;
 };
 
+// What a Context of a GPU is made of (cuda/device.cu, cuda/memory.cu).
+std::shared_ptr<CudaDevice> open_gpu(const ContextOptions& options);
+std::unique_ptr<Memory> gpu_memory(std::shared_ptr<CudaDevice> gpu, const ContextOptions& options);
+bool find_gpu();
+std::string describe_gpu(Cuda cuda);
+void synchronise(Cuda cuda);
+
 template <class Args>
 void launch(const Context& context, const Args& args) {
   if constexpr (kHasCuda) {
@@ -25,6 +32,18 @@ void launch(const Context& context, const Args& args) {
     }
   }
   run(Cpu{context}, args);
+}
+
+// What only a GPU has kernels for, and those not for all sizes.
+template <class Args>
+bool supported_on_gpu(const Context& context, const Args& args) {
+  if constexpr (kHasCuda)
+    return context.device() == DeviceKind::cuda && supports(Cuda{context}, args);
+  return false;
+}
+template <class Args>
+void launch_on_gpu(const Context& context, const Args& args) {
+  if constexpr (kHasCuda) run(Cuda{context}, args);
 }
 
 }  // namespace fprnn

@@ -6,6 +6,8 @@
 #include <fprnn/core/tensor.h>
 
 #include <array>
+#include <cmath>
+#include <numbers>
 
 namespace fprnn {
 
@@ -51,13 +53,26 @@ struct Rng {
 Tensor uniform(const Context& context, const Shape& shape, real low, real high, Rng& rng);
 Tensor normal(const Context& context, const Shape& shape, real mean, real deviation, Rng& rng);
 
+enum class Distribution { uniform, normal, keep };
+
+// Element i of a stream: uniform in [0, 1); standard normal by Box and Muller's method on the words 2 i
+// and 2 i + 1, in double: the first is kept away from 0; or 1 where a uniform one is at least `rate`, else 0.
+FPRNN_HOST_DEVICE inline real random_number(Distribution distribution, double rate, const Rng& rng,
+                                            int64_t i) {
+  if (distribution == Distribution::uniform) return rng.uniform(i);
+  if (distribution == Distribution::keep) return rng.uniform(i) >= rate ? 1 : 0;
+  const double u = (rng.bits(2 * i) + 1.0) * 0x1p-32;
+  const double angle = 2.0 * std::numbers::pi * rng.bits(2 * i + 1) * 0x1p-32;
+  return static_cast<real>(std::sqrt(-2.0 * std::log(u)) * std::cos(angle));
+}
+
 struct RandomFill {
-  enum Distribution { kUniform, kNormal };
   real* out;  // (count)
   int64_t count;
   Rng rng;
   Distribution distribution;
-  real offset, scale;  // uniform: low, high - low; normal: mean, deviation
+  real offset, scale;  // uniform: low, high - low; normal: mean, deviation; keep: 0, 1
+  double rate = 0;     // of keep
 };
 void run(Cpu, const RandomFill&);
 void run(Cuda, const RandomFill&);

@@ -1,6 +1,7 @@
+#include <fprnn/core/device.h>
 #include <fprnn/core/tensor.h>
 
-#include <algorithm>
+#include <cstring>
 
 namespace fprnn {
 
@@ -25,7 +26,9 @@ BasicTensor<Element>::BasicTensor(const Context& context, const Shape& shape,
     : BasicTensor(context, shape) {
   require(static_cast<int64_t>(values.size()) == shape.elements(), "tensor",
           "there must be one value for each element", values.size(), shape);
-  std::ranges::copy(values, data());
+  launch(context, FromHost{.from = values.data(),
+                           .to = data(),
+                           .bytes = static_cast<int64_t>(values.size_bytes())});
 }
 
 template <class Element>
@@ -39,12 +42,29 @@ BasicTensor<Element> BasicTensor<Element>::reshaped(const Shape& shape) const {
 
 template <class Element>
 std::vector<Element> BasicTensor<Element>::to_vector() const {
-  return {data(), data() + elements()};
+  std::vector<Element> values(elements());
+  launch(context(), ToHost{.from = data(),
+                           .to = values.data(),
+                           .bytes = elements() * static_cast<int64_t>(sizeof(Element))});
+  return values;
+}
+
+template <class Element>
+BasicTensor<Element> BasicTensor<Element>::on(const Context& other) const {
+  if (context() == other) return *this;
+  return {other, shape_, to_vector()};
 }
 
 template class BasicTensor<real>;
 template class BasicTensor<int32_t>;
 
 }  // namespace FPRNN_REAL
+
+void run(Cpu, const FromHost& args) {
+  if (args.bytes > 0) std::memcpy(args.to, args.from, args.bytes);
+}
+void run(Cpu, const ToHost& args) {
+  if (args.bytes > 0) std::memcpy(args.to, args.from, args.bytes);
+}
 
 }  // namespace fprnn

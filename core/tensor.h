@@ -2,7 +2,7 @@
 // a pointer does; a tensor that others share is never written by the library.
 #pragma once
 
-#include <fprnn/core/context.h>
+#include <fprnn/core/device.h>
 #include <fprnn/core/shape.h>
 
 #include <vector>
@@ -41,10 +41,11 @@ class BasicTensor {
   int64_t elements() const { return shape_.elements(); }
   // UsageError: the tensor is empty.
   const Context& context() const { return storage().context(); }
-  Element* data() const { return static_cast<Element*>(storage().data()); }
+  Element* data() const { return static_cast<Element*>(storage().data()); }  // the device's
 
   BasicTensor reshaped(const Shape& shape) const;  // the same elements, shared
-  std::vector<Element> to_vector() const;          // a copy on the host
+  std::vector<Element> to_vector() const;          // a copy on the host, once it is computed
+  BasicTensor on(const Context& other) const;      // the same there: shared or copied
 
  private:
   const Storage& storage() const {
@@ -63,5 +64,35 @@ extern template class BasicTensor<real>;
 extern template class BasicTensor<int32_t>;
 
 }  // namespace FPRNN_REAL
+
+// Whether kernels can meet two tensors, or what holds them: they are of one Context, or both in the host's
+// memory, or one is undefined. Contexts of one GPU do not wait for each other.
+template <class X, class Y>
+bool together(const X& x, const Y& y) {
+  return !x.defined() || !y.defined() || x.context() == y.context() ||
+         (x.context().device() == DeviceKind::cpu && y.context().device() == DeviceKind::cpu);
+}
+// UsageError: some cannot be met with the first.
+template <class First, class... Others>
+void require_together(std::string_view op, const First& first, const Others&... others) {
+  require<UsageError>((together(first, others) && ...), op,
+                      "inputs must be in one Context");
+}
+
+// Between the host's memory and the device's.
+struct FromHost {
+  const void* from;
+  void* to;
+  int64_t bytes;
+};
+struct ToHost {
+  const void* from;
+  void* to;
+  int64_t bytes;
+};
+void run(Cpu, const FromHost&);
+void run(Cpu, const ToHost&);
+void run(Cuda, const FromHost&);
+void run(Cuda, const ToHost&);
 
 }  // namespace fprnn

@@ -25,36 +25,100 @@ Tensor clone(const Tensor& x) {
 void copy(const Tensor& from, const Tensor& to) {
   require(from.elements() == to.elements(), "copy", "both must have as many elements", from.shape(),
           to.shape());
+  if (!together(from, to)) {
+    const std::vector<real> values = from.to_vector();
+    return launch(to.context(), FromHost{.from = values.data(),
+                                         .to = to.data(),
+                                         .bytes = to.elements() * int64_t{sizeof(real)}});
+  }
   launch(from.context(), Copy{.from = from.data(), .to = to.data(), .count = from.elements()});
 }
 
 void add_in_place(const Tensor& y, const Tensor& x) {
   require(y.shape() == x.shape(), "add_in_place", "both must have the same shape", y.shape(),
           x.shape());
+  require_together("add_in_place", y, x);
   launch(y.context(), AddInPlace{.y = y.data(), .x = x.data(), .count = y.elements()});
 }
 
+namespace {
+
+// The numbers that reduce(partial) leaves, one a piece of x.
+template <class Number, class Reduce>
+std::vector<Number> by_pieces(const Tensor& x, const Reduce& reduce) {
+  std::vector<Number> partial(pieces(x.elements(), kGrain));
+  const auto bytes = static_cast<int64_t>(partial.size() * sizeof(Number));
+  const Storage there(x.context(), bytes);
+  reduce(static_cast<Number*>(there.data()));
+  launch(x.context(), ToHost{.from = there.data(), .to = partial.data(), .bytes = bytes});
+  return partial;
+}
+
+}  // namespace
+
 double sum_of_squares(const Tensor& x) {
-  std::vector<double> partial(pieces(x.elements(), kGrain));
-  launch(x.context(),
-         SumOfSquares{.x = x.data(), .count = x.elements(), .partial = partial.data()});
   double total = 0;
-  for (const double value : partial) total += value;
+  for (const double value : by_pieces<double>(x, [&](double* partial) {
+         launch(x.context(), SumOfSquares{.x = x.data(), .count = x.elements(), .partial = partial});
+       }))
+    total += value;
   return total;
 }
 
 real max_abs(const Tensor& x) {
-  std::vector<real> partial(pieces(x.elements(), kGrain));
-  launch(x.context(), MaxAbs{.x = x.data(), .count = x.elements(), .partial = partial.data()});
   real largest = 0;
-  for (const real value : partial)
+  for (const real value : by_pieces<real>(x, [&](real* partial) {
+         launch(x.context(), MaxAbs{.x = x.data(), .count = x.elements(), .partial = partial});
+       }))
     if (largest == largest && !(value <= largest)) largest = value;  // once NaN, it stays
   return largest;
+}
+
+IntTensor int_zeros(const Context& context, const Shape& shape) {
+  const IntTensor out(context, shape);
+  launch(context, IntFill{.out = out.data(), .count = out.elements(), .value = 0});
+  return out;
+}
+
+void raise_to(const IntTensor& y, const IntTensor& x) {
+  require(y.shape() == x.shape(), "raise_to", "both must have the same shape", y.shape(),
+          x.shape());
+  require_together("raise_to", y, x);
+  launch(y.context(), RaiseTo{.y = y.data(), .x = x.data(), .count = y.elements()});
+}
+
+IntTensor argmax(const Tensor& x) {
+  require(x.shape().rank() >= 1 && x.size(-1) >= 1, "argmax", "x must be (..., V) with V >= 1",
+          x.shape());
+  const IntTensor place(x.context(), x.shape().without(-1));
+  launch(x.context(), Argmax{.x = x.data(),
+                             .place = place.data(),
+                             .rows = place.elements(),
+                             .V = x.size(-1)});
+  return place;
 }
 
 void run(Cpu cpu, const Fill& args) {
   parallel_for(cpu, args.count, kGrain, [&](int64_t begin, int64_t end) {
     std::fill(args.out + begin, args.out + end, args.value);
+  });
+}
+
+void run(Cpu, const IntFill& args) { std::fill_n(args.out, args.count, args.value); }
+
+void run(Cpu, const RaiseTo& args) {
+  for (int64_t i = 0; i < args.count; ++i) args.y[i] = std::max(args.y[i], args.x[i]);
+}
+
+void run(Cpu cpu, const Argmax& args) {
+  parallel_for(cpu, args.rows, grain_for(args.V), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const real* x = args.x + row * args.V;
+      int64_t best = 0;
+      for (int64_t i = 0; i < args.V && best >= 0; ++i)
+        best = x[i] != x[i] ? -1 : x[i] > x[best] ? i : best;
+      args.place[row] = static_cast<int32_t>(best);
+    }
   });
 }
 

@@ -8,7 +8,9 @@
 
 namespace fprnn {
 
-FPRNN_KERNEL(void adamw_update(const AdamWUpdate&, int64_t begin, int64_t end))
+FPRNN_KERNEL(void adamw_update(const AdamWUpdate&, const AdamWPart&, real gradient_scale,
+                               int64_t begin, int64_t end))
+FPRNN_KERNEL(double vector_sum_of_squares(const real* x, int64_t count))
 
 AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options)
     : options_(options) {
@@ -31,30 +33,65 @@ double AdamW::gradient_norm() const {
   return std::sqrt(total);
 }
 
-double AdamW::clip_factor(double norm, double clip) { return std::min(1.0, clip / (norm + 1e-6)); }
-
-void AdamW::step(double lr, double gradient_scale) {
-  ++steps_;
-  const double correction1 = 1 - std::pow(options_.beta1, steps_);
-  const double correction2 = 1 - std::pow(options_.beta2, steps_);
-  for (const auto& [path, parameter, mean, variance] : slots_) {
-    if (!parameter->gradient.defined()) continue;
-    const double decay = parameter->decays ? options_.weight_decay : 0;
-    launch(mean.context(),
-           AdamWUpdate{.value = parameter->value.data(),
+std::vector<AdamWPart> AdamW::parts() const {
+  std::vector<AdamWPart> parts;
+  for (const auto& [path, parameter, mean, variance] : slots_)
+    if (parameter->gradient.defined())
+      parts.push_back({.value = parameter->value.data(),
                        .mean = mean.data(),
                        .variance = variance.data(),
                        .gradient = parameter->gradient.data(),
                        .count = mean.elements(),
-                       .gradient_scale = static_cast<real>(gradient_scale),
-                       .beta1 = static_cast<real>(options_.beta1),
-                       .beta2 = static_cast<real>(options_.beta2),
-                       .shrink = static_cast<real>(1 - lr * decay),
-                       .step_size = static_cast<real>(lr / correction1),
-                       .variance_correction = static_cast<real>(1 / std::sqrt(correction2)),
-                       .eps = static_cast<real>(options_.eps)});
-    parameter->gradient = Tensor();
+                       .decays = parameter->decays});
+  return parts;
+}
+
+void AdamW::prepare(double lr, double clip) {
+  if (slots_.empty()) return;
+  const Context& context = slots_.front().mean.context();
+  if (numbers_ == nullptr) {
+    numbers_ = std::make_shared<Storage>(context, int64_t{sizeof(AdamWNumbers)});
+    outcome_ = std::make_shared<Storage>(context, int64_t{sizeof(AdamWOutcome)});
   }
+  const auto t = static_cast<double>(steps_ + 1);
+  const AdamWNumbers numbers{
+      .shrink = static_cast<real>(1 - lr * options_.weight_decay),
+      .step_size = static_cast<real>(lr / (1 - std::pow(options_.beta1, t))),
+      .variance_correction = static_cast<real>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
+      .clip = clip};
+  launch(context, FromHost{.from = &numbers, .to = numbers_->data(), .bytes = sizeof numbers});
+}
+
+void AdamW::enqueue(const Tensor& loss) {
+  if (slots_.empty()) return;
+  const Context& context = numbers_->context();
+  const std::vector<AdamWPart> parts = this->parts();
+  auto* const outcome = static_cast<AdamWOutcome*>(outcome_->data());
+  launch(context, GradientSquares{.parts = parts, .outcome = outcome});
+  launch(context, AdamWUpdate{.parts = parts,
+                              .numbers = static_cast<const AdamWNumbers*>(numbers_->data()),
+                              .loss = loss.defined() ? loss.data() : nullptr,
+                              .outcome = outcome,
+                              .beta1 = static_cast<real>(options_.beta1),
+                              .beta2 = static_cast<real>(options_.beta2),
+                              .eps = static_cast<real>(options_.eps)});
+}
+
+AdamW::Outcome AdamW::finish() {
+  AdamWOutcome outcome{0, 1};
+  if (!slots_.empty())
+    launch(numbers_->context(),
+           ToHost{.from = outcome_->data(), .to = &outcome, .bytes = sizeof outcome});
+  if (outcome.taken != 0) ++steps_;
+  return {std::sqrt(outcome.squares), outcome.taken != 0};
+}
+
+AdamW::Outcome AdamW::step(double lr, double clip) {
+  prepare(lr, clip);
+  enqueue();
+  const Outcome outcome = finish();
+  for (const Slot& slot : slots_) slot.parameter->gradient = Tensor();
+  return outcome;
 }
 
 AdamWState AdamW::state() const {
@@ -104,10 +141,31 @@ double Schedule::operator()(int64_t step) const {
   return peak * 0.5 * (1 + std::cos(std::numbers::pi * progress));
 }
 
+void run(Cpu cpu, const GradientSquares& args) {
+  const auto kernel = FPRNN_SELECT(cpu, vector_sum_of_squares);
+  args.outcome->squares = 0;
+  for (const AdamWPart& part : args.parts) {
+    std::vector<double> sums(pieces(part.count, kGrain));
+    parallel_for(cpu, part.count, kGrain, [&](int64_t begin, int64_t end) {
+      sums[begin / kGrain] = kernel(part.gradient + begin, end - begin);
+    });
+    double total = 0;
+    for (const double sum : sums) total += sum;
+    args.outcome->squares += total;
+  }
+}
+
 void run(Cpu cpu, const AdamWUpdate& args) {
+  const double norm = std::sqrt(args.outcome->squares);
+  const bool taken = std::isfinite(norm) && (args.loss == nullptr || std::isfinite(*args.loss));
+  args.outcome->taken = taken;
+  if (!taken) return;
+  const auto scale = static_cast<real>(clip_factor(norm, args.numbers->clip));
   const auto kernel = FPRNN_SELECT(cpu, adamw_update);
-  parallel_for(cpu, args.count, kGrain,
-               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+  for (const AdamWPart& part : args.parts)
+    parallel_for(cpu, part.count, kGrain, [&](int64_t begin, int64_t end) {
+      kernel(args, part, scale, begin, end);
+    });
 }
 
 }  // namespace fprnn

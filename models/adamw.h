@@ -5,6 +5,9 @@
 #include <fprnn/core/device.h>
 #include <fprnn/models/module.h>
 
+#include <limits>
+#include <span>
+
 namespace fprnn {
 
 struct AdamWOptions {
@@ -33,9 +36,21 @@ class AdamW {
 
   // The Euclidean norm of all gradients together, in double. Parameters without one count as zero.
   double gradient_norm() const;
-  // One update with the gradients multiplied by `gradient_scale`, then dropped. Parameters without
-  // a gradient stay as they are.
-  void step(double lr, double gradient_scale = 1);
+
+  // One update with the gradients scaled down to the norm `clip`, then dropped. Parameters without
+  // a gradient stay as they are. Where the norm, or a loss that is given, is not finite, nothing
+  // changes.
+  struct Outcome {
+    double gradient_norm;  // before clipping
+    bool taken;
+  };
+  Outcome step(double lr, double clip = std::numeric_limits<double>::infinity());
+
+  // The same in three parts, for a step that is recorded once and repeated (core/graph.h): what is
+  // new each time; the work, which waits for nothing and leaves the gradients; and what came of it.
+  void prepare(double lr, double clip);
+  void enqueue(const Tensor& loss = {});  // (1)
+  Outcome finish();
 
   // Shares its tensors with the optimiser, whose next step changes them.
   AdamWState state() const;
@@ -43,16 +58,16 @@ class AdamW {
   // the parameters are not the optimiser's in its order; then nothing has changed.
   void restore(const AdamWState& state);
 
-  // The factor that brings a norm down to `clip`: min(1, clip / (norm + 1e-6)).
-  static double clip_factor(double norm, double clip);
-
  private:
   struct Slot {
     std::string path;
     Parameter* parameter;
     Tensor mean, variance;  // running moments of the gradient
   };
+  std::vector<struct AdamWPart> parts() const;
   std::vector<Slot> slots_;
+  std::shared_ptr<Storage> numbers_;  // AdamWNumbers of the step
+  std::shared_ptr<Storage> outcome_;  // AdamWOutcome
   AdamWOptions options_;
   int64_t steps_ = 0;
 };
@@ -70,19 +85,45 @@ struct Schedule {
   double operator()(int64_t step) const;  // step 0 is the first
 };
 
-struct AdamWUpdate {
+// One parameter's share of a step.
+struct AdamWPart {
   real* value;           // (count)
   real* mean;            // (count)
   real* variance;        // (count)
   const real* gradient;  // (count)
   int64_t count;
-  real gradient_scale;
-  real beta1, beta2;
+  bool decays;
+};
+// What changes from step to step, on the device.
+struct AdamWNumbers {
   real shrink;               // 1 - lr weight_decay
   real step_size;            // lr / (1 - beta1^t)
   real variance_correction;  // 1 / sqrt(1 - beta2^t)
-  real eps;
+  double clip;
 };
+struct AdamWOutcome {
+  double squares;  // the sum of the gradients'
+  double taken;    // 1, or 0
+};
+// The sum over all parts, each in pieces of kGrain whose sums are added in order.
+struct GradientSquares {
+  std::span<const AdamWPart> parts;  // on the host
+  AdamWOutcome* outcome;             // squares is set
+};
+struct AdamWUpdate {
+  std::span<const AdamWPart> parts;  // on the host
+  const AdamWNumbers* numbers;
+  const real* loss;       // one element, or null
+  AdamWOutcome* outcome;  // squares is read, taken is set
+  real beta1, beta2, eps;
+};
+// The factor that brings a norm down to `clip`.
+FPRNN_HOST_DEVICE inline double clip_factor(double norm, double clip) {
+  const double factor = clip / (norm + 1e-6);
+  return factor < 1 ? factor : 1;
+}
+void run(Cpu, const GradientSquares&);
+void run(Cuda, const GradientSquares&);
 void run(Cpu, const AdamWUpdate&);
 void run(Cuda, const AdamWUpdate&);
 

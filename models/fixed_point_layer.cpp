@@ -35,6 +35,13 @@ int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng) {
   return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(std::min(scale * sum, kMost))));
 }
 
+bool FixedPointLayer::waits_for_nothing() const {
+  const bool iterated_adjoint = solver.gradient.kind == GradientRule::Kind::exact &&
+                                mixer().options().kind == MixerKind::kronecker;
+  return solver.solver == Solver::sequential && solver.unconverged == Unconverged::accept &&
+         !iterated_adjoint;
+}
+
 Var FixedPointLayer::forward(const Var& u) {
   FixedPointState state;
   return forward(u, state);
@@ -63,13 +70,29 @@ Var FixedPointLayer::forward(const Var& u, FixedPointState& state) {
   return out;
 }
 
+void draw_kept_states(const StateDropout& dropout, const Tensor& keep) {
+  require<ValueError>(dropout.rate >= 0 && dropout.rate <= 1, "state_dropout",
+                      "the rate must be in [0, 1]", dropout.rate);
+  Rng rng = dropout.rng;
+  launch(keep.context(), RandomFill{.out = keep.data(),
+                                    .count = keep.elements(),
+                                    .rng = rng.next_stream(),
+                                    .distribution = Distribution::keep,
+                                    .offset = 0,
+                                    .scale = 1,
+                                    .rate = dropout.rate});
+}
+
 Var FixedPointLayer::kept_states(const Var& like) const {
-  const double rate = state_dropout.rate;
-  require<ValueError>(rate >= 0 && rate <= 1, "state_dropout", "the rate must be in [0, 1]", rate);
-  if (rate == 0) return {};
-  Rng rng = state_dropout.rng;
-  const Tensor keep = uniform(like.context(), like.shape().without(-1), 0, 1, rng);
-  for (int64_t i = 0; i < keep.elements(); ++i) keep.data()[i] = keep.data()[i] >= rate ? 1 : 0;
+  const Shape shape = like.shape().without(-1);
+  if (state_dropout.keep.defined()) {
+    require(state_dropout.keep.shape() == shape, "state_dropout", "keep must be (B, T)",
+            state_dropout.keep.shape(), like.shape());
+    return state_dropout.keep;
+  }
+  if (state_dropout.rate == 0) return {};
+  const Tensor keep(like.context(), shape);
+  draw_kept_states(state_dropout, keep);
   return keep;
 }
 
@@ -120,7 +143,8 @@ class FixedPointLayer::Sweep {
         rows_(end - begin) {}
 
   // Solves all steps into y; the state comes in and goes out.
-  void solve(const Tensor& y, Var& previous, Var& scan, std::vector<int64_t>& iterations) const {
+  // iterations (rows) become the most of any step.
+  void solve(const Tensor& y, Var& previous, Var& scan, const IntTensor& iterations) const {
     for (int64_t t = 0; t < y.size(1); ++t) {
       const Vars now = part_of(signals_, 1, t, t + 1);
       const LocalEquation at = layer_.local_equation(previous, scan, now, weights_);
@@ -194,15 +218,15 @@ class FixedPointLayer::Sweep {
   }
   bool is_low_rank() const { return layer_.mixer().options().kind != MixerKind::kronecker; }
 
-  Var solve_local(const LocalEquation& at, std::vector<int64_t>& iterations) const {
+  Var solve_local(const LocalEquation& at, const IntTensor& iterations) const {
     // Half the tolerance: the whole f, computed in another order, must agree.
     const real tolerance = layer_.solver.tolerance / 2;
     const int64_t cap = layer_.solver.max_iterations;
-    const LocalSolution solution = is_low_rank() ? local_solve(low_rank(at), tolerance, cap)
-                                                 : kronecker_solve(full_rank(at), tolerance, cap);
-    for (int64_t i = 0; i < rows_; ++i)
-      iterations[begin_ + i] = std::max<int64_t>(iterations[begin_ + i], solution.iterations[i]);
-    return solution.y;
+    const IntTensor count(iterations.context(), iterations.shape());
+    const Tensor y = is_low_rank() ? local_solve(low_rank(at), tolerance, cap, count)
+                                   : kronecker_solve(full_rank(at), tolerance, cap, count);
+    raise_to(iterations, count);
+    return y;
   }
 
   // One step, y_t = f_t and the state it leaves, as functions of y_t and what came in.
@@ -284,9 +308,14 @@ class FixedPointLayer::Sweep {
 
 namespace {
 
-// visit(begin, end) for blocks of sequences, each on one thread through all of time.
+// visit(begin, end) for blocks of sequences: on the CPU each on one thread through all of time, on a GPU
+// all together.
 template <class Visit>
 void for_blocks(const Context& context, int64_t B, const Visit& visit) {
+  if (context.device() == DeviceKind::cuda) {
+    if (B > 0) visit(0, B);
+    return;
+  }
   constexpr int64_t kRows = 32;  // their states fit the second-level cache
   const int64_t rows = std::min(kRows, std::max<int64_t>(1, pieces(B, context.threads())));
   parallel_tasks(Cpu{context}, pieces(B, rows),
@@ -299,17 +328,33 @@ Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weig
                                            const Tensor& start, FixedPointState& state) const {
   const Tensor y(start.context(), start.shape());
   const int64_t B = y.size(0);
-  std::vector<int64_t> iterations(B);
-  std::vector<std::pair<int64_t, Var>> carried(B);
+  const IntTensor counted = int_zeros(y.context(), {B});
+  if (solve_on_gpu(signals, weights, y, counted, state)) return {y, {}, counted};
+  struct Block {
+    int64_t end;
+    IntTensor iterations;
+    Var scan;
+  };
+  std::vector<Block> blocks(B);  // by their beginning
   for_blocks(y.context(), B, [&](int64_t begin, int64_t end) {
+    const IntTensor iterations = int_zeros(y.context(), {end - begin});
     Var previous = rows_of(state.y, begin, end), scan = rows_of(state.scan, begin, end);
     Sweep(*this, signals, weights, begin, end).solve(y, previous, scan, iterations);
-    carried[begin] = {end, scan};
+    blocks[begin] = {end, iterations, scan};
   });
+  if (B > 0 && blocks[0].end == B) {
+    if (y.elements() > 0) state.scan = blocks[0].scan.value();
+    return {y, {}, blocks[0].iterations};
+  }
+  Solution solution{y, {}};
   Vars scans;
-  for (int64_t b = 0; b < B; b = carried[b].first) scans.push_back(carried[b].second);
+  for (int64_t b = 0; b < B; b = blocks[b].end) {
+    for (const int32_t count : blocks[b].iterations.to_vector())
+      solution.iterations.push_back(count);
+    scans.push_back(blocks[b].scan);
+  }
   if (y.elements() > 0) state.scan = concat(scans, 0).value();
-  return {y, iterations};
+  return solution;
 }
 
 Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t channels,
@@ -345,21 +390,23 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
       .tolerance = solver.solver == Solver::patience ? solver.patience.threshold : solver.tolerance,
       .unconverged = solver.unconverged,
       .gradient = solver.gradient,
-      .adjoint = {}};
+      .adjoint = {},
+      .report = false};
   const auto solution = std::make_shared<Tensor>();
   if (solver.solver == Solver::sequential)
     options.adjoint = [this, plain_signals, plain_weights, before, solution](const Tensor& g) {
       const Tensor v = clone(g);
+      if (adjoint_on_gpu(plain_signals, plain_weights, *solution, v, before)) return v;
       for_blocks(v.context(), v.size(0), [&](int64_t begin, int64_t end) {
         Sweep(*this, plain_signals, plain_weights, begin, end)
             .adjoint(*solution, v, rows_of(before.y, begin, end), rows_of(before.scan, begin, end));
       });
       return v;
     };
-  const auto [y, report] =
+  const auto [y, report, record] =
       fixed_point(step, inputs, zeros(some.context(), {B, T, channels}), solve, options);
   *solution = y.value();
-  report_ = report;
+  record_ = record;
   solution_ = y.value();
   if (T > 0) {
     if (solver.solver != Solver::sequential)

@@ -41,7 +41,10 @@ int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng);
 struct StateDropout {
   double rate = 0;
   Rng rng = {};
+  Tensor keep = {};  // (B, T): 0 where a state is dropped, else 1; if defined it is not drawn
 };
+// Draws such a mask. ValueError: a rate outside [0, 1].
+void draw_kept_states(const StateDropout& dropout, const Tensor& keep);
 
 // What a layer carries from one chunk of a sequence to the next; as values, no gradient flows
 // through them. Empty at the start of a sequence.
@@ -56,8 +59,12 @@ class FixedPointLayer : public Layer {
   SolverOptions solver;  // may be changed between calls, like the next
   StateDropout state_dropout;
   virtual bool has_states() const { return true; }  // that could be dropped
-  // Of the last solve.
-  const FixedPointReport& report() const { return report_; }
+  // Whether forward and its gradient need no number of the device: what iterates over a whole
+  // sequence asks for residuals.
+  bool waits_for_nothing() const;
+  // Of the last solve. The report waits for the device, the record does not.
+  FixedPointReport report() const { return record_.read(); }
+  const SolveRecord& record() const { return record_; }
   const Tensor& solution() const { return solution_; }   // (B, T, D)
   const PatienceTrace& trace() const { return trace_; }  // of `patience`
 
@@ -95,11 +102,21 @@ class FixedPointLayer : public Layer {
   // What is carried out of that step once y is known.
   virtual Var advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
                       const Vars& weights) const = 0;
+  // Both sweeps on a device that has kernels for this layer; whether it has. The first makes y (B, T, D)
+  // and iterations (B), which start from 0, from `state`, and replaces its scan; the second makes v of
+  // g, in its place, for the solution y.
+  virtual bool solve_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Tensor& /*y*/,
+                            const IntTensor& /*iterations*/, FixedPointState& /*state*/) const {
+    return false;
+  }
+  virtual bool adjoint_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Tensor& /*y*/,
+                              const Tensor& /*v*/, const FixedPointState& /*before*/) const {
+    return false;
+  }
   virtual const Mixer& mixer() const = 0;
 
   virtual Var evaluate(const Var& u, FixedPointState& state) = 0;  // forward
-  // (B, T) for `like` (B, T, .): 0 where state_dropout drops, otherwise 1; undefined without it.
-  // ValueError: a rate outside [0, 1].
+  // The mask of state_dropout, (B, T) for `like` (B, T, .); undefined without it.
   Var kept_states(const Var& like) const;
   // The solution (B, T, D) for B, T and D channels; replaces state.y and state.scan.
   Var solve(const Vars& signals, const Vars& weights, int64_t channels, FixedPointState& state);
@@ -108,7 +125,7 @@ class FixedPointLayer : public Layer {
   class Sweep;
   Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& start,
                             FixedPointState& state) const;
-  FixedPointReport report_;
+  SolveRecord record_;
   Tensor solution_;
   PatienceTrace trace_;
 };

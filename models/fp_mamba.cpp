@@ -3,6 +3,8 @@
 #include <fprnn/models/mamba.h>
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/fp_mamba_adjoint.h>
+#include <fprnn/ops/fp_mamba_sweep.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/norm.h>
@@ -109,9 +111,13 @@ struct TokenParameters {
   Tensor keep;
 };
 
-TokenParameters token_parameters(const Var& y_before, const Signals& s, const Weights& w,
+// What mixer, b, c and, if it sees y, lambda are made of.
+Var projections(const Var& y_before, const Signals& s, const Weights& w) {
+  return w.from_y.defined() ? add(s.projected, linear(y_before, w.from_y)) : s.projected;
+}
+
+TokenParameters token_parameters(const Var& p, const Signals& s, const Weights& w,
                                  const Mixer& mixer, const FpMambaOptions& options) {
-  const Var p = w.from_y.defined() ? add(s.projected, linear(y_before, w.from_y)) : s.projected;
   const int64_t M = mixer.outputs(), N = options.d_state, R = options.dt_rank;
   const auto normalised = [&](const Var& v) {
     return options.bc_norm ? l2_normalize(v, options.eps) : v;
@@ -230,7 +236,7 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
                                         const Vars& signals, const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
-  const TokenParameters at = token_parameters(shift(y, previous), s, w, *mixer_, options_);
+  const TokenParameters at = token_parameters(projections(shift(y, previous), s, w), s, w, *mixer_, options_);
   const auto [mixed, carried] = sequence_mixing(channel_mixing(*mixer_, at.q, s.x, y), at, w, scan);
   const Var v = s.z.defined() ? mul(mixed, silu(s.z)) : mixed;
   return {layer_norm(v, w.norm_weight, w.norm_bias, options_.eps), carried};
@@ -242,7 +248,7 @@ FixedPointLayer::LocalEquation FpMamba::local_equation(const Var& previous, cons
                                                        const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
-  const TokenParameters at = token_parameters(shift(s.x, previous), s, w, *mixer_, options_);
+  const TokenParameters at = token_parameters(projections(shift(s.x, previous), s, w), s, w, *mixer_, options_);
   const Var step = softplus(add(at.delta, w.dt_bias));
   const Var bc = sum(mul(at.b, at.c), -1);
   Var gain = add(mul(step, reshape(bc, bc.shape().appended(1))), w.skip);
@@ -263,6 +269,90 @@ Var FpMamba::advance(const Var& y, const LocalEquation& at, const Var&, const Va
   const auto of_step = [](const Var& x) { return reshape(x, x.shape().without(1)); };
   const Var moved = mul(step, sub(y, mixer_->apply(at.q, y)));
   return add_outer(carried, of_step(moved), of_step(b));
+}
+
+bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
+                           const IntTensor& iterations, FixedPointState& state) const {
+  if (options_.dependence.lambda) return false;
+  const Signals s(signals);
+  const Weights w(weights);
+  const Context& context = y.context();
+  FpMambaSweep sweep{.x = s.x.data(),
+                     .projected = s.projected.data(),
+                     .delta = s.delta.data(),
+                     .z = data_or_null(s.z),
+                     .keep = data_or_null(s.keep),
+                     .from_y = data_or_null(w.from_y),
+                     .a = w.a.data(),
+                     .skip = w.skip.data(),
+                     .delta_bias = w.dt_bias.data(),
+                     .norm_weight = w.norm_weight.data(),
+                     .norm_bias = w.norm_bias.data(),
+                     .previous = data_or_null(state.y),
+                     .state = data_or_null(state.scan),
+                     .y = y.data(),
+                     .state_out = nullptr,
+                     .iterations = iterations.data(),
+                     .B = y.size(0),
+                     .T = y.size(1),
+                     .D = y.size(2),
+                     .N = options_.d_state,
+                     .P = s.projected.size(-1),
+                     .mixer = mixer_->sweep(),
+                     .bc_norm = options_.bc_norm,
+                     .eps = options_.eps,
+                     .tolerance = solver.tolerance / 2,  // as in any local solve
+                     .max_iterations = solver.max_iterations};
+  if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
+  const Tensor state_out(context, {sweep.B, sweep.D, sweep.N});
+  sweep.state_out = state_out.data();
+  launch_on_gpu(context, sweep);
+  state.scan = state_out;
+  return true;
+}
+
+bool FpMamba::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
+                             const Tensor& v, const FixedPointState& before) const {
+  if (options_.dependence.lambda) return false;
+  const Signals s(signals);
+  const Weights w(weights);
+  const Context& context = y.context();
+  FpMambaAdjoint sweep{.x = s.x.data(),
+                       .y = y.data(),
+                       .p = nullptr,
+                       .dt = nullptr,
+                       .mixed = nullptr,
+                       .b = nullptr,
+                       .z = data_or_null(s.z),
+                       .keep = data_or_null(s.keep),
+                       .from_y = data_or_null(w.from_y),
+                       .a = w.a.data(),
+                       .skip = w.skip.data(),
+                       .norm_weight = w.norm_weight.data(),
+                       .norm_bias = w.norm_bias.data(),
+                       .state = data_or_null(before.scan),
+                       .v = v.data(),
+                       .B = y.size(0),
+                       .T = y.size(1),
+                       .D = y.size(2),
+                       .N = options_.d_state,
+                       .P = s.projected.size(-1),
+                       .mixer = mixer_->sweep(),
+                       .bc_norm = options_.bc_norm,
+                       .eps = options_.eps,
+                       .tolerance = solver.gradient.tolerance,
+                       .max_iterations = solver.gradient.max_iterations};
+  if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
+  const Var previous = before.y.defined() ? Var(before.y) : Var();
+  const Var p = projections(shift(y, previous), s, w);
+  const TokenParameters at = token_parameters(p, s, w, *mixer_, options_);
+  const Var dt = softplus(add(s.delta, w.dt_bias)), mixed = channel_mixing(*mixer_, at.q, s.x, y);
+  sweep.p = p.data();
+  sweep.dt = dt.data();
+  sweep.mixed = mixed.data();
+  sweep.b = at.b.data();
+  launch_on_gpu(context, sweep);
+  return true;
 }
 
 }  // namespace fprnn

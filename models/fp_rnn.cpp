@@ -2,6 +2,7 @@
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/fp_rnn_sweep.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/scan.h>
@@ -142,6 +143,62 @@ Var FpRnn::advance(const Var& h, const LocalEquation& at, const Var& scan, const
   const Signals s(signals);
   const Var mixed = add(mixer_->apply(at.q, sub(s.bx, h)), h);
   return last_of(gated_scan(s.lambda, mixed, scan));
+}
+
+bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
+                         const IntTensor& iterations, FixedPointState& state) const {
+  const Signals s(signals);
+  const Context& context = y.context();
+  FpRnnSweep sweep{.bx = s.bx.data(),
+                   .projected = s.projected.data(),
+                   .lambda = s.lambda.data(),
+                   .from_y = data_or_null(weights[0]),
+                   .previous = data_or_null(state.y),
+                   .state = data_or_null(state.scan),
+                   .y = y.data(),
+                   .state_out = nullptr,
+                   .iterations = iterations.data(),
+                   .B = y.size(0),
+                   .T = y.size(1),
+                   .D = y.size(2),
+                   .P = s.projected.size(-1),
+                   .mixer = mixer_->sweep(),
+                   .eps = options_.eps,
+                   .tolerance = solver.tolerance / 2,  // as in any local solve
+                   .max_iterations = solver.max_iterations};
+  if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
+  const Tensor state_out(context, {sweep.B, sweep.D});
+  sweep.state_out = state_out.data();
+  launch_on_gpu(context, sweep);
+  state.scan = state_out;
+  return true;
+}
+
+bool FpRnn::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
+                           const Tensor& v, const FixedPointState& before) const {
+  const Signals s(signals);
+  const Context& context = y.context();
+  FpRnnAdjoint sweep{.bx = s.bx.data(),
+                     .y = y.data(),
+                     .p = nullptr,
+                     .lambda = s.lambda.data(),
+                     .from_y = data_or_null(weights[0]),
+                     .v = v.data(),
+                     .B = y.size(0),
+                     .T = y.size(1),
+                     .D = y.size(2),
+                     .P = s.projected.size(-1),
+                     .mixer = mixer_->sweep(),
+                     .eps = options_.eps,
+                     .tolerance = solver.gradient.tolerance,
+                     .max_iterations = solver.gradient.max_iterations};
+  if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
+  const Var previous = before.y.defined() ? Var(before.y) : Var();
+  const Var p = weights[0].defined() ? add(s.projected, linear(shift(y, previous), weights[0]))
+                                     : s.projected;
+  sweep.p = p.data();
+  launch_on_gpu(context, sweep);
+  return true;
 }
 
 }  // namespace fprnn

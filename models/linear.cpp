@@ -18,10 +18,9 @@ Tensor initial_weight(const Init& init, int64_t inputs, int64_t outputs, double 
 
 // |row| of each row, (rows, 1).
 Tensor row_lengths(const Tensor& x) {
-  Tensor lengths(x.context(), Shape{x.size(0), 1});
-  const std::vector<real> squares = sum(square(x), 1).value().to_vector();
-  for (size_t row = 0; row < squares.size(); ++row) lengths.data()[row] = std::sqrt(squares[row]);
-  return lengths;
+  std::vector<real> lengths = sum(square(x), 1).value().to_vector();
+  for (real& length : lengths) length = std::sqrt(length);
+  return Tensor(x.context(), Shape{x.size(0), 1}, lengths);
 }
 
 }  // namespace

@@ -29,13 +29,14 @@ Tensor initial_a_log(const Context& context, int64_t D, int64_t N) {
 }
 
 Tensor initial_step_bias(const Init& init, int64_t D) {
-  Tensor bias =
-      uniform(init.context, Shape{D}, std::log(real(0.001)), std::log(real(0.1)), init.rng);
-  for (int64_t d = 0; d < D; ++d) {
-    const double step = std::max(std::exp(static_cast<double>(bias.data()[d])), 1e-4);
-    bias.data()[d] = static_cast<real>(step + std::log(-std::expm1(-step)));
+  std::vector<real> bias =
+      uniform(init.context, Shape{D}, std::log(real(0.001)), std::log(real(0.1)), init.rng)
+          .to_vector();
+  for (real& value : bias) {
+    const double step = std::max(std::exp(static_cast<double>(value)), 1e-4);
+    value = static_cast<real>(step + std::log(-std::expm1(-step)));
   }
-  return bias;
+  return Tensor(init.context, Shape{D}, bias);
 }
 
 Mamba::Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options)

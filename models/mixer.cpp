@@ -21,6 +21,16 @@ std::string_view name_of(MixerKind kind) {
                                         : "kronecker";
 }
 
+SweepMixer Mixer::sweep() const {
+  const KroneckerSizes sizes = kronecker_sizes(options_.channels);
+  return {.rank = options_.kind == MixerKind::kronecker ? 0 : options_.rank,
+          .in_order = options_.kind == MixerKind::householder,
+          .scale = options_.scale,
+          .norm = options_.norm,
+          .m1 = sizes.m1,
+          .m2 = sizes.m2};
+}
+
 Var Mixer::forward(const Var& p, const Var& v) {
   return apply(factors(linear(p, weight(p), bias(p))), v);
 }

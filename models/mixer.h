@@ -7,7 +7,7 @@
 #pragma once
 
 #include <fprnn/models/linear.h>
-#include <fprnn/ops/kronecker.h>
+#include <fprnn/ops/sweep_mixer.h>
 
 namespace fprnn {
 
@@ -35,6 +35,7 @@ class Mixer : public Module {
   Mixer(Module& parent, std::string name, const MixerOptions& options)
       : Module(parent, std::move(name)), options_(options) {}
   const MixerOptions& options() const { return options_; }
+  SweepMixer sweep() const;  // the same for a kernel of a whole time step
 
   // The projection of p, all maps in one: p -> p weight^T + bias, (..., P) -> (..., outputs).
   virtual int64_t outputs() const = 0;

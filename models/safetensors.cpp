@@ -211,18 +211,19 @@ To convert(From value) {
   return converted;
 }
 
-// Elements of one type as another, a piece at a time.
+// Elements of one type as another, a piece at a time: whatever the device, the host needs no more.
 template <class From, class To>
-void read_elements(const InputFile& file, int64_t at, To* to, int64_t count) {
-  if constexpr (std::is_same_v<From, To>) {
-    file.read(at, to, count * int64_t{sizeof(To)});
-    return;
-  }
-  std::array<From, 4096> piece;
-  for (int64_t done = 0; done < count; done += std::ssize(piece)) {
-    const int64_t length = std::min<int64_t>(std::ssize(piece), count - done);
+void read_elements(const InputFile& file, int64_t at, const BasicTensor<To>& to) {
+  constexpr int64_t kPiece = 1 << 16;
+  std::vector<From> piece(std::min(kPiece, to.elements()));
+  std::vector<To> converted(piece.size());
+  for (int64_t done = 0; done < to.elements(); done += kPiece) {
+    const int64_t length = std::min(kPiece, to.elements() - done);
     file.read(at + done * int64_t{sizeof(From)}, piece.data(), length * int64_t{sizeof(From)});
-    std::transform(piece.begin(), piece.begin() + length, to + done, convert<From, To>);
+    std::transform(piece.begin(), piece.begin() + length, converted.begin(), convert<From, To>);
+    launch(to.context(), FromHost{.from = converted.data(),
+                                  .to = to.data() + done,
+                                  .bytes = length * int64_t{sizeof(To)}});
   }
 }
 
@@ -235,9 +236,9 @@ Tensor SafetensorsFile::tensor(const Context& context, std::string_view name) co
                        entry.dtype);
   const Tensor out(context, entry.shape);
   if (entry.dtype == "F64")
-    read_elements<double>(*file_, data_ + entry.begin, out.data(), out.elements());
+    read_elements<double>(*file_, data_ + entry.begin, out);
   else
-    read_elements<float>(*file_, data_ + entry.begin, out.data(), out.elements());
+    read_elements<float>(*file_, data_ + entry.begin, out);
   return out;
 }
 
@@ -248,9 +249,9 @@ IntTensor SafetensorsFile::ints(const Context& context, std::string_view name) c
                        entry.dtype);
   const IntTensor out(context, entry.shape);
   if (entry.dtype == "I64")
-    read_elements<int64_t>(*file_, data_ + entry.begin, out.data(), out.elements());
+    read_elements<int64_t>(*file_, data_ + entry.begin, out);
   else
-    read_elements<int32_t>(*file_, data_ + entry.begin, out.data(), out.elements());
+    read_elements<int32_t>(*file_, data_ + entry.begin, out);
   return out;
 }
 

@@ -37,11 +37,13 @@ void SafetensorsWriter::add(const std::string& name, const char* dtype,
   require<ValueError>(names_.insert(name).second, "safetensors", "names must be unique", name);
   const auto place = std::ranges::find_if(
       entries_, [](const Entry& entry) { return entry.width < int64_t{sizeof(Element)}; });
+  const bool here = tensor.context().device() == DeviceKind::cpu;
+  const BasicTensor<Element> host = here ? tensor : tensor.on(Context::cpu());
   entries_.insert(place, {.name = std::move(quoted),
                           .dtype = dtype,
                           .shape = tensor.shape(),
-                          .keep = std::make_shared<BasicTensor<Element>>(tensor),
-                          .elements = tensor.data(),
+                          .keep = std::make_shared<BasicTensor<Element>>(host),
+                          .elements = host.data(),
                           .bytes = tensor.elements() * int64_t{sizeof(Element)},
                           .width = sizeof(Element)});
 }

@@ -93,13 +93,15 @@ struct Padded {
     const Context& context = packed.context();
     require<ValueError>(B * T <= std::numeric_limits<int32_t>::max(), "sequence_model",
                         "sequences times the longest must fit 31 bits", B, T);
-    tokens = IntTensor(context, {B, T}, std::vector<int32_t>(B * T));
-    places = IntTensor(context, {total});
+    const std::vector<int32_t> given = packed.to_vector();
+    std::vector<int32_t> padded(B * T), at(total);
     for (int64_t b = 0; b < B; ++b)
       for (int64_t t = 0; t < offsets[b + 1] - offsets[b]; ++t) {
-        tokens.data()[b * T + t] = packed.data()[offsets[b] + t];
-        places.data()[offsets[b] + t] = static_cast<int32_t>(b * T + t);
+        padded[b * T + t] = given[offsets[b] + t];
+        at[offsets[b] + t] = static_cast<int32_t>(b * T + t);
       }
+    tokens = IntTensor(context, {B, T}, padded);
+    places = IntTensor(context, {total}, at);
   }
 };
 

@@ -34,6 +34,7 @@ Var causal_conv(const Var& x, const Var& weight, const Var& bias, const Var& sta
           bias.shape(), x.shape());
   require(!state.defined() || state.shape() == Shape{B, W - 1, D}, "causal_conv",
           "state must be (B, W - 1, D)", state.shape(), x.shape(), weight.shape());
+  require_together("causal_conv", x, weight, bias, state);
   Tensor y(x.context(), x.shape());
   launch(x.context(), ConvForward{.x = x.data(),
                                   .weight = weight.data(),

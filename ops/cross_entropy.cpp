@@ -1,3 +1,4 @@
+#include <fprnn/core/fault.h>
 #include <fprnn/core/isa.h>
 #include <fprnn/core/parallel.h>
 #include <fprnn/ops/cross_entropy.h>
@@ -11,30 +12,26 @@ FPRNN_KERNEL(void cross_entropy_backward(const CrossEntropyBackward&, int64_t be
 
 namespace {
 
-// The sum of the mask, after checking it and the targets that it lets through.
-double checked_total(const Shape& logits, const IntTensor& targets, const Tensor& mask) {
+void check_shapes(const Shape& logits, const Shape& targets, const Shape& mask) {
   const std::string_view op = "masked_cross_entropy";
   require(logits.rank() >= 1 && logits[-1] >= 1, op, "logits must be (..., V) with V >= 1", logits);
-  require(targets.shape() == logits.without(-1) && mask.shape() == targets.shape(), op,
-          "targets and mask must have logits' shape without its last axis", targets.shape(),
-          mask.shape(), logits);
-  double total = 0;
-  for (int64_t i = 0; i < targets.elements(); ++i) {
-    const int32_t target = targets.data()[i];
-    total += mask.data()[i];
-    require<ValueError>(mask.data()[i] == 0 || (target >= 0 && target < logits[-1]), op,
-                        "targets must be in [0, V): target, position and V", target, i, logits[-1]);
-  }
-  require<ValueError>(total > 0, op, "the mask's sum must be positive", total);
-  return total;
+  require(targets == logits.without(-1) && mask == targets, op,
+          "targets and mask must have logits' shape without its last axis", targets, mask, logits);
 }
 
 }  // namespace
 
 Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tensor& mask) {
-  const real total = static_cast<real>(checked_total(logits.shape(), targets, mask));
+  check_shapes(logits.shape(), targets.shape(), mask.shape());
+  require_together("masked_cross_entropy", logits, targets, mask);
   const int64_t V = logits.size(-1), rows = targets.elements();
   const Context& context = logits.context();
+  const Tensor total(context, Shape{});
+  launch(context, CheckTargets{.targets = targets.data(),
+                               .mask = mask.data(),
+                               .total = total.data(),
+                               .rows = rows,
+                               .V = V});
   const Tensor log_sum(context, targets.shape()), losses(context, targets.shape());
   launch(context, CrossEntropyForward{.logits = logits.data(),
                                       .targets = targets.data(),
@@ -43,7 +40,7 @@ Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tens
                                       .loss = losses.data(),
                                       .rows = rows,
                                       .V = V});
-  const Tensor loss = affine(sum(losses), 1 / total, 0).value();
+  const Tensor loss = div(sum(losses), total).value();
   return record("masked_cross_entropy", {logits}, loss,
                 [=, logits = logits.value()](Backward& back) {
                   const Tensor dlogits(logits.context(), logits.shape());
@@ -51,13 +48,24 @@ Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tens
                                                                 .targets = targets.data(),
                                                                 .mask = mask.data(),
                                                                 .log_sum = log_sum.data(),
+                                                                .total = total.data(),
                                                                 .dloss = back.output().data(),
                                                                 .dlogits = dlogits.data(),
                                                                 .rows = rows,
-                                                                .V = V,
-                                                                .total_mask = total});
+                                                                .V = V});
                   back.give(0, dlogits);
                 });
+}
+
+void run(Cpu, const CheckTargets& args) {
+  double total = 0;
+  for (int64_t i = 0; i < args.rows; ++i) {
+    total += args.mask[i];
+    if (args.mask[i] != 0 && (args.targets[i] < 0 || args.targets[i] >= args.V))
+      throw_fault({Fault::Rule::target, args.targets[i], i, args.V});
+  }
+  if (!(total > 0)) throw_fault({Fault::Rule::mask});
+  *args.total = static_cast<real>(total);
 }
 
 void run(Cpu cpu, const CrossEntropyForward& args) {

@@ -10,10 +10,17 @@ namespace fprnn {
 // logits (..., V), targets (...), mask (...) of weights, usually 0 and 1 ->
 //   sum_i mask_i (log sum_v exp(logits_iv) - logits_i,targets_i) / sum_i mask_i, a scalar.
 // Rows with mask 0 count for nothing, whatever their target. No gradient flows to the mask.
-// ShapeError: shapes differ. ValueError: a target outside [0, V) where the mask is not 0; a mask whose sum
-// is not positive.
+// ShapeError: shapes differ. ValueError: a target outside [0, V) where the mask is not 0; a mask whose
+// sum is not positive; on a GPU once the host waits for it.
 Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tensor& mask);
 
+// Refuses bad targets and masks (core/fault.h) and adds up the mask.
+struct CheckTargets {
+  const int32_t* targets;  // (rows)
+  const real* mask;        // (rows)
+  real* total;             // one element
+  int64_t rows, V;
+};
 struct CrossEntropyForward {
   const real* logits;      // (rows, V)
   const int32_t* targets;  // (rows)
@@ -27,13 +34,15 @@ struct CrossEntropyBackward {
   const int32_t* targets;  // (rows)
   const real* mask;        // (rows)
   const real* log_sum;     // (rows)
+  const real* total;       // one element: the mask's sum
   const real* dloss;       // one element
   real* dlogits;           // (rows, V)
   int64_t rows, V;
-  real total_mask;
 };
+void run(Cpu, const CheckTargets&);
 void run(Cpu, const CrossEntropyForward&);
 void run(Cpu, const CrossEntropyBackward&);
+void run(Cuda, const CheckTargets&);
 void run(Cuda, const CrossEntropyForward&);
 void run(Cuda, const CrossEntropyBackward&);
 

@@ -25,7 +25,7 @@ void cross_entropy_backward(const CrossEntropyBackward& args, int64_t begin, int
   for (int64_t row = begin; row < end; ++row) {
     const real* logits = args.logits + row * V;
     real* dlogits = args.dlogits + row * V;
-    const real weight = *args.dloss * args.mask[row] / args.total_mask;
+    const real weight = *args.dloss * args.mask[row] / *args.total;
     if (args.mask[row] == 0) {
       for (int64_t i = 0; i < V; ++i) dlogits[i] = 0;
       continue;

@@ -47,7 +47,9 @@ bool ends_with(const Shape& shape, const Shape& end) {
   return true;
 }
 
-Shape broadcast_shape(std::string_view op, const Shape& a, const Shape& b) {
+Shape broadcast_shape(std::string_view op, const Var& x, const Var& y) {
+  require_together(op, x, y);
+  const Shape &a = x.shape(), &b = y.shape();
   Shape out = a.rank() >= b.rank() ? a : b;
   const Shape& other = a.rank() >= b.rank() ? b : a;
   for (int axis = 1; axis <= other.rank(); ++axis) {
@@ -87,7 +89,7 @@ Var affine(const Var& x, real scale, real shift) {
 }
 
 Var add(const Var& a, const Var& b) {
-  const Shape shape = broadcast_shape("add", a.shape(), b.shape());
+  const Shape shape = broadcast_shape("add", a, b);
   // The longer operand goes first: the second may repeat without a copy.
   const bool swap = a.shape() != shape;
   const Tensor y =
@@ -99,7 +101,7 @@ Var add(const Var& a, const Var& b) {
 }
 
 Var sub(const Var& a, const Var& b) {
-  const Shape shape = broadcast_shape("sub", a.shape(), b.shape());
+  const Shape shape = broadcast_shape("sub", a, b);
   const Tensor y = binary_values(Binary::sub, shape, a.value(), b.value());
   return record("sub", {a, b}, y, [a = a.shape(), b = b.shape()](Backward& back) {
     if (back.wants(0)) back.give(0, sum_to(back.output(), a).value());
@@ -108,7 +110,7 @@ Var sub(const Var& a, const Var& b) {
 }
 
 Var mul(const Var& a, const Var& b) {
-  const Shape shape = broadcast_shape("mul", a.shape(), b.shape());
+  const Shape shape = broadcast_shape("mul", a, b);
   const bool swap = a.shape() != shape;
   const Tensor y =
       binary_values(Binary::mul, shape, (swap ? b : a).value(), (swap ? a : b).value());
@@ -120,7 +122,7 @@ Var mul(const Var& a, const Var& b) {
 }
 
 Var div(const Var& a, const Var& b) {
-  const Shape shape = broadcast_shape("div", a.shape(), b.shape());
+  const Shape shape = broadcast_shape("div", a, b);
   const Tensor y = binary_values(Binary::div, shape, a.value(), b.value());
   return record("div", {a, b}, y, [a = a.shape(), b = b.value(), y](Backward& back) {
     const Tensor da = div(back.output(), b).value();  // of the result's shape

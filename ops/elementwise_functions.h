@@ -83,7 +83,7 @@ struct Affine {
 
 // visit(function) with the struct above that `function` names.
 template <class Visit>
-FPRNN_INLINE void with_function(Unary function, real scale, real shift, const Visit& visit) {
+FPRNN_DISPATCH void with_function(Unary function, real scale, real shift, const Visit& visit) {
   switch (function) {
     case Unary::exp:
       return visit(Exp{});
@@ -116,7 +116,7 @@ struct Div {
 };
 
 template <class Visit>
-FPRNN_INLINE void with_function(Binary function, const Visit& visit) {
+FPRNN_DISPATCH void with_function(Binary function, const Visit& visit) {
   switch (function) {
     case Binary::add:
       return visit(Add{});

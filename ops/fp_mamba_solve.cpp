@@ -28,6 +28,8 @@ LocalMap map_of(std::string_view op, const LocalProblem& problem) {
   for (const Tensor* parameter : {&problem.weight, &problem.bias})
     require(!normalised || parameter->shape() == Shape{D}, op, "weight and bias must be (D)",
             parameter->shape(), D);
+  require_together(op, problem.u, problem.alpha, problem.offset, problem.gain, problem.weight,
+                   problem.bias);
   require<ValueError>(std::isfinite(problem.scale), op, "scale must be finite", problem.scale);
   require<ValueError>(problem.eps >= 0, op, "eps must not be negative", problem.eps);
   return {.u = problem.u.data(),
@@ -63,7 +65,8 @@ void over_tokens(Cpu cpu, const Args& args, const Kernel& kernel) {
 
 }  // namespace
 
-LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations) {
+Tensor local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations,
+                   const IntTensor& iterations) {
   const std::string_view op = "local_solve";
   const LocalMap map = map_of(op, problem);
   require<ValueError>(std::isfinite(tolerance) && tolerance >= 0, op,
@@ -71,13 +74,22 @@ LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t m
   require<ValueError>(max_iterations >= 1 && max_iterations <= std::numeric_limits<int32_t>::max(),
                       op, "max_iterations must be 1 to 2^31 - 1", max_iterations);
   const Context& context = problem.u.context();
+  require(iterations.elements() == map.tokens, op, "there must be a count for each token",
+          iterations.shape(), map.tokens);
+  require_together(op, problem.u, iterations);
   const Tensor y(context, problem.offset.shape());
-  const IntTensor iterations(context, Shape{map.tokens});
   launch(context, LocalSolve{.map = map,
                              .y = y.data(),
                              .iterations = iterations.data(),
                              .tolerance = tolerance,
                              .max_iterations = max_iterations});
+  return y;
+}
+
+LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations) {
+  const IntTensor iterations(problem.u.context(),
+                             Shape{problem.offset.shape().elements_before(-1)});
+  const Tensor y = local_solve(problem, tolerance, max_iterations, iterations);
   return {y, iterations.to_vector()};
 }
 
@@ -87,6 +99,7 @@ Tensor local_adjoint(const LocalProblem& problem, const Tensor& y, const Tensor&
   for (const Tensor* given : {&y, &w})
     require(given->shape() == problem.offset.shape(), op, "y and w must have the shape of offset",
             given->shape(), problem.offset.shape());
+  require_together(op, problem.u, y, w);
   const Tensor v(problem.u.context(), w.shape());
   launch(problem.u.context(),
          LocalAdjoint{.map = map, .y = y.data(), .w = w.data(), .v = v.data()});

@@ -34,6 +34,9 @@ struct LocalSolution {
 // do not fit. ValueError: tolerance or eps negative, scale or tolerance not finite, max_iterations
 // below 1.
 LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations);
+// The same, with the counts left where they are made, (tokens): nothing is waited for.
+Tensor local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations,
+                   const IntTensor& iterations);
 
 // v (..., D) with v = w + J^T v, where J = N' diag(S) (I - Q) is the map's Jacobian at the solution
 // y: what the cotangent w of y becomes on its way through all iterations. y and w are (..., D).

@@ -62,6 +62,7 @@ KroneckerFactors kronecker_factors(const Var& k, const Var& gates, int64_t D, Kr
           "gates must be (..., m1 + m2): gates, k, m1 and m2", gates.shape(), k.shape(), sizes.m1,
           sizes.m2);
   require<ValueError>(eps > 0, "kronecker_factors", "eps must be positive", eps);
+  require_together("kronecker_factors", k, gates);
   const Shape leading = k.shape().without(-1);
   const int64_t tokens = leading.elements();
   const Tensor factors[] = {Tensor(k.context(), square_matrices(leading, sizes.m1)),
@@ -97,6 +98,7 @@ Var kronecker(const KroneckerFactors& factors, const Var& v, real scale) {
           "kronecker", "factors must be (..., m1, m1) and (..., m2, m2), v (..., m1 m2)",
           left.shape(), right.shape(), v.shape());
   require<ValueError>(std::isfinite(scale), "kronecker", "scale must be finite", scale);
+  require_together("kronecker", v, left, right);
   const Tensor y(v.context(), v.shape());
   const KroneckerForward forward{.left = left.data(),
                                  .right = right.data(),

@@ -8,8 +8,8 @@ namespace fprnn {
 
 FPRNN_KERNEL(void kronecker_solve(const KroneckerSolve&, real* space, int64_t begin, int64_t end))
 
-LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
-                              int64_t max_iterations) {
+Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t max_iterations,
+                       const IntTensor& iterations) {
   const std::string_view op = "kronecker_solve";
   const Shape& shape = problem.offset.shape();
   require(shape.rank() >= 1 && problem.gain.shape() == shape, op,
@@ -29,15 +29,18 @@ LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
   require<ValueError>(max_iterations >= 1 && max_iterations <= INT32_MAX, op,
                       "max_iterations must be at least 1 and below 2^31", max_iterations);
   const Context& context = problem.offset.context();
-  LocalSolution solution{Tensor(context, shape), {}};
-  const IntTensor iterations(context, Shape{tokens});
+  require(iterations.elements() == tokens, op, "there must be a count for each token",
+          iterations.shape(), tokens);
+  require_together(op, problem.offset, problem.left, problem.right, problem.gain, problem.weight,
+                   problem.bias, iterations);
+  const Tensor y(context, shape);
   launch(context, KroneckerSolve{.left = problem.left.data(),
                                  .right = problem.right.data(),
                                  .offset = problem.offset.data(),
                                  .gain = problem.gain.data(),
                                  .weight = normalised ? problem.weight.data() : nullptr,
                                  .bias = normalised ? problem.bias.data() : nullptr,
-                                 .y = solution.y.data(),
+                                 .y = y.data(),
                                  .iterations = iterations.data(),
                                  .tokens = tokens,
                                  .m1 = sizes.m1,
@@ -46,8 +49,16 @@ LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
                                  .eps = problem.eps,
                                  .tolerance = tolerance,
                                  .max_iterations = max_iterations});
-  solution.iterations = iterations.to_vector();
-  return solution;
+  return y;
+}
+
+LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
+                              int64_t max_iterations) {
+  const Shape& shape = problem.offset.shape();
+  const IntTensor iterations(problem.offset.context(),
+                             Shape{shape.rank() == 0 ? 1 : shape.elements_before(-1)});
+  const Tensor y = kronecker_solve(problem, tolerance, max_iterations, iterations);
+  return {y, iterations.to_vector()};
 }
 
 void run(Cpu cpu, const KroneckerSolve& args) {

@@ -24,6 +24,9 @@ struct KroneckerProblem {  // tokens = product of leading axes, D = m1 m2
 // not finite, max_iterations below 1.
 LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
                               int64_t max_iterations);
+// The same, with the counts left where they are made, (tokens): nothing is waited for.
+Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t max_iterations,
+                       const IntTensor& iterations);
 
 struct KroneckerSolve {
   const real* left;     // (tokens, m1, m1)

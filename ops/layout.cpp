@@ -1,3 +1,4 @@
+#include <fprnn/core/fault.h>
 #include <fprnn/core/parallel.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/layout.h>
@@ -43,6 +44,7 @@ Var concat(const std::vector<Var>& parts, int axis) {
     require(
         part.shape().rank() == shape.rank() && part.shape().with(axis, 0) == shape.with(axis, 0),
         "concat", "parts must differ along the axis alone", shape, part.shape());
+    require_together("concat", parts[0], part);
     total += part.size(axis);
   }
   shape = shape.with(axis, total);
@@ -74,6 +76,7 @@ Var shift(const Var& x, const Var& first) {
   const int64_t B = x.size(0), T = x.size(1), D = x.size(2);
   require(!first.defined() || first.shape() == Shape{B, D}, "shift", "first must be (B, D)",
           first.shape(), x.shape());
+  require_together("shift", x, first);
   if (T == 0)
     return record("shift", {x, first}, x.value(), [=, context = x.context()](Backward& back) {
       back.give(0, back.output());
@@ -106,16 +109,18 @@ Var shift(const Var& x, const Var& first) {
 
 Var embedding(const Var& table, const IntTensor& tokens) {
   require(table.shape().rank() == 2, "embedding", "the table must be (V, D)", table.shape());
+  require_together("embedding", table, tokens);
   const int64_t V = table.size(0), D = table.size(1), count = tokens.elements();
-  for (int64_t i = 0; i < count; ++i)
-    require<ValueError>(tokens.data()[i] >= 0 && tokens.data()[i] < V, "embedding",
-                        "tokens must number rows of the table: token, position and table",
-                        tokens.data()[i], i, table.shape());
+  launch(table.context(), CheckTokens{.tokens = tokens.data(), .count = count, .V = V});
   Tensor y(table.context(), tokens.shape().appended(D));
   launch(
       table.context(),
-      GatherRows{
-          .table = table.data(), .tokens = tokens.data(), .out = y.data(), .count = count, .D = D});
+      GatherRows{.table = table.data(),
+                 .tokens = tokens.data(),
+                 .out = y.data(),
+                 .count = count,
+                 .D = D,
+                 .V = V});
   return record("embedding", {table}, y, [=](Backward& back) {
     const Tensor& dy = back.output();
     const Tensor dtable = zeros(dy.context(), Shape{V, D});
@@ -134,6 +139,12 @@ void run(Cpu cpu, const CopyRows& args) {
     for (int64_t row = begin; row < end; ++row)
       std::copy_n(args.from + row * args.from_stride, args.length, args.to + row * args.to_stride);
   });
+}
+
+void run(Cpu, const CheckTokens& args) {
+  for (int64_t i = 0; i < args.count; ++i)
+    if (args.tokens[i] < 0 || args.tokens[i] >= args.V)
+      throw_fault({Fault::Rule::token, args.tokens[i], i, args.V});
 }
 
 void run(Cpu cpu, const GatherRows& args) {

@@ -20,7 +20,7 @@ Var slice(const Var& x, int axis, int64_t begin, int64_t end);
 Var shift(const Var& x, const Var& first = {});
 
 // table (V, D), tokens of any shape -> the rows of the table that they number, (..., D).
-// ValueError: a token outside [0, V), with its position.
+// ValueError: a token outside [0, V), with its position; on a GPU once the host waits for it.
 Var embedding(const Var& table, const IntTensor& tokens);
 
 // Copies `rows` rows of `length` between two layouts; either may have wider rows.
@@ -29,11 +29,17 @@ struct CopyRows {
   real* to;          // rows to_stride apart
   int64_t rows, length, from_stride, to_stride;
 };
+// Refuses tokens outside [0, V) (core/fault.h).
+struct CheckTokens {
+  const int32_t* tokens;  // (count)
+  int64_t count, V;
+};
+// Tokens outside the table are read as token 0 where they are noted but not yet thrown.
 struct GatherRows {
   const real* table;      // (V, D)
   const int32_t* tokens;  // (count)
   real* out;              // (count, D)
-  int64_t count, D;
+  int64_t count, D, V;
 };
 // The transpose: rows of dout are added to their token's row in order of position.
 struct ScatterAddRows {
@@ -43,9 +49,11 @@ struct ScatterAddRows {
   int64_t count, D, V;
 };
 void run(Cpu, const CopyRows&);
+void run(Cpu, const CheckTokens&);
 void run(Cpu, const GatherRows&);
 void run(Cpu, const ScatterAddRows&);
 void run(Cuda, const CopyRows&);
+void run(Cuda, const CheckTokens&);
 void run(Cuda, const GatherRows&);
 void run(Cuda, const ScatterAddRows&);
 

@@ -14,6 +14,7 @@ Var linear(const Var& x, const Var& weight, const Var& bias) {
   const int64_t N = weight.size(0), K = weight.size(1), M = x.shape().elements_before(-1);
   require(!bias.defined() || bias.shape() == Shape{N}, "linear", "bias must be (N)", bias.shape(),
           weight.shape());
+  require_together("linear", x, weight, bias);
   const Tensor y(x.context(), x.shape().with(-1, N));
   launch(x.context(), Gemm{.a = x.data(),
                            .b = weight.data(),

@@ -19,6 +19,7 @@ Var low_rank(std::string_view op, const Var& u, const Var& alpha, const Var& v, 
           u.shape(), alpha.shape());
   require<ValueError>(std::isfinite(scale), op, "scale must be finite", scale);
   const int64_t r = u.size(-2), D = u.size(-1), tokens = v.shape().elements_before(-1);
+  require_together(op, v, u, alpha);
   const Tensor y(v.context(), v.shape()), dots(v.context(), alpha.shape());
   launch(v.context(), LowRankForward{.u = u.data(),
                                      .alpha = alpha.data(),

@@ -27,6 +27,7 @@ Var matmul(const Var& a, const Var& b, const MatmulOptions& options) {
   const int64_t M = left.rows, K = left.columns, N = right.columns;
   require(K == right.rows, "matmul", "the inner sizes must be equal", a.shape(), b.shape(), ta, tb);
   const Shape shape = ta ? Shape{M, N} : a.shape().with(-1, N);
+  require_together("matmul", a, b);
   const Tensor c(a.context(), shape);
   launch(a.context(), Gemm{.a = a.data(),
                            .b = b.data(),
@@ -64,6 +65,7 @@ Var batched_matmul(const Var& a, const Var& b, const MatmulOptions& options) {
   const int64_t M = left.rows, K = left.columns, N = right.columns;
   require(K == right.rows, "batched_matmul", "the inner sizes must be equal", a.shape(), b.shape(),
           ta, tb);
+  require_together("batched_matmul", a, b);
   const Tensor c(a.context(), a.shape().with(-2, M).with(-1, N));
   launch(a.context(), BatchedGemm{.a = a.data(),
                                   .b = b.data(),

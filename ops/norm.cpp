@@ -22,6 +22,7 @@ Var normalize(std::string_view op, Norm norm, const Var& x, const Var& weight, c
   for (const Var* parameter : {&weight, &bias})
     require(!parameter->defined() || parameter->shape() == Shape{D}, op,
             "weight and bias must have the size of x's last axis", parameter->shape(), x.shape());
+  require_together(op, x, weight, bias);
   Tensor y(x.context(), x.shape());
   launch(x.context(), NormForward{.norm = norm,
                                   .x = x.data(),

@@ -13,6 +13,7 @@ Var add_outer(const Var& h, const Var& u, const Var& v) {
           "add_outer", "h must be (..., M, N), u (..., M) and v (..., N)", shape, u.shape(),
           v.shape());
   const int64_t M = h.size(-2), N = h.size(-1);
+  require_together("add_outer", h, u, v);
   const Tensor out(h.context(), shape);
   launch(h.context(), AddOuter{.h = h.data(),
                                .u = u.data(),

@@ -14,6 +14,7 @@ Var scan(const Var& a, const Var& b, const ScanOptions& options) {
   const int64_t B = a.size(0), T = a.size(1), D = a.size(2);
   require(!h0.defined() || h0.shape() == Shape{B, D}, "scan", "h0 must be (B, D)", h0.shape(),
           a.shape());
+  require_together("scan", a, b, h0);
   Tensor h(a.context(), a.shape());
   launch(a.context(), ScanForward{.a = a.data(),
                                   .b = b.data(),

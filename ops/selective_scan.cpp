@@ -21,8 +21,6 @@ namespace {
 constexpr int64_t kMaxLanes = 16;  // of any instruction set and real
 constexpr real kLog2e = static_cast<real>(1.4426950408889634);
 
-const real* data_or_null(const Var& x) { return x.defined() ? x.data() : nullptr; }
-
 void check_shapes(const SelectiveScanInputs& in) {
   const std::string_view op = "selective_scan";
   require(in.u.shape().rank() == 3, op, "u must be (B, T, D)", in.u.shape());
@@ -43,6 +41,7 @@ void check_shapes(const SelectiveScanInputs& in) {
           in.h0.shape(), in.u.shape());
   require(!in.keep.defined() || in.keep.shape() == Shape{B, T}, op, "keep must be (B, T)",
           in.keep.defined() ? in.keep.shape() : Shape{}, in.u.shape());
+  require_together(op, in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0, in.keep);
 }
 
 // Backward as the tape sees it: allocates every gradient, runs, gives what is wanted.

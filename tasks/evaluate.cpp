@@ -1,3 +1,4 @@
+#include <fprnn/core/vector.h>
 #include <fprnn/tasks/evaluate.h>
 
 #include <algorithm>
@@ -7,13 +8,17 @@ namespace fprnn {
 
 namespace {
 
-constexpr int64_t kTokens = int64_t{1} << 16;  // at once
+// Tokens at once. A GPU is filled by more of them than a CPU.
+int64_t tokens_at_once(const Context& context) {
+  return int64_t{1} << (context.device() == DeviceKind::cuda ? 18 : 16);
+}
 
 template <class T>
 BasicTensor<T> rows(const BasicTensor<T>& x, int64_t begin, int64_t end) {
-  const BasicTensor<T> part(x.context(), x.shape().with(0, end - begin));
-  std::copy_n(x.data() + begin * x.size(1), part.elements(), part.data());
-  return part;
+  const std::vector<T> all = x.to_vector();
+  const int64_t width = x.size(1);
+  return {x.context(), x.shape().with(0, end - begin),
+          std::span(all).subspan(begin * width, (end - begin) * width)};
 }
 
 Batch rows(const Batch& batch, int64_t begin, int64_t end) {
@@ -25,8 +30,9 @@ Batch rows(const Batch& batch, int64_t begin, int64_t end) {
 
 LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
                       int64_t length, int64_t sequences, const std::function<void()>& stop) {
-  const Batch all = task.sample(context, evaluation_stream(seed, length), sequences, length);
-  const int64_t piece = std::max<int64_t>(1, kTokens / all.tokens.size(1));
+  const Context host = Context::cpu();
+  const Batch all = task.sample(host, evaluation_stream(seed, length), sequences, length);
+  const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
   LengthResult result{.length = length, .sequences = sequences};
   for (int64_t begin = 0; begin < sequences; begin += piece) {
     stop();
@@ -34,7 +40,8 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
     const double share = static_cast<double>(end - begin) / static_cast<double>(sequences);
     const Batch batch = rows(all, begin, end);
     NoGrad tape(context);
-    const Accuracy accuracy = task.accuracy(model.forward(tape, batch.tokens).value(), batch);
+    const Tensor logits = model.forward(tape, batch.tokens.on(context)).value();
+    const Accuracy accuracy = task.accuracy(argmax(logits), batch);
     const Solves solves = last_solves(model);
     result.sequence_accuracy += share * accuracy.sequence;
     result.token_accuracy += share * accuracy.token;

@@ -222,14 +222,16 @@ std::unique_ptr<SequenceModel> make_model(const ModelSettings& model, const Solv
 }
 
 Context open_device(const RunSettings& run) {
-  require<DeviceError>(run.device != "cuda", "device",
-                       "this build has no CUDA backend: use --device cpu, or auto", run.device);
-  require<ValueError>(run.matmul_precision == "fp32", "matmul_precision",
-                      "only products on a GPU can have another precision than fp32",
-                      run.matmul_precision);
   require<ValueError>(run.threads >= 0 && run.threads <= 1024, "threads", "must be 0 to 1024",
                       run.threads);
-  return Context::cpu({.threads = static_cast<int>(run.threads)});
+  const ContextOptions options{.threads = static_cast<int>(run.threads),
+                               .matmul_precision = matmul_precision_named(run.matmul_precision)};
+  if (run.device == "cuda" || (run.device == "auto" && gpu_is_there()))
+    return Context::cuda(options);
+  require<ValueError>(options.matmul_precision == MatmulPrecision::fp32, "matmul_precision",
+                      "only products on a GPU can have another precision than fp32",
+                      run.matmul_precision);
+  return Context::cpu(options);
 }
 
 }  // namespace fprnn

@@ -108,7 +108,7 @@ void Invocation::compare() const {
 
 void Invocation::open() {
   context_ = open_device(options_.run);
-  fmt::print("device cpu, {} threads, {}\n", context_->threads(), describe(context_->isa()));
+  fmt::print("device {}\n", describe(*context_));
   task_ = program_.task();
   Rng rng = initial_stream(options_.train.seed);
   model_ = make_model(options_.model, solver_options(options_.solver), task_->vocabulary(),
@@ -122,7 +122,7 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
                         .group = program_.group(),
                         .model = options_.model.model,
                         .parameters = model_->parameter_count(),
-                        .device = "cpu",
+                        .device = std::string(name_of(context_->device())),
                         .solver = solves ? std::string(name_of(solver.solver)) : "",
                         .gradient = solves ? name_of(solver.gradient) : "",
                         .train_length = options_.train.train_length,

@@ -10,6 +10,10 @@ struct Batch {
   IntTensor tokens;   // (B, T)
   IntTensor targets;  // (B, T)
   Tensor mask;        // (B, T): weight of each position in the loss
+
+  Batch on(const Context& context) const {
+    return {tokens.on(context), targets.on(context), mask.on(context)};
+  }
 };
 
 // Fractions of sequences with every counted position right, of positions, and of last positions.
@@ -23,7 +27,8 @@ class Task {
   virtual int64_t vocabulary() const = 0;
   // B sequences of the given length, a pure function of rng.
   virtual Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const = 0;
-  virtual Accuracy accuracy(const Tensor& logits, const Batch& batch) const = 0;  // (B, T, V)
+  // answers (B, T): the token of each position, -1 for none.
+  virtual Accuracy accuracy(const IntTensor& answers, const Batch& batch) const = 0;
 };
 
 }  // namespace fprnn

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <span>
+#include <utility>
 
 namespace fprnn {
 
@@ -71,17 +73,21 @@ std::vector<FixedPointLayer*> fixed_points(const SequenceModel& model) {
 constexpr double kPatienceQuantile = 0.75;
 
 // What holds for a step of training and not beyond it, for as long as this lives: the iteration
-// cap, the quantile and the dropping of states.
+// cap, the quantile and the dropping of states, whose masks are drawn into `keep`.
 class TrainingStep {
  public:
-  TrainingStep(const SequenceModel& model, const TrainOptions& options, int64_t step) {
+  TrainingStep(const SequenceModel& model, const TrainOptions& options, int64_t step,
+               std::vector<Tensor>& keep) {
     const IterationCap& cap = options.iteration_cap;
     Rng rng = cap_stream(options.seed, step);
     const int64_t most = cap.shape > 0 ? draw_iteration_cap(cap.shape, cap.scale, rng) : cap.fixed;
     for (FixedPointLayer* layer : fixed_points(model)) {
-      if (layer->has_states())
-        layer->state_dropout = {options.state_dropout,
-                                dropout_stream(options.seed, step, before_.size())};
+      if (layer->has_states() && options.state_dropout > 0) {
+        StateDropout& dropout = layer->state_dropout;
+        dropout = {options.state_dropout, dropout_stream(options.seed, step, before_.size()),
+                   keep[before_.size()]};
+        draw_kept_states(dropout, dropout.keep);
+      }
       before_.emplace_back(layer, layer->solver);
       if (most > 0) layer->solver.max_iterations = most;
       layer->solver.patience.quantile = kPatienceQuantile;
@@ -100,13 +106,11 @@ class TrainingStep {
   std::vector<std::pair<FixedPointLayer*, SolverOptions>> before_;
 };
 
-}  // namespace
-
-Solves last_solves(const SequenceModel& model) {
+Solves read_solves(std::span<const SolveRecord> records) {
   Solves solves;
   int layers = 0;
-  for (const FixedPointLayer* layer : fixed_points(model)) {
-    const FixedPointReport& report = layer->report();
+  for (const SolveRecord& record : records) {
+    const FixedPointReport report = record.read();
     ++layers;
     solves.iterations_mean += (report.mean_iterations() - solves.iterations_mean) / layers;
     solves.iterations_max = std::max(solves.iterations_max, report.max_iterations());
@@ -118,11 +122,22 @@ Solves last_solves(const SequenceModel& model) {
   return solves;
 }
 
+std::vector<SolveRecord> records_of(const SequenceModel& model) {
+  std::vector<SolveRecord> records;
+  for (const FixedPointLayer* layer : fixed_points(model)) records.push_back(layer->record());
+  return records;
+}
+
+}  // namespace
+
+Solves last_solves(const SequenceModel& model) { return read_solves(records_of(model)); }
+
 Training::Training(SequenceModel& model, const Task& task, const Context& context,
                    const TrainOptions& options)
     : model_(model),
       task_(task),
       context_(context),
+      host_(Context::cpu({.threads = context.threads()})),
       options_(checked(options)),
       schedule_{options.lr, options.warmup, options.steps, options.decline},
       optimiser_(model.parameters(), options.adamw) {}
@@ -131,27 +146,71 @@ void Training::go_on(int64_t steps, int64_t skipped, double seconds) {
   last_ = {.step = steps, .seconds = seconds, .skipped = skipped};
 }
 
+// The batch, where the step will find it.
+Training::Repeated& Training::prepare(const Batch& batch) {
+  Repeated& at = repeated_[batch.tokens.size(1)];
+  if (at.times == 0) {
+    at.batch = batch.on(context_);
+    for (size_t i = 0; i < fixed_points(model_).size(); ++i)
+      at.keep.emplace_back(context_, batch.tokens.shape());
+    return at;
+  }
+  const auto load = [&](const auto& from, const auto& to) {
+    const auto values = from.to_vector();
+    const auto bytes = static_cast<int64_t>(std::span(values).size_bytes());
+    launch(context_, FromHost{.from = values.data(), .to = to.data(), .bytes = bytes});
+  };
+  load(batch.tokens, at.batch.tokens);
+  load(batch.targets, at.batch.targets);
+  load(batch.mask, at.batch.mask);
+  return at;
+}
+
+// Whether a step waits for nothing: then a GPU can record it.
+bool Training::recordable() const {
+  return context_.device() == DeviceKind::cuda && options_.iteration_cap.shape == 0 &&
+         std::ranges::all_of(fixed_points(model_), &FixedPointLayer::waits_for_nothing);
+}
+
+void Training::run(Repeated& at) {
+  if (at.times++ == 1 && recordable()) {
+    at.computed = {};
+    context_.memory().trim();  // the graph's memory is its own: what others have left must not limit it
+    at.graph = record_graph(context_, [&] { at.computed = compute(at.batch); });
+  }
+  if (at.graph != nullptr) return at.graph->replay();
+  at.computed = {};  // before memory is asked for
+  at.computed = compute(at.batch);
+}
+
+Training::Computed Training::compute(const Batch& batch) {
+  Computed computed;
+  Tape tape(context_);
+  const Var logits = model_.forward(tape, batch.tokens);
+  const Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
+  computed.loss = loss.value();
+  computed.answers = argmax(logits.value());
+  computed.solves = records_of(model_);
+  tape.backward(loss);
+  optimiser_.enqueue(computed.loss);
+  for (const auto& [path, parameter] : model_.parameters())
+    computed.gradients.push_back(std::exchange(parameter->gradient, Tensor()));
+  return computed;
+}
+
 const StepMetrics& Training::step() {
   const auto start = std::chrono::steady_clock::now();
   const int64_t step = last_.step;  // counted from 0
-  const Batch batch = task_.sample(context_, training_stream(options_.seed, step),
+  const Batch batch = task_.sample(host_, training_stream(options_.seed, step),
                                    options_.batch_size, length_at(options_, step));
   StepMetrics metrics{.step = step + 1, .lr = schedule_(step), .skipped = last_.skipped};
+  Repeated& at = prepare(batch);
+  optimiser_.prepare(metrics.lr, options_.clip);
   {
-    const TrainingStep now(model_, options_, step);
-    Tape tape(context_);
-    const Var logits = model_.forward(tape, batch.tokens);
-    const Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
-    metrics.loss = loss.data()[0];
-    metrics.accuracy = task_.accuracy(logits.value(), batch).token;
-    tape.backward(loss);
+    const TrainingStep now(model_, options_, step, at.keep);
+    run(at);
   }
-  const Solves solves = last_solves(model_);
-  metrics.iterations_mean = solves.iterations_mean;
-  metrics.iterations_max = solves.iterations_max;
-  metrics.residual_max = solves.residual_max;
-  metrics.unconverged = solves.unconverged;
-  update(metrics);
+  read(at.computed, batch, metrics);
 
   const double spent =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -163,15 +222,25 @@ const StepMetrics& Training::step() {
   return last_;
 }
 
-void Training::update(StepMetrics& metrics) {
-  metrics.grad_norm = optimiser_.gradient_norm();
-  if (std::isfinite(metrics.loss) && std::isfinite(metrics.grad_norm)) {
-    optimiser_.step(metrics.lr, AdamW::clip_factor(metrics.grad_norm, options_.clip));
+void Training::read(const Computed& computed, const Batch& batch, StepMetrics& metrics) {
+  metrics.loss = computed.loss.to_vector().front();
+  metrics.accuracy = task_.accuracy(computed.answers, batch).token;
+  const Solves solves = read_solves(computed.solves);
+  metrics.iterations_mean = solves.iterations_mean;
+  metrics.iterations_max = solves.iterations_max;
+  metrics.residual_max = solves.residual_max;
+  metrics.unconverged = solves.unconverged;
+  const AdamW::Outcome outcome = optimiser_.finish();
+  metrics.grad_norm = outcome.gradient_norm;
+  if (outcome.taken) {
     skipped_in_a_row_ = 0;
     return;
   }
+  const auto parameters = model_.parameters();
+  for (size_t i = 0; i < parameters.size(); ++i)
+    parameters[i].parameter->gradient = computed.gradients[i];
   const std::string culprit = first_not_finite(model_);
-  for (const auto& [path, parameter] : model_.parameters()) parameter->gradient = Tensor();
+  for (const auto& [path, parameter] : parameters) parameter->gradient = Tensor();
   ++metrics.skipped;
   require<Error>(++skipped_in_a_row_ < kMostSkipped, "train",
                  "loss and gradients must be finite: step and first to fail", metrics.step,

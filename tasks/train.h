@@ -1,12 +1,15 @@
 // The one training loop, a step at a time.
 #pragma once
 
+#include <fprnn/core/graph.h>
 #include <fprnn/models/adamw.h>
+#include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/models/sequence_model.h>
 #include <fprnn/tasks/record.h>
 #include <fprnn/tasks/task.h>
 
 #include <functional>
+#include <map>
 
 namespace fprnn {
 
@@ -49,6 +52,15 @@ Rng training_stream(uint64_t seed, int64_t step);
 Rng evaluation_stream(uint64_t seed, int64_t length);
 Rng initial_stream(uint64_t seed);
 
+// How the last solves of a model's fixed points went, over its layers.
+struct Solves {
+  double iterations_mean = 0;
+  int64_t iterations_max = 0;
+  double residual_max = 0;
+  int64_t unconverged = 0;
+};
+Solves last_solves(const SequenceModel& model);
+
 // Trains a model in place. What a step does is a function of the options, the step's number and the
 // values of the model and the optimiser, so a training can go on where another one stopped.
 class Training {
@@ -68,14 +80,36 @@ class Training {
   void go_on(int64_t steps, int64_t skipped, double seconds);
 
  private:
-  void update(StepMetrics& metrics);
+  // What a step computes; it stays on the device until it is read.
+  struct Computed {
+    Tensor loss;
+    IntTensor answers;  // (B, T)
+    std::vector<SolveRecord> solves;
+    std::vector<Tensor> gradients;  // as the parameters; undefined for one that got none
+  };
+  // Steps of one length: their batch and masks on the device and, on a GPU, the whole step as it was
+  // recorded the second time, to be repeated from then on (core/graph.h).
+  struct Repeated {
+    Batch batch;
+    std::vector<Tensor> keep;  // of each layer with states to drop
+    Computed computed;
+    int64_t times = 0;
+    std::unique_ptr<Graph> graph;  // goes first
+  };
+
+  Repeated& prepare(const Batch& batch);
+  void run(Repeated& at);
+  Computed compute(const Batch& batch);
+  bool recordable() const;
+  void read(const Computed& computed, const Batch& batch, StepMetrics& metrics);
 
   SequenceModel& model_;
   const Task& task_;
-  Context context_;
+  Context context_, host_;
   TrainOptions options_;
   Schedule schedule_;
   AdamW optimiser_;
+  std::map<int64_t, Repeated> repeated_;  // by length
   StepMetrics last_;
   int skipped_in_a_row_ = 0;
   double tokens_ = 0, seconds_ = 0;  // of the steps here
@@ -84,14 +118,5 @@ class Training {
 // All steps; `watch` sees each and stops the run by returning false.
 void train(SequenceModel& model, const Task& task, const Context& context,
            const TrainOptions& options, const std::function<bool(const StepMetrics&)>& watch);
-
-// How the last solves of a model's fixed points went, over its layers.
-struct Solves {
-  double iterations_mean = 0;
-  int64_t iterations_max = 0;
-  double residual_max = 0;
-  int64_t unconverged = 0;
-};
-Solves last_solves(const SequenceModel& model);
 
 }  // namespace fprnn

@@ -13,13 +13,13 @@ class WordProblem : public Task {
   explicit WordProblem(Group group) : group_(std::move(group)) {}
   int64_t vocabulary() const override { return group_.order + 1; }
   Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const override;
-  Accuracy accuracy(const Tensor& logits, const Batch& batch) const override;
+  Accuracy accuracy(const IntTensor& answers, const Batch& batch) const override;
 
  private:
   Group group_;
 };
 
 // BOS does not count.
-Accuracy accuracy(const Tensor& logits, const IntTensor& targets);  // (B, T, V), (B, T)
+Accuracy accuracy(const IntTensor& answers, const IntTensor& targets);  // (B, T)
 
 }  // namespace fprnn

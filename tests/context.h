@@ -1,6 +1,6 @@
-// The device that the tests run on, from the environment: DEVICE=cpu, ISA=baseline|avx2|avx512
-// (default the best), THREADS (default 2). Fresh memory is NaN, so whatever reads what was never
-// written shows.
+// The device that the tests run on, from the environment: DEVICE=cpu|cuda (default cpu), ISA=baseline|
+// avx2|avx512 (default the best), THREADS (default 2). Fresh memory is NaN, so whatever reads what was
+// never written shows.
 #pragma once
 
 #include <fprnn/core/check.h>
@@ -14,6 +14,13 @@ namespace fprnn::tests {
 inline std::string environment(const char* name, const char* otherwise) {
   const char* value = std::getenv(name);
   return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+inline bool on_gpu() { return environment("DEVICE", "cpu") == "cuda"; }
+
+// Why no test can run, empty if they can: a build with CUDA is tested where there is no GPU too.
+inline std::string reason_to_skip_all() {
+  return on_gpu() && kHasCuda && !gpu_is_there() ? "DEVICE=cuda, but there is no GPU" : "";
 }
 
 inline ContextOptions test_options() {
@@ -33,6 +40,22 @@ inline ContextOptions test_options() {
   return options;
 }
 
-inline Context test_context() { return Context::cpu(test_options()); }
+// What tests of ops, models, solvers and training run on.
+inline Context device_context(const ContextOptions& options) {
+  return on_gpu() ? Context::cuda(options) : Context::cpu(options);
+}
+inline Context test_context() { return device_context(test_options()); }
+inline Context context_with(int threads, int64_t byte_limit = 0) {
+  ContextOptions options = test_options();
+  options.threads = threads;
+  options.byte_limit = byte_limit;
+  return device_context(options);
+}
+// For what is the CPU's alone, whatever the device: threads, instruction sets, the host's memory.
+inline Context host_context(int threads = 2) {
+  ContextOptions options = test_options();
+  options.threads = threads;
+  return Context::cpu(options);
+}
 
 }  // namespace fprnn::tests

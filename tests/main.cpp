@@ -13,9 +13,13 @@ namespace {
 
 doctest::TestRunStats statistics{};
 
+// Counts, and says why a case is skipped that was not left out by a filter (needs.h).
 struct Counter : doctest::IReporter {
   explicit Counter(const doctest::ContextOptions&) {}
   void test_run_end(const doctest::TestRunStats& stats) override { statistics = stats; }
+  void test_case_skipped(const doctest::TestCaseData& test) override {
+    if (test.m_skip) std::printf("skipped (%s): %s\n", test.m_description, test.m_name);
+  }
 
   void report_query(const doctest::QueryData&) override {}
   void test_run_start() override {}
@@ -27,7 +31,6 @@ struct Counter : doctest::IReporter {
   void subcase_end() override {}
   void log_assert(const doctest::AssertData&) override {}
   void log_message(const doctest::MessageData&) override {}
-  void test_case_skipped(const doctest::TestCaseData&) override {}
 };
 REGISTER_LISTENER("counter", 0, Counter);
 
@@ -40,20 +43,26 @@ int report(unsigned passed, unsigned failed, unsigned skipped, int code) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  doctest::Context context(argc, argv);
   try {
+    using namespace fprnn::tests;
     if (argc == 4 && std::string_view(argv[1]) == "rewrite") {
-      fprnn::tests::rewrite(argv[2], argv[3]);
+      rewrite(argv[2], argv[3]);
       return 0;
     }
-    const fprnn::ContextOptions options = fprnn::tests::test_options();
-    std::printf("device cpu, instruction set %s, %d threads, %s\n", describe(options.isa).c_str(),
-                options.threads, fprnn::kDouble ? "double" : "float");
+    const fprnn::ContextOptions options = test_options();
+    if (const std::string reason = reason_to_skip_all(); !reason.empty()) {
+      std::printf("%s: every test is skipped\n", reason.c_str());
+      context.addFilter("test-case-exclude", "*");
+    } else {
+      std::printf("device %s, %s\n", describe(device_context(options)).c_str(),
+                  fprnn::kDouble ? "double" : "float");
+    }
     std::fflush(stdout);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());
     return report(0, 1, 0, 2);
   }
-  doctest::Context context(argc, argv);
   const int code = context.run();
   return report(statistics.numTestCasesPassingFilters - statistics.numTestCasesFailed,
                 statistics.numTestCasesFailed,

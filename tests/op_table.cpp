@@ -2,7 +2,21 @@
 
 #include <fmt/format.h>
 
+#include "needs.h"
+
 namespace fprnn::tests {
+
+namespace {
+
+constexpr int64_t kSmall = 3000;  // elements of all inputs together
+
+int64_t elements_of(const OpCase& entry) {
+  int64_t elements = 0;
+  for (const Input& input : entry.inputs) elements += input.shape.elements();
+  return elements;
+}
+
+}  // namespace
 
 const OpTable& op_table() {
   static const OpTable table = [] {
@@ -10,6 +24,8 @@ const OpTable& op_table() {
     for (const auto add : {add_elementwise, add_reduce, add_layout, add_products, add_norms,
                            add_recurrences, add_mixers, add_cross_entropy})
       add(all.cases, all.errors);
+    if (small_only())
+      std::erase_if(all.cases, [](const OpCase& entry) { return elements_of(entry) > kSmall; });
     return all;
   }();
   return table;

@@ -251,10 +251,10 @@ void add_shift_and_embedding_errors(ErrorCases& errors) {
   });
   shape_error("embedding", "(V, D), got (3)",
               [](const Context& at) { embedding(tensor(at, {3}), tokens(at, {0})); });
-  value_error("embedding", "got 5, 1 and (5, 2)", [](const Context& at) {
+  value_error("embedding", "got 5, 1 and 5", [](const Context& at) {
     embedding(tensor(at, {5, 2}), tokens(at, {4, 5}));
   });
-  value_error("embedding", "got -1, 0 and (5, 2)", [](const Context& at) {
+  value_error("embedding", "got -1, 0 and 5", [](const Context& at) {
     embedding(tensor(at, {5, 2}), tokens(at, {-1}));
   });
 }

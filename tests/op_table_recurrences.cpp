@@ -100,10 +100,10 @@ struct Options {
 // Factors of the state, the same in every sequence: 1, 0 and what lies between.
 double keep_at(int64_t t) { return t % 3 == 1 ? 1 : t % 5 == 0 ? 0 : 0.5; }
 Tensor keep_tensor(const Context& context, const Shape& tokens) {
-  const Tensor keep(context, tokens);
-  for (int64_t i = 0; i < keep.elements(); ++i)
-    keep.data()[i] = static_cast<real>(keep_at(i % tokens[1]));
-  return keep;
+  std::vector<real> keep(tokens.elements());
+  for (size_t i = 0; i < keep.size(); ++i)
+    keep[i] = static_cast<real>(keep_at(static_cast<int64_t>(i) % tokens[1]));
+  return {context, tokens, keep};
 }
 Array keep_array(const Shape& tokens) {
   Array keep(tokens);

@@ -5,6 +5,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "close.h"
+#include "context.h"
+
 namespace fprnn::tests {
 
 namespace {
@@ -78,6 +81,12 @@ bool same_bits(const std::vector<real>& x, const std::vector<real>& y) {
 
 bool same_bits(const Values& x, const Values& y) {
   return std::ranges::equal(x, y, [](const auto& a, const auto& b) { return same_bits(a, b); });
+}
+
+void check_same_alone(const std::string& name, const std::vector<real>& alone,
+                      const std::vector<real>& together, double tolerance) {
+  if (on_gpu()) return check_close(name, alone, together, tolerance);
+  CHECK_MESSAGE(same_bits(alone, together), name);
 }
 
 }  // namespace fprnn::tests

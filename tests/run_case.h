@@ -27,4 +27,10 @@ Arrays arrays_of(const OpCase& entry, const Values& inputs);
 bool same_bits(const std::vector<real>& x, const std::vector<real>& y);
 bool same_bits(const Values& x, const Values& y);
 
+// What is computed alone is what it is beside batch mates: on the CPU bit for bit. On a GPU products
+// of another size may be added up in another order, so there it is within the tolerance.
+constexpr double kAlone = tolerance(1e-12, 1e-5);
+void check_same_alone(const std::string& name, const std::vector<real>& alone,
+                      const std::vector<real>& together, double tolerance = kAlone);
+
 }  // namespace fprnn::tests

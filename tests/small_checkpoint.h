@@ -38,11 +38,12 @@ struct Live {
 };
 
 struct Small {
-  Context context = context_with(1);
+  Context context;
   SmallModel model;
   AdamW optimiser;
 
-  explicit Small(uint64_t stream = 1) : model(context, stream), optimiser(model.parameters(), {}) {}
+  explicit Small(uint64_t stream = 1, const Context& context = context_with(1))
+      : context(context), model(context, stream), optimiser(model.parameters(), {}) {}
   void step(uint64_t number) {
     for (const auto& [path, parameter] : model.parameters())
       parameter->gradient = random(context, parameter->value.shape(), 100 + 10 * number);

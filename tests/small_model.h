@@ -2,11 +2,13 @@
 #pragma once
 
 #include <fprnn/core/rng.h>
+#include <fprnn/core/vector.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/models/sequence_model.h>
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "context.h"
@@ -14,13 +16,6 @@
 namespace fprnn::tests {
 
 struct Root : Module {};
-
-inline Context context_with(int threads, int64_t byte_limit = 0) {
-  ContextOptions options = test_options();
-  options.threads = threads;
-  options.byte_limit = byte_limit;
-  return Context::cpu(options);
-}
 
 inline Tensor random(const Context& context, const Shape& shape, uint64_t stream,
                      real bound = real(1)) {
@@ -35,6 +30,18 @@ inline void scramble(Module& module) {
   for (const auto& [path, parameter] : module.parameters())
     parameter->value =
         random(parameter->value.context(), parameter->value.shape(), stream++, real(0.7));
+}
+
+// Other numbers in the same place, where a graph of a GPU would find them too.
+inline void assign(const Tensor& to, const std::vector<real>& values) {
+  copy(Tensor(to.context(), to.shape(), values), to);
+}
+// Puts a number there and returns what stood there.
+inline real exchange_element(const Tensor& tensor, int64_t at, real value) {
+  std::vector<real> values = tensor.to_vector();
+  const real before = std::exchange(values[at], value);
+  assign(tensor, values);
+  return before;
 }
 
 inline std::vector<std::vector<real>> values_of(Module& module) {

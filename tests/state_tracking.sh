@@ -8,7 +8,7 @@ program=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-export OMP_WAIT_POLICY=passive
+export OMP_WAIT_POLICY=passive FPRNN_DEVICE=${DEVICE:-cpu}
 
 # Small enough to train in a second, with every kind of state to carry on. Flags win over these.
 export FPRNN_GROUP=S3 FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=800 FPRNN_BATCH_SIZE=16 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
@@ -112,7 +112,8 @@ case_misuse() {
   refuses 2 iteration_cap --iteration-cap gamma:x --out no
   refuses 2 lengths --eval-lengths 0
   refuses 2 only --resume a --evaluate b
-  refuses 1 cuda --device cuda --out no
+  CUDA_VISIBLE_DEVICES=-1 refuses 1 cuda --device cuda --out no
+  refuses 2 matmul_precision --device cpu --matmul-precision tf32 --out no
   FPRNN_STEPS=many refuses 2 FPRNN_STEPS
   echo '{"stepz": 3}' >unknown.json && refuses 2 stepz --config unknown.json
   echo '{"steps": "3"}' >type.json && refuses 2 steps --config type.json

@@ -28,13 +28,6 @@ std::string message_of(const Call& call) {
   return "nothing was thrown";
 }
 
-Context context_of(int threads, int64_t byte_limit = 0) {
-  ContextOptions options = test_options();
-  options.threads = threads;
-  options.byte_limit = byte_limit;
-  return Context::cpu(options);
-}
-
 }  // namespace
 
 // The known answers that come with Random123 (kat_vectors, philox4x32 10).
@@ -85,7 +78,7 @@ TEST_CASE("rng: tensors do not depend on threads, and each takes a fresh stream"
   const Shape shape{3, 11111};
   std::vector<std::vector<real>> draws[2];
   for (const int threads : {1, 3}) {
-    const Context context = context_of(threads);
+    const Context context = context_with(threads);
     Rng rng{42, 0};
     auto& list = draws[threads / 2];
     list.push_back(uniform(context, shape, -2, 3, rng).to_vector());
@@ -148,7 +141,7 @@ TEST_CASE("memory: blocks are aligned and waste at most a fifth") {
 }
 
 TEST_CASE("memory: beyond the limit is refused, and all stays usable") {
-  const Context context = context_of(1, 1 << 20);
+  const Context context = context_with(1, 1 << 20);
   const Tensor kept = full(context, Shape{1000}, 3);
   {
     const Tensor unused(context, Shape{kDouble ? 50000 : 100000});
@@ -267,7 +260,7 @@ TEST_CASE("context: instruction sets and options are checked") {
 
 TEST_CASE("parallel: every piece once, with borders that do not depend on threads") {
   for (const int threads : {1, 2, 3}) {
-    const Context context = context_of(threads);
+    const Context context = host_context(threads);
     for (const int64_t count : {0, 1, 7, 100}) {
       std::vector<int> visits(count), borders(count);
       parallel_for(Cpu{context}, count, 8, [&](int64_t begin, int64_t end) {
@@ -291,7 +284,7 @@ const std::vector<int64_t> kRaggedSizes{
 }  // namespace
 
 TEST_CASE("vector helpers: sums of squares and largest magnitudes of every size") {
-  const Context context = test_context(), alone = context_of(1);
+  const Context context = test_context(), alone = context_with(1);
   Rng rng{3, 0};
   for (const int64_t size : kRaggedSizes) {
     const auto values = uniform(context, Shape{size}, -3, 2, rng).to_vector();

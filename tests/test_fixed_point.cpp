@@ -10,7 +10,9 @@
 #include <limits>
 
 #include "close.h"
+#include "needs.h"
 #include "refused.h"
+#include "run_case.h"
 #include "small_model.h"
 
 namespace fprnn::tests {
@@ -136,6 +138,12 @@ std::vector<double> dense_solve(std::vector<std::vector<double>> a, std::vector<
   return b;
 }
 
+// Rounded otherwise, a residual may pass the tolerance an iteration sooner or later.
+const int64_t kOnTheEdge = on_gpu() ? 1 : 0;
+void check_count_alone(int64_t alone, int64_t together) {
+  CHECK(std::abs(alone - together) <= kOnTheEdge);
+}
+
 // Rows [b, b + 1) and [0, T) of a (B, T, D) tensor.
 Tensor part(const Tensor& x, int64_t begin, int64_t end, int64_t T) {
   return slice(slice(x, 0, begin, end), 1, 0, T).value();
@@ -169,7 +177,7 @@ TEST_CASE("fixed point: picard reaches the tolerance and reports the residual of
   const Context context = test_context();
   const auto values = cell_inputs(context);
   for (const real tolerance : {kTolerance, kLoose}) {
-    const auto [y, report] = solved(cell, values, zeros(context, {kB, kT, kD}), tolerance);
+    const auto [y, report, record] = solved(cell, values, zeros(context, {kB, kT, kD}), tolerance);
     CHECK(report.unconverged() == 0);
     CHECK(report.tolerance == tolerance);
     const Numbers at = y.value().to_vector(), f = cell(y, plain(values)).value().to_vector();
@@ -207,7 +215,7 @@ TEST_CASE("fixed point: the answer does not depend on the start or the damping")
 TEST_CASE("fixed point: a start at the solution takes one application and stays") {
   const Context context = test_context();
   const Tensor start = full(context, {kB, kT, kD}, 2);
-  const auto [y, report] = solved(line(real(0.5), 1), {}, start);
+  const auto [y, report, record] = solved(line(real(0.5), 1), {}, start);
   CHECK(report.iterations == Counts(kB, 1));
   CHECK(report.residual == Numbers(kB, 0));
   CHECK(y.value().to_vector() == start.to_vector());
@@ -287,7 +295,7 @@ TEST_CASE("fixed point: a parameter used twice in the step gets the sum") {
 }
 
 // Fourth order with a step of 1e-3: what is left is below 1e-11.
-TEST_CASE("fixed point: exact is the derivative of the whole solve" * doctest::skip(!kDouble)) {
+TEST_CASE("fixed point: exact is the derivative of the whole solve" * needs_double()) {
   constexpr real kStep = real(1e-3);
   const Context context = test_context();
   const auto values = cell_inputs(context);
@@ -346,9 +354,10 @@ TEST_CASE("fixed point: batch mates do not change an answer") {
     for (int64_t b = 0; b < kB; ++b) {
       const auto alone = solved(cell, {part(values[0], b, b + 1, kT), values[1], values[2]},
                                 zeros(context, {1, kT, kD}), tolerance);
-      CHECK(alone.y.value().to_vector() == part(together.y.value(), b, b + 1, kT).to_vector());
-      CHECK(alone.report.iterations[0] == together.report.iterations[b]);
-      CHECK(alone.report.residual[0] == together.report.residual[b]);
+      check_same_alone("y", alone.y.value().to_vector(),
+                       part(together.y.value(), b, b + 1, kT).to_vector(), 2 * tolerance);
+      check_count_alone(alone.report.iterations[0], together.report.iterations[b]);
+      if (!on_gpu()) CHECK(alone.report.residual[0] == together.report.residual[b]);
     }
   }
 }
@@ -361,9 +370,10 @@ TEST_CASE("fixed point: what comes later does not change an answer") {
     const auto whole = solved(cell, values, zeros(context, {kB, kLong, kD}), tolerance);
     const auto prefix = solved(cell, {part(values[0], 0, kB, kShort), values[1], values[2]},
                                zeros(context, {kB, kShort, kD}), tolerance);
-    CHECK(prefix.y.value().to_vector() == part(whole.y.value(), 0, kB, kShort).to_vector());
+    check_same_alone("prefix", prefix.y.value().to_vector(),
+                     part(whole.y.value(), 0, kB, kShort).to_vector(), 2 * tolerance);
     for (int64_t b = 0; b < kB; ++b)
-      CHECK(prefix.report.iterations[b] <= whole.report.iterations[b]);
+      CHECK(prefix.report.iterations[b] <= whole.report.iterations[b] + kOnTheEdge);
   }
 }
 
@@ -388,7 +398,7 @@ TEST_CASE("fixed point: a map that diverges stops at the cap") {
   constexpr int64_t kFew = 5;
   const Context context = test_context();
   const Tensor start = zeros(context, {kB, kT, kD});
-  const auto [y, report] = solved(line(2, 1), {}, start, kLoose, kFew);
+  const auto [y, report, record] = solved(line(2, 1), {}, start, kLoose, kFew);
   CHECK(report.unconverged() == kB);
   CHECK(report.iterations == Counts(kB, kFew));
   CHECK(!report.converged(0));
@@ -440,7 +450,7 @@ TEST_CASE("fixed point: patience stops by the quantile of the best residuals") {
   int64_t before = 0;
   for (const double quantile : {0.0, 0.5, 0.75, 1.0}) {
     PatienceTrace trace;
-    const auto [y, iterations] =
+    const auto [y, iterations, counted] =
         patience(map, start, {.threshold = kLoose, .quantile = quantile}, &trace);
     const auto& best = trace.best_residual;
     REQUIRE(best.size() >= 2);
@@ -556,7 +566,7 @@ TEST_CASE("fixed point: no steps and no sequences") {
   for (const Shape& shape : {Shape{kB, 0, kD}, Shape{0, kT, kD}}) {
     const auto values = cell_inputs(context, shape[0], shape[1]);
     const Tensor start = zeros(context, shape);
-    const auto [y, report] = solved(cell, values, start);
+    const auto [y, report, record] = solved(cell, values, start);
     CHECK(y.shape() == shape);
     CHECK(report.iterations == Counts(shape[0], 0));
     CHECK(report.residual == Numbers(shape[0], 0));

@@ -267,7 +267,7 @@ TEST_CASE("fp layers: FP-Mamba trains") {
         Tape tape(built.context);
         const Var out = built.layer.forward(tape.constant(built.u));
         const Var loss = mean(square(sub(out, wanted)));
-        last = loss.value().data()[0];
+        last = loss.value().to_vector().front();
         if (step == 0) first = last;
         tape.backward(loss);
         optimiser.step(kRate);

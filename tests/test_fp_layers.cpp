@@ -2,144 +2,25 @@
 // and what a NaN does. The paper's theorems are in test_fp_claims.cpp.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <fprnn/core/vector.h>
-#include <fprnn/models/fp_mamba.h>
-#include <fprnn/models/fp_rnn.h>
-#include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/reduce.h>
 
 #include <algorithm>
-#include <functional>
 #include <limits>
 
 #include "close.h"
+#include "fp_cases.h"
+#include "needs.h"
 #include "run_case.h"
-#include "small_model.h"
 
 namespace fprnn::tests {
 
 namespace {
 
 constexpr real kNan = std::numeric_limits<real>::quiet_NaN();
-constexpr int64_t kWidth = 8, kBatch = 3, kTime = 7, kCut = 3;
-constexpr real kSolveTolerance = kDouble ? real(1e-13) : real(1e-6);
-constexpr double kSame = kDouble ? 1e-10 : 1e-4;          // two ways to one answer
-constexpr double kSameGradient = kDouble ? 1e-10 : 1e-3;  // two ways to one gradient
+constexpr int64_t kCut = 3;
 constexpr double kDifferences = 1e-7;
 constexpr Solver kSolvers[] = {Solver::sequential, Solver::parallel};
-
-const FpMambaOptions kMamba{.d_model = kWidth, .d_state = 4, .scale = 1};
-const FpRnnOptions kRnn{.d_model = kWidth, .scale = 1};
-
-struct Case {
-  std::string name;
-  std::function<std::unique_ptr<FixedPointLayer>(Module&, const Init&)> make;
-};
-
-Case mamba_case(std::string name, const FpMambaOptions& options) {
-  return {"mamba " + name, [options](Module& parent, const Init& init) {
-            return std::make_unique<FpMamba>(parent, "layer", init, options);
-          }};
-}
-Case rnn_case(std::string name, const FpRnnOptions& options) {
-  return {"rnn " + name, [options](Module& parent, const Init& init) {
-            return std::make_unique<FpRnn>(parent, "layer", init, options);
-          }};
-}
-
-// The options with one of them changed.
-template <class Options, class Change>
-Options with(Options options, const Change& change) {
-  change(options);
-  return options;
-}
-
-// Every mixer as it comes, and every switch with a low-rank and a full-rank mixer.
-std::vector<Case> mamba_cases() {
-  using Options = FpMambaOptions;
-  const auto mixer = [](MixerKind kind, int64_t rank, KroneckerNorm norm = KroneckerNorm::row) {
-    return with(kMamba,
-                [&](Options& o) { o.mixer = kind, o.rank = rank, o.kronecker_norm = norm; });
-  };
-  const Options householder = mixer(MixerKind::householder, 1),
-                kronecker = mixer(MixerKind::kronecker, 1);
-  std::vector<Case> cases{
-      mamba_case("householder 1", householder),
-      mamba_case("householder 2", mixer(MixerKind::householder, 2)),
-      mamba_case("dplr 2", mixer(MixerKind::dplr, 2)), mamba_case("kronecker row", kronecker),
-      mamba_case("kronecker spectral", mixer(MixerKind::kronecker, 1, KroneckerNorm::spectral))};
-  const auto sees = [](std::string_view names) {
-    return [names](Options& o) { o.dependence = hidden_dependence_named(names); };
-  };
-  const std::pair<std::string, std::function<void(Options&)>> switches[] = {
-      {"symmetric", [](Options& o) { o.symmetric = true; }},
-      {"glu_in_loop", [](Options& o) { o.glu_in_loop = true; }},
-      {"without bc_norm", [](Options& o) { o.bc_norm = false; }},
-      {"conv 4", [](Options& o) { o.conv_width = 4; }},
-      {"sees none", sees("none")},
-      {"sees q", sees("q")},
-      {"sees b,c", sees("b,c")},
-      {"sees q,b,c,lambda", sees("q,b,c,lambda")}};
-  for (const auto& [name, change] : switches) {
-    cases.push_back(mamba_case("householder " + name, with(householder, change)));
-    cases.push_back(mamba_case("kronecker " + name, with(kronecker, change)));
-  }
-  return cases;
-}
-
-std::vector<Case> rnn_cases() {
-  std::vector<Case> cases;
-  for (const auto& [kind, rank] :
-       {std::pair{MixerKind::householder, 1}, {MixerKind::dplr, 2}, {MixerKind::kronecker, 1}}) {
-    const FpRnnOptions plain = with(
-        kRnn, [&, kind = kind, rank = rank](FpRnnOptions& o) { o.mixer = kind, o.rank = rank; });
-    const std::string name = fmt::format("{} {}", name_of(kind), rank);
-    cases.push_back(rnn_case(name, plain));
-    cases.push_back(rnn_case(name + " conv 4", with(plain, [](auto& o) { o.conv_width = 4; })));
-    cases.push_back(
-        rnn_case(name + " symmetric", with(plain, [](auto& o) { o.symmetric = true; })));
-    cases.push_back(rnn_case(name + " without hidden dependence",
-                             with(plain, [](auto& o) { o.hidden_dependence = false; })));
-  }
-  return cases;
-}
-
-std::vector<Case> all_cases() {
-  std::vector<Case> cases = mamba_cases();
-  for (Case& rnn : rnn_cases()) cases.push_back(std::move(rnn));
-  return cases;
-}
-
-// A layer with the memory that it stands on. Nothing is left at zero or one; x is larger and the LayerNorm in
-// the loop smaller than at the start, so that the fixed point is the only one.
-struct Built {
-  Context context;
-  Rng rng{.seed = 3, .stream = 0};
-  Root root = {};
-  std::unique_ptr<FixedPointLayer> layer;
-  Tensor u;
-
-  Built(const Context& context, const Case& entry)
-      : context(context), layer(entry.make(root, {context, rng})) {
-    uint64_t stream = 500;
-    for (const auto& [path, parameter] : layer->parameters()) {
-      const Tensor noise = random(context, parameter->value.shape(), stream++, real(0.1));
-      const bool input =
-          path == "in_proj.weight" || path == "input_trans.weight" || path == "conv1d.weight";
-      const real scale = path == "out_norm.weight" ? real(0.5) : input ? real(3) : real(1);
-      parameter->value = add(affine(parameter->value, scale, 0), noise).value();
-    }
-    Rng inputs{.seed = 5, .stream = 0};
-    u = normal(context, {kBatch, kTime, kWidth}, 0, 1, inputs);
-    set(Solver::sequential);
-  }
-  void set(Solver solver) {
-    layer->solver = {.solver = solver, .tolerance = kSolveTolerance, .max_iterations = 200};
-    layer->solver.gradient.kind = GradientRule::Kind::exact;
-    layer->solver.unconverged = Unconverged::accept;
-  }
-};
 
 template <class Visit>
 void for_layers(const std::vector<Case>& cases, const Visit& visit) {
@@ -233,7 +114,7 @@ TEST_CASE("fp layers: the state of another batch is refused") {
   });
 }
 
-TEST_CASE("fp layers: a sequence's answer has the same bits alone and in a batch") {
+TEST_CASE("fp layers: a sequence's answer is the same alone and in a batch") {
   for_solved_layers(all_cases(), [](Built& built, const std::string& name) {
     const Answer batch(*built.layer, built.u);
     for (int64_t b = 0; b < kBatch; ++b) {
@@ -242,7 +123,8 @@ TEST_CASE("fp layers: a sequence's answer has the same bits alone and in a batch
         const auto& all = batch.values[i];
         const auto size = static_cast<int64_t>(all.size()) / kBatch;
         const std::vector row(all.begin() + b * size, all.begin() + (b + 1) * size);
-        CHECK_MESSAGE(same_bits(alone.values[i], row), name << ", row " << b << ", value " << i);
+        check_same_alone(fmt::format("{}, row {}, value {}", name, b, i), alone.values[i], row,
+                         kSame);
       }
     }
   });
@@ -294,13 +176,16 @@ class Landscape {
     return Rng{17, place}.bits(element) % 2 == 0 ? 1 : -1;
   }
   double at(double distance, const std::vector<size_t>& chosen) {
-    for (const size_t i : chosen)
-      for (int64_t k = 0; k < places_[i].elements(); ++k)
-        places_[i].data()[k] += static_cast<real>(distance * sign(i, k));
+    for (const size_t i : chosen) {
+      std::vector<real> moved = origins_[i].to_vector();
+      for (size_t k = 0; k < moved.size(); ++k)
+        moved[k] += static_cast<real>(distance * sign(i, static_cast<int64_t>(k)));
+      assign(places_[i], moved);
+    }
     FixedPointState state = start_;
     const Var y = built_.layer->forward(places_[0], state);
     for (const size_t i : chosen) copy(origins_[i], places_[i]);
-    return sum(mul(y, random(built_.context, y.shape(), 2))).value().data()[0];
+    return sum(mul(y, random(built_.context, y.shape(), 2))).value().to_vector().front();
   }
 
  private:
@@ -338,7 +223,7 @@ void check_differences(Built& built, const Var& u, const FixedPointState& start,
 }  // namespace
 
 TEST_CASE("fp layers: the exact gradient is that of central differences of the whole solve" *
-          doctest::skip(!kDouble)) {
+          needs_double()) {
   const auto mamba = with(kMamba, [](auto& o) { o.dependence.lambda = true; });
   const auto kronecker = with(kMamba, [](auto& o) { o.mixer = MixerKind::kronecker; });
   for_solved_layers({mamba_case("every dependence", mamba), mamba_case("kronecker", kronecker),
@@ -363,12 +248,12 @@ TEST_CASE("fp layers: what is not a number is reported and does not spread to ba
     };
     const Var clean = layer.forward(built.u);
     const Tensor u = clone(built.u);
-    u.data()[kTime * kWidth + 2] = kNan;
+    exchange_element(u, kTime * kWidth + 2, kNan);
     const Var spoilt = layer.forward(u);
     CHECK(!layer.report().converged(1));
     for (const int64_t b : {0, 2}) CHECK(same_bits(row(spoilt, b), row(clean, b)));
 
-    layer.parameters().front().parameter->value.data()[3] = kNan;
+    exchange_element(layer.parameters().front().parameter->value, 3, kNan);
     layer.forward(built.u);
     CHECK(layer.report().unconverged() == kBatch);
     layer.solver.unconverged = Unconverged::fail;

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 using Names = std::vector<std::string>;
 
 struct Run {
-  Folder folder;
+  Folder folder = {};
   Small small;
 
   std::string path() const { return folder.path(); }
@@ -162,9 +162,10 @@ TEST_CASE("checkpoint: a run that cannot be written keeps what it has") {
   });
 }
 
-// A child saves without pause, every step twice, and is killed at some moment of it.
+// A child saves without pause, every step twice, and is killed at some moment of it. On the CPU: what a
+// child inherits of a GPU it cannot use.
 TEST_CASE("checkpoint: whenever a run is killed, its newest checkpoint loads") {
-  Run run;
+  Run run{.small = Small(1, host_context(1))};
   run.save(0);
   int64_t reached = 0;
   for (int round = 0; round < 24; ++round) {
@@ -186,7 +187,7 @@ TEST_CASE("checkpoint: whenever a run is killed, its newest checkpoint loads") {
     int status = 0;
     REQUIRE(waitpid(child, &status, 0) == child);
     CHECK(WIFSIGNALED(status));
-    Small loaded(50);
+    Small loaded(50, host_context(1));
     const CheckpointState state =
         load_checkpoint(latest_checkpoint(run.path()), loaded.model, &loaded.optimiser);
     CHECK(state.step >= reached);

@@ -56,26 +56,28 @@ void for_models(const Context& context,
 }
 
 IntTensor some_tokens(const Context& context, const Shape& shape) {
-  const IntTensor tokens(context, shape);
+  std::vector<int32_t> tokens(shape.elements());
   const Rng rng{.seed = 4};
-  for (int64_t i = 0; i < tokens.elements(); ++i)
-    tokens.data()[i] = static_cast<int32_t>(rng.below(i, kVocabulary));
-  return tokens;
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<int32_t>(rng.below(i, kVocabulary));
+  return {context, shape, tokens};
 }
 
 // tokens[:, begin:end] of (B, T).
 IntTensor columns(const IntTensor& tokens, int64_t begin, int64_t end) {
   const int64_t B = tokens.size(0), T = tokens.size(1);
-  const IntTensor part(tokens.context(), {B, end - begin});
+  const std::vector<int32_t> all = tokens.to_vector();
+  std::vector<int32_t> part;
   for (int64_t b = 0; b < B; ++b)
-    std::copy_n(tokens.data() + b * T + begin, end - begin, part.data() + b * (end - begin));
-  return part;
+    part.insert(part.end(), all.begin() + b * T + begin, all.begin() + b * T + end);
+  return {tokens.context(), {B, end - begin}, part};
 }
 
 // x[b, begin:end] of (B, T, V), flat.
 std::vector<real> cut(const Tensor& x, int64_t b, int64_t begin, int64_t end) {
   const int64_t T = x.size(1), V = x.size(2);
-  const real* row = x.data() + b * T * V;
+  const std::vector<real> all = x.to_vector();
+  const auto row = all.begin() + b * T * V;
   return {row + begin * V, row + end * V};
 }
 
@@ -131,8 +133,8 @@ TEST_CASE("sequence model: packed sequences are as if alone, empty ones included
       if (begin == end) continue;
       const IntTensor alone = columns(packed.reshaped({1, 15}), begin, end);
       INFO(name, ", sequence ", b);
-      CHECK(cut(model.forward(tape, alone).value(), 0, 0, end - begin) ==
-            cut(logits.reshaped({1, 15, kVocabulary}), 0, begin, end));
+      check_same_alone(name, cut(model.forward(tape, alone).value(), 0, 0, end - begin),
+                       cut(logits.reshaped({1, 15, kVocabulary}), 0, begin, end), kSame);
     }
     CHECK(model.forward(tape, some_tokens(context, {0}), std::vector<int64_t>{0, 0}).size(0) == 0);
     CHECK(model.forward(tape, some_tokens(context, {0}), std::vector<int64_t>{0}).size(0) == 0);
@@ -170,7 +172,10 @@ TEST_CASE("sequence model: gradients of a packed batch are the sum of those of i
         for (size_t j = 0; j < part[i].size(); ++j) sum[i][j] += part[i][j];
       }
     }
-    for (size_t i = 0; i < sum.size(); ++i) check_close(name, whole[i], sum[i], kSame);
+    // A GPU adds in another order for other shapes; of a gradient far below the others, which is what
+    // large terms leave of each other, that is more.
+    const double floor = on_gpu() ? 0.01 : 0;
+    for (size_t i = 0; i < sum.size(); ++i) check_close(name, whole[i], sum[i], kSame, floor);
   });
 }
 

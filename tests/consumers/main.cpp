@@ -5,7 +5,8 @@
 #include <cstdio>
 
 int main() {
-  const fprnn::Context context = fprnn::Context::cpu({.threads = 2});
+  const fprnn::Context context =
+      fprnn::gpu_is_there() ? fprnn::Context::cuda() : fprnn::Context::cpu({.threads = 2});
   const fprnn::real x[] = {1, 2, 3, 4};
   fprnn::Parameter w{"w", fprnn::Tensor(context, {2, 1}, std::array<fprnn::real, 2>{5, 6}), {}};
 
@@ -15,7 +16,7 @@ int main() {
   tape.backward(sum(square(y)));
 
   const std::vector<fprnn::real> gradient = w.gradient.to_vector();
-  std::printf("%s: gradient (%g, %g)\n", describe(fprnn::build_info()).c_str(), gradient[0],
-              gradient[1]);
+  std::printf("%s, on %s: gradient (%g, %g)\n", describe(fprnn::build_info()).c_str(),
+              describe(context).c_str(), gradient[0], gradient[1]);
   return gradient == std::vector<fprnn::real>{268, 380} ? 0 : 1;
 }

@@ -18,16 +18,23 @@ if(NOT FPRNN_SANITIZE)
   endforeach()
 endif()
 
-# Each consumer is configured, built and run as a project of its own, with our compiler and build type.
+# Each consumer is configured, built and run as a project of its own, with our compiler and build type. Of
+# a build with CUDA it is how the package links that differs.
+set(consumers "")
 if(FPRNN_TEST_PACKAGE)
-  foreach(consumer installed pkg_config subdirectory fetched)
-    add_test(NAME consumer_${consumer}
-             COMMAND ${CMAKE_COMMAND} -DCONSUMER=${consumer} -DSOURCE=${PROJECT_SOURCE_DIR}
-                     -DBINARY=${PROJECT_BINARY_DIR} -DGENERATOR=${CMAKE_GENERATOR}
-                     -DCXX=${CMAKE_CXX_COMPILER} -DBUILD_TYPE=$<CONFIG>
-                     -P ${package}/consumer.cmake)
-    set_tests_properties(consumer_${consumer} PROPERTIES SKIP_REGULAR_EXPRESSION "^SKIPPED: ")
-  endforeach()
+  set(consumers installed pkg_config subdirectory fetched)
+elseif(FPRNN_CUDA AND FPRNN_INSTALL)
+  set(consumers installed pkg_config)
+endif()
+foreach(consumer IN LISTS consumers)
+  add_test(NAME consumer_${consumer}
+           COMMAND ${CMAKE_COMMAND} -DCONSUMER=${consumer} -DSOURCE=${PROJECT_SOURCE_DIR}
+                   -DBINARY=${PROJECT_BINARY_DIR} -DGENERATOR=${CMAKE_GENERATOR}
+                   -DCXX=${CMAKE_CXX_COMPILER} -DBUILD_TYPE=$<CONFIG>
+                   -P ${package}/consumer.cmake)
+  set_tests_properties(consumer_${consumer} PROPERTIES SKIP_REGULAR_EXPRESSION "^SKIPPED: ")
+endforeach()
+if(FPRNN_TEST_PACKAGE)
   # The README's own code, as a reader would copy it; after the installed consumer, whose prefix it uses.
   add_test(NAME readme
            COMMAND bash ${package}/readme.sh ${PROJECT_BINARY_DIR} ${CMAKE_CXX_COMPILER}

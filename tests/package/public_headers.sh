@@ -2,7 +2,7 @@
 # public_headers.sh FOLDER...
 # Headers are installed; what they include, every consumer needs.
 set -eu
-if grep -rnE --include='*.h' '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"](fmt/|nlohmann/|CLI/|doctest|omp\.h)' "$@"; then
+if grep -rnE --include='*.h' '^[[:space:]]*#[[:space:]]*include[[:space:]]*[<"](fmt/|nlohmann/|CLI/|doctest|omp\.h|cu(da|blas)|fprnn/cuda/)' "$@"; then
   echo "public headers must not include these"
   exit 1
 fi

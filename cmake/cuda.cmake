@@ -1,0 +1,32 @@
+# The CUDA language and toolkit, with code for compute capability 9.0 and what the driver makes later GPUs'
+# of. CMake 3.25 does not know how nvcc 13 is asked for C++20.
+set(CMAKE_CUDA_ARCHITECTURES 90 CACHE STRING "GPU architectures to compile for")
+enable_language(CUDA)
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+endif()
+find_package(CUDAToolkit 13 REQUIRED GLOBAL)  # as in dependencies.cmake
+
+set(FPRNN_CUDA_SOURCES
+    cuda/device.cu cuda/memory.cu cuda/launch.cu cuda/vector.cu cuda/rng.cu cuda/fixed_point.cu
+    cuda/elementwise.cu cuda/reduce.cu cuda/layout.cu cuda/gemm.cu cuda/norm.cu cuda/conv.cu
+    cuda/scan.cu cuda/selective_scan.cu cuda/low_rank.cu cuda/kronecker.cu cuda/outer.cu
+    cuda/fp_mamba_solve.cu cuda/kronecker_solve.cu cuda/fp_mamba_sweep.cu cuda/fp_mamba_adjoint.cu
+    cuda/fp_rnn_sweep.cu
+    cuda/cross_entropy.cu cuda/adamw.cu cuda/graph.cu)
+
+# Objects of their own: CUDA has flags of its own, and a static library takes both. cudart and cuBLAS
+# are what whoever links the library needs besides; no program needs the language or its headers.
+function(fprnn_cuda target)
+  add_library(${target}_cuda OBJECT ${FPRNN_CUDA_SOURCES})
+  set_target_properties(${target}_cuda PROPERTIES
+    CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
+    CUDA_SEPARABLE_COMPILATION OFF POSITION_INDEPENDENT_CODE ON)
+  target_compile_options(${target}_cuda PRIVATE
+    --extended-lambda --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra
+    $<$<BOOL:${FPRNN_WERROR}>:-Werror=all-warnings>)
+  target_include_directories(${target}_cuda PRIVATE ${FPRNN_INCLUDE})
+  target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_cuda>)
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublasLt)
+endfunction()

@@ -1,0 +1,128 @@
+// All parameters in one launch (as many as fit a kernel's arguments): blocks are numbered through
+// the pieces of all parts. The norm is a sum of the pieces' sums in order, by one block; what clips, and
+// whether the step is taken at all, every block reads from it, so the host waits for nothing.
+#include <fprnn/core/pieces.h>
+#include <fprnn/core/tensor.h>
+#include <fprnn/cuda/block.cuh>
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/math.cuh>
+#include <fprnn/models/adamw.h>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kParts = 64;  // in one launch
+
+struct Parts {
+  AdamWPart part[kParts];
+  int64_t first[kParts + 1];  // piece of each
+  int count;
+
+  // The piece's part and the elements of it.
+  __device__ const AdamWPart& find(int64_t piece, int64_t& begin, int64_t& end) const {
+    int i = 0;
+    while (piece >= first[i + 1]) ++i;
+    begin = (piece - first[i]) * kGrain;
+    end = min(part[i].count, begin + kGrain);
+    return part[i];
+  }
+};
+
+// visit(parts, pieces before them) for every launch's share.
+template <class Visit>
+void for_parts(std::span<const AdamWPart> all, const Visit& visit) {
+  int64_t before = 0;
+  for (size_t begin = 0; begin < all.size(); begin += kParts) {
+    Parts parts{};
+    for (size_t i = begin; i < std::min(all.size(), begin + kParts); ++i) {
+      parts.part[parts.count] = all[i];
+      parts.first[parts.count + 1] = parts.first[parts.count] + pieces(all[i].count, kGrain);
+      ++parts.count;
+    }
+    visit(parts, before);
+    before += parts.first[parts.count];
+  }
+}
+
+__global__ void gradient_squares_kernel(Parts parts, double* sums) {
+  __shared__ double shared[kWarp];
+  int64_t begin, end;
+  const AdamWPart& part = parts.find(blockIdx.x, begin, end);
+  double total = 0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads)
+    total += static_cast<double>(part.gradient[i]) * part.gradient[i];
+  total = block_sum(total, shared);
+  if (threadIdx.x == 0) sums[blockIdx.x] = total;
+}
+
+__global__ void add_squares_kernel(const double* sums, int64_t count, AdamWOutcome* outcome) {
+  __shared__ double shared[kWarp];
+  double total = 0;
+  for (int64_t i = threadIdx.x; i < count; i += blockDim.x) total += sums[i];
+  total = block_sum(total, shared);
+  if (threadIdx.x == 0) outcome->squares = total;
+}
+
+struct Update {
+  const AdamWNumbers* numbers;
+  const real* loss;
+  AdamWOutcome* outcome;
+  const int* noted;  // whether a rule was broken (core/fault.h)
+  real beta1, beta2, eps;
+};
+
+__global__ void adamw_update_kernel(Parts parts, Update args) {
+  const double norm = ::sqrt(args.outcome->squares);
+  const bool taken = isfinite(norm) && *args.noted == 0 &&
+                     (args.loss == nullptr || isfinite(*args.loss));
+  if (threadIdx.x == 0 && blockIdx.x == 0) args.outcome->taken = taken;
+  if (!taken || parts.count == 0) return;
+  const AdamWNumbers numbers = *args.numbers;
+  const real scale = static_cast<real>(clip_factor(norm, numbers.clip));
+  int64_t begin, end;
+  const AdamWPart& part = parts.find(blockIdx.x, begin, end);
+  const real shrink = part.decays ? numbers.shrink : 1;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
+    const real g = scale * part.gradient[i];
+    const real mean = args.beta1 * part.mean[i] + (1 - args.beta1) * g;
+    const real variance = args.beta2 * part.variance[i] + (1 - args.beta2) * g * g;
+    part.mean[i] = mean;
+    part.variance[i] = variance;
+    const real deviation = square_root(variance) * numbers.variance_correction + args.eps;
+    part.value[i] = shrink * part.value[i] - numbers.step_size * mean / deviation;
+  }
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+void run(Cuda cuda, const GradientSquares& args) {
+  int64_t count = 0;
+  for (const AdamWPart& part : args.parts) count += pieces(part.count, kGrain);
+  const Storage sums(cuda.context, count * int64_t{sizeof(double)});
+  auto* const out = static_cast<double*>(sums.data());
+  for_parts(args.parts, [&](const Parts& parts, int64_t before) {
+    start(cuda, "gradient_squares", gradient_squares_kernel,
+          {.blocks = parts.first[parts.count], .threads = kThreads}, parts, out + before);
+  });
+  start(cuda, "add_squares", add_squares_kernel, {.blocks = 1, .threads = kThreads}, out, count,
+        args.outcome);
+}
+
+void run(Cuda cuda, const AdamWUpdate& args) {
+  const Update update{args.numbers, args.loss,  args.outcome, fault_note(cuda).noted,
+                      args.beta1,   args.beta2, args.eps};
+  // Without parts there is still an outcome to tell.
+  if (args.parts.empty()) start(cuda, "adamw_update", adamw_update_kernel, {1, 1}, Parts{}, update);
+  for_parts(args.parts, [&](const Parts& parts, int64_t) {
+    start(cuda, "adamw_update", adamw_update_kernel,
+          {.blocks = parts.first[parts.count], .threads = kThreads}, parts, update);
+  });
+}
+
+}  // namespace fprnn

@@ -1,0 +1,67 @@
+// Sums and maxima over a warp and over a block, in an order that depends on the size alone.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+namespace fprnn::cuda {
+
+inline constexpr int kWarp = 32;
+inline constexpr unsigned kAllLanes = 0xffffffffu;
+
+// combine over groups of Width neighbouring lanes (a power of two up to 32); every lane has the result.
+template <int Width = kWarp, class T, class Combine>
+__device__ __forceinline__ T warp_reduce(T x, const Combine& combine) {
+#pragma unroll
+  for (int distance = Width / 2; distance > 0; distance /= 2)
+    x = combine(x, __shfl_xor_sync(kAllLanes, x, distance));
+  return x;
+}
+
+struct Plus {
+  template <class T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a + b;
+  }
+};
+// The larger; NaN if either is.
+struct Larger {
+  template <class T>
+  __device__ __forceinline__ T operator()(T a, T b) const {
+    return a > b || a != a ? a : b;
+  }
+};
+
+template <int Width = kWarp, class T>
+__device__ __forceinline__ T warp_sum(T x) {
+  return warp_reduce<Width>(x, Plus());
+}
+template <int Width = kWarp, class T>
+__device__ __forceinline__ T warp_max(T x) {
+  return warp_reduce<Width>(x, Larger());
+}
+
+// Over all threads of a block of whole warps; every thread has the result. `shared` holds 32 Ts and may be
+// used again at once. For max, x must not be negative (or NaN).
+template <class T, class Combine>
+__device__ __forceinline__ T block_reduce(T x, T* shared, const Combine& combine) {
+  x = warp_reduce(x, combine);
+  const int warps = blockDim.x / kWarp, warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  if (warps == 1) return x;
+  __syncthreads();
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  x = lane < warps ? shared[lane] : T(0);
+  return warp_reduce(x, combine);
+}
+template <class T>
+__device__ __forceinline__ T block_sum(T x, T* shared) {
+  return block_reduce(x, shared, Plus());
+}
+template <class T>
+__device__ __forceinline__ T block_max(T x, T* shared) {
+  return block_reduce(x, shared, Larger());
+}
+
+}  // namespace fprnn::cuda

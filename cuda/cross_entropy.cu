@@ -1,0 +1,95 @@
+// A row of logits belongs to one warp: its largest, its sum of exponentials, its loss; backward reads
+// the row once more. Bytes bound both.
+#include <fprnn/cuda/block.cuh>
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/math.cuh>
+#include <fprnn/ops/cross_entropy.h>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+constexpr int kThreads = 256;
+
+struct Row {
+  int64_t row;
+  int lane;
+  __device__ Row()
+      : row(int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp),
+        lane(threadIdx.x % kWarp) {}
+};
+Grid grid_for(int64_t rows) {
+  return {.blocks = ceil_div(rows, kThreads / kWarp), .threads = kThreads};
+}
+
+// One block: the mask's sum in double, each thread's share in order.
+__global__ void check_targets_kernel(CheckTargets args, FaultNote note) {
+  __shared__ double shared[kWarp];
+  double total = 0;
+  for (int64_t i = threadIdx.x; i < args.rows; i += blockDim.x) {
+    const int32_t target = args.targets[i];
+    total += args.mask[i];
+    if (args.mask[i] != 0 && (target < 0 || target >= args.V))
+      note(Fault::Rule::target, target, i, args.V);
+  }
+  total = block_sum(total, shared);
+  if (threadIdx.x != 0) return;
+  if (!(total > 0)) note(Fault::Rule::mask, 0, 0, 0);
+  *args.total = static_cast<real>(total);
+}
+
+__device__ int64_t within(int32_t target, int64_t V) {
+  return target < 0 || target >= V ? 0 : target;
+}
+
+__global__ void cross_entropy_forward_kernel(CrossEntropyForward args) {
+  const Row at;
+  if (at.row >= args.rows) return;
+  const real* logits = args.logits + at.row * args.V;
+  real largest = logits[0];
+  for (int64_t i = at.lane; i < args.V; i += kWarp)
+    if (!(logits[i] <= largest)) largest = logits[i];
+  largest = warp_max(largest);
+  real total = 0;
+  for (int64_t i = at.lane; i < args.V; i += kWarp) total += exp(logits[i] - largest);
+  total = warp_sum(total);
+  if (at.lane != 0) return;
+  const real mask = args.mask[at.row];
+  const real log_sum = largest + static_cast<real>(::log(static_cast<double>(total)));
+  args.log_sum[at.row] = log_sum;
+  args.loss[at.row] = mask == 0 ? 0 : mask * (log_sum - logits[within(args.targets[at.row], args.V)]);
+}
+
+__global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {
+  const Row at;
+  if (at.row >= args.rows) return;
+  const real* logits = args.logits + at.row * args.V;
+  const real mask = args.mask[at.row], weight = *args.dloss * mask / *args.total;
+  const real log_sum = args.log_sum[at.row];
+  const int64_t target = within(args.targets[at.row], args.V);
+  for (int64_t i = at.lane; i < args.V; i += kWarp) {
+    const real p = mask == 0 ? 0 : weight * exp(logits[i] - log_sum);
+    args.dlogits[at.row * args.V + i] = mask != 0 && i == target ? p - weight : p;
+  }
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+void run(Cuda cuda, const CheckTargets& args) {
+  start(cuda, "check_targets", check_targets_kernel, {.blocks = 1, .threads = 1024}, args,
+        fault_note(cuda));
+}
+
+void run(Cuda cuda, const CrossEntropyForward& args) {
+  start(cuda, "cross_entropy_forward", cross_entropy_forward_kernel, grid_for(args.rows), args);
+}
+
+void run(Cuda cuda, const CrossEntropyBackward& args) {
+  start(cuda, "cross_entropy_backward", cross_entropy_backward_kernel, grid_for(args.rows), args);
+}
+
+}  // namespace fprnn

@@ -1,0 +1,70 @@
+// What a Context of a GPU holds: one stream, on which everything runs in order, and the handles that
+// live as long as it.
+#pragma once
+
+#include <cublasLt.h>
+#include <cuda_runtime.h>
+#include <fprnn/core/device.h>
+#include <fprnn/core/fault.h>
+
+#include <array>
+#include <map>
+
+namespace fprnn {
+
+// What the choice of a product's algorithm depends on (cuda/gemm.cu).
+using ProductKind = std::array<int64_t, 11>;
+
+struct CudaDevice {
+  explicit CudaDevice(const ContextOptions& options);
+  ~CudaDevice();
+  CudaDevice(const CudaDevice&) = delete;
+  CudaDevice& operator=(const CudaDevice&) = delete;
+
+  cudaStream_t stream = nullptr;
+  int multiprocessors = 0;
+  MatmulPrecision matmul_precision;
+  bool synchronise;
+
+  cublasLtHandle_t blas = nullptr;
+  void* workspace = nullptr;  // of cuBLAS
+  static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
+  std::map<ProductKind, cublasLtMatmulAlgo_t> algorithms;
+
+  // Where kernels note a broken rule: the record, in host memory that the device sees, belongs to
+  // whoever changes `noted` from 0 to 1.
+  Fault* fault = nullptr;
+  Fault* fault_on_device = nullptr;
+  int* noted = nullptr;
+  bool capturing = false;  // into a graph: nothing may be waited for
+};
+
+namespace cuda {
+
+// DeviceError with what was being done and CUDA's own message; MemoryError where memory ran out.
+void check(cudaError_t status, std::string_view what);
+void check(cublasStatus_t status, std::string_view what);
+
+inline CudaDevice& gpu(Cuda cuda) { return cuda.context.gpu(); }
+inline cudaStream_t stream(Cuda cuda) { return gpu(cuda).stream; }
+
+// What a kernel needs to note a fault.
+struct FaultNote {
+  Fault* fault;
+  int* noted;
+
+  __device__ void operator()(Fault::Rule rule, int64_t value, int64_t position,
+                             int64_t bound) const {
+    if (atomicExch(noted, 1) != 0) return;
+    fault->value = value;
+    fault->position = position;
+    fault->bound = bound;
+    __threadfence_system();
+    fault->rule = rule;
+  }
+};
+inline FaultNote fault_note(Cuda cuda) { return {gpu(cuda).fault_on_device, gpu(cuda).noted}; }
+
+}  // namespace cuda
+
+}  // namespace fprnn

@@ -1,0 +1,280 @@
+// The adjoint sweep step by step (ops/fp_mamba_adjoint.h): for each, one kernel in which a warp takes a
+// sequence, and one product of matrices. The states of a chunk of steps are made first, from the one
+// that a first pass left at its beginning; as many steps as fit kStatesAtOnce make a chunk. The kernel
+// goes through the state and its cotangent twice, the second time out of the first-level cache.
+#include <fprnn/core/tensor.h>
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/sweep_mixer.cuh>
+#include <fprnn/ops/fp_mamba_adjoint.h>
+#include <fprnn/ops/matmul.h>
+
+#include <vector>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+constexpr int64_t kStatesAtOnce = int64_t{1} << 28;
+
+// Steps [begin, end) of the recurrence for one state a thread; `all` gets each step's, `last` the last.
+struct Recurrence {
+  FpMambaAdjoint in;
+  int64_t begin, end;
+  const real* from;  // (B, D, N) or null
+  real* all;         // (end - begin, B, D, N) or null
+  real* last;        // (B, D, N) or null
+};
+void make_states(Cuda cuda, const Recurrence& args) {
+  const int64_t count = args.in.B * args.in.D * args.in.N;
+  for_each(cuda, "fp_mamba_states", count, [args, count] __device__(int64_t i) {
+    const FpMambaAdjoint& in = args.in;
+    const int64_t n = i % in.N, d = i / in.N % in.D, b = i / in.N / in.D;
+    const real rate = kLog2e * in.a[d * in.N + n];
+    real h = args.from == nullptr ? real(0) : args.from[i];
+    for (int64_t t = args.begin; t < args.end; ++t) {
+      const int64_t row = b * in.T + t;
+      const real keep = in.keep == nullptr ? real(1) : in.keep[row];
+      const real dt = in.dt[row * in.D + d];
+      h = keep * exp2_decay(dt * rate) * h + dt * in.mixed[row * in.D + d] * in.b[row * in.N + n];
+      if (args.all != nullptr) args.all[(t - args.begin) * count + i] = h;
+    }
+    if (args.last != nullptr) args.last[i] = h;
+  });
+}
+
+// Step t, and what passes from one to the one before it in time.
+struct Step {
+  FpMambaAdjoint in;
+  int64_t t;
+  const real* states;    // (B, D, N): H_t
+  real* dstate;          // (B, D, N): the cotangent of H_t from later steps; becomes that of H_{t-1}
+  const real* dprevious; // (B, D) of y_t as a previous one, or null behind the last step
+  real* dp;              // (B, P)
+  bool last;
+};
+
+// Per channel: H_t c and dH b.
+__device__ __forceinline__ void read_channel(const Step& step, const Directions& s, int64_t row,
+                                             real& state_c, real& dstate_b) {
+  state_c = dstate_b = 0;
+  for (int64_t n = 0; n < step.in.N; n += Quad::kCount) {
+    const Quad h = load_states(step.states + row + n);
+    Quad dh{};
+    if (!step.last) dh = load_states(step.dstate + row + n);
+#pragma unroll
+    for (int j = 0; j < Quad::kCount; ++j) {
+      state_c += h.v[j] * s.c[n + j];
+      dstate_b += dh.v[j] * s.b[n + j];
+    }
+  }
+}
+
+// (dLayerNorm / dv)^T v at `value`, whose lanes beyond the last channel are 0.
+template <int C>
+__device__ __forceinline__ void through_norm(const FpMambaAdjoint& in, const real (&value)[C],
+                                             real (&v)[C]) {
+  real total = 0, squares = 0;
+  real n[C], g[C];
+#pragma unroll
+  for (int k = 0; k < C; ++k) total += value[k], n[k] = g[k] = 0;
+  const real mean = warp_sum(total) / in.D;
+  each_channel<C>(in.D, [&](int k, int64_t) { squares += (value[k] - mean) * (value[k] - mean); });
+  const real inverse = 1 / square_root(warp_sum(squares) / in.D + in.eps);
+  real sum_g = 0, sum_gn = 0;
+  each_channel<C>(in.D, [&](int k, int64_t d) {
+    n[k] = (value[k] - mean) * inverse;
+    g[k] = in.norm_weight[d] * v[k];
+    sum_g += g[k];
+    sum_gn += g[k] * n[k];
+  });
+  const real shift = warp_sum(sum_g) / in.D, pull = warp_sum(sum_gn) / in.D;
+#pragma unroll
+  for (int k = 0; k < C; ++k) v[k] = inverse * (g[k] - shift - n[k] * pull);
+}
+
+// What dv, the cotangent of H_t c + skip . xt, makes of the states: their cotangent goes on
+// to the step before; db and dc are this warp's sums; taken[k] <- (dH + dv c^T) b.
+template <int C>
+__device__ __forceinline__ void through_states(const Step& step, const Directions& s, int64_t token,
+                                               const real (&dt)[C], const real (&dv)[C], real* db,
+                                               real* dc, real (&taken)[C]) {
+  const FpMambaAdjoint& in = step.in;
+  const int64_t row = token * in.T + step.t;
+  const real keep = in.keep == nullptr ? real(1) : in.keep[row];
+#pragma unroll
+  for (int k = 0; k < C; ++k) taken[k] = 0;
+  for (int64_t n = 0; n < in.N; n += Quad::kCount) {
+    Quad of_b{}, of_c{};
+    each_channel<C>(in.D, [&](int k, int64_t d) {
+      const int64_t at = (token * in.D + d) * in.N + n;
+      const Quad h = load_states(step.states + at), a = load_states(in.a + d * in.N + n);
+      const real input = dt[k] * in.mixed[row * in.D + d];
+      Quad dh{};
+      if (!step.last) dh = load_states(step.dstate + at);
+#pragma unroll
+      for (int j = 0; j < Quad::kCount; ++j) {
+        dh.v[j] += dv[k] * s.c[n + j];
+        taken[k] += dh.v[j] * s.b[n + j];
+        of_b.v[j] += dh.v[j] * input;
+        of_c.v[j] += h.v[j] * dv[k];
+        dh.v[j] *= keep * exp2_decay(dt[k] * kLog2e * a.v[j]);
+      }
+      store_states(step.dstate + at, dh);
+    });
+#pragma unroll
+    for (int j = 0; j < Quad::kCount; ++j) {
+      of_b.v[j] = warp_sum(of_b.v[j]);
+      of_c.v[j] = warp_sum(of_c.v[j]);
+    }
+    if (lane_of() == 0) {
+      store_states(db + n, of_b);
+      store_states(dc + n, of_c);
+    }
+  }
+  __syncwarp();
+}
+
+template <class Mixer>
+__global__ void __launch_bounds__(kWarp) fp_mamba_adjoint_kernel(const Step step) {
+  constexpr int C = Mixer::C;
+  extern __shared__ __align__(16) unsigned char bytes[];
+  real* const shared = reinterpret_cast<real*>(bytes);
+  const FpMambaAdjoint& in = step.in;
+  const int64_t D = in.D, N = in.N, M = in.P - 2 * N;
+  const int64_t token = blockIdx.x, row = token * in.T + step.t, first = row * D;
+  const auto p = [&](int64_t j) { return in.p[row * in.P + j]; };
+  const Mixer mixer(in.mixer, D, in.eps, p, shared + 4 * N, true);
+  const Directions s(N, in.bc_norm, in.eps, [&](int64_t j) { return p(M + j); }, shared);
+
+  // The local equation at its solution: the value before the norm, gain, and w.
+  real y[C], mixed[C], dt[C], gate[C], value[C], gain[C], w[C];
+  for_channels(D, y, [&](int64_t d) { return in.y[first + d]; });
+  for_channels(D, dt, [&](int64_t d) { return in.dt[first + d]; });
+  for_channels(D, gate, [&](int64_t d) {
+    return in.z == nullptr ? real(1) : in.z[first + d] * sigmoid(in.z[first + d]);
+  });
+#pragma unroll
+  for (int k = 0; k < C; ++k) value[k] = gain[k] = w[k] = 0;
+  each_channel<C>(D, [&](int k, int64_t d) {
+    real state_c, dstate_b;
+    read_channel(step, s, (token * D + d) * N, state_c, dstate_b);
+    value[k] = gate[k] * (state_c + in.skip[d] * in.mixed[first + d]);
+    gain[k] = gate[k] * (dt[k] * s.product + in.skip[d]);
+    w[k] = dt[k] * dstate_b;
+  });
+  real turned[C];
+#pragma unroll
+  for (int k = 0; k < C; ++k) turned[k] = w[k], mixed[k] = y[k];
+  mixer.apply_transposed(turned);
+  mixer.apply(mixed);
+  real offset[C], weight[C], bias[C], v[C];
+#pragma unroll
+  for (int k = 0; k < C; ++k) offset[k] = value[k] - gain[k] * (y[k] - mixed[k]);
+  each_channel<C>(D, [&](int k, int64_t d) {
+    w[k] += in.v[first + d] - turned[k];
+    if (step.dprevious != nullptr) w[k] += step.dprevious[token * D + d];
+  });
+  for_channels(D, weight, [&](int64_t d) { return in.norm_weight[d]; });
+  for_channels(D, bias, [&](int64_t d) { return in.norm_bias[d]; });
+  const LocalParameters parameters{.D = D,
+                                   .scale = in.mixer.scale,
+                                   .in_order = in.mixer.in_order,
+                                   .normalised = true,
+                                   .eps = in.eps,
+                                   .tolerance = in.tolerance,
+                                   .max_iterations = in.max_iterations};
+  mixer.adjoint(parameters, offset, gain, weight, bias, y, w, v);
+  each_channel<C>(D, [&](int k, int64_t d) { in.v[first + d] = v[k]; });
+
+  // Back to the step before: through the norm, the states, and Q, b and c to y_{t-1}.
+  through_norm(in, value, v);
+#pragma unroll
+  for (int k = 0; k < C; ++k) v[k] *= gate[k];
+  real* const db = shared + 2 * N;
+  real* const dc = db + N;
+  real dxt[C];
+  through_states<C>(step, s, token, dt, v, db, dc, dxt);
+  if (in.from_y == nullptr || step.t == 0) return;
+  each_channel<C>(D, [&](int k, int64_t d) { dxt[k] = in.skip[d] * v[k] + dt[k] * dxt[k]; });
+  real e[C];
+  for_channels(D, e, [&](int64_t d) { return in.x[first + d] - in.y[first + d]; });
+  const auto give = [&](int64_t j, real dp) { step.dp[token * in.P + j] = dp; };
+  mixer.gradient(D, in.eps, p, e, dxt, give);
+  s.gradient(N, in.bc_norm, in.eps, db, dc, [&](int64_t j, real dp) { give(M + j, dp); });
+}
+
+void start_step(Cuda cuda, const Step& step) {
+  const FpMambaAdjoint& in = step.in;
+  with_mixer(in.mixer, in.D, [&](auto type) {
+    using Mixer = typename decltype(type)::type;
+    const int64_t reals = 4 * in.N + Mixer::space(in.mixer, true);
+    start(cuda, "fp_mamba_adjoint", fp_mamba_adjoint_kernel<Mixer>,
+          {.blocks = in.B, .threads = kWarp, .shared_bytes = reals * sizeof(real)}, step);
+  });
+}
+
+// The states before each chunk.
+std::vector<Tensor> chunk_starts(Cuda cuda, const FpMambaAdjoint& in, int64_t chunk) {
+  std::vector<Tensor> starts(1);
+  for (int64_t begin = 0; begin + chunk < in.T; begin += chunk) {
+    const Tensor last(cuda.context, {in.B, in.D, in.N});
+    make_states(cuda, {.in = in,
+                       .begin = begin,
+                       .end = begin + chunk,
+                       .from = begin == 0 ? in.state : starts.back().data(),
+                       .all = nullptr,
+                       .last = last.data()});
+    starts.push_back(last);
+  }
+  return starts;
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+bool supports(Cuda, const FpMambaAdjoint& args) {
+  return fits_a_warp(args.mixer, args.D) && states_fit(args);
+}
+
+void run(Cuda cuda, const FpMambaAdjoint& args) {
+  const int64_t states = args.B * args.D * args.N;
+  if (states * args.T == 0) return;
+  const int64_t chunk = std::clamp<int64_t>(kStatesAtOnce / states, 1, args.T);
+  const std::vector<Tensor> starts = chunk_starts(cuda, args, chunk);
+  const Tensor all(cuda.context, {chunk, states}), dstate(cuda.context, {states});
+  const Tensor dp(cuda.context, {args.B, args.P}), dprevious(cuda.context, {args.B, args.D});
+  for (int64_t i = static_cast<int64_t>(starts.size()) - 1; i >= 0; --i) {
+    const int64_t begin = i * chunk, end = std::min(args.T, begin + chunk);
+    make_states(cuda, {.in = args,
+                       .begin = begin,
+                       .end = end,
+                       .from = i == 0 ? args.state : starts[i].data(),
+                       .all = all.data(),
+                       .last = nullptr});
+    for (int64_t t = end - 1; t >= begin; --t) {
+      const bool last = t == args.T - 1, sees_y = args.from_y != nullptr;
+      start_step(cuda, {.in = args,
+                        .t = t,
+                        .states = all.data() + (t - begin) * states,
+                        .dstate = dstate.data(),
+                        .dprevious = last || !sees_y ? nullptr : dprevious.data(),
+                        .dp = dp.data(),
+                        .last = last});
+      if (t > 0 && sees_y)
+        run(cuda, Gemm{.a = dp.data(),
+                       .b = args.from_y,
+                       .c = dprevious.data(),
+                       .M = args.B,
+                       .N = args.D,
+                       .K = args.P,
+                       .lda = args.P,
+                       .ldb = args.D,
+                       .ldc = args.D});
+    }
+  }
+}
+
+}  // namespace fprnn

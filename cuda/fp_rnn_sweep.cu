@@ -1,0 +1,201 @@
+// The FP-RNN's two sweeps step by step (ops/fp_rnn_sweep.h): for each step one product of matrices and one
+// kernel in which a warp takes a sequence, its vectors in registers (cuda/sweep_mixer.cuh).
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/sweep_mixer.cuh>
+#include <fprnn/ops/fp_rnn_sweep.h>
+#include <fprnn/ops/matmul.h>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+template <class Sweep>
+LocalParameters parameters_of(const Sweep& in) {
+  return {.D = in.D,
+          .scale = in.mixer.scale,
+          .in_order = in.mixer.in_order,
+          .normalised = false,
+          .eps = in.eps,
+          .tolerance = in.tolerance,
+          .max_iterations = in.max_iterations};
+}
+
+// Step t of all sequences.
+struct Step {
+  FpRnnSweep in;
+  LocalParameters parameters;
+  int64_t t;
+  const real* from_y;  // (B, P) or null
+  const real* before;  // (B, D) or null: f of the step before
+};
+
+template <class Mixer>
+__global__ void __launch_bounds__(kWarp) fp_rnn_step_kernel(const Step step) {
+  constexpr int C = Mixer::C;
+  extern __shared__ __align__(16) unsigned char bytes[];
+  const FpRnnSweep& in = step.in;
+  const int64_t D = in.D, b = blockIdx.x, row = b * in.T + step.t, first = row * D;
+  const auto p = [&](int64_t j) {
+    const real from_x = in.projected[row * in.P + j];
+    return step.from_y == nullptr ? from_x : from_x + step.from_y[b * in.P + j];
+  };
+  const Mixer mixer(in.mixer, D, in.eps, p, reinterpret_cast<real*>(bytes), false);
+
+  // The local equation: offset + (1 - lambda) . (I - Q) y.
+  real kept[C], gain[C], mixed[C], offset[C], y[C], none[C];
+  for_channels(D, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
+  for_channels(D, kept, [&](int64_t d) {
+    return step.before == nullptr ? real(0) : in.lambda[first + d] * step.before[b * D + d];
+  });
+  for_channels(D, mixed, [&](int64_t d) { return in.bx[first + d]; });
+  mixer.apply(mixed);
+#pragma unroll
+  for (int k = 0; k < C; ++k) {
+    offset[k] = kept[k] + gain[k] * mixed[k];
+    none[k] = 0;
+  }
+  const int32_t count = mixer.solve(step.parameters, offset, gain, none, none, y);
+
+  // f at y, which the next step begins with.
+  for_channels(D, mixed, [&](int64_t d) { return in.bx[first + d]; });
+#pragma unroll
+  for (int k = 0; k < C; ++k) mixed[k] -= y[k];
+  mixer.apply(mixed);
+  each_channel<C>(D, [&](int k, int64_t d) {
+    in.y[first + d] = y[k];
+    in.state_out[b * D + d] = kept[k] + gain[k] * (mixed[k] + y[k]);
+  });
+  if (threadIdx.x == 0) in.iterations[b] = max(in.iterations[b], count);
+}
+
+// Backwards: step t, and what comes from the step after.
+struct AdjointStep {
+  FpRnnAdjoint in;
+  LocalParameters parameters;
+  int64_t t;
+  const real* dprevious;  // (B, D) of y_t as a previous one, or null
+  real* dstate;           // (B, D): the cotangent of f_t; becomes that of f_{t-1}
+  real* dp;               // (B, P)
+  bool last;
+};
+
+template <class Mixer>
+__global__ void __launch_bounds__(kWarp) fp_rnn_adjoint_kernel(const AdjointStep step) {
+  constexpr int C = Mixer::C;
+  extern __shared__ __align__(16) unsigned char bytes[];
+  const FpRnnAdjoint& in = step.in;
+  const int64_t D = in.D, b = blockIdx.x, row = b * in.T + step.t, first = row * D;
+  const auto p = [&](int64_t j) { return in.p[row * in.P + j]; };
+  const Mixer mixer(in.mixer, D, in.eps, p, reinterpret_cast<real*>(bytes), true);
+
+  // w: g_t, y_t as the next step's previous one, and y_t in f_t, (I - Q)^T of its cotangent.
+  real gain[C], dstate[C], turned[C], w[C], y[C], none[C], v[C];
+  for_channels(D, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
+  for_channels(D, y, [&](int64_t d) { return in.y[first + d]; });
+  for_channels(D, dstate,
+               [&](int64_t d) { return step.last ? real(0) : step.dstate[b * D + d]; });
+#pragma unroll
+  for (int k = 0; k < C; ++k) {
+    w[k] = turned[k] = gain[k] * dstate[k];
+    none[k] = 0;
+  }
+  mixer.apply_transposed(turned);
+  each_channel<C>(D, [&](int k, int64_t d) {
+    w[k] += in.v[first + d] - turned[k];
+    if (step.dprevious != nullptr) w[k] += step.dprevious[b * D + d];
+  });
+  mixer.adjoint(step.parameters, none, gain, none, none, y, w, v);
+
+  // To the step before: f_{t-1} through lambda, y_{t-1} through what Q is made of.
+  real e[C];
+  for_channels(D, e, [&](int64_t d) { return in.bx[first + d]; });
+#pragma unroll
+  for (int k = 0; k < C; ++k) e[k] -= y[k];
+  each_channel<C>(D, [&](int k, int64_t d) {
+    in.v[first + d] = v[k];
+    v[k] += dstate[k];
+    step.dstate[b * D + d] = in.lambda[first + d] * v[k];
+    v[k] *= gain[k];
+  });
+  if (in.from_y == nullptr || step.t == 0) return;
+  mixer.gradient(D, in.eps, p, e, v, [&](int64_t j, real dp) { step.dp[b * in.P + j] = dp; });
+}
+
+template <class Sweep, class Start>
+void with_kernel(const Sweep& in, bool with_gradient, const Start& start_kernel) {
+  with_mixer(in.mixer, in.D, [&](auto type) {
+    using Mixer = typename decltype(type)::type;
+    const size_t bytes = Mixer::space(in.mixer, with_gradient) * sizeof(real);
+    start_kernel(type, Grid{.blocks = in.B, .threads = kWarp, .shared_bytes = bytes});
+  });
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+bool supports(Cuda, const FpRnnSweep& args) { return fits_a_warp(args.mixer, args.D); }
+bool supports(Cuda, const FpRnnAdjoint& args) { return fits_a_warp(args.mixer, args.D); }
+
+void run(Cuda cuda, const FpRnnSweep& args) {
+  const Tensor from_y(cuda.context, {args.B, args.P});
+  Step step{.in = args,
+            .parameters = parameters_of(args),
+            .t = 0,
+            .from_y = nullptr,
+            .before = args.state};
+  for (; step.t < args.T; ++step.t) {
+    const bool first = step.t == 0;
+    if (args.from_y != nullptr && !(first && args.previous == nullptr)) {
+      run(cuda, Gemm{.a = first ? args.previous : args.y + (step.t - 1) * args.D,
+                     .b = args.from_y,
+                     .c = from_y.data(),
+                     .M = args.B,
+                     .N = args.P,
+                     .K = args.D,
+                     .lda = first ? args.D : args.T * args.D,
+                     .ldb = args.D,
+                     .ldc = args.P,
+                     .transpose_b = true});
+      step.from_y = from_y.data();
+    }
+    with_kernel(args, false, [&](auto type, const Grid& grid) {
+      start(cuda, "fp_rnn_step", fp_rnn_step_kernel<typename decltype(type)::type>, grid, step);
+    });
+    step.before = args.state_out;
+  }
+}
+
+void run(Cuda cuda, const FpRnnAdjoint& args) {
+  const Tensor dstate(cuda.context, {args.B, args.D}), dprevious(cuda.context, {args.B, args.D});
+  const Tensor dp(cuda.context, {args.B, args.P});
+  const bool sees_y = args.from_y != nullptr;
+  for (int64_t t = args.T - 1; t >= 0; --t) {
+    const bool last = t == args.T - 1;
+    const AdjointStep step{.in = args,
+                           .parameters = parameters_of(args),
+                           .t = t,
+                           .dprevious = last || !sees_y ? nullptr : dprevious.data(),
+                           .dstate = dstate.data(),
+                           .dp = dp.data(),
+                           .last = last};
+    with_kernel(args, true, [&](auto type, const Grid& grid) {
+      start(cuda, "fp_rnn_adjoint", fp_rnn_adjoint_kernel<typename decltype(type)::type>, grid,
+            step);
+    });
+    if (t > 0 && sees_y)
+      run(cuda, Gemm{.a = dp.data(),
+                     .b = args.from_y,
+                     .c = dprevious.data(),
+                     .M = args.B,
+                     .N = args.D,
+                     .K = args.P,
+                     .lda = args.P,
+                     .ldb = args.D,
+                     .ldc = args.D});
+  }
+}
+
+}  // namespace fprnn

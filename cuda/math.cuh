@@ -1,0 +1,61 @@
+// The functions of core/vector_math.h on the GPU, where Vec is one real. CUDA's own expf is within 1
+// ulp (2 with its argument's rounding), log1pf and tanhf within 2.
+#pragma once
+
+#include <cuda_runtime.h>
+#include <fprnn/core/real.h>
+
+#include <cstdint>
+
+#define FPRNN_ISA cuda
+#define FPRNN_INLINE __device__ __forceinline__
+#define FPRNN_DISPATCH inline
+
+namespace fprnn::cuda {
+
+using Vec = real;
+
+FPRNN_INLINE float exp(float x) { return ::expf(x); }
+FPRNN_INLINE double exp(double x) { return ::exp(x); }
+FPRNN_INLINE float tanh(float x) { return ::tanhf(x); }
+FPRNN_INLINE double tanh(double x) { return ::tanh(x); }
+FPRNN_INLINE float log1p(float x) { return ::log1pf(x); }
+FPRNN_INLINE double log1p(double x) { return ::log1p(x); }
+FPRNN_INLINE float square_root(float x) { return ::sqrtf(x); }
+FPRNN_INLINE double square_root(double x) { return ::sqrt(x); }
+FPRNN_INLINE float magnitude(float x) { return ::fabsf(x); }
+FPRNN_INLINE double magnitude(double x) { return ::fabs(x); }
+
+// 2^x; float: the instruction, 2 ulp, denormals are 0.
+FPRNN_INLINE float exp2_decay(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+FPRNN_INLINE double exp2_decay(double x) { return ::exp2(x); }
+inline constexpr real kLog2e = static_cast<real>(1.4426950408889634);
+
+// 1 / (1 + e^-x); for x far below 0 the denominator overflows to infinity, which gives 0.
+FPRNN_INLINE real sigmoid(real x) { return real(1) / (real(1) + exp(-x)); }
+// log(1 + e^x) without overflow; NaN stays.
+FPRNN_INLINE real softplus(real x) { return (x > 0 ? x : x < 0 ? real(0) : x) + log1p(exp(-magnitude(x))); }
+// offset + scale x with two roundings, as the CPU without a fused multiply-add has it.
+FPRNN_INLINE float unfused(float offset, float scale, float x) {
+  return __fadd_rn(offset, __fmul_rn(scale, x));
+}
+FPRNN_INLINE double unfused(double offset, double scale, double x) {
+  return __dadd_rn(offset, __dmul_rn(scale, x));
+}
+FPRNN_INLINE real filled_like(real, real value) { return value; }
+
+// Where the same row is divided into vectors: 16 bytes of reals.
+struct alignas(16) Quad {
+  static constexpr int kCount = 16 / sizeof(real);
+  real v[kCount];
+};
+template <class... Pointers>
+bool quads_aligned(const Pointers*... pointers) {
+  return ((reinterpret_cast<uintptr_t>(pointers) % sizeof(Quad) == 0) && ...);
+}
+
+}  // namespace fprnn::cuda

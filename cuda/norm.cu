@@ -1,0 +1,173 @@
+// A row belongs to one warp, or to a block of eight where rows are long: sums of it are by lanes first.
+// Rows are read from memory once and then from the cache. Parameter gradients are a second kernel's
+// sums over pieces of rows, a column a thread, from the statistics that the first one leaves.
+// Bytes bound all of it.
+#include <fprnn/cuda/block.cuh>
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/math.cuh>
+#include <fprnn/ops/norm.h>
+#include <fprnn/ops/reduce.h>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int64_t kLongRow = 2048;  // from here on a block takes one
+constexpr int64_t kPiece = 64;      // rows that a parameter's gradient is summed over at once
+
+// Which row a thread works on, and its share of it.
+template <bool kLong>
+struct Place {
+  int64_t row, first;
+  static constexpr int kStride = kLong ? kThreads : kWarp;
+  __device__ Place() {
+    if constexpr (kLong) {
+      row = blockIdx.x;
+      first = threadIdx.x;
+    } else {
+      row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
+      first = threadIdx.x % kWarp;
+    }
+  }
+  __device__ real sum(real x, real* shared) const {
+    if constexpr (kLong) return block_sum(x, shared);
+    return warp_sum(x);
+  }
+};
+template <bool kLong>
+Grid grid_for(int64_t rows) {
+  return {.blocks = kLong ? rows : ceil_div(rows, kThreads / kWarp), .threads = kThreads};
+}
+
+struct Statistics {
+  real center, scale;
+  real pull;  // the factor of n sum(g n) in dx
+};
+
+template <class P>
+__device__ Statistics statistics_of(const P& at, Norm norm, const real* x, int64_t D, real eps,
+                                    real* shared) {
+  real center = 0;
+  if (norm == Norm::layer) {
+    real total = 0;
+    for (int64_t i = at.first; i < D; i += P::kStride) total += x[i];
+    center = at.sum(total, shared) / D;
+  }
+  real squares = 0;
+  for (int64_t i = at.first; i < D; i += P::kStride) squares += (x[i] - center) * (x[i] - center);
+  const real total = at.sum(squares, shared);
+  if (norm == Norm::l2) {
+    const real length = square_root(total);
+    return length > eps ? Statistics{0, 1 / length, 1} : Statistics{0, 1 / eps, 0};
+  }
+  return {center, 1 / square_root(total / D + eps), real(1) / D};
+}
+
+template <bool kLong>
+__global__ void norm_forward_kernel(NormForward args) {
+  __shared__ real shared[kWarp];
+  const Place<kLong> at;
+  if (at.row >= args.rows) return;
+  const real* x = args.x + at.row * args.D;
+  real* y = args.y + at.row * args.D;
+  const Statistics s = statistics_of(at, args.norm, x, args.D, args.eps, shared);
+  for (int64_t i = at.first; i < args.D; i += at.kStride) {
+    real value = (x[i] - s.center) * s.scale;
+    if (args.weight != nullptr) value *= args.weight[i];
+    if (args.bias != nullptr) value += args.bias[i];
+    y[i] = value;
+  }
+}
+
+// dx, and each row's center and scale.
+template <bool kLong>
+__global__ void norm_backward_kernel(NormBackward args, real* statistics) {
+  __shared__ real shared[kWarp];
+  const Place<kLong> at;
+  if (at.row >= args.rows) return;
+  const real* x = args.x + at.row * args.D;
+  const real* dy = args.dy + at.row * args.D;
+  const Statistics s = statistics_of(at, args.norm, x, args.D, args.eps, shared);
+  const auto weighted = [&](int64_t i) {
+    return args.weight != nullptr ? dy[i] * args.weight[i] : dy[i];
+  };
+  real sum_g = 0, sum_gn = 0;
+  for (int64_t i = at.first; i < args.D; i += at.kStride) {
+    const real g = weighted(i);
+    sum_g += g;
+    sum_gn += g * ((x[i] - s.center) * s.scale);
+  }
+  const real shift = args.norm == Norm::layer ? at.sum(sum_g, shared) / args.D : 0;
+  const real pull = s.pull * at.sum(sum_gn, shared);
+  for (int64_t i = at.first; i < args.D; i += at.kStride) {
+    const real n = (x[i] - s.center) * s.scale;
+    args.dx[at.row * args.D + i] = s.scale * (weighted(i) - shift - n * pull);
+  }
+  if (at.first == 0) {
+    statistics[2 * at.row] = s.center;
+    statistics[2 * at.row + 1] = s.scale;
+  }
+}
+
+// Warps of a block go through a piece's rows in turns; their sums are added in the order of warps.
+constexpr int kRowLanes = kThreads / kWarp;
+__global__ void norm_parameters_kernel(NormBackward args, const real* statistics, int64_t columns,
+                                       real* dweight, real* dbias) {
+  __shared__ real shared[2][kRowLanes][kWarp];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t piece = blockIdx.x / columns, d = blockIdx.x % columns * kWarp + lane;
+  const int64_t begin = piece * kPiece, end = min(args.rows, begin + kPiece);
+  real weight = 0, bias = 0;
+  if (d < args.D)
+    for (int64_t row = begin + warp; row < end; row += kRowLanes) {
+      const real dy = args.dy[row * args.D + d], x = args.x[row * args.D + d];
+      weight += dy * ((x - statistics[2 * row]) * statistics[2 * row + 1]);
+      bias += dy;
+    }
+  shared[0][warp][lane] = weight;
+  shared[1][warp][lane] = bias;
+  __syncthreads();
+  if (warp > 1 || d >= args.D) return;
+  real* out = warp == 0 ? dweight : dbias;
+  if (out == nullptr) return;
+  real total = 0;
+  for (int i = 0; i < kRowLanes; ++i) total += shared[warp][i][lane];
+  out[piece * args.D + d] = total;
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+void run(Cuda cuda, const NormForward& args) {
+  if (args.D >= kLongRow)
+    start(cuda, "norm_forward", norm_forward_kernel<true>, grid_for<true>(args.rows), args);
+  else
+    start(cuda, "norm_forward", norm_forward_kernel<false>, grid_for<false>(args.rows), args);
+}
+
+void run(Cuda cuda, const NormBackward& args) {
+  const Tensor statistics(cuda.context, Shape{args.rows, 2});
+  if (args.D >= kLongRow)
+    start(cuda, "norm_backward", norm_backward_kernel<true>, grid_for<true>(args.rows), args,
+          statistics.data());
+  else
+    start(cuda, "norm_backward", norm_backward_kernel<false>, grid_for<false>(args.rows), args,
+          statistics.data());
+  if (args.dweight == nullptr) return;
+  const int64_t pieces = ceil_div(args.rows, kPiece), columns = ceil_div(args.D, kWarp);
+  const Tensor shares(cuda.context, Shape{2, pieces, args.D});
+  real* const dweight = shares.data();
+  real* const dbias = args.dbias != nullptr ? dweight + pieces * args.D : nullptr;
+  start(cuda, "norm_parameters", norm_parameters_kernel,
+        {.blocks = pieces * columns, .threads = kThreads}, args, statistics.data(), columns,
+        dweight, dbias);
+  run(cuda, SumMiddle{.x = dweight, .y = args.dweight, .outer = 1, .middle = pieces, .inner = args.D});
+  if (dbias != nullptr)
+    run(cuda, SumMiddle{.x = dbias, .y = args.dbias, .outer = 1, .middle = pieces, .inner = args.D});
+}
+
+}  // namespace fprnn

@@ -1,0 +1,44 @@
+// One thread takes one element, or a quad of neighbours of a row where all pointers allow it: reads h
+// and writes out once, u and v come from caches. Bound by memory.
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/pack.cuh>
+#include <fprnn/ops/outer.h>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+// Neighbouring columns; Width reals at once.
+template <int Width>
+struct AddColumns {
+  AddOuter args;
+  __device__ void operator()(int64_t i) const {
+    const int64_t N = args.N / Width, row = i / N, token = row / args.M;
+    Pack<Width> h = packs<Width>(args.h)[i];
+    const Pack<Width> v = packs<Width>(args.v)[token * N + (i - row * N)];
+    const real u = args.u[row];
+#pragma unroll
+    for (int j = 0; j < Width; ++j) h.v[j] += u * v.v[j];
+    packs<Width>(args.out)[i] = h;
+  }
+};
+
+template <int Width>
+void add_columns(Cuda cuda, const AddOuter& args) {
+  for_each(cuda, "add_outer", args.tokens * args.M * (args.N / Width), AddColumns<Width>{args});
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+void run(Cuda cuda, const AddOuter& args) {
+  if (args.N % Quad::kCount == 0 && quads_aligned(args.h, args.v, args.out))
+    add_columns<Quad::kCount>(cuda, args);
+  else
+    add_columns<1>(cuda, args);
+}
+
+}  // namespace fprnn

@@ -1,0 +1,22 @@
+// Width neighbouring reals that are read and written at once. Where their address allows it a kernel
+// takes as many as make 16 bytes (a Quad's) or 8, else one: the same code for all.
+#pragma once
+
+#include <fprnn/cuda/math.cuh>
+
+namespace fprnn::cuda {
+
+template <int Width>
+struct alignas(Width * sizeof(real)) Pack {
+  real v[Width];
+};
+template <int Width>
+FPRNN_HOST_DEVICE const Pack<Width>* packs(const real* x) {
+  return reinterpret_cast<const Pack<Width>*>(x);
+}
+template <int Width>
+FPRNN_HOST_DEVICE Pack<Width>* packs(real* x) {
+  return reinterpret_cast<Pack<Width>*>(x);
+}
+
+}  // namespace fprnn::cuda

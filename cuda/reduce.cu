@@ -1,0 +1,130 @@
+// Sums over the middle axis of (outer, middle, inner), and their transpose. Both read or write every
+// element once and are bound by memory.
+//
+// A block of 256 threads is (outers, rows, columns): `columns` neighbours of the inner axis, each summed
+// by `rows` threads that take every rows-th element of the middle axis, for `outers` indices. A warp reads
+// neighbours: where the inner axis is short, of the middle axis too. The threads' sums meet in shared
+// memory, halving the rows each time. A long middle axis is divided into pieces, whose sums go to
+// scratch memory and are summed in the same way. Sizes alone decide all of this, so a sum's bits
+// depend on nothing else.
+#include <fprnn/core/tensor.h>
+#include <fprnn/cuda/block.cuh>
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/pack.cuh>
+#include <fprnn/ops/reduce.h>
+
+#include <bit>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+constexpr int kSumThreads = 256;
+constexpr int64_t kDepth = 32;  // elements of a piece that a thread adds up
+
+struct SumPlan {
+  int outers, rows, columns;  // of a block: powers of two, 256 together
+  int64_t tiles;              // of columns along the inner axis
+  int64_t pieces, length;     // of the middle axis
+};
+
+__global__ void __launch_bounds__(kSumThreads)
+    sum_middle_kernel(SumMiddle args, SumPlan plan, real* y) {
+  __shared__ real totals[kSumThreads];
+  const int thread = threadIdx.x, row = thread / plan.columns % plan.rows;
+  const int64_t block = blockIdx.x / plan.tiles, piece = block % plan.pieces;
+  const int64_t outer = block / plan.pieces * plan.outers + thread / (plan.columns * plan.rows);
+  const int64_t column = blockIdx.x % plan.tiles * plan.columns + thread % plan.columns;
+  const bool inside = outer < args.outer && column < args.inner;
+
+  real total = 0;
+  if (inside) {
+    const int64_t begin = piece * plan.length, left = args.middle - begin;
+    const int64_t length = left < plan.length ? left : plan.length;
+    const real* x = args.x + (outer * args.middle + begin) * args.inner + column;
+#pragma unroll 8
+    for (int64_t i = row; i < length; i += plan.rows) total += x[i * args.inner];
+  }
+  totals[thread] = total;
+  for (int distance = plan.rows / 2; distance > 0; distance /= 2) {
+    __syncthreads();
+    if (row < distance) totals[thread] += totals[thread + distance * plan.columns];
+  }
+  // What this thread wrote itself: the sum of all rows is where row 0 was.
+  if (inside && row == 0) y[(outer * plan.pieces + piece) * args.inner + column] = totals[thread];
+}
+
+int64_t power_of_two(int64_t count) { return std::bit_ceil(static_cast<uint64_t>(count)); }
+
+// Rows are as many as make a warp read neighbours, and then as many as leave each thread eight elements.
+// The rest of the block takes other outer indices or, where those are few, more columns.
+SumPlan plan_sum(const SumMiddle& args) {
+  const int64_t narrow = std::min<int64_t>(kWarp, power_of_two(args.inner));
+  const int64_t beside = std::min(kWarp / narrow, power_of_two(args.middle));
+  const int64_t deep = power_of_two(ceil_div(args.middle, 8));
+  const int64_t rows = std::min(kSumThreads / narrow, std::max(beside, deep));
+  const int64_t outers = std::min(kSumThreads / (narrow * rows), power_of_two(args.outer));
+  const int64_t columns = kSumThreads / (rows * outers);
+  SumPlan plan{.outers = static_cast<int>(outers),
+               .rows = static_cast<int>(rows),
+               .columns = static_cast<int>(columns),
+               .tiles = ceil_div(args.inner, columns),
+               .pieces = 1,
+               .length = args.middle};
+  // A second kernel costs more than reading twice the depth.
+  if (args.middle > 2 * kDepth * rows) {
+    plan.length = kDepth * rows;
+    plan.pieces = ceil_div(args.middle, plan.length);
+  }
+  return plan;
+}
+
+template <int Width>
+struct Repeat {
+  const Pack<Width>* x;
+  Pack<Width>* y;
+  int64_t middle, inner;  // of packs
+  __device__ void operator()(int64_t i) const {
+    const int64_t row = i / inner;
+    y[i] = x[row / middle * inner + (i - row * inner)];
+  }
+};
+
+template <int Width>
+void repeat(Cuda cuda, const RepeatMiddle& args) {
+  const int64_t inner = args.inner / Width;
+  for_each(cuda, "repeat_middle", args.outer * args.middle * inner,
+           Repeat<Width>{packs<Width>(args.x), packs<Width>(args.y), args.middle, inner});
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+void run(Cuda cuda, const SumMiddle& args) {
+  const SumPlan plan = plan_sum(args);
+  const bool whole = plan.pieces == 1;
+  const Tensor sums =
+      whole ? Tensor() : Tensor(cuda.context, Shape{args.outer, plan.pieces, args.inner});
+  start(cuda, "sum_middle", sum_middle_kernel,
+        {.blocks = ceil_div(args.outer, plan.outers) * plan.pieces * plan.tiles,
+         .threads = kSumThreads},
+        args, plan, whole ? args.y : sums.data());
+  if (!whole)
+    run(cuda, SumMiddle{.x = sums.data(),
+                        .y = args.y,
+                        .outer = args.outer,
+                        .middle = plan.pieces,
+                        .inner = args.inner});
+}
+
+void run(Cuda cuda, const RepeatMiddle& args) {
+  if (args.inner % Quad::kCount == 0 && quads_aligned(args.x, args.y))
+    repeat<Quad::kCount>(cuda, args);
+  else
+    repeat<1>(cuda, args);
+}
+
+}  // namespace fprnn

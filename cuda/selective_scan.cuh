@@ -1,0 +1,270 @@
+// What both directions of the selective scan (selective_scan.cu) have in common: a lane's place in
+// the problem, and how rows come into shared memory and become step sizes.
+#pragma once
+
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/scan.cuh>
+#include <fprnn/ops/selective_scan.h>
+
+#include <type_traits>
+
+namespace fprnn::cuda {
+
+constexpr int kChunk = kSelectiveScanChunk;
+constexpr int kGroup = 16;  // states that a warp has at once
+constexpr int kWarps = 4;   // of a block, at most
+constexpr real kLn2 = static_cast<real>(0.6931471805599453);
+
+// log(1 + x) for x in [0, 1]; float: x + x^2 p(x), minimax, relative error 3e-8 before rounding.
+FPRNN_INLINE real log1p_unit(real x) {
+  if constexpr (kDouble) return log1p(x);
+  real p = x * 5.3648247e-3f - 3.00657942e-2f;
+  p = p * x + 7.92045394e-2f;
+  p = p * x - 1.37538027e-1f;
+  p = p * x + 1.91536551e-1f;
+  p = p * x - 2.48571637e-1f;
+  p = p * x + 3.33213226e-1f;
+  p = p * x - 4.9999648e-1f;
+  return p * (x * x) + x;
+}
+// 1 / x for x in [1, 2]; float: 2 ulp.
+FPRNN_INLINE real reciprocal(real x) {
+  if constexpr (kDouble) return 1 / x;
+  return __fdividef(1.0f, static_cast<float>(x));
+}
+
+struct Softplus {
+  real value, slope;
+};
+FPRNN_INLINE Softplus softplus_with_slope(real x) {
+  const real e = exp(-magnitude(x)), slope = reciprocal(1 + e);
+  return {(x > 0 ? x : real(0)) + log1p_unit(e), x > 0 ? slope : e * slope};
+}
+
+// Neighbours in memory, read and written at once.
+struct alignas(16) Four {
+  real v[4];
+};
+__device__ __forceinline__ const Four& four(const real* x) {
+  return *reinterpret_cast<const Four*>(x);
+}
+// Of a lane: (channel, state).
+struct StateTile {
+  real v[4][4];
+};
+
+struct SelectivePlan {
+  int64_t blocks, groups, chunks;  // of channels, of states, of time
+  int64_t channels;                // of a checkpoint
+  int warps;
+  bool column_quads, state_quads;  // those are aligned in all arrays that are read or written so
+};
+
+// Rows (step, channel) and (step, state) in shared memory.
+using Rows = real[kChunk][kWarp];
+struct StepDirections {
+  real b[kChunk][kGroup], c[kChunk][kGroup];
+};
+struct ForwardRows {
+  Rows u[2], delta[2];  // delta becomes the step size
+  Rows input;           // dt . u
+};
+struct BackwardRows {
+  Rows u, delta, dy, input;
+  Rows slope;  // of softplus
+  // Each a lane's own: the state before a pair of steps, (channel); then db and dc of either step.
+  Four pairs[kChunk / 2][4][kWarp];
+};
+template <class Warp>
+struct alignas(16) Room {
+  StepDirections directions[2];
+  Warp warps[kWarps];  // as many as the block has
+
+  static size_t bytes(int warps) { return sizeof(StepDirections) * 2 + sizeof(Warp) * warps; }
+};
+
+// Steps and states that are worked on together.
+struct Chunk {
+  int64_t number, group;
+  int64_t begin;
+  int count;  // of steps that exist
+
+  __device__ Chunk(const SelectiveScanForward& args, int64_t number, int64_t group)
+      : number(number), group(group), begin(number * kChunk) {
+    const int64_t left = args.T - begin;
+    count = left < kChunk ? static_cast<int>(left) : kChunk;
+  }
+};
+
+// A lane's place in the problem.
+struct Lane {
+  const SelectiveScanForward& args;
+  const SelectivePlan& plan;
+  int lane, state, channel;  // the first of its tile, in the group and in the warp
+  int64_t b, block, first;   // sequence, block of the sequence, the warp's first channel
+
+  __device__ Lane(const SelectiveScanForward& args, const SelectivePlan& plan)
+      : args(args),
+        plan(plan),
+        lane(threadIdx.x % kWarp),
+        state(lane % 4 * 4),
+        channel(lane / 4 * 4),
+        b(blockIdx.x / plan.blocks),
+        block(blockIdx.x % plan.blocks),
+        first((block * plan.warps + threadIdx.x / kWarp) * kWarp) {}
+
+  __device__ bool inside() const { return first + lane < args.D; }
+  __device__ int64_t own(int64_t t) const { return (b * args.T + t) * args.D + first + lane; }
+  __device__ real per_channel(const real* from) const {
+    return inside() && from != nullptr ? from[first + lane] : real(0);
+  }
+  __device__ real keep(int64_t t) const {
+    return args.keep != nullptr && t < args.T ? args.keep[b * args.T + t] : real(1);
+  }
+
+  // visit(i, j, whole, index) for what exists of the tile, in a matrix (D, N): all four states of
+  // channel i at once, or state j.
+  template <class Visit>
+  __device__ __forceinline__ void visit_tile(int64_t group, const Visit& visit) const {
+    const int64_t d = first + channel, n = group * kGroup + state;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (d + i >= args.D) continue;
+      const int64_t index = (d + i) * args.N + n;
+      if (plan.state_quads) {
+        if (n < args.N) visit(i, 0, std::true_type(), index);
+      } else {
+#pragma unroll
+        for (int j = 0; j < 4; ++j)
+          if (n + j < args.N) visit(i, j, std::false_type(), index + j);
+      }
+    }
+  }
+  // From a matrix, or zero if that is null; zero where nothing exists.
+  __device__ __forceinline__ StateTile load(const real* from, int64_t group) const {
+    StateTile x{};
+    if (from == nullptr) return x;
+    visit_tile(group, [&](int i, int j, auto whole, int64_t index) {
+      if constexpr (whole()) {
+        const Four states = four(from + index);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) x.v[i][k] = states.v[k];
+      } else {
+        x.v[i][j] = from[index];
+      }
+    });
+    return x;
+  }
+  __device__ __forceinline__ void store(real* to, int64_t group, const StateTile& x) const {
+    visit_tile(group, [&](int i, int j, auto whole, int64_t index) {
+      if constexpr (whole())
+        *reinterpret_cast<Four*>(to + index) = {x.v[i][0], x.v[i][1], x.v[i][2], x.v[i][3]};
+      else
+        to[index] = x.v[i][j];
+    });
+  }
+  __device__ __forceinline__ StateTile load_rate(int64_t group) const {
+    StateTile rate = load(args.a, group);
+#pragma unroll
+    for (int i = 0; i < 16; ++i) rate.v[i / 4][i % 4] *= kLog2e;
+    return rate;
+  }
+  // This sequence's matrix of (B, D, N), and a chunk's checkpoint.
+  template <class Real>
+  __device__ Real* matrix(Real* x) const {
+    return x == nullptr ? x : x + b * args.D * args.N;
+  }
+  __device__ real* checkpoint(int64_t chunk) const {
+    if (args.checkpoints == nullptr || args.T == 0) return nullptr;
+    return args.checkpoints + (b * plan.chunks + chunk) * plan.channels * args.N;
+  }
+};
+
+// Asks for 4 rows of each array; `row` is a multiple of 4 and t its step.
+struct Stream {
+  const real* from;  // (B, T, D)
+  real (*to)[kWarp];
+};
+template <int Width, int Count>
+__device__ __forceinline__ void fetch_rows_wide(const Lane& at, const Stream (&streams)[Count],
+                                                int row, int64_t t) {
+  constexpr int kAcross = kWarp / Width;
+  const int down = at.lane / kAcross, across = at.lane % kAcross * Width;
+  const int64_t column = at.first + across;
+#pragma unroll
+  for (int k = 0; k < 4; k += Width) {
+    const int64_t step = t + k + down;
+    const bool present = step < at.args.T && column < at.args.D;
+    const int64_t index = (at.b * at.args.T + step) * at.args.D + column;
+#pragma unroll
+    for (int i = 0; i < Count; ++i)
+      copy_async<Width * sizeof(real)>(&streams[i].to[row + k + down][across],
+                                       streams[i].from + index, present);
+  }
+}
+template <int Count>
+__device__ __forceinline__ void fetch_rows(const Lane& at, const Stream (&streams)[Count], int row,
+                                           int64_t t) {
+  if (at.plan.column_quads)
+    fetch_rows_wide<Quad::kCount>(at, streams, row, t);
+  else
+    fetch_rows_wide<1>(at, streams, row, t);
+}
+
+// Asks for b and c of a chunk, all threads of the block together.
+template <int Width>
+__device__ __forceinline__ void fetch_directions_wide(const Lane& at, const Chunk& chunk,
+                                                      StepDirections& to) {
+  constexpr int kAcross = kGroup / Width;
+  for (int i = threadIdx.x; i < kChunk * kAcross; i += blockDim.x) {
+    const int row = i / kAcross, across = i % kAcross * Width;
+    const int64_t t = chunk.begin + row, n = chunk.group * kGroup + across;
+    const bool present = row < chunk.count && n < at.args.N;
+    const int64_t index = (at.b * at.args.T + t) * at.args.N + n;
+    copy_async<Width * sizeof(real)>(&to.b[row][across], at.args.b + index, present);
+    copy_async<Width * sizeof(real)>(&to.c[row][across], at.args.c + index, present);
+  }
+}
+__device__ __forceinline__ void fetch_directions(const Lane& at, const Chunk& chunk,
+                                                 StepDirections& to) {
+  if (at.plan.state_quads)
+    fetch_directions_wide<Quad::kCount>(at, chunk, to);
+  else
+    fetch_directions_wide<1>(at, chunk, to);
+}
+
+// Step sizes in the place of delta, dt . u, and the slope if asked. A lane does its own channel.
+template <bool WithSlope>
+__device__ __forceinline__ void make_steps(const Lane& at, real bias, int count, Rows& delta,
+                                           const Rows& u, Rows& input, Rows* slope) {
+  for (int t = 0; t < count; t += 4) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const real raw = delta[t + k][at.lane] + bias;
+      Softplus dt = at.args.softplus ? softplus_with_slope(raw) : Softplus{raw, 1};
+      if (t + k >= count) dt = {0, 0};
+      delta[t + k][at.lane] = dt.value;
+      input[t + k][at.lane] = dt.value * u[t + k][at.lane];
+      if constexpr (WithSlope) (*slope)[t + k][at.lane] = dt.slope;
+    }
+  }
+  __syncwarp();
+}
+
+// Each summed over the tiles of 4 lanes with the same channels: a lane gets its own channel's.
+__device__ __forceinline__ real sum_states(const Lane& at, const real (&x)[4]) {
+  const bool high = at.lane & 2, odd = at.lane & 1;
+  real even_sum = high ? x[2] : x[0], odd_sum = high ? x[3] : x[1];
+  even_sum += __shfl_xor_sync(kAllLanes, high ? x[0] : x[2], 2);
+  odd_sum += __shfl_xor_sync(kAllLanes, high ? x[1] : x[3], 2);
+  return (odd ? odd_sum : even_sum) + __shfl_xor_sync(kAllLanes, odd ? even_sum : odd_sum, 1);
+}
+
+// Plain: no keep, and one group of states.
+template <bool Plain>
+__device__ __forceinline__ real decay_factor(real dt, real rate, real keep) {
+  const real a = exp2_decay(dt * rate);
+  return Plain ? a : keep * a;
+}
+
+}  // namespace fprnn::cuda

@@ -1,0 +1,352 @@
+// The mixers of a sweep's token, by one warp: Q and its transpose, the local equation and its adjoint, and
+// the gradient of what Q is made of. All have the same functions, so a step's kernel takes the mixer as
+// a type: LowRankMixer<R, C> lives in registers, KroneckerMixer in registers and shared memory, of which
+// each warp has space() reals.
+#pragma once
+
+#include <fprnn/cuda/fp_mamba_token.cuh>
+#include <fprnn/cuda/kronecker.cuh>
+#include <fprnn/cuda/kronecker_factor.cuh>
+#include <fprnn/cuda/local_solve.cuh>
+#include <fprnn/ops/sweep_mixer.h>
+
+namespace fprnn::cuda {
+
+// SiLU and its slope.
+__device__ __forceinline__ real silu(real x) { return x * sigmoid(x); }
+__device__ __forceinline__ real silu_slope(real x) {
+  const real s = sigmoid(x);
+  return s * (1 + x * (1 - s));
+}
+
+template <int R_, int C_>
+struct LowRankMixer {
+  static constexpr int R = R_, C = C_;
+  static int64_t space(const SweepMixer&, bool) { return 0; }
+
+  const SweepMixer& mixer;
+  real u[R][C], alpha[R], inverse[R];
+
+  // p(j): the R D numbers of the u_i, then the R of alpha.
+  template <class P>
+  __device__ LowRankMixer(const SweepMixer& mixer, int64_t D, real eps, const P& p, real*, bool)
+      : mixer(mixer) {
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      for_channels(D, u[i], [&](int64_t d) { return silu(p(i * D + d)); });
+      inverse[i] = inverse_length(dot(u[i], u[i]), eps);
+#pragma unroll
+      for (int k = 0; k < C; ++k) u[i][k] *= inverse[i];
+      alpha[i] = sigmoid(p(R * D + i));
+    }
+  }
+
+  // v <- Q v, and the r dot products that each factor met.
+  __device__ void apply(real (&v)[C], real (&met)[R]) const {
+    if (!mixer.in_order)
+      for (int i = 0; i < R; ++i) met[i] = dot(u[i], v);
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      if (mixer.in_order) met[i] = dot(u[i], v);
+      add_multiple(v, -mixer.scale * alpha[i] * met[i], u[i]);
+    }
+  }
+  __device__ void apply(real (&v)[C]) const {
+    real met[R];
+    apply(v, met);
+  }
+  // v <- Q^T v.
+  __device__ void apply_transposed(real (&v)[C]) const {
+    if (!mixer.in_order) return apply(v);
+#pragma unroll
+    for (int i = R - 1; i >= 0; --i) add_multiple(v, -mixer.scale * alpha[i] * dot(u[i], v), u[i]);
+  }
+
+  // The local equation of A, S, gamma, delta (cuda/local_solve.cuh).
+  using Vectors = LocalVectors<real[R][C], real[R], real[C]>;
+  __device__ int32_t solve(const LocalParameters& at, const real (&offset)[C],
+                           const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
+                           real (&y)[C]) const {
+    LocalSpace<R, C> space;
+    return local_solve(at, Vectors{u, alpha, offset, gain, weight, bias}, space, y);
+  }
+  __device__ void adjoint(const LocalParameters& at, const real (&offset)[C],
+                          const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
+                          const real (&y)[C], const real (&w)[C], real (&v)[C]) const {
+    LocalSpace<R, C> space;
+    local_adjoint(at, Vectors{u, alpha, offset, gain, weight, bias}, space, y, w, v);
+  }
+
+  // With dq the cotangent of Q e: give(j, dp_j). e and dq are used up.
+  template <class P, class Give>
+  __device__ void gradient(int64_t D, real eps, const P& p, real (&e)[C], real (&dq)[C],
+                           const Give& give) const {
+    real met[R];
+    real start[C];
+#pragma unroll
+    for (int k = 0; k < C; ++k) start[k] = e[k];
+    apply(e, met);
+#pragma unroll
+    for (int i = R - 1; i >= 0; --i) {
+      const real factor = mixer.scale * alpha[i], back = dot(u[i], dq);
+      // e before this factor: undone, or the start that all of them meet.
+      if (mixer.in_order) add_multiple(e, factor * met[i], u[i]);
+      real du[C];
+#pragma unroll
+      for (int k = 0; k < C; ++k)
+        du[k] = -factor * (met[i] * dq[k] + back * (mixer.in_order ? e[k] : start[k]));
+      if (mixer.in_order) add_multiple(dq, -factor * back, u[i]);
+      const real along = normal_part(inverse[i], eps, dot(u[i], du));
+      each_channel<C>(D, [&](int k, int64_t d) {
+        give(i * D + d, inverse[i] * (du[k] - along * u[i][k]) * silu_slope(p(i * D + d)));
+      });
+      if (lane_of() == 0)
+        give(R * D + i, -mixer.scale * met[i] * back * alpha[i] * (1 - alpha[i]));
+    }
+  }
+};
+
+// Sizes of a Kronecker product: those that a warp divides into columns, as constants, and any others with
+// up to C channels in a lane.
+template <int M1, int M2>
+struct FixedKroneckerSizes {
+  static constexpr int C = M1 * M2 / kWarp;
+  Constant<M1> m1;
+  Constant<M2> m2;
+  FPRNN_HOST_DEVICE explicit FixedKroneckerSizes(const SweepMixer&) {}
+  using Product = RegisterProduct<M1, M2>;
+  __device__ auto channels() const { return Product::channels(); }
+  __device__ Product product(const real* left, const real* right, real* work) const {
+    return Product(left, right, work);
+  }
+};
+template <int C_>
+struct AnyKroneckerSizes {
+  static constexpr int C = C_;
+  int m1, m2;
+  FPRNN_HOST_DEVICE explicit AnyKroneckerSizes(const SweepMixer& mixer)
+      : m1(static_cast<int>(mixer.m1)), m2(static_cast<int>(mixer.m2)) {}
+  __device__ auto channels() const { return WarpChannels<C, int>{{}, {}, m1 * m2}; }
+  __device__ AnyProduct<Team<false>> product(const real* left, const real* right,
+                                             real* work) const {
+    return {left, right, work, m1, m2};
+  }
+};
+
+template <class Sizes>
+class KroneckerMixer {
+ public:
+  static constexpr int C = Sizes::C;
+
+  // Reals of shared memory; the gradient and the adjoint ask for more of them.
+  static int64_t space(const SweepMixer& mixer, bool with_gradient) {
+    return Places(Sizes(mixer), with_gradient).end;
+  }
+
+  // p(j): the triangles of E_1 and E_2, then the gates of both.
+  template <class P>
+  __device__ KroneckerMixer(const SweepMixer& mixer, int64_t, real eps, const P& p, real* space,
+                            bool with_gradient)
+      : mixer_(mixer),
+        sizes_(mixer),
+        at_(sizes_, with_gradient),
+        space_(space),
+        first_(sizes_.m1, mixer.norm, eps, space + at_.first),
+        second_(sizes_.m2, mixer.norm, eps, space + at_.second) {
+    real* const gates = space + at_.gates;
+    for (int i = lane_of(); i < sizes_.m1 + sizes_.m2; i += kWarp)
+      gates[i] = sigmoid(p(both_triangles() + i));
+    __syncwarp();
+    make(first_, at_.left, at_.turned_left, gates, with_gradient, false,
+         [&](int t) { return silu(p(t)); });
+    make(second_, at_.right, at_.turned_right, gates + sizes_.m1, with_gradient, true,
+         [&](int t) { return silu(p(triangle() + t)); });
+  }
+
+  __device__ void apply(real (&v)[C]) const { mix(product(), v); }
+  __device__ void apply_transposed(real (&v)[C]) const { mix(turned_product(), v); }
+
+  __device__ int32_t solve(const LocalParameters& at, const real (&offset)[C],
+                           const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
+                           real (&y)[C]) const {
+    real f[C], before[C];
+    return kronecker_iterate(parameters(at), sizes_.channels(), product(), offset, gain, weight,
+                             bias, y, f, before);
+  }
+  __device__ void adjoint(const LocalParameters& at, const real (&offset)[C],
+                          const real (&gain)[C], const real (&weight)[C], const real (&)[C],
+                          const real (&y)[C], const real (&w)[C], real (&v)[C]) const {
+    real n[C], f[C];
+    const auto channels = sizes_.channels();
+    for (real& value : n) value = 0;
+    const real inverse =
+        kronecker_normalised(parameters(at), channels, product(), offset, gain, y, n);
+    for (real& value : f) value = 0;
+    kronecker_adjoint(parameters(at), channels, turned_product(), n, inverse, gain, weight, w, v,
+                      f);
+  }
+
+  // With dq the cotangent of Q e = e - scale left^T X right: give(j, dp_j).
+  template <class P, class Give>
+  __device__ void gradient(int64_t D, real, const P& p, const real (&e)[C],
+                           const real (&dq)[C], const Give& give) const {
+    real* const x = space_ + at_.more;
+    real *const dproduct = x + D, *const z = dproduct + D, *const left_x = z + D;
+    real *const dleft = left_x + D, *const dright = dleft + sizes_.m1 * sizes_.m1;
+    real* const rest = dright + sizes_.m2 * sizes_.m2;
+    each_channel<C>(D, [&](int k, int64_t d) {
+      x[d] = e[k];
+      dproduct[d] = -mixer_.scale * dq[k];
+    });
+    __syncwarp();
+    factor_cotangents(x, dproduct, z, left_x, dleft, dright);
+
+    const real* const gates = space_ + at_.gates;
+    const auto give_gate = [&](int i, real dgate) {
+      give(both_triangles() + i, dgate * gates[i] * (1 - gates[i]));
+    };
+    const auto give_k = [&](int t, real dk) { give(t, dk * silu_slope(p(t))); };
+    const int m1 = sizes_.m1;
+    first_.gradient(
+        team_, rest, false, [=](int t) { return dleft[t]; }, [=](int i) { return gates[i]; },
+        give_gate, give_k);
+    second_.gradient(
+        team_, rest, true, [=](int t) { return dright[t]; },
+        [=](int i) { return gates[m1 + i]; },
+        [&](int i, real dgate) { give_gate(m1 + i, dgate); },
+        [&](int t, real dk) { give_k(triangle() + t, dk); });
+  }
+
+ private:
+  // Where things begin in shared memory, each at a multiple of 16 bytes.
+  struct Places {
+    int gates, left, right, work, first, second, turned_left, turned_right, more, end;
+    FPRNN_HOST_DEVICE Places(const Sizes& sizes, bool with_gradient) {
+      const int m1 = sizes.m1, m2 = sizes.m2, m = m1 > m2 ? m1 : m2;
+      int next = 0;
+      const auto take = [&next](int64_t reals) {
+        const int at = next;
+        next += static_cast<int>((reals + Quad::kCount - 1) / Quad::kCount * Quad::kCount);
+        return at;
+      };
+      gates = take(m1 + m2);
+      left = take(m1 * m1);
+      right = take(m2 * m2);
+      work = take(2 * m1 * m2);
+      first = take(KroneckerFactor<int>::space(with_gradient ? m1 : m));
+      second = with_gradient ? take(KroneckerFactor<int>::space(m2)) : first;
+      turned_left = with_gradient ? take(m1 * m1) : 0;
+      turned_right = with_gradient ? take(m2 * m2) : 0;
+      more = next;
+      if (with_gradient)
+        take(4 * m1 * m2 + m1 * m1 + m2 * m2 + KroneckerFactor<int>::gradient_space(m));
+      end = next;
+    }
+  };
+
+  __device__ int triangle() const { return sizes_.m1 * (sizes_.m1 + 1) / 2; }
+  __device__ int both_triangles() const { return triangle() + sizes_.m2 * (sizes_.m2 + 1) / 2; }
+  template <class Factor, class Triangle>
+  __device__ void make(Factor& factor, int to, int turned, const real* gates, bool with_gradient,
+                       bool transposed, const Triangle& triangle) const {
+    factor.make(team_, triangle);
+    const auto gate = [=](int i) { return gates[i]; };
+    factor.write(team_, gate, transposed, space_ + to);
+    if (with_gradient) factor.write(team_, gate, !transposed, space_ + turned);
+  }
+
+  __device__ KroneckerParameters parameters(const LocalParameters& at) const {
+    return {.scale = mixer_.scale,
+            .normalised = at.normalised,
+            .eps = at.eps,
+            .tolerance = at.tolerance,
+            .max_iterations = static_cast<int32_t>(
+                at.max_iterations < INT32_MAX ? at.max_iterations : INT32_MAX)};
+  }
+  __device__ auto product() const {
+    return sizes_.product(space_ + at_.left, space_ + at_.right, space_ + at_.work);
+  }
+  __device__ auto turned_product() const {
+    return sizes_.product(space_ + at_.turned_left, space_ + at_.turned_right, space_ + at_.work);
+  }
+  template <class Product>
+  __device__ void mix(const Product& product, real (&v)[C]) const {
+    real y[C]{};
+    product.apply(sizes_.channels(), v, y);
+    add_multiple(v, -mixer_.scale, y);
+  }
+
+  // Of P = left^T X right: Z = dP right^T, dleft = X Z^T, dright = (left^T X)^T dP.
+  __device__ void factor_cotangents(const real* x, const real* dproduct, real* z, real* left_x,
+                                    real* dleft, real* dright) const {
+    const int n1 = sizes_.m1, n2 = sizes_.m2;
+    const real *left = space_ + at_.left, *right = space_ + at_.right;
+    small_product(
+        team_, sizes_.m1, sizes_.m2, sizes_.m2, [=](int i, int l) { return dproduct[i * n2 + l]; },
+        [=](int l, int j) { return right[j * n2 + l]; },
+        [=](int i, int j, real total) { z[i * n2 + j] = total; });
+    small_product(
+        team_, sizes_.m1, sizes_.m1, sizes_.m2, [=](int i, int l) { return left[l * n1 + i]; },
+        [=](int l, int j) { return x[l * n2 + j]; },
+        [=](int i, int j, real total) { left_x[i * n2 + j] = total; });
+    team_.sync();
+    small_product(
+        team_, sizes_.m1, sizes_.m2, sizes_.m1, [=](int i, int l) { return x[i * n2 + l]; },
+        [=](int l, int j) { return z[j * n2 + l]; },
+        [=](int i, int j, real total) { dleft[i * n1 + j] = total; });
+    small_product(
+        team_, sizes_.m2, sizes_.m1, sizes_.m2, [=](int i, int l) { return left_x[l * n2 + i]; },
+        [=](int l, int j) { return dproduct[l * n2 + j]; },
+        [=](int i, int j, real total) { dright[i * n2 + j] = total; });
+    team_.sync();
+  }
+
+  const SweepMixer& mixer_;
+  Team<false> team_;
+  Sizes sizes_;
+  Places at_;
+  real* space_;
+  KroneckerFactor<decltype(Sizes::m1)> first_;
+  KroneckerFactor<decltype(Sizes::m2)> second_;
+};
+
+inline constexpr int64_t kMostRank = 4, kMostChannels = 16 * kWarp;
+
+template <class T>
+struct TypeOf {
+  using type = T;
+};
+// visit(TypeOf<mixer>()) with the smallest that holds these sizes.
+template <int R, class Visit>
+void with_low_rank(int64_t D, const Visit& visit) {
+  if (D <= 2 * kWarp) return visit(TypeOf<LowRankMixer<R, 2>>());
+  if (D <= 4 * kWarp) return visit(TypeOf<LowRankMixer<R, 4>>());
+  visit(TypeOf<LowRankMixer<R, 16>>());
+}
+template <class Visit>
+void with_kronecker(int64_t m1, int64_t m2, const Visit& visit) {
+  const bool fixed = with_constants(m1, m2, [&](auto first, auto second) {
+    visit(TypeOf<KroneckerMixer<FixedKroneckerSizes<first(), second()>>>());
+  });
+  if (fixed) return;
+  if (m1 * m2 <= 4 * kWarp) return visit(TypeOf<KroneckerMixer<AnyKroneckerSizes<4>>>());
+  visit(TypeOf<KroneckerMixer<AnyKroneckerSizes<16>>>());
+}
+template <class Visit>
+void with_low_rank(int64_t r, int64_t D, const Visit& visit) {
+  if (r == 1) return with_low_rank<1>(D, visit);
+  if (r == 2) return with_low_rank<2>(D, visit);
+  if (r == 3) return with_low_rank<3>(D, visit);
+  with_low_rank<4>(D, visit);
+}
+template <class Visit>
+void with_mixer(const SweepMixer& mixer, int64_t D, const Visit& visit) {
+  if (mixer.rank == 0) return with_kronecker(mixer.m1, mixer.m2, visit);
+  with_low_rank(mixer.rank, D, visit);
+}
+// Whether one warp can hold a token: a Kronecker product's larger factor in shared memory too.
+inline bool fits_a_warp(const SweepMixer& mixer, int64_t D) {
+  return D <= kMostChannels && mixer.rank <= kMostRank && (mixer.rank > 0 || mixer.m2 <= kWarp);
+}
+
+}  // namespace fprnn::cuda

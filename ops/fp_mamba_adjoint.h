@@ -1,0 +1,41 @@
+// The exact adjoint of FP-Mamba's fixed point (autograd/fixed_point.md), v = g + J^T v, one time step of
+// all sequences before the other: what models/fixed_point_layer does op by op on tapes, as one contract
+// for a device that has kernels for it. At the solution everything but v is known, so all that does
+// not depend on v is made before, for all steps at once.
+//
+// Backwards in time, w_t = g_t + what comes from step t + 1, through y_t as its y_{t-1} (a product with
+// W) and as what the state kept of it; v_t solves v_t = w_t + (df_t / dy_t)^T v_t (ops/fp_mamba_solve.md).
+// Cost a step: 2 B D P flops, B D N exponentials, two reads and one write of B D N.
+#pragma once
+
+#include <fprnn/ops/fp_mamba_sweep.h>
+
+namespace fprnn {
+
+struct FpMambaAdjoint {
+  const real* x;            // (B, T, D)
+  const real* y;            // (B, T, D): the solution
+  const real* p;            // (B, T, P): from x_t and y_{t-1}, as in FpMambaSweep
+  const real* dt;           // (B, T, D): softplus(delta + delta_bias)
+  const real* mixed;        // (B, T, D): Q (x - y) + y
+  const real* b;            // (B, T, N)
+  const real* z;            // (B, T, D) or null
+  const real* keep;         // (B, T) or null
+  const real* from_y;       // (P, D) or null
+  const real* a;            // (D, N)
+  const real* skip;         // (D)
+  const real* norm_weight;  // (D)
+  const real* norm_bias;    // (D)
+  const real* state;        // (B, D, N) or null: before the first step
+  real* v;                  // (B, T, D): g, which becomes v
+  int64_t B, T, D, N, P;
+  SweepMixer mixer;
+  bool bc_norm;
+  real eps;
+  real tolerance;          // of a Kronecker product's local adjoint, which is iterated
+  int64_t max_iterations;  // likewise
+};
+bool supports(Cuda, const FpMambaAdjoint&);
+void run(Cuda, const FpMambaAdjoint&);
+
+}  // namespace fprnn

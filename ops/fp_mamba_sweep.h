@@ -1,0 +1,43 @@
+// FP-Mamba's fixed point, one time step of all sequences after the other: what
+// models/fixed_point_layer does op by op, as one contract for a device that has kernels for it. The
+// equations are those of models/fp_mamba.h; a step is a product y_{t-1} W^T and one kernel, which makes
+// the mixer, b and c of it, decays the state, solves the local equation (ops/fp_mamba_solve.md) and
+// hands what it adds to the state to the next step. Cost a step: 2 B D P flops, B D N exponentials,
+// one read and one write of the state.
+#pragma once
+
+#include <fprnn/core/device.h>
+#include <fprnn/core/tensor.h>
+#include <fprnn/ops/sweep_mixer.h>
+
+namespace fprnn {
+
+// P = outputs of the mixer, then N of b and N of c.
+struct FpMambaSweep {
+  const real* x;            // (B, T, D)
+  const real* projected;    // (B, T, P): what mixer, b and c have from x
+  const real* delta;        // (B, T, D)
+  const real* z;            // (B, T, D) or null: the gate inside the loop
+  const real* keep;         // (B, T) or null
+  const real* from_y;       // (P, D) or null: what they have from y_{t-1}
+  const real* a;            // (D, N)
+  const real* skip;         // (D)
+  const real* delta_bias;   // (D)
+  const real* norm_weight;  // (D)
+  const real* norm_bias;    // (D)
+  const real* previous;     // (B, D) or null: y before the first step
+  const real* state;        // (B, D, N) or null: the scan's state there
+  real* y;                  // (B, T, D)
+  real* state_out;          // (B, D, N)
+  int32_t* iterations;      // (B): the most of any step
+  int64_t B, T, D, N, P;
+  SweepMixer mixer;
+  bool bc_norm;
+  real eps, tolerance;
+  int64_t max_iterations;
+};
+// Whether there is a kernel for these sizes and this mixer.
+bool supports(Cuda, const FpMambaSweep&);
+void run(Cuda, const FpMambaSweep&);
+
+}  // namespace fprnn

@@ -1,0 +1,65 @@
+#include "fp_cases.h"
+
+#include <fmt/format.h>
+
+namespace fprnn::tests {
+
+std::vector<Case> mamba_cases() {
+  using Options = FpMambaOptions;
+  const auto mixer = [](MixerKind kind, int64_t rank, KroneckerNorm norm = KroneckerNorm::row) {
+    return with(kMamba,
+                [&](Options& o) { o.mixer = kind, o.rank = rank, o.kronecker_norm = norm; });
+  };
+  const Options householder = mixer(MixerKind::householder, 1),
+                kronecker = mixer(MixerKind::kronecker, 1);
+  std::vector<Case> cases{
+      mamba_case("householder 1", householder),
+      mamba_case("householder 2", mixer(MixerKind::householder, 2)),
+      mamba_case("householder 3", mixer(MixerKind::householder, 3)),
+      mamba_case("dplr 2", mixer(MixerKind::dplr, 2)), mamba_case("kronecker row", kronecker),
+      mamba_case("kronecker spectral", mixer(MixerKind::kronecker, 1, KroneckerNorm::spectral))};
+  for (Case& entry : cases) entry.plain = true;
+  const auto sees = [](std::string_view names) {
+    return [names](Options& o) { o.dependence = hidden_dependence_named(names); };
+  };
+  const std::pair<std::string, std::function<void(Options&)>> switches[] = {
+      {"symmetric", [](Options& o) { o.symmetric = true; }},
+      {"glu_in_loop", [](Options& o) { o.glu_in_loop = true; }},
+      {"without bc_norm", [](Options& o) { o.bc_norm = false; }},
+      {"conv 4", [](Options& o) { o.conv_width = 4; }},
+      {"sees none", sees("none")},
+      {"sees q", sees("q")},
+      {"sees b,c", sees("b,c")},
+      {"sees q,b,c,lambda", sees("q,b,c,lambda")}};
+  for (const auto& [name, change] : switches) {
+    cases.push_back(mamba_case("householder " + name, with(householder, change)));
+    cases.push_back(mamba_case("kronecker " + name, with(kronecker, change)));
+  }
+  return cases;
+}
+
+std::vector<Case> rnn_cases() {
+  std::vector<Case> cases;
+  for (const auto& [kind, rank] :
+       {std::pair{MixerKind::householder, 1}, {MixerKind::dplr, 2}, {MixerKind::kronecker, 1}}) {
+    const FpRnnOptions plain = with(
+        kRnn, [&, kind = kind, rank = rank](FpRnnOptions& o) { o.mixer = kind, o.rank = rank; });
+    const std::string name = fmt::format("{} {}", name_of(kind), rank);
+    cases.push_back(rnn_case(name, plain));
+    cases.back().plain = true;
+    cases.push_back(rnn_case(name + " conv 4", with(plain, [](auto& o) { o.conv_width = 4; })));
+    cases.push_back(
+        rnn_case(name + " symmetric", with(plain, [](auto& o) { o.symmetric = true; })));
+    cases.push_back(rnn_case(name + " without hidden dependence",
+                             with(plain, [](auto& o) { o.hidden_dependence = false; })));
+  }
+  return cases;
+}
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases = mamba_cases();
+  for (Case& rnn : rnn_cases()) cases.push_back(std::move(rnn));
+  return cases;
+}
+
+}  // namespace fprnn::tests

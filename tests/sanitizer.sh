@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# The tests in sanitizer.txt, which start every kernel of cuda/ at small sizes, under a tool of
+# compute-sanitizer: tests/sanitizer.sh PROGRAM [TOOL], TOOL being memcheck, racecheck, initcheck or synccheck.
+set -euo pipefail
+program=$1 tool=${2:-memcheck}
+filter=$(paste -sd, "$(dirname "${BASH_SOURCE[0]}")/sanitizer.txt")
+DEVICE=cuda SMALL=1 exec compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" -tc="$filter"

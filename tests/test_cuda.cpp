@@ -1,0 +1,247 @@
+// The GPU against the CPU, op by op, and what a Context of a GPU promises. Layers and training are in
+// test_cuda_layers.cpp, tensors beyond 2^31 elements in test_cuda_large.cpp.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <fprnn/core/graph.h>
+#include <fprnn/core/rng.h>
+#include <fprnn/core/vector.h>
+
+#include <limits>
+
+#include "close.h"
+#include "needs.h"
+#include "refused.h"
+#include "run_case.h"
+#include "small_model.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+constexpr real kNan = std::numeric_limits<real>::quiet_NaN();
+constexpr int64_t kSizes[] = {0, 1, 3, 4, 31, 33, 1025, 8192, 8193, 100'003};
+
+void check_usable(const Context& context) {
+  CHECK_NOTHROW(context.synchronise());
+  const Tensor x = full(context, {3, 5}, 2);
+  CHECK(square(x).value().to_vector() == std::vector<real>(15, 4));
+}
+
+}  // namespace
+
+// Both are within the case's tolerance of the truth, hence within twice that of each other. In double
+// the gradients' is that of the differences; what the devices differ by is rounding.
+TEST_CASE("cuda: every op of the table gives what the CPU gives" * needs_gpu()) {
+  const Context gpu = test_context(), cpu = host_context();
+  for (const OpCase& entry : op_table().cases) {
+    const Values inputs = draw_inputs(entry);
+    const Result there = run_case(gpu, entry, inputs), here = run_case(cpu, entry, inputs);
+    CHECK(there.unchanged);
+    REQUIRE(there.outputs.size() == here.outputs.size());
+    for (size_t i = 0; i < here.outputs.size(); ++i)
+      check_close(fmt::format("{}, output {}", name_of(entry), i), there.outputs[i],
+                  here.outputs[i], 2 * entry.forward_tolerance);
+    const double tolerance = kDouble ? 1e-11 : 2 * entry.gradient_tolerance;
+    for (size_t i = 0; i < here.gradients.size(); ++i)
+      check_close(fmt::format("{}, gradient {}", name_of(entry), i), there.gradients[i],
+                  here.gradients[i], tolerance, entry.gradient_floor);
+  }
+}
+
+TEST_CASE("cuda: an op gives the same bits each time" * needs_gpu()) {
+  const Context contexts[] = {test_context(), test_context()};
+  for (const OpCase& entry : op_table().cases) {
+    const Values inputs = draw_inputs(entry);
+    const Result first = run_case(contexts[0], entry, inputs);
+    for (const Context& context : contexts) {
+      const Result again = run_case(context, entry, inputs);
+      CHECK_MESSAGE(same_bits(again.outputs, first.outputs), name_of(entry));
+      CHECK_MESSAGE(same_bits(again.gradients, first.gradients), name_of(entry) << ", gradients");
+    }
+  }
+}
+
+// Scales that are powers of two, so that nothing is rounded on the way.
+TEST_CASE("cuda: random words and uniform numbers have the bits of the CPU" * needs_gpu()) {
+  const Context gpu = test_context(), cpu = host_context();
+  for (const int64_t size : kSizes)
+    for (const auto& [low, high] : {std::pair{0, 1}, {-1, 1}, {-2, 2}}) {
+      Rng there{.seed = 7, .stream = 5}, here = there;
+      CHECK(same_bits(uniform(gpu, {size}, low, high, there).to_vector(),
+                      uniform(cpu, {size}, low, high, here).to_vector()));
+      CHECK(there.stream == here.stream);
+    }
+  Rng there{.seed = 7}, here{.seed = 7};
+  check_close("normal", normal(gpu, {100'003}, 1, 2, there).to_vector(),
+              normal(cpu, {100'003}, 1, 2, here).to_vector(), kDouble ? 1e-14 : 1e-7);
+}
+
+TEST_CASE("cuda: sums of squares and largest magnitudes are those of the CPU" * needs_gpu()) {
+  const Context gpu = test_context(), cpu = host_context();
+  for (const int64_t size : kSizes) {
+    const Tensor here = random(cpu, {size}, 1, 3), there = here.on(gpu);
+    CHECK(std::abs(sum_of_squares(there) - sum_of_squares(here)) <= 1e-13 * sum_of_squares(here));
+    CHECK(max_abs(there) == max_abs(here));
+    for (const int64_t at : {int64_t{0}, size / 2, size - 1}) {
+      if (at < 0 || size == 0) continue;
+      const real kept = exchange_element(there, at, kNan);
+      CHECK(std::isnan(max_abs(there)));
+      CHECK(std::isnan(sum_of_squares(there)));
+      exchange_element(there, at, kept);
+    }
+  }
+}
+
+// Few different values, so that the largest is there more than once.
+TEST_CASE("cuda: the place of the largest is the CPU's" * needs_gpu()) {
+  const Context gpu = test_context(), cpu = host_context();
+  for (const int64_t V : {1, 2, 7, 32, 61, 500, 5000}) {
+    std::vector<real> x(20 * V);
+    for (size_t i = 0; i < x.size(); ++i) x[i] = real(Rng{3}.below(i, 9)) - 4;
+    x[3 * V + V / 2] = kNan;
+    x[5 * V] = std::numeric_limits<real>::infinity();
+    const Shape shape{4, 5, V};
+    const auto places = argmax(Tensor(gpu, shape, x)).to_vector();
+    CHECK(places == argmax(Tensor(cpu, shape, x)).to_vector());
+    CHECK(places[3] == -1);
+    CHECK(places[5] == 0);
+  }
+}
+
+TEST_CASE("cuda: whole numbers are filled and raised as on the CPU" * needs_gpu()) {
+  const Context gpu = test_context();
+  for (const int64_t size : kSizes) {
+    std::vector<int32_t> x(size), y(size);
+    for (int64_t i = 0; i < size; ++i)
+      x[i] = int32_t(Rng{1}.below(i, 100)), y[i] = int32_t(Rng{2}.below(i, 100));
+    const IntTensor a(gpu, {size}, x), b(gpu, {size}, y);
+    raise_to(a, b);
+    for (int64_t i = 0; i < size; ++i) x[i] = std::max(x[i], y[i]);
+    CHECK(a.to_vector() == x);
+    CHECK(b.to_vector() == y);
+    CHECK(int_zeros(gpu, {size}).to_vector() == std::vector<int32_t>(size));
+  }
+}
+
+TEST_CASE("cuda: tensors go from device to device and back with all bits" * needs_gpu()) {
+  const Context gpu = test_context(), other = test_context(), cpu = host_context();
+  std::vector<real> values = random(cpu, {1000}, 1).to_vector();
+  values[3] = kNan, values[4] = real(-0.0);
+  const Tensor x(cpu, {10, 100}, values);
+  const Tensor there = x.on(gpu);
+  CHECK(there.shape() == x.shape());
+  CHECK(there.on(gpu).data() == there.data());
+  CHECK(same_bits(there.on(other).on(cpu).to_vector(), values));
+  CHECK_THROWS_AS(add(there, x), UsageError);
+  CHECK(describe(gpu).rfind("cuda, ", 0) == 0);
+}
+
+// The CPU throws on the spot, a GPU when it is waited for; either way nothing is broken afterwards.
+TEST_CASE("cuda: wrong values are thrown when waited for and do no harm" * needs_gpu()) {
+  const Context context = test_context();
+  const Tensor table = random(context, {7, 5}, 1), logits = random(context, {3, 7}, 2);
+  const auto ints = [&](const std::vector<int32_t>& values) {
+    return IntTensor(context, {3}, values);
+  };
+  const Tensor ones = full(context, {3}, 1);
+  const auto loss = [&](const std::vector<int32_t>& targets, const Tensor& mask) {
+    return masked_cross_entropy(logits, ints(targets), mask);
+  };
+  for (int round = 0; round < 2; ++round) {
+    for (const int32_t wrong : {-1, 7, std::numeric_limits<int32_t>::min()}) {
+      check_refused<ValueError>(fmt::format("got {}, 1 and 7", wrong), [&] {
+        embedding(table, ints({0, wrong, 6}));
+        context.synchronise();
+      });
+      check_usable(context);
+      check_refused<ValueError>(fmt::format("got {}, 2 and 7", wrong),
+                                [&] { loss({0, 6, wrong}, ones).value().to_vector(); });
+      check_usable(context);
+    }
+    check_refused<ValueError>("sum must be positive", [&] {
+      loss({0, 1, 2}, zeros(context, {3}));
+      context.synchronise();
+    });
+    check_usable(context);
+    CHECK(std::isfinite(loss({0, 1, 2}, ones).value().to_vector()[0]));
+    const Tensor last(context, {3}, std::vector<real>{1, 1, 0});
+    CHECK_NOTHROW(loss({0, 1, -5}, last).value().to_vector());
+  }
+}
+
+TEST_CASE("cuda: more memory than there is, is refused and leaves the rest usable" * needs_gpu()) {
+  const Context context = test_context();
+  const Tensor kept = full(context, {1000}, 3);
+  for (const int power : {45, 50, 59})
+    CHECK_THROWS_AS(Tensor(context, {int64_t{1} << power}), MemoryError);
+  CHECK(kept.to_vector() == std::vector<real>(1000, 3));
+  check_usable(context);
+  const Context limited = context_with(1, 1 << 20);
+  CHECK_THROWS_AS(Tensor(limited, {1 << 20}), MemoryError);
+  check_usable(limited);
+}
+
+// Of a build without CUDA too.
+TEST_CASE("cuda: where there is no GPU a Context of one is refused") {
+  if (gpu_is_there())
+    CHECK(Context::cuda().device() == DeviceKind::cuda);
+  else
+    check_refused<DeviceError>("[context] ", [] { Context::cuda(); });
+  CHECK_THROWS_AS(Context::cuda({.threads = -1}), ValueError);
+  CHECK_THROWS_AS(Context::cuda({.byte_limit = -1}), ValueError);
+}
+
+TEST_CASE("cuda: a recorded graph does again what it recorded" * needs_gpu()) {
+  const Context context = test_context();
+  const Tensor x = full(context, {1000}, 2);
+  Tensor y;
+  const auto graph = record_graph(context, [&] { y = add(square(x), x).value(); });
+  REQUIRE(graph != nullptr);
+  std::vector<Tensor> others;  // which must not get the graph's memory
+  for (const real value : {real(2), real(3), real(-4)}) {
+    copy(full(context, {1000}, value), x);
+    graph->replay();
+    others.push_back(full(context, {1000}, 9));
+    CHECK(y.to_vector() == std::vector<real>(1000, value * value + value));
+  }
+}
+
+TEST_CASE("cuda: what waits cannot be recorded, and nothing is broken by trying" * needs_gpu()) {
+  const Context context = test_context();
+  const Tensor x = full(context, {1000}, 2);
+  const auto refused = [&](const std::function<void()>& work) {
+    CHECK_THROWS_AS(record_graph(context, work), UsageError);
+    check_usable(context);
+  };
+  refused([&] { square(x).value().to_vector(); });
+  refused([&] { context.synchronise(); });
+  refused([&] { Tensor(context, {1}, std::vector<real>{1}); });
+  refused([&] { record_graph(context, [] {}); });
+}
+
+TEST_CASE("cuda: products in tf32 and bf16 are near, and not those in fp32" * needs_gpu() *
+          needs_float()) {
+  const Context exact = test_context();
+  const Tensor a = random(exact, {70, 130}, 1), b = random(exact, {130, 90}, 2);
+  const auto truth = matmul(a, b).value().to_vector();
+  for (const auto& [precision, most] :
+       {std::pair{MatmulPrecision::tf32, 1e-3}, {MatmulPrecision::bf16, 1e-2}}) {
+    ContextOptions options = test_options();
+    options.matmul_precision = precision;
+    const Context context = device_context(options);
+    const auto product = matmul(a.on(context), b.on(context)).value().to_vector();
+    check_close(describe(precision), product, truth, most);
+    CHECK(relative_error(product, truth) > 1e-5);
+  }
+}
+
+TEST_CASE("cuda: waiting for each kernel changes no bit" * needs_gpu()) {
+  ContextOptions options = test_options();
+  options.synchronise = true;
+  const Context context = test_context(), waiting = device_context(options);
+  const Tensor x = random(context, {33, 65}, 1), w = random(context, {17, 65}, 2);
+  CHECK(same_bits(tanh(linear(x, w)).value().to_vector(),
+                  tanh(linear(x.on(waiting), w.on(waiting))).value().to_vector()));
+}
+
+}  // namespace fprnn::tests
