@@ -238,34 +238,87 @@ __device__ __forceinline__ bool write(const LocalParameters& at, const Vectors& 
   return worst <= at.tolerance * (size + kSmall);
 }
 
-// The root rule: halve the step at the fourth turn that has not brought the residual down.
-struct Damping {
-  double step = 1, best = INFINITY;
-  int stalled = 0;
+// change <- (1 / length + 1 - F'(beta))^-1 (F - beta).
+template <class Space>
+__device__ __forceinline__ void implicit_step(Space& n, double inverse_length) {
+#pragma unroll
+  for (int64_t j = 0; j < n.r; ++j) {
+    double slope = n.cross[j];
+#pragma unroll
+    for (int64_t k = 0; k < n.r; ++k) slope += n.square[j][k] * n.beta[k];
+    slope *= n.inverse * n.inverse;
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i)
+      n.m[i][j] = (i == j ? 1 + inverse_length : 0) - n.p1[i][j] * n.inverse +
+                  (n.f[i] - n.e[i]) * slope;
+    n.change[j] = n.f[j] - n.beta[j];
+  }
+  eliminate(n, n.m, n.change);
+}
+
+// After so many evaluations the two ways to a root take turns.
+constexpr int64_t kTurn = 32;
+
+// The root rule: plain iteration, then implicit steps of the flow to the root that attracts it.
+struct Path {
+  static constexpr int64_t kPlain = 4;
+  double length = 1, last = INFINITY;
 
   template <class Space>
-  __device__ __forceinline__ void move(Space& n, double residual) {
+  __device__ __forceinline__ void move(Space& n, double residual, int64_t count) {
     double along = 0;
-    const bool first = best == INFINITY;
 #pragma unroll
     for (int64_t i = 0; i < n.r; ++i) {
       const double now = n.f[i] - n.beta[i];
-      if (!first) along += now * n.before[i];
+      if (count > 1) along += now * n.before[i];
       n.before[i] = now;
     }
-    if (residual < 0.9 * best) {
-      best = residual;
-      stalled = 0;
-    } else if (along < 0 && ++stalled == 4) {
-      step = step > 1.0 / 32 ? step / 2 : 1.0 / 64;
-      stalled = 0;
+    if (count > kPlain && residual < 0.9 * last)
+      length *= 4;
+    else if (count > kPlain && along < 0)
+      length = length > 1.0 / 4 ? length / 4 : 1.0 / 16;
+    last = residual;
+    bool with_flow = false;
+    if (count >= kPlain) {
+      implicit_step(n, 1 / length);
+      double forwards = 0;
+#pragma unroll
+      for (int64_t i = 0; i < n.r; ++i) forwards += n.change[i] * n.before[i];
+      with_flow = forwards > 0 && forwards < INFINITY;
     }
 #pragma unroll
-    for (int64_t i = 0; i < n.r; ++i) n.beta[i] += step * (n.f[i] - n.beta[i]);
+    for (int64_t i = 0; i < n.r; ++i) n.beta[i] += with_flow ? n.change[i] : n.before[i];
   }
 };
 
-// For r = 1, where the rule has failed: halve the interval that holds a root.
+// Where the flow goes round a root: Newton's steps from 0, then from half of where the last ones have led.
+struct Search {
+  static constexpr int64_t kStart = 16;
+
+  template <class Space>
+  __device__ __forceinline__ void move(Space& n, int64_t count) const {
+    const int64_t steps = count - kTurn;
+    if (steps % kStart == 0) {
+#pragma unroll
+      for (int64_t i = 0; i < n.r; ++i) n.beta[i] = steps == 0 ? 0 : n.f[i] / 2;
+      return;
+    }
+    implicit_step(n, 0);
+    double longest = 0, reach = 0;
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) {
+      longest = Larger()(::fabs(n.change[i]), longest);
+      reach = ::fmax(reach, ::fabs(n.f[i]));
+    }
+    const bool solved = longest < INFINITY;
+    const double scale = longest > reach ? reach / longest : 1;
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i)
+      n.beta[i] += solved ? scale * n.change[i] : n.f[i] - n.beta[i];
+  }
+};
+
+// The same for r = 1: halve the interval that holds a root.
 struct Bracket {
   bool open = false;
   double low = 0, high = 0;
@@ -291,7 +344,9 @@ template <class Vectors, class Space, class Row>
 __device__ __forceinline__ int32_t iterate(const LocalParameters& at, const Vectors& x, Space& n,
                                            Row& y) {
   double tolerance = at.tolerance;
-  Damping damping;
+  const int64_t half = (at.max_iterations + 1) / 2, bracketed_from = half < kTurn ? half : kTurn;
+  Path path;
+  Search search;
   Bracket bracket;
   for (int64_t count = 1;; ++count) {
     const Residual residual = evaluate(n, at.eps);
@@ -306,10 +361,12 @@ __device__ __forceinline__ int32_t iterate(const LocalParameters& at, const Vect
       write(at, x, n, y);
       return static_cast<int32_t>(at.max_iterations);
     }
-    if (n.r == 1 && count >= (at.max_iterations + 1) / 2)
+    if (n.r == 1 && count >= bracketed_from)
       bracket.move(at, x, n);
+    else if (n.r == 1 || count / kTurn % 2 == 0)
+      path.move(n, residual.difference, count);
     else
-      damping.move(n, residual.difference);
+      search.move(n, count);
   }
 }
 

@@ -204,32 +204,84 @@ FPRNN_INLINE bool write(const LocalSolve& args, const Token& token, N& n, real* 
   return largest(worst) <= args.tolerance * (largest(size) + kSmall);
 }
 
-// The root rule: a step to F(beta) is halved when the fourth time comes that it turns back without
-// having brought the residual below 0.9 of what it was. One that goes on in its direction may well
-// grow: it is leaving a point that repels.
-struct Damping {
-  double step = 1, best = __builtin_inf();
-  int stalled = 0;
+// change <- (1 / length + 1 - F'(beta))^-1 (F - beta): a linearly implicit step of the flow beta' = F - beta of
+// that length, or Newton's for inverse_length 0.
+template <class N>
+FPRNN_INLINE void implicit_step(N& n, double inverse_length) {
+  for (int64_t j = 0; j < n.r; ++j) {
+    double slope = n.cross[j];  // of sigma^2 / 2
+    for (int64_t k = 0; k < n.r; ++k) slope += n.square[j * n.r + k] * n.beta[k];
+    slope *= n.inverse * n.inverse;
+    for (int64_t i = 0; i < n.r; ++i)
+      n.m[i * n.r + j] = (i == j ? 1 + inverse_length : 0) - n.p1[i * n.r + j] * n.inverse +
+                         (n.f[i] - n.e[i]) * slope;
+    n.change[j] = n.f[j] - n.beta[j];
+  }
+  eliminate(n.m, n.change, n.r);
+}
+
+// After so many evaluations the two ways to a root below take turns.
+constexpr int64_t kTurn = 32;
+FPRNN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// The root rule. Three plain iterations, then implicit steps: short ones follow the flow to the root that
+// attracts it, long ones, where that goes well, are Newton's. A step against the flow, as Newton's is
+// towards a root that repels, gives way to a plain one.
+struct Path {
+  static constexpr int64_t kPlain = 4;
+  double length = 1, last = __builtin_inf();
 
   template <class N>
-  FPRNN_INLINE void move(N& n, double residual) {
+  FPRNN_INLINE void move(N& n, double residual, int64_t count) {
     double along = 0;  // the last step
     for (int64_t i = 0; i < n.r; ++i) {
-      if (best < __builtin_inf()) along += (n.f[i] - n.beta[i]) * n.before[i];
-      n.before[i] = n.f[i] - n.beta[i];
+      const double now = n.f[i] - n.beta[i];
+      if (count > 1) along += now * n.before[i];
+      n.before[i] = now;
     }
-    if (residual < 0.9 * best) {
-      best = residual;
-      stalled = 0;
-    } else if (along < 0 && ++stalled == 4) {
-      step = step > 1.0 / 32 ? step / 2 : 1.0 / 64;
-      stalled = 0;
+    if (count > kPlain && residual < 0.9 * last)
+      length *= 4;
+    else if (count > kPlain && along < 0)
+      length = length > 1.0 / 4 ? length / 4 : 1.0 / 16;
+    last = residual;
+    bool with_flow = false;
+    if (count >= kPlain) {
+      implicit_step(n, 1 / length);
+      double forwards = 0;
+      for (int64_t i = 0; i < n.r; ++i) forwards += n.change[i] * n.before[i];
+      with_flow = forwards > 0 && forwards < __builtin_inf();
     }
-    for (int64_t i = 0; i < n.r; ++i) n.beta[i] += step * (n.f[i] - n.beta[i]);
+    for (int64_t i = 0; i < n.r; ++i) n.beta[i] += with_flow ? n.change[i] : n.before[i];
   }
 };
 
-// For r = 1, where the rule has failed: F(beta) - beta changes sign between 0 and the end, on the
+// Where the flow goes round a root instead of to it: Newton's steps, no longer than F is, from 0 and then, every
+// 16 evaluations, from half of where the last ones have led.
+struct Search {
+  static constexpr int64_t kStart = 16;
+
+  template <class N>
+  FPRNN_INLINE void move(N& n, int64_t count) const {
+    const int64_t steps = count - kTurn;
+    if (steps % kStart == 0) {
+      for (int64_t i = 0; i < n.r; ++i) n.beta[i] = steps == 0 ? 0 : n.f[i] / 2;
+      return;
+    }
+    implicit_step(n, 0);
+    double longest = 0, reach = 0;
+    for (int64_t i = 0; i < n.r; ++i) {
+      const double step = __builtin_fabs(n.change[i]), size = __builtin_fabs(n.f[i]);
+      if (step > longest || step != step) longest = step;
+      if (size > reach) reach = size;
+    }
+    const bool solved = longest < __builtin_inf();
+    const double scale = longest > reach ? reach / longest : 1;
+    for (int64_t i = 0; i < n.r; ++i)
+      n.beta[i] += solved ? scale * n.change[i] : n.f[i] - n.beta[i];
+  }
+};
+
+// The same for r = 1, where it cannot fail: F(beta) - beta changes sign between 0 and the end, on the
 // side where F(0) lies, of what LayerNorm can return: |y - bias| <= sqrt(D) |weight|.
 struct Bracket {
   bool open = false;
@@ -256,7 +308,10 @@ struct Bracket {
 template <class N>
 FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, real* y) {
   double tolerance = args.tolerance;
-  Damping damping;
+  // Half of the evaluations are the bracket's at least.
+  const int64_t bracketed_from = smaller((args.max_iterations + 1) / 2, kTurn);
+  Path path;
+  Search search;
   Bracket bracket;
   for (int64_t count = 1;; ++count) {
     const Residual residual = evaluate(n, args.map.eps);
@@ -271,10 +326,12 @@ FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, r
       write(args, token, n, y);
       return args.max_iterations;
     }
-    if (n.r == 1 && count >= (args.max_iterations + 1) / 2)
+    if (n.r == 1 && count >= bracketed_from)
       bracket.move(args.map, token, n);
+    else if (n.r == 1 || count / kTurn % 2 == 0)
+      path.move(n, residual.difference, count);
     else
-      damping.move(n, residual.difference);
+      search.move(n, count);
   }
 }
 

@@ -261,16 +261,32 @@ TEST_CASE("local solve: strong negative feedback converges where plain iteration
   }
 }
 
-TEST_CASE("local solve: for rank 1 a bracket finds what no step is small enough for") {
+// Offsets so small that F is nearly a step make tokens from which no other way leads to the root.
+TEST_CASE("local solve: for rank 1 a bracket finds what no step leads to") {
   const Context context = test_context();
-  const LocalProblem problem = pushing_back(context, 1, -20000);
-  const auto [y, iterations] = local_solve(problem, real(1e-4), 200);
-  int64_t bracketed = 0;
-  for (const int32_t count : iterations) {
-    bracketed += count > 100;
-    CHECK(count < 200);
+  constexpr int64_t kMany = 4096;
+  const Setting setting{.r = 1, .D = 16, .in_order = true, .normalised = true, .scale = 2};
+  LocalProblem problem = problem_of(context, setting, {kMany});
+  problem.offset = random(context, {kMany, setting.D}, 3, real(0.02));
+  problem.gain = between(context, {kMany, setting.D}, 4, -3, 3);
+  const std::vector<int32_t> iterations = local_solve(problem, real(1e-4), 200).iterations;
+  CHECK(std::ranges::count_if(iterations, [](int32_t count) { return count > 32; }) > 0);
+  CHECK(std::ranges::max(iterations) < 200);
+}
+
+// Among reflections the flow of the iteration often goes round its root. Of 4,096 tokens each, halving the
+// step of the iteration left 112 and 226 without one.
+TEST_CASE("local solve: roots that repel are found too") {
+  const Context context = test_context();
+  for (const auto& [r, most] : {std::pair<int64_t, int64_t>{2, 8}, {4, 80}}) {
+    const Setting setting{.r = r, .D = 64, .in_order = true, .normalised = true, .scale = 2};
+    LocalProblem problem = problem_of(context, setting, {4096});
+    problem.offset = random(context, {4096, setting.D}, 3, 1);
+    problem.gain = between(context, {4096, setting.D}, 4, real(0.9), real(1.1));
+    const std::vector<int32_t> iterations = local_solve(problem, real(1e-4), 300).iterations;
+    const auto lost = std::ranges::count(iterations, 300);
+    CHECK_MESSAGE(lost <= most, "rank " << r << ": " << lost);
   }
-  CHECK(bracketed > 0);
 }
 
 TEST_CASE("local adjoint: the transposed dense system's solution") {
