@@ -49,6 +49,7 @@ struct PatienceOptions {
   real step_size = static_cast<real>(0.99), decay = static_cast<real>(0.9);
   real min_step_size = static_cast<real>(1e-3);
   int patience = 15;
+  bool operator==(const PatienceOptions&) const = default;
 };
 struct PatienceTrace {
   std::vector<std::vector<real>> best_residual;  // (iterations, B)
@@ -64,6 +65,7 @@ struct GradientRule {
   int64_t terms = 0;
   real tolerance = kDouble ? static_cast<real>(1e-13) : static_cast<real>(1e-6);
   int64_t max_iterations = 1000;
+  bool operator==(const GradientRule&) const = default;
 };
 // one-step, neumann:K with K up to 10,000, exact. ValueError: another name.
 GradientRule gradient_named(std::string_view name);

@@ -15,7 +15,9 @@ class Graph {
 };
 
 // Records what `work` starts, without running it. Tensors that it makes belong to the graph: nobody else gets
-// their memory before the graph is gone. UsageError: `work` reads numbers back, or is given some.
+// their memory before the graph is gone. Those that it reads or writes besides must live as long, where
+// they are; numbers of the host, streams of random ones too, stay as they were. UsageError: `work` reads
+// numbers back or is given some, or records itself. MemoryError, DeviceError: as when it is run.
 std::unique_ptr<Graph> record_graph(Cuda cuda, const std::function<void()>& work);
 
 // Null where there is no such thing: on the CPU.

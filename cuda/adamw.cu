@@ -63,7 +63,7 @@ __global__ void add_squares_kernel(const double* sums, int64_t count, AdamWOutco
   double total = 0;
   for (int64_t i = threadIdx.x; i < count; i += blockDim.x) total += sums[i];
   total = block_sum(total, shared);
-  if (threadIdx.x == 0) outcome->squares = total;
+  if (threadIdx.x == 0) *outcome = {total, 1};
 }
 
 struct Update {
@@ -117,7 +117,7 @@ void run(Cuda cuda, const GradientSquares& args) {
 void run(Cuda cuda, const AdamWUpdate& args) {
   const Update update{args.numbers, args.loss,  args.outcome, fault_note(cuda).noted,
                       args.beta1,   args.beta2, args.eps};
-  // Without parts there is still an outcome to tell.
+  // Without parts there is still a loss to look at.
   if (args.parts.empty()) start(cuda, "adamw_update", adamw_update_kernel, {1, 1}, Parts{}, update);
   for_parts(args.parts, [&](const Parts& parts, int64_t) {
     start(cuda, "adamw_update", adamw_update_kernel,

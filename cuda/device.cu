@@ -25,8 +25,7 @@ void check(cublasStatus_t status, std::string_view what) {
 
 }  // namespace cuda
 
-CudaDevice::CudaDevice(const ContextOptions& options)
-    : matmul_precision(options.matmul_precision), synchronise(options.synchronise) {
+void CudaDevice::open() {
   using cuda::check;
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
@@ -76,7 +75,9 @@ std::string describe_gpu(Cuda cuda) {
 }
 
 std::shared_ptr<CudaDevice> open_gpu(const ContextOptions& options) {
-  return std::make_shared<CudaDevice>(options);
+  auto gpu = std::make_shared<CudaDevice>(options);
+  gpu->open();
+  return gpu;
 }
 
 void synchronise(Cuda cuda) {

@@ -16,7 +16,9 @@ namespace fprnn {
 using ProductKind = std::array<int64_t, 11>;
 
 struct CudaDevice {
-  explicit CudaDevice(const ContextOptions& options);
+  explicit CudaDevice(const ContextOptions& options)
+      : matmul_precision(options.matmul_precision), synchronise(options.synchronise) {}
+  void open();  // once; what it made goes with the device even if it throws
   ~CudaDevice();
   CudaDevice(const CudaDevice&) = delete;
   CudaDevice& operator=(const CudaDevice&) = delete;

@@ -15,7 +15,7 @@ namespace fprnn {
 namespace cuda {
 namespace {
 
-constexpr int64_t kStatesAtOnce = int64_t{1} << 28;
+constexpr int64_t kStatesAtOnce = int64_t{1} << 26;
 
 // Steps [begin, end) of the recurrence for one state a thread; `all` gets each step's, `last` the last.
 struct Recurrence {

@@ -1,7 +1,7 @@
 // The sequential solver step by step (ops/fp_mamba_sweep.h): for each, one product of matrices and one
 // kernel in which a warp takes a sequence. Lane l holds the channels l, l + 32, ... in registers; the
-// mixer, b and c are made there and never stored. The state goes through once: what the last step adds to
-// it, an outer product, is added only now, and what is left of it is written back. That read and write
+// mixer, b and c are made there and never stored. The state goes through once, from one of two places to the
+// other: what the last step adds to it, an outer product, is added only now. That read and write
 // (8 bytes for each of B D N) bound a step from below; its length is that of the chain of local
 // iterations (cuda/local_solve.cuh).
 #include <fprnn/cuda/launch.cuh>
@@ -20,7 +20,8 @@ struct Step {
   FpMambaSweep in;
   int64_t t;
   const real* from_y;  // (B, P) or null
-  real* decayed;       // (B, D, N): the state before what its last step adds
+  const real* from;    // (B, D, N) or null: what the last step has made of the state, and
+  real* to;            // (B, D, N): this one; what a step adds to the state is still missing
   real* input;         // (B, D) and
   real* b;             // (B, N), whose outer product that is
 };
@@ -37,14 +38,16 @@ struct Token {
   }
 };
 
-// The state of channel d through one step: h <- k exp(dt A) (h + input before^T). Returns h . c.
-__device__ __forceinline__ real decay_channel(const Token& at, const Directions& s,
+// The state of channel d through one step: h <- k exp(dt A) (h + input before^T). Returns h . c. Reads of
+// one channel need not wait for writes of another: from and to are different memory.
+__device__ __forceinline__ real decay_channel(const Token& at, const real* __restrict__ from,
+                                              real* __restrict__ to, const Directions& s,
                                               const real* before, int64_t d, real dt, real keep) {
   const FpMambaSweep& in = at.step.in;
   const int64_t row = (at.b * in.D + d) * in.N;
-  const real* from = at.step.t == 0 ? in.state : at.step.decayed;
   const real input = at.step.t == 0 ? real(0) : at.step.input[at.b * in.D + d];
   real total = 0;
+#pragma unroll 4
   for (int64_t n = 0; n < in.N; n += Quad::kCount) {
     Quad h{};
     const Quad a = load_states(in.a + d * in.N + n);
@@ -55,13 +58,13 @@ __device__ __forceinline__ real decay_channel(const Token& at, const Directions&
       h.v[j] *= keep * exp2_decay(dt * kLog2e * a.v[j]);
       total += h.v[j] * s.c[n + j];
     }
-    store_states(at.step.decayed + row + n, h);
+    store_states(to + row + n, h);
   }
   return total;
 }
 
 template <class Mixer>
-__global__ void __launch_bounds__(kWarp) fp_mamba_step_kernel(const Step step) {
+__global__ void __launch_bounds__(kWarp, 8) fp_mamba_step_kernel(const Step step) {
   constexpr int C = Mixer::C;
   extern __shared__ __align__(16) unsigned char bytes[];
   real* const shared = reinterpret_cast<real*>(bytes);
@@ -86,7 +89,7 @@ __global__ void __launch_bounds__(kWarp) fp_mamba_step_kernel(const Step step) {
 #pragma unroll
   for (int k = 0; k < C; ++k) offset[k] = gain[k] = 0;
   each_channel<C>(in.D, [&](int k, int64_t d) {
-    const real carried = decay_channel(at, s, before, d, dt[k], keep);
+    const real carried = decay_channel(at, step.from, step.to, s, before, d, dt[k], keep);
     const real gate = in.z == nullptr ? real(1) : in.z[first + d] * sigmoid(in.z[first + d]);
     gain[k] = dt[k] * s.product + in.skip[d];
     offset[k] = gate * (carried + gain[k] * unmixed[k]);
@@ -156,15 +159,19 @@ void run(Cuda cuda, const FpMambaSweep& args) {
   if (args.B * args.T * args.D == 0) return;
   const Tensor from_y(cuda.context, {args.B, args.P}), input(cuda.context, {args.B, args.D});
   const Tensor b(cuda.context, {args.B, args.N});
+  const Tensor other(cuda.context, {args.B, args.D, args.N});
   Step step{.in = args,
             .t = 0,
             .from_y = nullptr,
-            .decayed = args.state_out,
+            .from = args.state,
+            .to = nullptr,
             .input = input.data(),
             .b = b.data()};
   for (; step.t < args.T; ++step.t) {
     step.from_y = multiply_y(cuda, args, step.t, from_y);
+    step.to = (args.T - step.t) % 2 == 1 ? args.state_out : other.data();  // which is the last
     start_step(cuda, step);
+    step.from = step.to;
   }
   run(cuda, AddOuter{.h = args.state_out,
                      .u = input.data(),

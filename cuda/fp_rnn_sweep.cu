@@ -31,7 +31,7 @@ struct Step {
 };
 
 template <class Mixer>
-__global__ void __launch_bounds__(kWarp) fp_rnn_step_kernel(const Step step) {
+__global__ void __launch_bounds__(kWarp, 8) fp_rnn_step_kernel(const Step step) {
   constexpr int C = Mixer::C;
   extern __shared__ __align__(16) unsigned char bytes[];
   const FpRnnSweep& in = step.in;

@@ -1,9 +1,9 @@
-// The local equation of a Kronecker mixer (ops/kronecker_solve.h), iterated. A warp takes a token of up to
+// The local equation of a Kronecker mixer (ops/kronecker_solve.md). A warp takes a token of up to
 // 512 channels and goes on until that has converged, its vectors in registers; for sizes that lanes divide
-// evenly the factors are there too, or in shared memory (cuda/kronecker.cuh). A block takes a token of
-// more channels, whose vectors are in memory. Cost: an iteration is a chain of the two products, a round
-// of LayerNorm's sums and a maximum, some 500 cycles for D = 128; many tokens are bound by the rows of X
-// that lanes read from shared memory.
+// evenly the factors are there too, or in shared memory (cuda/kronecker.cuh). Krylov's basis, which few
+// tokens need much of, is in memory of the thread: up to 5 KB, which the driver keeps for each thread that
+// the GPU can hold. A block takes a token of more channels, whose vectors are in memory. Cost: a plain step is
+// a chain of the two products, a round of LayerNorm's sums and a maximum, some 500 cycles for D = 128.
 #include <fprnn/cuda/kronecker.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/ops/kronecker_solve.h>
@@ -12,6 +12,9 @@ namespace fprnn {
 
 namespace cuda {
 namespace {
+
+// At least so many warps of a multiprocessor have room for their registers.
+constexpr int kSolveWarps = 8;
 
 KroneckerParameters parameters_of(const KroneckerSolve& args) {
   return {.scale = args.scale,
@@ -28,7 +31,7 @@ __device__ __forceinline__ void solve_in_registers(const KroneckerSolve& args,
                                                    int64_t token, const Channels& channels,
                                                    const Product& product) {
   const int64_t first = token * channels.D;
-  real offset[C]{}, gain[C]{}, weight[C]{}, bias[C]{}, y[C], f[C], before[C];
+  real offset[C]{}, gain[C]{}, weight[C]{}, bias[C]{}, y[C], f[C], v[C];
   channels.each([&](int k, int d) {
     offset[k] = args.offset[first + d];
     gain[k] = args.gain[first + d];
@@ -38,13 +41,13 @@ __device__ __forceinline__ void solve_in_registers(const KroneckerSolve& args,
     }
   });
   const int32_t count =
-      kronecker_iterate(parameters, channels, product, offset, gain, weight, bias, y, f, before);
+      kronecker_iterate(parameters, channels, product, offset, gain, weight, bias, y, f, v);
   channels.each([&](int k, int d) { args.y[first + d] = y[k]; });
   if (channels.team.rank == 0) args.iterations[token] = count;
 }
 
 template <int M1, int M2>
-__global__ void __launch_bounds__(kWarp)
+__global__ void __launch_bounds__(kWarp, kSolveWarps)
     kronecker_solve_kernel(KroneckerSolve args, KroneckerParameters parameters,
                            Workspace workspace) {
   using Product = RegisterProduct<M1, M2>;
@@ -67,7 +70,7 @@ __device__ __forceinline__ AnyProduct<Team<kBlock>> product_of(const KroneckerSo
 }
 
 template <int C>
-__global__ void __launch_bounds__(kWarp)
+__global__ void __launch_bounds__(kWarp, kSolveWarps)
     kronecker_solve_any_kernel(KroneckerSolve args, KroneckerParameters parameters,
                                Workspace workspace) {
   for_tokens<false>(args.tokens, workspace, [&](const auto& team, int64_t token, real* work) {
@@ -85,11 +88,12 @@ __global__ void __launch_bounds__(Team<true>::kSize)
     const Channels<Team<true>, int64_t, int64_t> channels{team, (D + kSize - 1) / kSize, D};
     const auto in = [&](const real* x) { return Spread<const real>{x + team.rank}; };
     Spread<real> y{args.y + token * D + team.rank}, f{space + team.rank},
-        before{space + D + team.rank};
+        v{space + D + team.rank};
+    KrylovInMemory krylov{space + 4 * D + team.rank, D};
     const int32_t count =
         kronecker_iterate(parameters, channels, product_of<true>(args, token, space + 2 * D),
                           in(args.offset + token * D), in(args.gain + token * D), in(args.weight),
-                          in(args.bias), y, f, before);
+                          in(args.bias), krylov, y, f, v);
     if (team.rank == 0) args.iterations[token] = count;
   });
 }
@@ -103,8 +107,8 @@ void start_any(Cuda cuda, const KroneckerSolve& args, const KroneckerParameters&
   if (D <= 4 * kWarp) return start_warps(kronecker_solve_any_kernel<4>);
   if (D <= 8 * kWarp) return start_warps(kronecker_solve_any_kernel<8>);
   if (D <= 16 * kWarp) return start_warps(kronecker_solve_any_kernel<16>);
-  start_teams<true>(cuda, "kronecker_solve", kronecker_solve_long_kernel, args.tokens, 4 * D, 1,
-                    args, parameters);
+  start_teams<true>(cuda, "kronecker_solve", kronecker_solve_long_kernel, args.tokens,
+                    (4 + KrylovInMemory::kMost) * D, 1, args, parameters);
 }
 
 }  // namespace

@@ -359,6 +359,7 @@ struct Shares {
 using namespace cuda;
 
 void run(Cuda cuda, const SelectiveScanForward& args) {
+  if (args.D == 0) return;
   const SelectivePlan plan = plan_selective(args, true, quads_aligned(args.state));
   start(cuda, "selective_scan_forward",
         is_plain(args) ? selective_scan_forward_kernel<true> : selective_scan_forward_kernel<false>,
@@ -382,12 +383,15 @@ void run(Cuda cuda, const SelectiveScanBackward& args) {
     carry = Tensor(cuda.context, Shape{in.B, in.D, in.N});
     shares.dh0 = carry.data();
   }
-  const SelectivePlan plan =
-      plan_selective(in, quads_aligned(args.dy),
-                     quads_aligned(args.dstate, shares.db, shares.dc, shares.da, shares.dh0));
-  start(cuda, "selective_scan_backward",
-        is_plain(in) ? selective_scan_backward_kernel<true> : selective_scan_backward_kernel<false>,
-        selective_grid<BackwardRows>(in, plan), shares, plan);
+  if (in.D > 0) {
+    const SelectivePlan plan =
+        plan_selective(in, quads_aligned(args.dy),
+                       quads_aligned(args.dstate, shares.db, shares.dc, shares.da, shares.dh0));
+    start(cuda, "selective_scan_backward",
+          is_plain(in) ? selective_scan_backward_kernel<true>
+                       : selective_scan_backward_kernel<false>,
+          selective_grid<BackwardRows>(in, plan), shares, plan);
+  }
   for (const Shares* sum : {&db, &dc, &da, &dskip, &dbias}) sum->add(cuda);
 }
 

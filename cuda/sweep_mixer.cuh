@@ -321,6 +321,7 @@ template <int R, class Visit>
 void with_low_rank(int64_t D, const Visit& visit) {
   if (D <= 2 * kWarp) return visit(TypeOf<LowRankMixer<R, 2>>());
   if (D <= 4 * kWarp) return visit(TypeOf<LowRankMixer<R, 4>>());
+  if (D <= 8 * kWarp) return visit(TypeOf<LowRankMixer<R, 8>>());
   visit(TypeOf<LowRankMixer<R, 16>>());
 }
 template <class Visit>

@@ -64,6 +64,7 @@ void AdamW::prepare(double lr, double clip) {
 
 void AdamW::enqueue(const Tensor& loss) {
   if (slots_.empty()) return;
+  require<UsageError>(numbers_ != nullptr, "adamw", "a step must be prepared");
   const Context& context = numbers_->context();
   const std::vector<AdamWPart> parts = this->parts();
   auto* const outcome = static_cast<AdamWOutcome*>(outcome_->data());
@@ -79,6 +80,7 @@ void AdamW::enqueue(const Tensor& loss) {
 
 AdamW::Outcome AdamW::finish() {
   AdamWOutcome outcome{0, 1};
+  require<UsageError>(slots_.empty() || numbers_ != nullptr, "adamw", "a step must be prepared");
   if (!slots_.empty())
     launch(numbers_->context(),
            ToHost{.from = outcome_->data(), .to = &outcome, .bytes = sizeof outcome});
@@ -89,9 +91,8 @@ AdamW::Outcome AdamW::finish() {
 AdamW::Outcome AdamW::step(double lr, double clip) {
   prepare(lr, clip);
   enqueue();
-  const Outcome outcome = finish();
-  for (const Slot& slot : slots_) slot.parameter->gradient = Tensor();
-  return outcome;
+  for (const Slot& slot : slots_) slot.parameter->gradient = Tensor();  // finish may throw
+  return finish();
 }
 
 AdamWState AdamW::state() const {

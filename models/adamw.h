@@ -47,7 +47,8 @@ class AdamW {
   Outcome step(double lr, double clip = std::numeric_limits<double>::infinity());
 
   // The same in three parts, for a step that is recorded once and repeated (core/graph.h): what is
-  // new each time; the work, which waits for nothing and leaves the gradients; and what came of it.
+  // new each time; the work, which waits for nothing and leaves the gradients; and what came of it,
+  // which waits and may throw what the device found wrong (core/fault.h). UsageError: not prepared.
   void prepare(double lr, double clip);
   void enqueue(const Tensor& loss = {});  // (1)
   Outcome finish();

@@ -35,11 +35,8 @@ int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng) {
   return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(std::min(scale * sum, kMost))));
 }
 
-bool FixedPointLayer::waits_for_nothing() const {
-  const bool iterated_adjoint = solver.gradient.kind == GradientRule::Kind::exact &&
-                                mixer().options().kind == MixerKind::kronecker;
-  return solver.solver == Solver::sequential && solver.unconverged == Unconverged::accept &&
-         !iterated_adjoint;
+bool FixedPointLayer::recordable() const {
+  return solver.solver == Solver::sequential && solver.unconverged == Unconverged::accept;
 }
 
 Var FixedPointLayer::forward(const Var& u) {

@@ -29,6 +29,7 @@ struct SolverOptions {
   PatienceOptions patience = {};  // its max_iterations gives way to the one above
   GradientRule gradient = {};     // exact: one sweep back in time after sequential, else iterated
   Unconverged unconverged = Unconverged::warn;
+  bool operator==(const SolverOptions&) const = default;
 };
 
 // A cap on the iterations of a batch drawn from Gamma(shape, scale), rounded up: the paper trains
@@ -59,10 +60,10 @@ class FixedPointLayer : public Layer {
   SolverOptions solver;  // may be changed between calls, like the next
   StateDropout state_dropout;
   virtual bool has_states() const { return true; }  // that could be dropped
-  // Whether forward and its gradient need no number of the device: what iterates over a whole
-  // sequence asks for residuals.
-  bool waits_for_nothing() const;
-  // Of the last solve. The report waits for the device, the record does not.
+  // What iterates over a whole sequence reads residuals back.
+  bool recordable() const override;
+  // Of the last forward. The report waits for the device, the record does not. Steps that are repeated
+  // (core/graph.h) leave them as they are, but write into the same tensors.
   FixedPointReport report() const { return record_.read(); }
   const SolveRecord& record() const { return record_; }
   const Tensor& solution() const { return solution_; }   // (B, T, D)

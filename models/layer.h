@@ -16,6 +16,9 @@ class Layer : public Module {
   // One chunk: starts from `state` and replaces it. Chunks of one step are the O(1)-memory decoder.
   // If it throws, the state is what it was.
   virtual Var forward(const Var& x, LayerState& state) = 0;
+  // Whether forward and its gradient do the same each time, up to what is in tensors, and read nothing
+  // back: then a GPU may record them once and repeat that (core/graph.h).
+  virtual bool recordable() const { return false; }
 };
 
 }  // namespace fprnn

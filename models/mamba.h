@@ -37,6 +37,7 @@ class Mamba : public Layer {
   Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options);
   Var forward(const Var& u) override;
   Var forward(const Var& u, LayerState& state) override;  // UsageError: the state of another layer
+  bool recordable() const override { return true; }
   // The same with gradients through the state, which may be empty at the start of a sequence.
   Var forward(const Var& u, MambaState& state);
 

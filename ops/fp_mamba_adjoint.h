@@ -6,6 +6,7 @@
 // Backwards in time, w_t = g_t + what comes from step t + 1, through y_t as its y_{t-1} (a product with
 // W) and as what the state kept of it; v_t solves v_t = w_t + (df_t / dy_t)^T v_t (ops/fp_mamba_solve.md).
 // Cost a step: 2 B D P flops, B D N exponentials, two reads and one write of B D N.
+// Memory: the states of as many steps as fit 2^26 numbers, at least one, and one state for each such chunk.
 #pragma once
 
 #include <fprnn/ops/fp_mamba_sweep.h>

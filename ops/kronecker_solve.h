@@ -1,8 +1,8 @@
 // One time step of a fixed-point layer with a Kronecker mixer: y = N(A + S . ((I - Q) y)) as in
-// ops/fp_mamba_solve.h, but I - Q has full rank, so y itself is iterated, from 0, with the same
-// rule for the step size. Each token goes on until it has converged, out of the first-level cache.
-// An iteration costs D (m1 + m2) multiply-adds and a LayerNorm. Source: arXiv 2503.10799, sections
-// 3 and 4.
+// ops/fp_mamba_solve.h, but I - Q has full rank. Plain steps y <- N(..) from 0 where they are quick;
+// otherwise the equation is solved in a Krylov space, where it is one in a single number
+// (ops/kronecker_solve.md). Each token goes on until it has converged. An iteration is a product with
+// I - Q: D (m1 + m2) multiply-adds, and what goes with it. Source: arXiv 2503.10799, sections 3 and 4.
 #pragma once
 
 #include <fprnn/ops/fp_mamba_solve.h>
@@ -27,6 +27,16 @@ LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
 // The same, with the counts left where they are made, (tokens): nothing is waited for.
 Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t max_iterations,
                        const IntTensor& iterations);
+
+// What the solvers of all devices share: Krylov's space after evaluation kKrylovAfter, of at most D and
+// kKrylovMost vectors for up to kKrylovLong channels, kKrylovMostLong for more; sigma is looked for among
+// kKrylovSections at a time, kKrylovRounds times.
+inline constexpr int kKrylovAfter = 6, kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 64;
+inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;
+// Whether it is looked if m vectors are enough. A macro: kernel files share no functions.
+#define FPRNN_KRYLOV_LOOKS(m)                                                                  \
+  ((m) == 8 || (m) == 12 || (m) == 16 || (m) == 24 || (m) == 32 || (m) == 48 || (m) == 64 || \
+   (m) == 96)
 
 struct KroneckerSolve {
   const real* left;     // (tokens, m1, m1)

@@ -147,13 +147,18 @@ void Training::go_on(int64_t steps, int64_t skipped, double seconds) {
 }
 
 // The batch, where the step will find it.
-Training::Repeated& Training::prepare(const Batch& batch) {
-  Repeated& at = repeated_[batch.tokens.size(1)];
-  if (at.times == 0) {
+void Training::prepare(const Batch& batch) {
+  Repeated& at = repeated_;
+  require(
+      batch.targets.shape() == batch.tokens.shape() && batch.mask.shape() == batch.tokens.shape(),
+      "train", "tokens, targets and mask must have one shape", batch.tokens.shape(),
+      batch.targets.shape(), batch.mask.shape());
+  if (at.times == 0 || at.batch.tokens.shape() != batch.tokens.shape()) {
+    at = {};
     at.batch = batch.on(context_);
     for (size_t i = 0; i < fixed_points(model_).size(); ++i)
       at.keep.emplace_back(context_, batch.tokens.shape());
-    return at;
+    return;
   }
   const auto load = [&](const auto& from, const auto& to) {
     const auto values = from.to_vector();
@@ -163,27 +168,45 @@ Training::Repeated& Training::prepare(const Batch& batch) {
   load(batch.tokens, at.batch.tokens);
   load(batch.targets, at.batch.targets);
   load(batch.mask, at.batch.mask);
-  return at;
 }
 
-// Whether a step waits for nothing: then a GPU can record it.
-bool Training::recordable() const {
-  return context_.device() == DeviceKind::cuda && options_.iteration_cap.shape == 0 &&
-         std::ranges::all_of(fixed_points(model_), &FixedPointLayer::waits_for_nothing);
+Training::Surroundings Training::surroundings() const {
+  Surroundings now;
+  for (const auto& [path, parameter] : model_.parameters())
+    now.parameters.push_back(parameter->value.data());
+  for (const FixedPointLayer* layer : fixed_points(model_)) now.solvers.push_back(layer->solver);
+  return now;
 }
 
-void Training::run(Repeated& at) {
-  if (at.times++ == 1 && recordable()) {
-    at.computed = {};
-    context_.memory().trim();  // the graph's memory is its own: what others have left must not limit it
-    at.graph = record_graph(context_, [&] { at.computed = compute(at.batch); });
-  }
-  if (at.graph != nullptr) return at.graph->replay();
+void Training::run() {
+  Repeated& at = repeated_;
+  if (++at.times == 2 && context_.device() == DeviceKind::cuda &&
+      options_.iteration_cap.shape == 0 && std::ranges::all_of(model_.layers(), &Layer::recordable))
+    record();
+  if (at.graph != nullptr && at.surroundings == surroundings()) return at.graph->replay();
+  at.graph.reset();
   at.computed = {};  // before memory is asked for
   at.computed = compute(at.batch);
 }
 
+// Where it turns out that a step waits, or that a graph with memory of its own has no room, steps go on as
+// they are.
+void Training::record() {
+  Repeated& at = repeated_;
+  at.computed = {};
+  context_.memory().trim();
+  at.surroundings = surroundings();
+  try {
+    at.graph = record_graph(context_, [&] { at.computed = compute(at.batch); });
+  } catch (const UsageError&) {
+  } catch (const MemoryError&) {
+  }
+}
+
 Training::Computed Training::compute(const Batch& batch) {
+  // None is left over, whatever becomes of this step.
+  const auto parameters = model_.parameters();
+  for (const auto& [path, parameter] : parameters) parameter->gradient = Tensor();
   Computed computed;
   Tape tape(context_);
   const Var logits = model_.forward(tape, batch.tokens);
@@ -193,7 +216,7 @@ Training::Computed Training::compute(const Batch& batch) {
   computed.solves = records_of(model_);
   tape.backward(loss);
   optimiser_.enqueue(computed.loss);
-  for (const auto& [path, parameter] : model_.parameters())
+  for (const auto& [path, parameter] : parameters)
     computed.gradients.push_back(std::exchange(parameter->gradient, Tensor()));
   return computed;
 }
@@ -201,16 +224,16 @@ Training::Computed Training::compute(const Batch& batch) {
 const StepMetrics& Training::step() {
   const auto start = std::chrono::steady_clock::now();
   const int64_t step = last_.step;  // counted from 0
-  const Batch batch = task_.sample(host_, training_stream(options_.seed, step),
-                                   options_.batch_size, length_at(options_, step));
+  const Batch batch = task_.sample(host_, training_stream(options_.seed, step), options_.batch_size,
+                                   length_at(options_, step));
   StepMetrics metrics{.step = step + 1, .lr = schedule_(step), .skipped = last_.skipped};
-  Repeated& at = prepare(batch);
+  prepare(batch);
   optimiser_.prepare(metrics.lr, options_.clip);
   {
-    const TrainingStep now(model_, options_, step, at.keep);
-    run(at);
+    const TrainingStep now(model_, options_, step, repeated_.keep);
+    run();
   }
-  read(at.computed, batch, metrics);
+  read(repeated_.computed, batch, metrics);
 
   const double spent =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

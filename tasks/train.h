@@ -9,7 +9,6 @@
 #include <fprnn/tasks/task.h>
 
 #include <functional>
-#include <map>
 
 namespace fprnn {
 
@@ -87,20 +86,28 @@ class Training {
     std::vector<SolveRecord> solves;
     std::vector<Tensor> gradients;  // as the parameters; undefined for one that got none
   };
-  // Steps of one length: their batch and masks on the device and, on a GPU, the whole step as it was
-  // recorded the second time, to be repeated from then on (core/graph.h).
+  // What a recorded step holds on to besides tensors of its own.
+  struct Surroundings {
+    std::vector<const real*> parameters;
+    std::vector<SolverOptions> solvers;
+    bool operator==(const Surroundings&) const = default;
+  };
+  // Steps of one shape, as long as no other comes: their batch and masks on the device and, on a GPU,
+  // the whole step as it was recorded the second time, to be repeated from then on (core/graph.h).
   struct Repeated {
     Batch batch;
     std::vector<Tensor> keep;  // of each layer with states to drop
     Computed computed;
     int64_t times = 0;
+    Surroundings surroundings;     // of the graph
     std::unique_ptr<Graph> graph;  // goes first
   };
 
-  Repeated& prepare(const Batch& batch);
-  void run(Repeated& at);
+  void prepare(const Batch& batch);
+  void run();
+  void record();
   Computed compute(const Batch& batch);
-  bool recordable() const;
+  Surroundings surroundings() const;
   void read(const Computed& computed, const Batch& batch, StepMetrics& metrics);
 
   SequenceModel& model_;
@@ -109,7 +116,7 @@ class Training {
   TrainOptions options_;
   Schedule schedule_;
   AdamW optimiser_;
-  std::map<int64_t, Repeated> repeated_;  // by length
+  Repeated repeated_;
   StepMetrics last_;
   int skipped_in_a_row_ = 0;
   double tokens_ = 0, seconds_ = 0;  // of the steps here

@@ -66,6 +66,31 @@ TEST_CASE("kronecker solve: y solves its equation") {
     }
 }
 
+TEST_CASE("kronecker solve: where plain steps do not get there") {
+  const Context context = test_context();
+  const real tolerance = kDouble ? real(1e-9) : real(1e-4);
+  for (const int64_t D : {12, 32, 128})
+    for (const bool normalised : {true, false})
+      for (const real gain : {20, 200}) {
+        KroneckerProblem problem = random_problem(context, 50, D, normalised);
+        problem.gain = affine(problem.gain, gain, 0).value();
+        if (normalised) problem.offset = affine(problem.offset, real(0.01), 0).value();
+        const LocalSolution solution = kronecker_solve(problem, tolerance, 400);
+        const std::vector<real> f = local_map(problem, solution.y).to_vector(),
+                                y = solution.y.to_vector();
+        for (int64_t token = 0; token < 50; ++token) {
+          CHECK_MESSAGE(solution.iterations[token] < 400, D << " gain " << gain);
+          real difference = 0, size = 0;
+          for (int64_t i = token * D; i < (token + 1) * D; ++i) {
+            difference = std::max(difference, std::abs(f[i] - y[i]));
+            size = std::max(size, std::abs(f[i]));
+          }
+          // local_map's own rounding, a large gain's, is in it.
+          CHECK_MESSAGE(difference <= 4 * tolerance * (size + real(1e-8)), D << " token " << token);
+        }
+      }
+}
+
 TEST_CASE("kronecker solve: tokens do not meet, NaN stays with its own") {
   const Context context = test_context();
   KroneckerProblem problem = random_problem(context, 4, 12, true);
