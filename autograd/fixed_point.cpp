@@ -78,10 +78,9 @@ class Iterate {
   void set_step(int64_t b, int64_t t, real step) { step_[b * T + t] = step; }
   void update() {
     const Tensor step(y.context(), {B, T}, step_);
-    launch(
-        y.context(),
-        DampedUpdate{
-            .f = f_.data(), .step = step.data(), .y = y.data(), .rows = B * T, .D = y.size(2)});
+    launch(y.context(),
+           DampedUpdate{
+               .f = f_.data(), .step = step.data(), .y = y.data(), .rows = B * T, .D = y.size(2)});
   }
 
   const Tensor y;
@@ -256,12 +255,11 @@ namespace {
 SolveRecord record_of(const Solution& solution, const Tensor& f, real tolerance) {
   const Context& context = f.context();
   const int64_t B = f.size(0), T = f.size(1);
-  SolveRecord record{.residual = Tensor(context, {B}),
-                     .iterations = solution.counted,
-                     .tolerance = tolerance};
+  SolveRecord record{
+      .residual = Tensor(context, {B}), .iterations = solution.counted, .tolerance = tolerance};
   const Tensor rows = row_residuals(f, solution.y);
-  launch(context, LargestOfRows{
-                      .x = rows.data(), .largest = record.residual.data(), .rows = B, .n = T});
+  launch(context,
+         LargestOfRows{.x = rows.data(), .largest = record.residual.data(), .rows = B, .n = T});
   if (record.iterations.defined()) return record;
   std::vector<int32_t> counts;
   for (const int64_t count : solution.iterations)

@@ -90,7 +90,7 @@ struct FixedPointReport {
 
 // The same on the device, where it waits for nothing until it is read.
 struct SolveRecord {
-  Tensor residual = {};      // (B)
+  Tensor residual = {};       // (B)
   IntTensor iterations = {};  // (B)
   real tolerance = 0;
   FixedPointReport read() const;  // empty before any solve

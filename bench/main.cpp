@@ -2,10 +2,10 @@
 // of objects. On a GPU the medians are of replayed graphs (bench.h).
 #include "bench.h"
 
+#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
 #include <fprnn/tasks/options.h>
-#include <CLI/CLI.hpp>
 
 #include <nlohmann/json.hpp>
 

@@ -30,9 +30,9 @@ std::string one_line(std::string text) {
 }  // namespace
 
 Error::Error(std::string_view tag, std::string_view rule, std::span<const std::string> got)
-    : std::runtime_error(
-          one_line(got.empty() ? fmt::format("[{}] {}", tag, rule)
-                               : fmt::format("[{}] {}, got {}", tag, rule, enumerate(got)))),
+    : std::runtime_error(one_line(got.empty()
+                                      ? fmt::format("[{}] {}", tag, rule)
+                                      : fmt::format("[{}] {}, got {}", tag, rule, enumerate(got)))),
       tag_(tag) {}
 
 std::string describe(double value) { return fmt::format("{}", value); }

@@ -38,15 +38,12 @@ std::string describe(MatmulPrecision precision) {
 }
 
 MatmulPrecision matmul_precision_named(std::string_view name) {
-  for (const auto precision :
-       {MatmulPrecision::fp32, MatmulPrecision::tf32, MatmulPrecision::bf16})
+  for (const auto precision : {MatmulPrecision::fp32, MatmulPrecision::tf32, MatmulPrecision::bf16})
     if (name == describe(precision)) return precision;
   throw ValueError("matmul_precision", "must be fp32, tf32 or bf16", std::array{describe(name)});
 }
 
-std::string_view name_of(DeviceKind device) {
-  return device == DeviceKind::cuda ? "cuda" : "cpu";
-}
+std::string_view name_of(DeviceKind device) { return device == DeviceKind::cuda ? "cuda" : "cpu"; }
 
 bool gpu_is_there() {
   if constexpr (kHasCuda) return find_gpu();

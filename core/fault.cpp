@@ -13,8 +13,7 @@ void throw_fault(const Fault& fault) {
                        "tokens must number rows of the table: token, position and rows",
                        std::array{text(fault.value), text(fault.position), text(fault.bound)});
     case Fault::Rule::target:
-      throw ValueError("masked_cross_entropy",
-                       "targets must be in [0, V): target, position and V",
+      throw ValueError("masked_cross_entropy", "targets must be in [0, V): target, position and V",
                        std::array{text(fault.value), text(fault.position), text(fault.bound)});
     case Fault::Rule::mask:
       throw ValueError("masked_cross_entropy", "the mask's sum must be positive");

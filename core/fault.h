@@ -14,6 +14,7 @@ struct Fault {
   int64_t value = 0, position = 0, bound = 0;
 };
 
-[[noreturn]] void throw_fault(const Fault& fault);  // ValueError with the op, the rule and the values
+[[noreturn]] void throw_fault(
+    const Fault& fault);  // ValueError with the op, the rule and the values
 
 }  // namespace fprnn

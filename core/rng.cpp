@@ -5,8 +5,8 @@ namespace fprnn {
 
 namespace {
 
-Tensor fill(const Context& context, const Shape& shape, Distribution distribution,
-            real offset, real scale, Rng& rng) {
+Tensor fill(const Context& context, const Shape& shape, Distribution distribution, real offset,
+            real scale, Rng& rng) {
   Tensor out(context, shape);
   launch(context, RandomFill{.out = out.data(),
                              .count = out.elements(),
@@ -30,7 +30,8 @@ Tensor normal(const Context& context, const Shape& shape, real mean, real deviat
 void run(Cpu cpu, const RandomFill& args) {
   parallel_for(cpu, args.count, kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
-      args.out[i] = args.offset + args.scale * random_number(args.distribution, args.rate, args.rng, i);
+      args.out[i] =
+          args.offset + args.scale * random_number(args.distribution, args.rate, args.rng, i);
   });
 }
 

@@ -75,8 +75,7 @@ bool together(const X& x, const Y& y) {
 // UsageError: some cannot be met with the first.
 template <class First, class... Others>
 void require_together(std::string_view op, const First& first, const Others&... others) {
-  require<UsageError>((together(first, others) && ...), op,
-                      "inputs must be in one Context");
+  require<UsageError>((together(first, others) && ...), op, "inputs must be in one Context");
 }
 
 // Between the host's memory and the device's.

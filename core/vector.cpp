@@ -59,7 +59,8 @@ std::vector<Number> by_pieces(const Tensor& x, const Reduce& reduce) {
 double sum_of_squares(const Tensor& x) {
   double total = 0;
   for (const double value : by_pieces<double>(x, [&](double* partial) {
-         launch(x.context(), SumOfSquares{.x = x.data(), .count = x.elements(), .partial = partial});
+         launch(x.context(),
+                SumOfSquares{.x = x.data(), .count = x.elements(), .partial = partial});
        }))
     total += value;
   return total;
@@ -91,10 +92,8 @@ IntTensor argmax(const Tensor& x) {
   require(x.shape().rank() >= 1 && x.size(-1) >= 1, "argmax", "x must be (..., V) with V >= 1",
           x.shape());
   const IntTensor place(x.context(), x.shape().without(-1));
-  launch(x.context(), Argmax{.x = x.data(),
-                             .place = place.data(),
-                             .rows = place.elements(),
-                             .V = x.size(-1)});
+  launch(x.context(),
+         Argmax{.x = x.data(), .place = place.data(), .rows = place.elements(), .V = x.size(-1)});
   return place;
 }
 

@@ -76,8 +76,8 @@ struct Update {
 
 __global__ void adamw_update_kernel(Parts parts, Update args) {
   const double norm = ::sqrt(args.outcome->squares);
-  const bool taken = isfinite(norm) && *args.noted == 0 &&
-                     (args.loss == nullptr || isfinite(*args.loss));
+  const bool taken =
+      isfinite(norm) && *args.noted == 0 && (args.loss == nullptr || isfinite(*args.loss));
   if (threadIdx.x == 0 && blockIdx.x == 0) args.outcome->taken = taken;
   if (!taken || parts.count == 0) return;
   const AdamWNumbers numbers = *args.numbers;

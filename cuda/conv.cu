@@ -20,9 +20,9 @@ namespace cuda {
 namespace {
 
 constexpr int kTaps = 4;
-constexpr int kRun = 8;               // steps
+constexpr int kRun = 8;                  // steps
 constexpr int kRows = kRun + kTaps - 1;  // that meet them
-constexpr int kConvWarps = 8;         // of a block of backward
+constexpr int kConvWarps = 8;            // of a block of backward
 
 // Runs cover the T steps of each of B sequences, numbered across all of them. A sequence without steps
 // has one still, which writes the gradient of its state.
@@ -307,8 +307,8 @@ void run(Cuda cuda, const ConvBackward& args) {
   // 8 bytes: with 16 a thread's rows leave room for too few threads.
   constexpr int kWidth = 8 / sizeof(real);
   const int64_t D = args.D, W = args.W;
-  const int64_t groups = W == kTaps ? ceil_div(args.B * runs_of(args.T), kConvWarps)
-                                    : args.B * pieces_of(args.T);
+  const int64_t groups =
+      W == kTaps ? ceil_div(args.B * runs_of(args.T), kConvWarps) : args.B * pieces_of(args.T);
   const Tensor taps(cuda.context, Shape{groups, D * W});
   const Tensor bias = args.dbias != nullptr ? Tensor(cuda.context, Shape{groups, D}) : Tensor();
   const ConvShares shares{taps.data(), args.dbias != nullptr ? bias.data() : nullptr};
@@ -322,9 +322,11 @@ void run(Cuda cuda, const ConvBackward& args) {
   } else {
     conv_backward_runs<1>(cuda, args, groups, shares);
   }
-  run(cuda, SumMiddle{.x = taps.data(), .y = args.dweight, .outer = 1, .middle = groups, .inner = D * W});
+  run(cuda,
+      SumMiddle{.x = taps.data(), .y = args.dweight, .outer = 1, .middle = groups, .inner = D * W});
   if (args.dbias != nullptr)
-    run(cuda, SumMiddle{.x = bias.data(), .y = args.dbias, .outer = 1, .middle = groups, .inner = D});
+    run(cuda,
+        SumMiddle{.x = bias.data(), .y = args.dbias, .outer = 1, .middle = groups, .inner = D});
 }
 
 }  // namespace fprnn

@@ -58,7 +58,8 @@ __global__ void cross_entropy_forward_kernel(CrossEntropyForward args) {
   const real mask = args.mask[at.row];
   const real log_sum = largest + static_cast<real>(::log(static_cast<double>(total)));
   args.log_sum[at.row] = log_sum;
-  args.loss[at.row] = mask == 0 ? 0 : mask * (log_sum - logits[within(args.targets[at.row], args.V)]);
+  args.loss[at.row] =
+      mask == 0 ? 0 : mask * (log_sum - logits[within(args.targets[at.row], args.V)]);
 }
 
 __global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {

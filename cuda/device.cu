@@ -35,8 +35,8 @@ void CudaDevice::open() {
   check(cudaSetDevice(0), "choosing the device");
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "its capability");
   check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "its capability");
-  require<DeviceError>(major >= 9, "context",
-                       "the GPU must have compute capability 9.0 or more", major, minor);
+  require<DeviceError>(major >= 9, "context", "the GPU must have compute capability 9.0 or more",
+                       major, minor);
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0), "its size");
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
   check(cublasLtCreate(&blas), "a handle");
@@ -95,18 +95,18 @@ void run(Cuda cuda, const FromHost& args) {
   if (args.bytes == 0) return;
   require<UsageError>(!cuda::gpu(cuda).capturing, "cuda",
                       "numbers of the host cannot become part of a graph");
-  cuda::check(cudaMemcpyAsync(args.to, args.from, args.bytes, cudaMemcpyHostToDevice,
-                              cuda::stream(cuda)),
-              "copying to the device");
+  cuda::check(
+      cudaMemcpyAsync(args.to, args.from, args.bytes, cudaMemcpyHostToDevice, cuda::stream(cuda)),
+      "copying to the device");
 }
 
 void run(Cuda cuda, const ToHost& args) {
   require<UsageError>(!cuda::gpu(cuda).capturing, "cuda",
                       "what is captured into a graph cannot be read");
   if (args.bytes > 0)
-    cuda::check(cudaMemcpyAsync(args.to, args.from, args.bytes, cudaMemcpyDeviceToHost,
-                                cuda::stream(cuda)),
-                "copying from the device");
+    cuda::check(
+        cudaMemcpyAsync(args.to, args.from, args.bytes, cudaMemcpyDeviceToHost, cuda::stream(cuda)),
+        "copying from the device");
   synchronise(cuda);
 }
 

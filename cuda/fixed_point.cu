@@ -22,8 +22,7 @@ __global__ void row_residuals_kernel(RowResiduals args) {
   }
   difference = warp_max(difference);
   size = warp_max(size);
-  if (threadIdx.x % kWarp == 0)
-    args.residual[row] = difference / (size + static_cast<real>(1e-8));
+  if (threadIdx.x % kWarp == 0) args.residual[row] = difference / (size + static_cast<real>(1e-8));
 }
 
 __global__ void largest_of_rows_kernel(LargestOfRows args) {

@@ -47,10 +47,10 @@ void make_states(Cuda cuda, const Recurrence& args) {
 struct Step {
   FpMambaAdjoint in;
   int64_t t;
-  const real* states;    // (B, D, N): H_t
-  real* dstate;          // (B, D, N): the cotangent of H_t from later steps; becomes that of H_{t-1}
-  const real* dprevious; // (B, D) of y_t as a previous one, or null behind the last step
-  real* dp;              // (B, P)
+  const real* states;  // (B, D, N): H_t
+  real* dstate;        // (B, D, N): the cotangent of H_t from later steps; becomes that of H_{t-1}
+  const real* dprevious;  // (B, D) of y_t as a previous one, or null behind the last step
+  real* dp;               // (B, P)
   bool last;
 };
 
@@ -145,7 +145,8 @@ __global__ void __launch_bounds__(kWarp) fp_mamba_adjoint_kernel(const Step step
   const int64_t token = blockIdx.x, row = token * in.T + step.t, first = row * D;
   const auto p = [&](int64_t j) { return in.p[row * in.P + j]; };
   const Mixer mixer(in.mixer, D, in.eps, p, shared + 4 * N, true);
-  const Directions s(N, in.bc_norm, in.eps, [&](int64_t j) { return p(M + j); }, shared);
+  const Directions s(
+      N, in.bc_norm, in.eps, [&](int64_t j) { return p(M + j); }, shared);
 
   // The local equation at its solution: the value before the norm, gain, and w.
   real y[C], mixed[C], dt[C], gate[C], value[C], gain[C], w[C];

@@ -30,8 +30,7 @@ struct Step {
 struct Token {
   const Step& step;
   int64_t b, row;
-  __device__ Token(const Step& step, int64_t b)
-      : step(step), b(b), row(b * step.in.T + step.t) {}
+  __device__ Token(const Step& step, int64_t b) : step(step), b(b), row(b * step.in.T + step.t) {}
   __device__ real p(int64_t j) const {
     const real from_x = step.in.projected[row * step.in.P + j];
     return step.from_y == nullptr ? from_x : from_x + step.from_y[b * step.in.P + j];
@@ -70,13 +69,14 @@ __global__ void __launch_bounds__(kWarp, 8) fp_mamba_step_kernel(const Step step
   real* const shared = reinterpret_cast<real*>(bytes);
   const FpMambaSweep& in = step.in;
   const Token at(step, blockIdx.x);
-  const Mixer mixer(in.mixer, in.D, in.eps, [&](int64_t j) { return at.p(j); }, shared + 3 * in.N,
-                    false);
+  const Mixer mixer(
+      in.mixer, in.D, in.eps, [&](int64_t j) { return at.p(j); }, shared + 3 * in.N, false);
   real* const before = shared + 2 * in.N;  // b of the last step, which gives way to this one's
   for (int64_t n = lane_of(); n < in.N && step.t > 0; n += kWarp)
     before[n] = step.b[at.b * in.N + n];
   const int64_t M = in.P - 2 * in.N;
-  const Directions s(in.N, in.bc_norm, in.eps, [&](int64_t j) { return at.p(M + j); }, shared);
+  const Directions s(
+      in.N, in.bc_norm, in.eps, [&](int64_t j) { return at.p(M + j); }, shared);
   for (int64_t n = lane_of(); n < in.N; n += kWarp) step.b[at.b * in.N + n] = s.b[n];
   const int64_t first = at.row * in.D;
 
@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(kWarp, 8) fp_mamba_step_kernel(const Step step
   real unmixed[C], dt[C], offset[C], gain[C];
   for_channels(in.D, unmixed, [&](int64_t d) { return in.x[first + d]; });
   mixer.apply(unmixed);
-  for_channels(in.D, dt, [&](int64_t d) { return softplus(in.delta[first + d] + in.delta_bias[d]); });
+  for_channels(in.D, dt,
+               [&](int64_t d) { return softplus(in.delta[first + d] + in.delta_bias[d]); });
 #pragma unroll
   for (int k = 0; k < C; ++k) offset[k] = gain[k] = 0;
   each_channel<C>(in.D, [&](int k, int64_t d) {

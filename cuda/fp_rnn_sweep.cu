@@ -93,8 +93,7 @@ __global__ void __launch_bounds__(kWarp) fp_rnn_adjoint_kernel(const AdjointStep
   real gain[C], dstate[C], turned[C], w[C], y[C], none[C], v[C];
   for_channels(D, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
   for_channels(D, y, [&](int64_t d) { return in.y[first + d]; });
-  for_channels(D, dstate,
-               [&](int64_t d) { return step.last ? real(0) : step.dstate[b * D + d]; });
+  for_channels(D, dstate, [&](int64_t d) { return step.last ? real(0) : step.dstate[b * D + d]; });
 #pragma unroll
   for (int k = 0; k < C; ++k) {
     w[k] = turned[k] = gain[k] * dstate[k];

@@ -120,10 +120,18 @@ struct Plan {
 void multiply(Cuda cuda, const Product& product) {
   const Gemm& g = product.gemm;
   const Plan plan(cuda, product);
-  const ProductKind kind{g.M, g.N, g.K, g.lda, g.ldb, g.ldc, product.G, plan.alignment[0],
-                         plan.alignment[1], plan.alignment[2],
-                         g.transpose_a + 2 * g.transpose_b + 4 * g.accumulate +
-                             8 * (g.bias != nullptr)};
+  const ProductKind kind{
+      g.M,
+      g.N,
+      g.K,
+      g.lda,
+      g.ldb,
+      g.ldc,
+      product.G,
+      plan.alignment[0],
+      plan.alignment[1],
+      plan.alignment[2],
+      g.transpose_a + 2 * g.transpose_b + 4 * g.accumulate + 8 * (g.bias != nullptr)};
   auto& known = gpu(cuda).algorithms;
   auto found = known.find(kind);
   if (found == known.end()) found = known.emplace(kind, plan.choose(cuda, g)).first;

@@ -148,7 +148,7 @@ __device__ __forceinline__ void backward_token(const KroneckerBackward& args, co
 }
 
 template <int M1, int M2>
-constexpr int64_t kBackwardSpace = M1 * odd_stride(M1) + (M2 + 4 * M1) * odd_stride(M2);
+constexpr int64_t kBackwardSpace = M1* odd_stride(M1) + (M2 + 4 * M1) * odd_stride(M2);
 
 template <int M1, int M2>
 __global__ void __launch_bounds__(kTeams* kWarp)

@@ -4,7 +4,7 @@
 // tokens need much of, is in memory of the thread: up to 5 KB, which the driver keeps for each thread that
 // the GPU can hold. A block takes a token of more channels, whose vectors are in memory. Cost: a plain step is
 // a chain of the two products, a round of LayerNorm's sums and a maximum, some 500 cycles for D = 128.
-#include <fprnn/cuda/kronecker.cuh>
+#include <fprnn/cuda/kronecker_equation.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/ops/kronecker_solve.h>
 
@@ -87,8 +87,7 @@ __global__ void __launch_bounds__(Team<true>::kSize)
     constexpr int kSize = Team<true>::kSize;
     const Channels<Team<true>, int64_t, int64_t> channels{team, (D + kSize - 1) / kSize, D};
     const auto in = [&](const real* x) { return Spread<const real>{x + team.rank}; };
-    Spread<real> y{args.y + token * D + team.rank}, f{space + team.rank},
-        v{space + D + team.rank};
+    Spread<real> y{args.y + token * D + team.rank}, f{space + team.rank}, v{space + D + team.rank};
     KrylovInMemory krylov{space + 4 * D + team.rank, D};
     const int32_t count =
         kronecker_iterate(parameters, channels, product_of<true>(args, token, space + 2 * D),

@@ -284,8 +284,8 @@ using namespace cuda;
 
 void run(Cuda cuda, const CopyRows& args) {
   constexpr int kWidth = Quad::kCount;
-  if (args.length % kWidth == 0 && args.from_stride % kWidth == 0 &&
-      args.to_stride % kWidth == 0 && quads_aligned(args.from, args.to))
+  if (args.length % kWidth == 0 && args.from_stride % kWidth == 0 && args.to_stride % kWidth == 0 &&
+      quads_aligned(args.from, args.to))
     copy_rows<kWidth>(cuda, args);
   else
     copy_rows<1>(cuda, args);
@@ -314,8 +314,8 @@ void run(Cuda cuda, const ScatterAddRows& args) {
   const Grid grid{.blocks = 1,
                   .threads = kSortThreads,
                   .shared_bytes = kSortWarps * kDigits * sizeof(uint32_t)};
-  start(cuda, "sort_round", sort_round_kernel<FromTokens>, grid,
-        FromTokens{args.tokens, outside}, sorted, args.count, 0);
+  start(cuda, "sort_round", sort_round_kernel<FromTokens>, grid, FromTokens{args.tokens, outside},
+        sorted, args.count, 0);
   for (int shift = kDigitBits; shift < 32 && outside >> shift != 0; shift += kDigitBits) {
     start(cuda, "sort_round", sort_round_kernel<FromEntries>, grid, FromEntries{sorted}, other,
           args.count, shift);

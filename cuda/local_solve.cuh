@@ -171,16 +171,14 @@ __device__ __forceinline__ void make_products(const LocalParameters& at, const V
     n.p0[i] = inner(n, x.u[i], x.weight, n.a);
     n.e[i] = inner(n, x.u[i], x.bias);
 #pragma unroll
-    for (int64_t j = 0; j <= i; ++j)
-      n.square[i][j] = n.square[j][i] = inner(n, n.w[i], n.w[j]) / D;
+    for (int64_t j = 0; j <= i; ++j) n.square[i][j] = n.square[j][i] = inner(n, n.w[i], n.w[j]) / D;
 #pragma unroll
     for (int64_t j = 0; j < n.r; ++j) n.p1[i][j] = inner(n, x.u[i], x.weight, n.w[j]);
   }
 }
 
 template <class Space, class Ranks>
-__device__ __forceinline__ double inverse_deviation(const Space& n, const Ranks& beta,
-                                                    double eps) {
+__device__ __forceinline__ double inverse_deviation(const Space& n, const Ranks& beta, double eps) {
   double variance = n.variance;
 #pragma unroll
   for (int64_t i = 0; i < n.r; ++i) {
@@ -249,8 +247,8 @@ __device__ __forceinline__ void implicit_step(Space& n, double inverse_length) {
     slope *= n.inverse * n.inverse;
 #pragma unroll
     for (int64_t i = 0; i < n.r; ++i)
-      n.m[i][j] = (i == j ? 1 + inverse_length : 0) - n.p1[i][j] * n.inverse +
-                  (n.f[i] - n.e[i]) * slope;
+      n.m[i][j] =
+          (i == j ? 1 + inverse_length : 0) - n.p1[i][j] * n.inverse + (n.f[i] - n.e[i]) * slope;
     n.change[j] = n.f[j] - n.beta[j];
   }
   eliminate(n, n.m, n.change);

@@ -38,7 +38,9 @@ inline constexpr real kLog2e = static_cast<real>(1.4426950408889634);
 // 1 / (1 + e^-x); for x far below 0 the denominator overflows to infinity, which gives 0.
 FPRNN_INLINE real sigmoid(real x) { return real(1) / (real(1) + exp(-x)); }
 // log(1 + e^x) without overflow; NaN stays.
-FPRNN_INLINE real softplus(real x) { return (x > 0 ? x : x < 0 ? real(0) : x) + log1p(exp(-magnitude(x))); }
+FPRNN_INLINE real softplus(real x) {
+  return (x > 0 ? x : x < 0 ? real(0) : x) + log1p(exp(-magnitude(x)));
+}
 // offset + scale x with two roundings, as the CPU without a fused multiply-add has it.
 FPRNN_INLINE float unfused(float offset, float scale, float x) {
   return __fadd_rn(offset, __fmul_rn(scale, x));

@@ -58,9 +58,7 @@ void DeviceMemory::clear(Shelf& shelf) noexcept {
   }
 }
 
-DeviceMemory::~DeviceMemory() {
-  trim();
-}
+DeviceMemory::~DeviceMemory() { trim(); }
 
 std::shared_ptr<DeviceMemory::Shelf> DeviceMemory::set_apart() {
   const std::lock_guard lock(lock_);

@@ -165,9 +165,11 @@ void run(Cuda cuda, const NormBackward& args) {
   start(cuda, "norm_parameters", norm_parameters_kernel,
         {.blocks = pieces * columns, .threads = kThreads}, args, statistics.data(), columns,
         dweight, dbias);
-  run(cuda, SumMiddle{.x = dweight, .y = args.dweight, .outer = 1, .middle = pieces, .inner = args.D});
+  run(cuda,
+      SumMiddle{.x = dweight, .y = args.dweight, .outer = 1, .middle = pieces, .inner = args.D});
   if (dbias != nullptr)
-    run(cuda, SumMiddle{.x = dbias, .y = args.dbias, .outer = 1, .middle = pieces, .inner = args.D});
+    run(cuda,
+        SumMiddle{.x = dbias, .y = args.dbias, .outer = 1, .middle = pieces, .inner = args.D});
 }
 
 }  // namespace fprnn

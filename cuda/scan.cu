@@ -23,7 +23,9 @@ namespace {
 constexpr int64_t kMultiprocessors = 132;
 // Warps whose registers must fit on one of them: with few stages their rings do.
 template <int Stages>
-constexpr int kResident = Stages > 4 ? 8 : kDouble ? 16 : 32;
+constexpr int kResident = Stages > 4 ? 8
+                          : kDouble  ? 16
+                                     : 32;
 
 template <int Stages>
 __global__ void __launch_bounds__(kWarp, kResident<Stages>)

@@ -39,9 +39,9 @@ __device__ __forceinline__ void wait_async() {
 
 // How columns and time are divided.
 struct ScanPlan {
-  int64_t T, D, columns, units;  // B D columns, in units of 32
-  bool descending = false;       // from the last step in memory to the first
-  bool quads = false;            // quads of columns are aligned in all arrays that are read
+  int64_t T, D, columns, units;    // B D columns, in units of 32
+  bool descending = false;         // from the last step in memory to the first
+  bool quads = false;              // quads of columns are aligned in all arrays that are read
   int64_t pieces = 1, length = T;  // of time, each of `length` steps but the last
   int stages = 2;                  // of the ring
 };
@@ -66,7 +66,7 @@ struct ScanShare {
 
 constexpr int kScanSteps = 8;  // of a stage
 template <int Arrays>
-constexpr int kScanStage = Arrays * kScanSteps * kWarp;  // reals: (array, step, column)
+constexpr int kScanStage = Arrays* kScanSteps* kWarp;  // reals: (array, step, column)
 
 // Asks for one stage; a lane copies Width neighbouring columns of every Width-th step.
 template <int Arrays, int Width, class Source>

@@ -387,10 +387,10 @@ void run(Cuda cuda, const SelectiveScanBackward& args) {
     const SelectivePlan plan =
         plan_selective(in, quads_aligned(args.dy),
                        quads_aligned(args.dstate, shares.db, shares.dc, shares.da, shares.dh0));
-    start(cuda, "selective_scan_backward",
-          is_plain(in) ? selective_scan_backward_kernel<true>
-                       : selective_scan_backward_kernel<false>,
-          selective_grid<BackwardRows>(in, plan), shares, plan);
+    start(
+        cuda, "selective_scan_backward",
+        is_plain(in) ? selective_scan_backward_kernel<true> : selective_scan_backward_kernel<false>,
+        selective_grid<BackwardRows>(in, plan), shares, plan);
   }
   for (const Shares* sum : {&db, &dc, &da, &dskip, &dbias}) sum->add(cuda);
 }

@@ -5,7 +5,7 @@
 #pragma once
 
 #include <fprnn/cuda/fp_mamba_token.cuh>
-#include <fprnn/cuda/kronecker.cuh>
+#include <fprnn/cuda/kronecker_equation.cuh>
 #include <fprnn/cuda/kronecker_factor.cuh>
 #include <fprnn/cuda/local_solve.cuh>
 #include <fprnn/ops/sweep_mixer.h>
@@ -70,9 +70,9 @@ struct LowRankMixer {
     LocalSpace<R, C> space;
     return local_solve(at, Vectors{u, alpha, offset, gain, weight, bias}, space, y);
   }
-  __device__ void adjoint(const LocalParameters& at, const real (&offset)[C],
-                          const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
-                          const real (&y)[C], const real (&w)[C], real (&v)[C]) const {
+  __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],
+                          const real (&weight)[C], const real (&bias)[C], const real (&y)[C],
+                          const real (&w)[C], real (&v)[C]) const {
     LocalSpace<R, C> space;
     local_adjoint(at, Vectors{u, alpha, offset, gain, weight, bias}, space, y, w, v);
   }
@@ -100,8 +100,7 @@ struct LowRankMixer {
       each_channel<C>(D, [&](int k, int64_t d) {
         give(i * D + d, inverse[i] * (du[k] - along * u[i][k]) * silu_slope(p(i * D + d)));
       });
-      if (lane_of() == 0)
-        give(R * D + i, -mixer.scale * met[i] * back * alpha[i] * (1 - alpha[i]));
+      if (lane_of() == 0) give(R * D + i, -mixer.scale * met[i] * back * alpha[i] * (1 - alpha[i]));
     }
   }
 };
@@ -173,9 +172,9 @@ class KroneckerMixer {
     return kronecker_iterate(parameters(at), sizes_.channels(), product(), offset, gain, weight,
                              bias, y, f, before);
   }
-  __device__ void adjoint(const LocalParameters& at, const real (&offset)[C],
-                          const real (&gain)[C], const real (&weight)[C], const real (&)[C],
-                          const real (&y)[C], const real (&w)[C], real (&v)[C]) const {
+  __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],
+                          const real (&weight)[C], const real (&)[C], const real (&y)[C],
+                          const real (&w)[C], real (&v)[C]) const {
     real n[C], f[C];
     const auto channels = sizes_.channels();
     for (real& value : n) value = 0;
@@ -188,8 +187,8 @@ class KroneckerMixer {
 
   // With dq the cotangent of Q e = e - scale left^T X right: give(j, dp_j).
   template <class P, class Give>
-  __device__ void gradient(int64_t D, real, const P& p, const real (&e)[C],
-                           const real (&dq)[C], const Give& give) const {
+  __device__ void gradient(int64_t D, real, const P& p, const real (&e)[C], const real (&dq)[C],
+                           const Give& give) const {
     real* const x = space_ + at_.more;
     real *const dproduct = x + D, *const z = dproduct + D, *const left_x = z + D;
     real *const dleft = left_x + D, *const dright = dleft + sizes_.m1 * sizes_.m1;
@@ -211,8 +210,7 @@ class KroneckerMixer {
         team_, rest, false, [=](int t) { return dleft[t]; }, [=](int i) { return gates[i]; },
         give_gate, give_k);
     second_.gradient(
-        team_, rest, true, [=](int t) { return dright[t]; },
-        [=](int i) { return gates[m1 + i]; },
+        team_, rest, true, [=](int t) { return dright[t]; }, [=](int i) { return gates[m1 + i]; },
         [&](int i, real dgate) { give_gate(m1 + i, dgate); },
         [&](int t, real dk) { give_k(triangle() + t, dk); });
   }
@@ -260,8 +258,8 @@ class KroneckerMixer {
             .normalised = at.normalised,
             .eps = at.eps,
             .tolerance = at.tolerance,
-            .max_iterations = static_cast<int32_t>(
-                at.max_iterations < INT32_MAX ? at.max_iterations : INT32_MAX)};
+            .max_iterations = static_cast<int32_t>(at.max_iterations < INT32_MAX ? at.max_iterations
+                                                                                 : INT32_MAX)};
   }
   __device__ auto product() const {
     return sizes_.product(space_ + at_.left, space_ + at_.right, space_ + at_.work);

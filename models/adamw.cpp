@@ -164,9 +164,8 @@ void run(Cpu cpu, const AdamWUpdate& args) {
   const auto scale = static_cast<real>(clip_factor(norm, args.numbers->clip));
   const auto kernel = FPRNN_SELECT(cpu, adamw_update);
   for (const AdamWPart& part : args.parts)
-    parallel_for(cpu, part.count, kGrain, [&](int64_t begin, int64_t end) {
-      kernel(args, part, scale, begin, end);
-    });
+    parallel_for(cpu, part.count, kGrain,
+                 [&](int64_t begin, int64_t end) { kernel(args, part, scale, begin, end); });
 }
 
 }  // namespace fprnn

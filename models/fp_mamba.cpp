@@ -236,7 +236,8 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
                                         const Vars& signals, const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
-  const TokenParameters at = token_parameters(projections(shift(y, previous), s, w), s, w, *mixer_, options_);
+  const TokenParameters at =
+      token_parameters(projections(shift(y, previous), s, w), s, w, *mixer_, options_);
   const auto [mixed, carried] = sequence_mixing(channel_mixing(*mixer_, at.q, s.x, y), at, w, scan);
   const Var v = s.z.defined() ? mul(mixed, silu(s.z)) : mixed;
   return {layer_norm(v, w.norm_weight, w.norm_bias, options_.eps), carried};
@@ -248,7 +249,8 @@ FixedPointLayer::LocalEquation FpMamba::local_equation(const Var& previous, cons
                                                        const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
-  const TokenParameters at = token_parameters(projections(shift(s.x, previous), s, w), s, w, *mixer_, options_);
+  const TokenParameters at =
+      token_parameters(projections(shift(s.x, previous), s, w), s, w, *mixer_, options_);
   const Var step = softplus(add(at.delta, w.dt_bias));
   const Var bc = sum(mul(at.b, at.c), -1);
   Var gain = add(mul(step, reshape(bc, bc.shape().appended(1))), w.skip);

@@ -194,8 +194,8 @@ bool FpRnn::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tenso
                      .max_iterations = solver.gradient.max_iterations};
   if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
   const Var previous = before.y.defined() ? Var(before.y) : Var();
-  const Var p = weights[0].defined() ? add(s.projected, linear(shift(y, previous), weights[0]))
-                                     : s.projected;
+  const Var p =
+      weights[0].defined() ? add(s.projected, linear(shift(y, previous), weights[0])) : s.projected;
   sweep.p = p.data();
   launch_on_gpu(context, sweep);
   return true;

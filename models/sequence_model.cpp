@@ -2,8 +2,8 @@
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
 
-#include <fprnn/ops/elementwise.h>
 #include <algorithm>
+#include <fprnn/ops/elementwise.h>
 #include <limits>
 
 namespace fprnn {

@@ -34,7 +34,7 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
 inline constexpr int kKrylovAfter = 6, kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 64;
 inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;
 // Whether it is looked if m vectors are enough. A macro: kernel files share no functions.
-#define FPRNN_KRYLOV_LOOKS(m)                                                                  \
+#define FPRNN_KRYLOV_LOOKS(m)                                                                \
   ((m) == 8 || (m) == 12 || (m) == 16 || (m) == 24 || (m) == 32 || (m) == 48 || (m) == 64 || \
    (m) == 96)
 

@@ -9,9 +9,9 @@ namespace {
 
 // A Hessenberg matrix H (m, m), from an orthonormal basis of Krylov's space, and one e_1 on the right.
 struct Projection {
-  const real* h;    // rows are `stride` apart; H's last subdiagonal element is h[m, m - 1]
+  const real* h;  // rows are `stride` apart; H's last subdiagonal element is h[m, m - 1]
   int64_t m, stride;
-  real start;       // the length of the vector that the basis begins with
+  real start;  // the length of the vector that the basis begins with
   FPRNN_INLINE real at(int64_t i, int64_t j) const { return h[i * stride + j]; }
 };
 
@@ -108,9 +108,7 @@ class Token {
   }
 
  private:
-  FPRNN_INLINE real within() const {
-    return args_.tolerance * (size_ + static_cast<real>(1e-8));
-  }
+  FPRNN_INLINE real within() const { return args_.tolerance * (size_ + static_cast<real>(1e-8)); }
 
   // to <- left^T X right for the rows X of x.
   FPRNN_INLINE void multiply(const real* x, real* to) {
@@ -310,9 +308,9 @@ class Token {
       for (int64_t i = 0; i < m; ++i)
         total += sections_.c[i * kKrylovSections] * lanes.load(basis_ + i * D_ + d);
       total *= factor;
-      lanes.store(y_ + d, linear ? lanes.load(y_ + d) + total
-                                 : lanes.load(args_.weight + d) * total +
-                                       lanes.load(args_.bias + d));
+      lanes.store(y_ + d, linear
+                              ? lanes.load(y_ + d) + total
+                              : lanes.load(args_.weight + d) * total + lanes.load(args_.bias + d));
     });
   }
 

@@ -113,14 +113,12 @@ Var embedding(const Var& table, const IntTensor& tokens) {
   const int64_t V = table.size(0), D = table.size(1), count = tokens.elements();
   launch(table.context(), CheckTokens{.tokens = tokens.data(), .count = count, .V = V});
   Tensor y(table.context(), tokens.shape().appended(D));
-  launch(
-      table.context(),
-      GatherRows{.table = table.data(),
-                 .tokens = tokens.data(),
-                 .out = y.data(),
-                 .count = count,
-                 .D = D,
-                 .V = V});
+  launch(table.context(), GatherRows{.table = table.data(),
+                                     .tokens = tokens.data(),
+                                     .out = y.data(),
+                                     .count = count,
+                                     .D = D,
+                                     .V = V});
   return record("embedding", {table}, y, [=](Backward& back) {
     const Tensor& dy = back.output();
     const Tensor dtable = zeros(dy.context(), Shape{V, D});

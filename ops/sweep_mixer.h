@@ -7,8 +7,8 @@
 namespace fprnn {
 
 struct SweepMixer {
-  int64_t rank;        // 0: a Kronecker product
-  bool in_order;       // householder; false: dplr
+  int64_t rank;   // 0: a Kronecker product
+  bool in_order;  // householder; false: dplr
   real scale;
   // Of a Kronecker product.
   KroneckerNorm norm;

@@ -1,7 +1,7 @@
 #include <fprnn/tasks/interrupt.h>
 
-#include <unistd.h>
 #include <csignal>
+#include <unistd.h>
 
 namespace fprnn {
 

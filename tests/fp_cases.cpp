@@ -16,7 +16,8 @@ std::vector<Case> mamba_cases() {
       mamba_case("householder 1", householder),
       mamba_case("householder 2", mixer(MixerKind::householder, 2)),
       mamba_case("householder 3", mixer(MixerKind::householder, 3)),
-      mamba_case("dplr 2", mixer(MixerKind::dplr, 2)), mamba_case("kronecker row", kronecker),
+      mamba_case("dplr 2", mixer(MixerKind::dplr, 2)),
+      mamba_case("kronecker row", kronecker),
       mamba_case("kronecker spectral", mixer(MixerKind::kronecker, 1, KroneckerNorm::spectral))};
   for (Case& entry : cases) entry.plain = true;
   const auto sees = [](std::string_view names) {

@@ -235,10 +235,8 @@ void add_cross_entropy(OpCases& cases, ErrorCases& errors) {
   errors.push_back(refuses<ShapeError>(op, "V >= 1, got ()", on({}, {}, {})));
   errors.push_back(refuses<ValueError>(op, "got 4, 1 and 4", on({2, 4}, {0, 4}, {1, 1})));
   errors.push_back(refuses<ValueError>(op, "got -1, 0 and 4", on({2, 4}, {-1, 9}, {1, 0})));
-  errors.push_back(
-      refuses<ValueError>(op, "sum must be positive", on({2, 4}, {0, 1}, {0, 0})));
-  errors.push_back(
-      refuses<ValueError>(op, "sum must be positive", on({2, 4}, {0, 1}, {-2, 1})));
+  errors.push_back(refuses<ValueError>(op, "sum must be positive", on({2, 4}, {0, 1}, {0, 0})));
+  errors.push_back(refuses<ValueError>(op, "sum must be positive", on({2, 4}, {0, 1}, {-2, 1})));
 }
 
 }  // namespace fprnn::tests

@@ -221,9 +221,8 @@ void add_matmul_errors(ErrorCases& errors) {
   refuse("add_outer", "v (..., N), got (2, 3, 4), (2, 4) and (2, 3)", [](const Context& at) {
     add_outer(tensor(at, {2, 3, 4}), tensor(at, {2, 4}), tensor(at, {2, 3}));
   });
-  refuse("add_outer", "got (3), () and (3)", [](const Context& at) {
-    add_outer(tensor(at, {3}), tensor(at, {}), tensor(at, {3}));
-  });
+  refuse("add_outer", "got (3), () and (3)",
+         [](const Context& at) { add_outer(tensor(at, {3}), tensor(at, {}), tensor(at, {3})); });
 }
 
 void add_linear_errors(ErrorCases& errors) {

@@ -24,9 +24,7 @@ struct NaiveAdamW {
   double decay;
 
   NaiveAdamW(const Tensor& start, double decay)
-      : mean(start.elements()),
-        variance(start.elements()),
-        decay(decay) {
+      : mean(start.elements()), variance(start.elements()), decay(decay) {
     const std::vector<real> values = start.to_vector();
     value.assign(values.begin(), values.end());
   }

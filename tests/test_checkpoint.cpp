@@ -92,12 +92,10 @@ TEST_CASE("checkpoint: weights alone are loaded to evaluate, and gradients are d
 TEST_CASE("checkpoint: any bits of weights and moments survive") {
   const Folder folder;
   Small saved, loaded(50);
-  assign(
-      saved.model.parameter("weight").value,
-      {
-      std::numeric_limits<real>::quiet_NaN(),  -std::numeric_limits<real>::quiet_NaN(),
-      -std::numeric_limits<real>::infinity(),  real(-0.0),
-      std::numeric_limits<real>::denorm_min(), std::numeric_limits<real>::max()});
+  assign(saved.model.parameter("weight").value,
+         {std::numeric_limits<real>::quiet_NaN(), -std::numeric_limits<real>::quiet_NaN(),
+          -std::numeric_limits<real>::infinity(), real(-0.0),
+          std::numeric_limits<real>::denorm_min(), std::numeric_limits<real>::max()});
   saved.step(1);
   save_checkpoint(folder.file("c"), saved.model, saved.optimiser, some_state());
   load_checkpoint(folder.file("c"), loaded.model, &loaded.optimiser);

@@ -154,8 +154,9 @@ TEST_CASE("cuda: wrong values are thrown when waited for and do no harm" * needs
         context.synchronise();
       });
       check_usable(context);
-      check_refused<ValueError>(fmt::format("got {}, 2 and 7", wrong),
-                                [&] { loss({0, 6, wrong}, ones).value().to_vector(); });
+      check_refused<ValueError>(fmt::format("got {}, 2 and 7", wrong), [&] {
+        loss({0, 6, wrong}, ones).value().to_vector();
+      });
       check_usable(context);
     }
     check_refused<ValueError>("sum must be positive", [&] {

@@ -69,8 +69,7 @@ TEST_CASE("large: random numbers and elementwise ops" * needs_large()) {
   on.check("add", {x}, {on.draw({kColumns})}, kLast,
            [](const Vars& in, const Vars& w) { return add(in[0], w[0]); });
   const Tensor y = on.draw({kRows, kColumns});
-  on.check("mul", {x, y}, {}, kLast,
-           [](const Vars& in, const Vars&) { return mul(in[0], in[1]); });
+  on.check("mul", {x, y}, {}, kLast, [](const Vars& in, const Vars&) { return mul(in[0], in[1]); });
 }
 
 TEST_CASE("large: reductions" * needs_large()) {
@@ -101,8 +100,8 @@ TEST_CASE("large: products" * needs_large()) {
   const Tensor x = on.draw({kRows, kColumns});
   on.check("linear", {x}, {on.draw({kColumns, kColumns}), on.draw({kColumns})}, kLast,
            [](const Vars& in, const Vars& w) { return linear(in[0], w[0], w[1]); });
-  on.check("batched_matmul", {x.reshaped({kRows / 8, 16, 16})},
-           {on.draw({1, 16, 16})}, kLast, [](const Vars& in, const Vars& w) {
+  on.check("batched_matmul", {x.reshaped({kRows / 8, 16, 16})}, {on.draw({1, 16, 16})}, kLast,
+           [](const Vars& in, const Vars& w) {
              return batched_matmul(in[0], broadcast_to(w[0], in[0].shape()));
            });
 }
@@ -136,14 +135,14 @@ TEST_CASE("large: recurrences" * needs_large()) {
   on.check("scan", {on.draw(shape, 0, 1), on.draw(shape)}, {}, 1,
            [](const Vars& in, const Vars&) { return scan(in[0], in[1]); });
   const Shape states{kSequences, kSteps, 4};
-  on.check("selective_scan",
-           {on.draw(shape), on.draw(shape, -3, 1), on.draw(states), on.draw(states)},
-           {on.draw({kChannels, 4}, -2, real(-0.1)), on.draw({kChannels})}, 1,
-           [](const Vars& in, const Vars& w) {
-             return selective_scan(
-                        {.u = in[0], .delta = in[1], .a = w[0], .b = in[2], .c = in[3], .skip = w[1]})
-                 .y;
-           });
+  on.check(
+      "selective_scan", {on.draw(shape), on.draw(shape, -3, 1), on.draw(states), on.draw(states)},
+      {on.draw({kChannels, 4}, -2, real(-0.1)), on.draw({kChannels})}, 1,
+      [](const Vars& in, const Vars& w) {
+        return selective_scan(
+                   {.u = in[0], .delta = in[1], .a = w[0], .b = in[2], .c = in[3], .skip = w[1]})
+            .y;
+      });
 }
 
 TEST_CASE("large: convolutions" * needs_large()) {
@@ -177,8 +176,8 @@ TEST_CASE("large: tokens and their loss" * needs_large()) {
   std::vector<real> mask(kRows);
   std::ranges::fill(std::span(mask).last(kLast), real(1));
   const Var loss = masked_cross_entropy(rows, all, Tensor(on.gpu, {kRows}, mask));
-  const Var expected = masked_cross_entropy(Large::last_of(rows, kLast).on(on.cpu), last,
-                                            full(on.cpu, {kLast}, 1));
+  const Var expected =
+      masked_cross_entropy(Large::last_of(rows, kLast).on(on.cpu), last, full(on.cpu, {kLast}, 1));
   check_close("loss", loss.value().to_vector(), expected.value().to_vector(), kClose);
 }
 

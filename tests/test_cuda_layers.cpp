@@ -50,8 +50,8 @@ struct Found {
     const Var y = built.layer->forward(asked[0], state);
     const Tensor seed = random(host_context(), y.shape(), 2).on(built.context);
     const Var loss = sum(mul(y, seed));
-    values = {loss.value().to_vector(), y.value().to_vector(),
-              built.layer->solution().to_vector(), state.y.to_vector(), state.scan.to_vector()};
+    values = {loss.value().to_vector(), y.value().to_vector(), built.layer->solution().to_vector(),
+              state.y.to_vector(), state.scan.to_vector()};
     for (const auto& [path, parameter] : built.layer->parameters())
       asked.push_back(tape.leaf(*parameter));
     const Tensor one = full(built.context, {}, 1);
@@ -94,12 +94,9 @@ struct Width {
   int64_t rank;
 };
 Case wide_mamba(const Width& of) {
-  return mamba_case(fmt::format("{} {} {}", of.width, name_of(of.mixer), of.rank),
-                    {.d_model = of.width,
-                     .d_state = of.states,
-                     .mixer = of.mixer,
-                     .rank = of.rank,
-                     .scale = 1});
+  return mamba_case(
+      fmt::format("{} {} {}", of.width, name_of(of.mixer), of.rank),
+      {.d_model = of.width, .d_state = of.states, .mixer = of.mixer, .rank = of.rank, .scale = 1});
 }
 Case wide_rnn(const Width& of) {
   return rnn_case(fmt::format("{} {} {}", of.width, name_of(of.mixer), of.rank),
@@ -122,11 +119,10 @@ TEST_CASE("cuda: fixed-point layers give what the CPU gives with every solver an
 // Up to the widths at which a GPU's kernels change; a prime number of steps and of sequences.
 TEST_CASE("cuda: wide fixed-point layers give what the CPU gives" * needs_gpu()) {
   const Context cpu = host_context(), gpu = test_context();
-  const Width widths[] = {
-      {12, 5, MixerKind::householder, 1},  {32, 16, MixerKind::householder, 1},
-      {64, 16, MixerKind::householder, 2}, {48, 16, MixerKind::householder, 3},
-      {32, 16, MixerKind::householder, 6}, {64, 32, MixerKind::dplr, 4},
-      {36, 16, MixerKind::kronecker, 1},   {64, 16, MixerKind::kronecker, 1}};
+  const Width widths[] = {{12, 5, MixerKind::householder, 1},  {32, 16, MixerKind::householder, 1},
+                          {64, 16, MixerKind::householder, 2}, {48, 16, MixerKind::householder, 3},
+                          {32, 16, MixerKind::householder, 6}, {64, 32, MixerKind::dplr, 4},
+                          {36, 16, MixerKind::kronecker, 1},   {64, 16, MixerKind::kronecker, 1}};
   for (const Width& of : widths) {
     if (small_only() && of.width > 32) continue;
     for (const Case& entry : {wide_mamba(of), wide_rnn(of)}) {
@@ -142,8 +138,7 @@ TEST_CASE("cuda: wide fixed-point layers give what the CPU gives" * needs_gpu())
   }
 }
 
-TEST_CASE("cuda: layers with dropped states and in chunks give what the CPU gives" *
-          needs_gpu()) {
+TEST_CASE("cuda: layers with dropped states and in chunks give what the CPU gives" * needs_gpu()) {
   const Context cpu = host_context(), gpu = test_context();
   for (const Case& entry : mamba_cases()) {
     Twins twins(cpu, gpu, entry, {kBatch, kTime, kWidth});
@@ -181,11 +176,10 @@ struct Tracker {
       if (!layer->has_states()) options.state_dropout = 0;
       return layer;
     };
-    model = std::make_unique<SequenceModel>(Init{context, rng},
-                                            SequenceModelOptions{.vocabulary = task.vocabulary(),
-                                                                 .d_model = 16,
-                                                                 .layers = 1,
-                                                                 .make_layer = make_layer});
+    model = std::make_unique<SequenceModel>(
+        Init{context, rng},
+        SequenceModelOptions{
+            .vocabulary = task.vocabulary(), .d_model = 16, .layers = 1, .make_layer = make_layer});
   }
 };
 

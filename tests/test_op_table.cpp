@@ -153,8 +153,9 @@ TEST_CASE("op table: the number of threads changes no bit") {
     }
   }
   for (const auto& entry : largest)
-    if (!small_only()) CHECK_MESSAGE(entry.second > kGrain,
-                  entry.first << " has no case large enough for several pieces");
+    if (!small_only())
+      CHECK_MESSAGE(entry.second > kGrain,
+                    entry.first << " has no case large enough for several pieces");
 }
 
 namespace {

@@ -264,7 +264,8 @@ TEST_CASE("accuracy: sequences, tokens and last tokens, without BOS") {
 TEST_CASE("accuracy: logits that are not numbers are no answers") {
   const Context context = test_context();
   const Tensor logits = full(context, {1, 3, 4}, std::numeric_limits<real>::quiet_NaN());
-  const Accuracy a = accuracy(argmax(logits), IntTensor(context, {1, 3}, std::vector<int32_t>{3, 0, 0}));
+  const Accuracy a =
+      accuracy(argmax(logits), IntTensor(context, {1, 3}, std::vector<int32_t>{3, 0, 0}));
   CHECK((a.sequence == 0 && a.token == 0 && a.last_token == 0));
 }
 

@@ -329,7 +329,8 @@ TEST_CASE("train: an evaluation does not depend on its pieces and never meets tr
   CHECK(result.sequences == sequences);
   const Batch batch = task.sample(context, evaluation_stream(1, 700), sequences, 700);
   NoGrad tape(context);
-  const Accuracy accuracy = task.accuracy(argmax(model->forward(tape, batch.tokens).value()), batch);
+  const Accuracy accuracy =
+      task.accuracy(argmax(model->forward(tape, batch.tokens).value()), batch);
   CHECK(result.token_accuracy == doctest::Approx(accuracy.token).epsilon(1e-12));
   CHECK(result.iterations_mean == doctest::Approx(last_solves(*model).iterations_mean));
   for (int64_t step = 0; step < 50; ++step)
