@@ -209,7 +209,8 @@ struct KroneckerEquation {
         return at.max_iterations;
       }
       if (distance.difference <= within() || count >= at.max_iterations) break;
-      plain = plain && (count < kKrylovAfter || distance.difference < last * real(0.5));
+      plain = plain &&
+              ((at.normalised && count < kKrylovAfter) || distance.difference < last * real(0.5));
       last = distance.difference;
       if (plain || !leap(linear, most, count)) c.each([&](auto k, auto) { y[k] = f(k); });
       linear = linear || !plain;

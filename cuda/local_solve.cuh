@@ -259,8 +259,9 @@ constexpr int64_t kTurn = 32;
 
 // The root rule: plain iteration, then implicit steps of the flow to the root that attracts it.
 struct Path {
-  static constexpr int64_t kPlain = 4;
-  double length = 1, last = INFINITY;
+  double length = 1, best = INFINITY, last = INFINITY;
+  int stalled = 0;
+  bool implicit = false;
 
   template <class Space>
   __device__ __forceinline__ void move(Space& n, double residual, int64_t count) {
@@ -271,13 +272,20 @@ struct Path {
       if (count > 1) along += now * n.before[i];
       n.before[i] = now;
     }
-    if (count > kPlain && residual < 0.9 * last)
+    if (implicit && residual < 0.9 * last)
       length *= 4;
-    else if (count > kPlain && along < 0)
+    else if (implicit && along < 0)
       length = length > 1.0 / 4 ? length / 4 : 1.0 / 16;
+    if (residual < 0.9 * best) {
+      best = residual;
+      stalled = 0;
+    } else if (along < 0) {
+      ++stalled;
+    }
     last = residual;
+    implicit = implicit || stalled == 4 || count >= kTurn;
     bool with_flow = false;
-    if (count >= kPlain) {
+    if (implicit) {
       implicit_step(n, 1 / length);
       double forwards = 0;
 #pragma unroll
@@ -295,7 +303,7 @@ struct Search {
 
   template <class Space>
   __device__ __forceinline__ void move(Space& n, int64_t count) const {
-    const int64_t steps = count - kTurn;
+    const int64_t steps = count - 2 * kTurn;
     if (steps % kStart == 0) {
 #pragma unroll
       for (int64_t i = 0; i < n.r; ++i) n.beta[i] = steps == 0 ? 0 : n.f[i] / 2;
@@ -342,7 +350,8 @@ template <class Vectors, class Space, class Row>
 __device__ __forceinline__ int32_t iterate(const LocalParameters& at, const Vectors& x, Space& n,
                                            Row& y) {
   double tolerance = at.tolerance;
-  const int64_t half = (at.max_iterations + 1) / 2, bracketed_from = half < kTurn ? half : kTurn;
+  const int64_t half = (at.max_iterations + 1) / 2,
+                bracketed_from = half < 2 * kTurn ? half : 2 * kTurn;
   Path path;
   Search search;
   Bracket bracket;
@@ -361,7 +370,7 @@ __device__ __forceinline__ int32_t iterate(const LocalParameters& at, const Vect
     }
     if (n.r == 1 && count >= bracketed_from)
       bracket.move(at, x, n);
-    else if (n.r == 1 || count / kTurn % 2 == 0)
+    else if (n.r == 1 || count < kTurn || count / kTurn % 2 == 1)
       path.move(n, residual.difference, count);
     else
       search.move(n, count);

@@ -224,12 +224,14 @@ FPRNN_INLINE void implicit_step(N& n, double inverse_length) {
 constexpr int64_t kTurn = 32;
 FPRNN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
-// The root rule. Three plain iterations, then implicit steps: short ones follow the flow to the root that
-// attracts it, long ones, where that goes well, are Newton's. A step against the flow, as Newton's is
-// towards a root that repels, gives way to a plain one.
+// The root rule. Plain iteration, whose root is the one that can be learnt; where it turns back for the fourth
+// time without having brought the residual below 0.9 of what it was, or after 32 evaluations, implicit
+// steps: short ones follow the flow to the root that attracts it, long ones, where that goes well, are
+// Newton's. A step against the flow, as Newton's is towards a root that repels, gives way to a plain one.
 struct Path {
-  static constexpr int64_t kPlain = 4;
-  double length = 1, last = __builtin_inf();
+  double length = 1, best = __builtin_inf(), last = __builtin_inf();
+  int stalled = 0;
+  bool implicit = false;
 
   template <class N>
   FPRNN_INLINE void move(N& n, double residual, int64_t count) {
@@ -239,13 +241,20 @@ struct Path {
       if (count > 1) along += now * n.before[i];
       n.before[i] = now;
     }
-    if (count > kPlain && residual < 0.9 * last)
+    if (implicit && residual < 0.9 * last)
       length *= 4;
-    else if (count > kPlain && along < 0)
+    else if (implicit && along < 0)
       length = length > 1.0 / 4 ? length / 4 : 1.0 / 16;
+    if (residual < 0.9 * best) {
+      best = residual;
+      stalled = 0;
+    } else if (along < 0) {
+      ++stalled;
+    }
     last = residual;
+    implicit = implicit || stalled == 4 || count >= kTurn;
     bool with_flow = false;
-    if (count >= kPlain) {
+    if (implicit) {
       implicit_step(n, 1 / length);
       double forwards = 0;
       for (int64_t i = 0; i < n.r; ++i) forwards += n.change[i] * n.before[i];
@@ -262,7 +271,7 @@ struct Search {
 
   template <class N>
   FPRNN_INLINE void move(N& n, int64_t count) const {
-    const int64_t steps = count - kTurn;
+    const int64_t steps = count - 2 * kTurn;
     if (steps % kStart == 0) {
       for (int64_t i = 0; i < n.r; ++i) n.beta[i] = steps == 0 ? 0 : n.f[i] / 2;
       return;
@@ -309,7 +318,7 @@ template <class N>
 FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, real* y) {
   double tolerance = args.tolerance;
   // Half of the evaluations are the bracket's at least.
-  const int64_t bracketed_from = smaller((args.max_iterations + 1) / 2, kTurn);
+  const int64_t bracketed_from = smaller((args.max_iterations + 1) / 2, 2 * kTurn);
   Path path;
   Search search;
   Bracket bracket;
@@ -328,7 +337,7 @@ FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, r
     }
     if (n.r == 1 && count >= bracketed_from)
       bracket.move(args.map, token, n);
-    else if (n.r == 1 || count / kTurn % 2 == 0)
+    else if (n.r == 1 || count < kTurn || count / kTurn % 2 == 1)
       path.move(n, residual.difference, count);
     else
       search.move(n, count);

@@ -31,7 +31,7 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
 // What the solvers of all devices share: Krylov's space after evaluation kKrylovAfter, of at most D and
 // kKrylovMost vectors for up to kKrylovLong channels, kKrylovMostLong for more; sigma is looked for among
 // kKrylovSections at a time, kKrylovRounds times.
-inline constexpr int kKrylovAfter = 6, kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 64;
+inline constexpr int kKrylovAfter = 24, kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 64;
 inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;
 // Whether it is looked if m vectors are enough. A macro: kernel files share no functions.
 #define FPRNN_KRYLOV_LOOKS(m)                                                                \

@@ -96,7 +96,8 @@ class Token {
         return args_.max_iterations;
       }
       if (difference_ <= within() || count >= args_.max_iterations) break;
-      plain = plain && (count < kKrylovAfter || difference_ < last * static_cast<real>(0.5));
+      plain = plain &&
+              ((normalised && count < kKrylovAfter) || difference_ < last * static_cast<real>(0.5));
       last = difference_;
       if (plain || !leap(linear, count))
         for_lanes(D_, [&](int64_t d, auto lanes) {

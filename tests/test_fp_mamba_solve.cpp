@@ -278,7 +278,8 @@ TEST_CASE("local solve: for rank 1 a bracket finds what no step leads to") {
 // step of the iteration left 112 and 226 without one.
 TEST_CASE("local solve: roots that repel are found too") {
   const Context context = test_context();
-  for (const auto& [r, most] : {std::pair<int64_t, int64_t>{2, 8}, {4, 80}}) {
+  for (const int64_t r : {2, 4}) {
+    const int64_t most = r == 2 ? 8 : 80;
     const Setting setting{.r = r, .D = 64, .in_order = true, .normalised = true, .scale = 2};
     LocalProblem problem = problem_of(context, setting, {4096});
     problem.offset = random(context, {4096, setting.D}, 3, 1);
