@@ -65,9 +65,7 @@ struct CopyOf {
 // 16 a clock and multiprocessor, at its highest clock.
 double exponentials_per_second(const Context& context, const Options& options);
 double multiply_adds_per_second(const Context& context, const Options& options);
-#if FPRNN_HAS_CUDA
-double gpu_exponentials_per_second();
-#endif
+double gpu_exponentials_per_second();  // of builds with CUDA alone
 
 using Benchmark = std::vector<Result> (*)(const Context&, const Options&);
 std::vector<Result> copy(const Context& context, const Options& options);

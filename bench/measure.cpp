@@ -128,9 +128,8 @@ CopyOf::CopyOf(const Context& context, double bytes)
     : from(zeros(context, {static_cast<int64_t>(bytes / 2 / sizeof(real))})), to(clone(from)) {}
 
 double exponentials_per_second(const Context& context, const Options& options) {
-#if FPRNN_HAS_CUDA
-  if (context.device() == DeviceKind::cuda) return gpu_exponentials_per_second();
-#endif
+  if constexpr (kHasCuda)
+    if (context.device() == DeviceKind::cuda) return gpu_exponentials_per_second();
   const Cpu cpu{context};
   const int64_t count = 4096, repeats = 256, threads = context.threads();
   const Tensor x = zeros(context, {threads, count});

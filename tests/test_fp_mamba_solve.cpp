@@ -274,8 +274,8 @@ TEST_CASE("local solve: for rank 1 a bracket finds what no step leads to") {
   CHECK(std::ranges::max(iterations) < 200);
 }
 
-// Among reflections the flow of the iteration often goes round its root. Of 4,096 tokens each, halving the
-// step of the iteration left 112 and 226 without one.
+// Among reflections the flow of the iteration often goes round its root: of 4,096 such tokens a prototype
+// that only halved the step of the iteration left 112 and 226 without one.
 TEST_CASE("local solve: roots that repel are found too") {
   const Context context = test_context();
   for (const int64_t r : {2, 4}) {
