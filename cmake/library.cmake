@@ -6,7 +6,9 @@ set(FPRNN_SOURCES
     autograd/tape.cpp autograd/fixed_point.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
     ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
-    ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp
+    ops/gated_norm.cpp
+    ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_mix.cpp ops/fp_mamba_gate.cpp
+    ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp
     models/module.cpp models/linear.cpp models/norm.cpp models/embedding.cpp models/conv.cpp
     models/mixer.cpp models/mamba.cpp models/fixed_point_layer.cpp
     models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp

@@ -2,7 +2,7 @@
 // sequence, and one product of matrices. The states of a chunk of steps are made first, from the one
 // that a first pass left at its beginning; as many steps as fit kStatesAtOnce make a chunk. The kernel
 // goes through the state and its cotangent twice, the second time out of the first-level cache.
-#include <fprnn/core/tensor.h>
+#include <fprnn/core/vector.h>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_mamba_adjoint.h>
@@ -246,7 +246,8 @@ void run(Cuda cuda, const FpMambaAdjoint& args) {
   const int64_t chunk = std::clamp<int64_t>(kStatesAtOnce / states, 1, args.T);
   const std::vector<Tensor> starts = chunk_starts(cuda, args, chunk);
   const Tensor all(cuda.context, {chunk, states}), dstate(cuda.context, {states});
-  const Tensor dp(cuda.context, {args.B, args.P}), dprevious(cuda.context, {args.B, args.D});
+  const Tensor dprevious(cuda.context, {args.B, args.D});
+  const Tensor dp = zeros(cuda.context, {args.B, args.P});  // some of p may mean nothing
   for (int64_t i = static_cast<int64_t>(starts.size()) - 1; i >= 0; --i) {
     const int64_t begin = i * chunk, end = std::min(args.T, begin + chunk);
     make_states(cuda, {.in = args,

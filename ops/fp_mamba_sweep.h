@@ -12,7 +12,7 @@
 
 namespace fprnn {
 
-// P = outputs of the mixer, then N of b and N of c.
+// P: the mixer's numbers, perhaps some that mean nothing, then N of b and N of c.
 struct FpMambaSweep {
   const real* x;            // (B, T, D)
   const real* projected;    // (B, T, P): what mixer, b and c have from x

@@ -9,18 +9,38 @@ namespace {
 
 // Writes `part` into `whole` from index `begin` of the axis on, or reads it back from there.
 enum class Direction { into_whole, out_of_whole };
-void copy_part(const Tensor& whole, const Tensor& part, int axis, int64_t begin,
-               Direction direction) {
+CopyRows copy_of_part(const Tensor& whole, const Tensor& part, int axis, int64_t begin,
+                      Direction direction) {
   const int64_t inner = whole.shape().elements_after(axis);
   const int64_t whole_stride = whole.size(axis) * inner, part_stride = part.size(axis) * inner;
   real* at = whole.data() + begin * inner;
   const bool into = direction == Direction::into_whole;
-  launch(whole.context(), CopyRows{.from = into ? part.data() : at,
-                                   .to = into ? at : part.data(),
-                                   .rows = whole.shape().elements_before(axis),
-                                   .length = part_stride,
-                                   .from_stride = into ? part_stride : whole_stride,
-                                   .to_stride = into ? whole_stride : part_stride});
+  return {.from = into ? part.data() : at,
+          .to = into ? at : part.data(),
+          .rows = whole.shape().elements_before(axis),
+          .length = part_stride,
+          .from_stride = into ? part_stride : whole_stride,
+          .to_stride = into ? whole_stride : part_stride};
+}
+void copy_part(const Tensor& whole, const Tensor& part, int axis, int64_t begin,
+               Direction direction) {
+  launch(whole.context(), copy_of_part(whole, part, axis, begin, direction));
+}
+// The same for parts side by side from the first index on; undefined ones are passed over. Sizes along
+// the axis are given for them too.
+void copy_parts(const Tensor& whole, const std::vector<Tensor>& parts, int axis,
+                const std::vector<int64_t>& sizes, Direction direction) {
+  CopyParts some{};
+  int64_t begin = 0;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    if (parts[i].defined())
+      some.parts[some.count++] = copy_of_part(whole, parts[i], axis, begin, direction);
+    begin += sizes[i];
+    if (some.count == CopyParts::kMost || (some.count > 0 && i + 1 == parts.size())) {
+      launch(whole.context(), some);
+      some.count = 0;
+    }
+  }
 }
 
 Tensor part_of(const Tensor& whole, int axis, int64_t begin, int64_t end) {
@@ -48,16 +68,47 @@ Var concat(const std::vector<Var>& parts, int axis) {
     total += part.size(axis);
   }
   shape = shape.with(axis, total);
-  Tensor y(parts[0].context(), shape);
-  std::vector<int64_t> starts{0};
+  const Tensor y(parts[0].context(), shape);
+  std::vector<Tensor> values;
+  std::vector<int64_t> sizes;
   for (const Var& part : parts) {
-    copy_part(y, part.value(), axis, starts.back(), Direction::into_whole);
-    starts.push_back(starts.back() + part.size(axis));
+    values.push_back(part.value());
+    sizes.push_back(part.size(axis));
   }
-  return record("concat", parts, y, [axis, starts](Backward& back) {
-    for (size_t i = 0; i + 1 < starts.size(); ++i)
-      if (back.wants(i)) back.give(i, part_of(back.output(), axis, starts[i], starts[i + 1]));
+  copy_parts(y, values, axis, sizes, Direction::into_whole);
+  return record("concat", parts, y, [axis, sizes](Backward& back) {
+    const Tensor& dy = back.output();
+    std::vector<Tensor> wanted(sizes.size());
+    for (size_t i = 0; i < sizes.size(); ++i)
+      if (back.wants(static_cast<int>(i)))
+        wanted[i] = Tensor(dy.context(), dy.shape().with(axis, sizes[i]));
+    copy_parts(dy, wanted, axis, sizes, Direction::out_of_whole);
+    for (size_t i = 0; i < sizes.size(); ++i)
+      if (wanted[i].defined()) back.give(static_cast<int>(i), wanted[i]);
   });
+}
+
+std::vector<Var> split(const Var& x, int axis, const std::vector<int64_t>& sizes) {
+  int64_t total = 0;
+  bool sound = !sizes.empty();
+  for (const int64_t size : sizes) {
+    sound &= size >= 0 && size <= x.size(axis) - total;
+    total += sound ? size : 0;
+  }
+  require<ValueError>(sound && total == x.size(axis), "split",
+                      "sizes must add up to that of the axis", x.shape(), axis, total);
+  std::vector<Tensor> parts;
+  for (const int64_t size : sizes) parts.emplace_back(x.context(), x.shape().with(axis, size));
+  copy_parts(x.value(), parts, axis, sizes, Direction::out_of_whole);
+  return record_all("split", {x}, std::move(parts),
+                    [=, context = x.context(), shape = x.shape()](Backward& back) {
+                      const Tensor dx(context, shape);
+                      std::vector<Tensor> dparts;
+                      for (size_t i = 0; i < sizes.size(); ++i)
+                        dparts.push_back(back.output(static_cast<int>(i)));
+                      copy_parts(dx, dparts, axis, sizes, Direction::into_whole);
+                      back.give(0, dx);
+                    });
 }
 
 Var slice(const Var& x, int axis, int64_t begin, int64_t end) {
@@ -137,6 +188,10 @@ void run(Cpu cpu, const CopyRows& args) {
     for (int64_t row = begin; row < end; ++row)
       std::copy_n(args.from + row * args.from_stride, args.length, args.to + row * args.to_stride);
   });
+}
+
+void run(Cpu cpu, const CopyParts& args) {
+  for (int i = 0; i < args.count; ++i) run(cpu, args.parts[i]);
 }
 
 void run(Cpu, const CheckTokens& args) {

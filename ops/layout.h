@@ -12,6 +12,10 @@ Var reshape(const Var& x, const Shape& shape);
 // Parts side by side along an axis. ShapeError: no parts, or other axes that differ.
 Var concat(const std::vector<Var>& parts, int axis);
 
+// The parts of these sizes along an axis: concat's inverse. ValueError: sizes that do not add up to the
+// axis.
+std::vector<Var> split(const Var& x, int axis, const std::vector<int64_t>& sizes);
+
 // Indices begin .. end - 1 of an axis. ValueError: not 0 <= begin <= end <= size.
 Var slice(const Var& x, int axis, int64_t begin, int64_t end);
 
@@ -28,6 +32,12 @@ struct CopyRows {
   const real* from;  // rows from_stride apart
   real* to;          // rows to_stride apart
   int64_t rows, length, from_stride, to_stride;
+};
+// Several of them, which do not overlap, together.
+struct CopyParts {
+  static constexpr int kMost = 8;
+  CopyRows parts[kMost];
+  int count;
 };
 // Refuses tokens outside [0, V) (core/fault.h).
 struct CheckTokens {
@@ -49,10 +59,12 @@ struct ScatterAddRows {
   int64_t count, D, V;
 };
 void run(Cpu, const CopyRows&);
+void run(Cpu, const CopyParts&);
 void run(Cpu, const CheckTokens&);
 void run(Cpu, const GatherRows&);
 void run(Cpu, const ScatterAddRows&);
 void run(Cuda, const CopyRows&);
+void run(Cuda, const CopyParts&);
 void run(Cuda, const CheckTokens&);
 void run(Cuda, const GatherRows&);
 void run(Cuda, const ScatterAddRows&);

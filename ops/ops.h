@@ -4,7 +4,10 @@
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/cross_entropy.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/fp_mamba_gate.h>
+#include <fprnn/ops/fp_mamba_mix.h>
 #include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/gated_norm.h>
 #include <fprnn/ops/kronecker.h>
 #include <fprnn/ops/kronecker_solve.h>
 #include <fprnn/ops/layout.h>

@@ -117,6 +117,34 @@ void add_concats(OpCases& cases) {
   }
 }
 
+void add_splits(OpCases& cases) {
+  struct Parts {
+    Shape shape;
+    int axis;
+    std::vector<int64_t> sizes;
+  };
+  for (const Parts& parts : {Parts{{5}, 0, {5}},
+                             {{5}, -1, {2, 0, 3}},
+                             {{3, 7}, 1, {1, 6}},
+                             {{7, 3}, 0, {4, 3}},
+                             {{0, 3}, 1, {1, 2}},
+                             {{3, 41, 200}, 2, {1, 190, 9}}})
+    cases.push_back({.op = "split",
+                     .variation = "along " + describe(parts.axis),
+                     .inputs = {{parts.shape, -1, 1, parts.axis > 0 && parts.shape[0] == 3}},
+                     .apply = [=](const Vars& x) { return split(x[0], parts.axis, parts.sizes); },
+                     .reference =
+                         [=](const Arrays& x) {
+                           Arrays all;
+                           int64_t begin = 0;
+                           for (const int64_t size : parts.sizes) {
+                             all.push_back(reference::slice(x[0], parts.axis, begin, begin + size));
+                             begin += size;
+                           }
+                           return all;
+                         }});
+}
+
 void add_slices(OpCases& cases) {
   struct Part {
     Shape shape;
@@ -225,6 +253,13 @@ void add_part_errors(ErrorCases& errors) {
         concat({tensor(at, {2, 3})}, 2);
       },
       "shape");
+  value_error("split", "got (3), 0 and 2",
+              [](const Context& at) { split(tensor(at, {3}), 0, {2}); });
+  value_error("split", "got (3), 0 and 0",
+              [](const Context& at) { split(tensor(at, {3}), 0, {}); });
+  value_error("split", "got (3), 0 and 2", [](const Context& at) {
+    split(tensor(at, {3}), 0, {2, -1, 2});
+  });
   value_error("slice", "got -1, 2 and (3)",
               [](const Context& at) { slice(tensor(at, {3}), 0, -1, 2); });
   value_error("slice", "got 0, 4 and (3)",
@@ -305,6 +340,7 @@ void add_reduce(OpCases& cases, ErrorCases& errors) {
 void add_layout(OpCases& cases, ErrorCases& errors) {
   add_reshapes(cases);
   add_concats(cases);
+  add_splits(cases);
   add_slices(cases);
   add_shifts(cases);
   add_embeddings(cases);

@@ -118,6 +118,34 @@ void add_linears(OpCases& cases) {
   }
 }
 
+void add_linear_parts(OpCases& cases) {
+  for (const auto& [leading, K, rows] : {std::tuple{Shape{}, 3, std::vector<int64_t>{2}},
+                                         {Shape{3, 2}, 5, {1, 0, 3}},
+                                         {Shape{3, 0}, 3, {2, 1}},
+                                         {Shape{3, 33}, 1, {4, 5}},
+                                         {Shape{3, 2}, 0, {2, 1}},
+                                         {Shape{3, 67}, 63, {65, 1, 30}}}) {
+    int64_t N = 0;
+    for (const int64_t count : rows) N += count;
+    cases.push_back(
+        {.op = "linear_parts",
+         .variation = describe(static_cast<int64_t>(rows.size())) + " parts",
+         .inputs = {{leading.appended(K), -1, 1, leading.rank() > 1}, {{N, K}}},
+         .apply = [rows = rows](const Vars& v) { return linear_parts(v[0], v[1], rows); },
+         .reference =
+             [rows = rows](const Arrays& v) {
+               const Array all = reference::linear(v[0], v[1], nullptr);
+               Arrays parts;
+               int64_t begin = 0;
+               for (const int64_t count : rows) {
+                 parts.push_back(reference::slice(all, -1, begin, begin + count));
+                 begin += count;
+               }
+               return parts;
+             }});
+  }
+}
+
 // Directions of positive numbers keep the length of a row away from 0.
 void add_weight_norms(OpCases& cases) {
   for (const auto& [leading, K, N] : kLinearSizes) {
@@ -171,6 +199,26 @@ void add_norm_shape(OpCases& cases, const Shape& shape) {
        .reference =
            [](const Arrays& v) {
              return Arrays{reference::layer_norm(v[0], v[1], v[2], real(0.1))};
+           },
+       .gradient_floor = floor});
+  cases.push_back(
+      {.op = "gated_norm",
+       .variation = "open",
+       .inputs = {x, weight, bias},
+       .apply = [](const Vars& v) { return Vars{gated_norm(v[0], {}, v[1], v[2], real(0.1))}; },
+       .reference =
+           [](const Arrays& v) {
+             return Arrays{reference::layer_norm(v[0], v[1], v[2], real(0.1))};
+           },
+       .gradient_floor = floor});
+  cases.push_back(
+      {.op = "gated_norm",
+       .inputs = {x, x, weight, bias},
+       .apply = [](const Vars& v) { return Vars{gated_norm(v[0], v[1], v[2], v[3], real(0.1))}; },
+       .reference =
+           [](const Arrays& v) {
+             const Array gated = reference::mul(v[0], reference::silu(v[1]));
+             return Arrays{reference::layer_norm(gated, v[2], v[3], real(0.1))};
            },
        .gradient_floor = floor});
   for (const auto& [variation, low, high, eps] :
@@ -238,6 +286,14 @@ void add_linear_errors(ErrorCases& errors) {
   refuse("linear", "bias must be (N), got (4) and (5, 3)", [](const Context& at) {
     linear(tensor(at, {2, 3}), tensor(at, {5, 3}), tensor(at, {4}));
   });
+  refuse("linear_parts", "got (2, 3) and (5, 4)", [](const Context& at) {
+    linear_parts(tensor(at, {2, 3}), tensor(at, {5, 4}), {5});
+  });
+  for (const std::vector<int64_t>& rows : {std::vector<int64_t>{2, 2}, {6}, {3, -1, 3}, {}})
+    errors.push_back(
+        refuses<ValueError>("linear_parts", "rows must add up to N", [rows](const Context& at) {
+          linear_parts(tensor(at, {2, 3}), tensor(at, {5, 3}), rows);
+        }));
   refuse("weight_norm", "got (5, 3) and (5)", [](const Context& at) {
     weight_norm(tensor(at, {5}), tensor(at, {5, 3}));
   });
@@ -259,6 +315,7 @@ void add_products(OpCases& cases, ErrorCases& errors) {
   add_batched_matmuls(cases);
   add_outers(cases);
   add_linears(cases);
+  add_linear_parts(cases);
   add_weight_norms(cases);
   add_matmul_errors(errors);
   add_linear_errors(errors);
@@ -287,6 +344,18 @@ void add_norms(OpCases& cases, ErrorCases& errors) {
   value_error("layer_norm", "eps must not be negative, got -1", [](const Context& at) {
     layer_norm(tensor(at, {2, 3}), tensor(at, {3}), tensor(at, {3}), -1);
   });
+  const auto gate = [](const Shape& x, const Shape& z, const Shape& weight, const Shape& bias,
+                       real eps) {
+    return [=](const Context& at) {
+      gated_norm(tensor(at, x), tensor(at, z), tensor(at, weight), tensor(at, bias), eps);
+    };
+  };
+  shape_error("gated_norm", "got ()", gate({}, {}, {}, {}, 1));
+  shape_error("gated_norm", "z must have x's shape, got (3) and (2, 3)",
+              gate({2, 3}, {3}, {3}, {3}, 1));
+  shape_error("gated_norm", "got (4), (3) and (2, 3)", gate({2, 3}, {2, 3}, {4}, {3}, 1));
+  shape_error("gated_norm", "got (3), (3, 1) and (2, 3)", gate({2, 3}, {2, 3}, {3}, {3, 1}, 1));
+  value_error("gated_norm", "got -1", gate({2, 3}, {2, 3}, {3}, {3}, -1));
   shape_error("rms_norm", "got (2) and (2, 3)", [](const Context& at) {
     rms_norm(tensor(at, {2, 3}), tensor(at, {2}), 1);
   });

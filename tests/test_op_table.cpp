@@ -42,7 +42,8 @@ class Worst {
 
 // The function that a line of a header declares at its start with one of the types that ops return.
 std::string op_declared_in(const std::string& line) {
-  for (const std::string type : {"Var ", "SelectiveScanResult ", "KroneckerFactors "}) {
+  for (const std::string type : {"Var ", "std::vector<Var> ", "SelectiveScanResult ",
+                                 "KroneckerFactors ", "FpMambaMixResult "}) {
     if (!line.starts_with(type)) continue;
     const std::string rest = line.substr(type.size());
     const size_t length = rest.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_");

@@ -1,0 +1,353 @@
+// A block takes a token and has its rows in registers (cuda/row.cuh). With s_i = SiLU(p_i), u_i = s_i / n_i
+// and e = x - y all that a token needs of inner products are those of s_1 .. s_r, e and, backward, the
+// cotangent g of what is mixed: the block waits for them once, together with the lengths of b and c,
+// and the rest is numbers, the same in every thread (ops/fp_mamba_mix.md). p is read once from either
+// part, and its gradient written where both parts have it. Bound by memory.
+#include <fprnn/core/vector.h>
+#include <fprnn/cuda/fp_mamba_token.cuh>
+#include <fprnn/cuda/row.cuh>
+#include <fprnn/ops/elementwise_functions.h>
+#include <fprnn/ops/fp_mamba_mix.h>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+constexpr int kRanks = 4;  // 1 to 4
+
+// A token's place, and p_t from its two parts.
+struct MixToken {
+  int64_t b, t, row;
+  const real *projected, *from_y;  // the second may be null
+
+  __device__ explicit MixToken(const FpMambaMixForward& in)
+      : b(blockIdx.x / in.T),
+        t(blockIdx.x % in.T),
+        row(blockIdx.x),
+        projected(in.projected + row * in.P),
+        from_y(nullptr) {
+    if (t > 0 && in.from_y != nullptr) from_y = in.from_y + (row - 1) * in.P;
+    if (t == 0 && in.from_previous != nullptr) from_y = in.from_previous + b * in.P;
+  }
+  __device__ real p(int64_t j) const {
+    return from_y == nullptr ? projected[j] : projected[j] + from_y[j];
+  }
+  // D of them from `begin` on.
+  template <int W>
+  __device__ __forceinline__ void load(int64_t D, int64_t begin, OwnChannels& x) const {
+    RowPacks<W>::load(D, projected + begin, x);
+    if (from_y == nullptr) return;
+    OwnChannels other;
+    RowPacks<W>::load(D, from_y + begin, other);
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) x[k] += other[k];
+  }
+};
+
+// Products of the s_i with each other, i < j, one after the other.
+template <int R>
+struct Pairs {
+  static constexpr int kCount = R * (R - 1) / 2;
+  static constexpr __device__ int at(int i, int j) {
+    return i < j ? j * (j - 1) / 2 + i : i * (i - 1) / 2 + j;
+  }
+};
+
+__device__ __forceinline__ real product(const OwnChannels& x, const OwnChannels& y) {
+  real total = 0;
+#pragma unroll
+  for (int k = 0; k < kOwn; ++k) total += x[k] * y[k];
+  return total;
+}
+
+// The factors of a token as far as numbers say: u_i = inverse_i s_i, and what it meets of a vector whose
+// products with the s_i are known.
+template <int R>
+struct MixFactors {
+  real inverse[R], factor[R];  // scale alpha
+  real pairs[Pairs<R>::kCount + 1];
+  bool in_order;
+
+  // sums: R squares of the s_i, then the products of pairs.
+  __device__ MixFactors(const FpMambaMixForward& in, const real* sums, const real (&alpha)[R])
+      : in_order(in.mixer.in_order) {
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      inverse[i] = inverse_length(sums[i], in.eps);
+      factor[i] = in.mixer.scale * alpha[i];
+    }
+#pragma unroll
+    for (int j = 1; j < R; ++j)
+#pragma unroll
+      for (int i = 0; i < j; ++i)
+        pairs[Pairs<R>::at(i, j)] = inverse[i] * inverse[j] * sums[R + Pairs<R>::at(i, j)];
+  }
+  // with_s: products of a vector with the s_i. met_i: that of u_i and what is left of the vector when
+  // the factors before i are through, or those after it if backwards.
+  __device__ __forceinline__ void meet(const real* with_s, bool backwards, real (&met)[R]) const {
+#pragma unroll
+    for (int i = 0; i < R; ++i) met[i] = inverse[i] * with_s[i];
+    if (!in_order) return;
+#pragma unroll
+    for (int k = 1; k < R; ++k) {
+#pragma unroll
+      for (int l = 0; l < k; ++l) {
+        if (backwards) {
+          const int i = R - 1 - k, j = R - 1 - l;
+          met[i] -= factor[j] * met[j] * pairs[Pairs<R>::at(i, j)];
+        } else {
+          met[k] -= factor[l] * met[l] * pairs[Pairs<R>::at(l, k)];
+        }
+      }
+    }
+  }
+};
+
+template <int R, int W>
+__global__ void __launch_bounds__(kRowThreads)
+    fp_mamba_mix_forward_kernel(const FpMambaMixForward in) {
+  constexpr int kPairs = Pairs<R>::kCount, kMet = R + kPairs, kLengths = kMet + R;
+  __shared__ RowSpace<kLengths + 2> space;
+  const MixToken token(in);
+  const int64_t first = token.row * in.D;
+  OwnChannels x, e, s[R];
+  RowPacks<W>::load(in.D, in.x + first, x);
+  RowPacks<W>::load(in.D, in.y + first, e);
+#pragma unroll
+  for (int i = 0; i < R; ++i) token.load<W>(in.D, i * in.D, s[i]);
+  real alpha[R];
+#pragma unroll
+  for (int i = 0; i < R; ++i) alpha[i] = sigmoid(token.p(R * in.D + i));
+
+  real sums[kLengths + 2]{};
+  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
+    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    sums[kLengths] += b * b;
+    sums[kLengths + 1] += c * c;
+  }
+#pragma unroll
+  for (int k = 0; k < kOwn; ++k) {
+    e[k] = x[k] - e[k];
+#pragma unroll
+    for (int i = 0; i < R; ++i) s[i][k] = Silu().value(s[i][k]);
+  }
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    sums[i] = product(s[i], s[i]);
+    sums[kMet + i] = product(s[i], e);
+#pragma unroll
+    for (int j = i + 1; j < R; ++j) sums[R + Pairs<R>::at(i, j)] = product(s[i], s[j]);
+  }
+  sum_row(sums, space);
+
+  const MixFactors<R> factors(in, sums, alpha);
+  real met[R];
+  factors.meet(sums + kMet, false, met);
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    const real amount = factors.factor[i] * met[i] * factors.inverse[i];
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) x[k] -= amount * s[i][k];
+  }
+  RowPacks<W>::store(in.D, x, in.mixed + first);
+  const real of_b = in.bc_norm ? inverse_length(sums[kLengths], in.eps) : real(1);
+  const real of_c = in.bc_norm ? inverse_length(sums[kLengths + 1], in.eps) : real(1);
+  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
+    in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
+    in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
+  }
+}
+
+// Where the gradient of p_t goes: to projected, and to from_y a row before or, at the first step, to
+// from_previous. No step makes the last row of from_y, so the last one clears it.
+struct MixGradient {
+  real *projected, *from_y, *last;  // the second and third may be null
+
+  __device__ MixGradient(const FpMambaMixBackward& args, const MixToken& token)
+      : projected(args.dprojected + token.row * args.forward.P), from_y(nullptr), last(nullptr) {
+    const int64_t P = args.forward.P;
+    if (token.t > 0 && args.dfrom_y != nullptr) from_y = args.dfrom_y + (token.row - 1) * P;
+    if (token.t == 0 && args.dfrom_previous != nullptr) from_y = args.dfrom_previous + token.b * P;
+    if (token.t == args.forward.T - 1 && args.dfrom_y != nullptr)
+      last = args.dfrom_y + token.row * P;
+  }
+  template <int W>
+  __device__ __forceinline__ void give(int64_t j, const Pack<W>& dp) const {
+    *packs<W>(projected + j) = dp;
+    if (from_y != nullptr) *packs<W>(from_y + j) = dp;
+    if (last != nullptr) *packs<W>(last + j) = {};
+  }
+  __device__ __forceinline__ void give(int64_t j, real dp) const { give<1>(j, {dp}); }
+};
+
+// What b or c has of the gradient: x (N) from `begin` of p, with the sums |x|^2 and x . dx.
+__device__ __forceinline__ void direction_gradient(const FpMambaMixForward& in,
+                                                   const MixToken& token, int64_t begin,
+                                                   const real* d, real squares, real along,
+                                                   const MixGradient& to) {
+  const real inverse = in.bc_norm ? inverse_length(squares, in.eps) : real(1);
+  const real pull = in.bc_norm ? inverse * normal_part(inverse, in.eps, inverse * along) : real(0);
+  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x)
+    to.give(begin + n, inverse * (d[n] - pull * token.p(begin + n)));
+}
+
+template <int R, int W>
+__global__ void __launch_bounds__(kRowThreads)
+    fp_mamba_mix_backward_kernel(const FpMambaMixBackward args) {
+  constexpr int kPairs = Pairs<R>::kCount, kMet = R + kPairs, kBack = kMet + R,
+                kLengths = kBack + R;
+  __shared__ RowSpace<kLengths + 4> space;
+  const FpMambaMixForward& in = args.forward;
+  const MixToken token(in);
+  const int64_t first = token.row * in.D;
+  OwnChannels g, e, p[R];
+  {
+    OwnChannels x;
+    RowPacks<W>::load(in.D, in.x + first, x);
+    RowPacks<W>::load(in.D, in.y + first, e);
+    RowPacks<W>::load(in.D, args.dmixed + first, g);
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) e[k] = x[k] - e[k];
+  }
+#pragma unroll
+  for (int i = 0; i < R; ++i) token.load<W>(in.D, i * in.D, p[i]);
+  real alpha[R];
+#pragma unroll
+  for (int i = 0; i < R; ++i) alpha[i] = sigmoid(token.p(R * in.D + i));
+
+  real sums[kLengths + 4]{};
+  const real *db = args.db + token.row * in.N, *dc = args.dc + token.row * in.N;
+  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
+    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    sums[kLengths] += b * b;
+    sums[kLengths + 1] += c * c;
+    sums[kLengths + 2] += b * db[n];
+    sums[kLengths + 3] += c * dc[n];
+  }
+  OwnChannels s[R], slope[R];
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) {
+      const real gate = sigmoid(p[i][k]);
+      s[i][k] = p[i][k] * gate;
+      slope[i][k] = gate + s[i][k] * (1 - gate);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    sums[i] = product(s[i], s[i]);
+    sums[kMet + i] = product(s[i], e);
+    sums[kBack + i] = product(s[i], g);
+#pragma unroll
+    for (int j = i + 1; j < R; ++j) sums[R + Pairs<R>::at(i, j)] = product(s[i], s[j]);
+  }
+  sum_row(sums, space);
+
+  const MixFactors<R> factors(in, sums, alpha);
+  real met[R], back[R];
+  factors.meet(sums + kMet, false, met);
+  factors.meet(sums + kBack, true, back);
+  // g . (what is left of Q e) from the last factor to the first: e after all of them, then before each.
+  OwnChannels dx;
+#pragma unroll
+  for (int k = 0; k < kOwn; ++k) dx[k] = g[k];
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    const real amount = factors.factor[i] * met[i] * factors.inverse[i];
+    if (factors.in_order)
+#pragma unroll
+      for (int k = 0; k < kOwn; ++k) e[k] -= amount * s[i][k];
+  }
+  const MixGradient to(args, token);
+#pragma unroll
+  for (int i = R - 1; i >= 0; --i) {
+    const real inverse = factors.inverse[i], factor = factors.factor[i];
+    if (factors.in_order)
+#pragma unroll
+      for (int k = 0; k < kOwn; ++k) e[k] += factor * met[i] * inverse * s[i][k];
+    // u . du = -2 factor met back, with u a unit vector.
+    const real along = inverse * normal_part(inverse, in.eps, -2 * factor * met[i] * back[i]);
+    RowPacks<W>::each(in.D, [&](int k, int d) {
+      Pack<W> dp;
+#pragma unroll
+      for (int j = 0; j < W; ++j) {
+        const int at = k * W + j;
+        const real meets = factors.in_order ? dx[at] : g[at];
+        const real du = -factor * (met[i] * meets + back[i] * e[at]);
+        dp.v[j] = inverse * (du - along * s[i][at]) * slope[i][at];
+      }
+      to.give<W>(i * in.D + d, dp);
+    });
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) dx[k] -= factor * back[i] * inverse * s[i][k];
+    if (threadIdx.x == 0)
+      to.give(R * in.D + i, -in.mixer.scale * met[i] * back[i] * alpha[i] * (1 - alpha[i]));
+  }
+  if (args.dx != nullptr) RowPacks<W>::store(in.D, dx, args.dx + first);
+  if (args.dy != nullptr) {
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) g[k] -= dx[k];
+    RowPacks<W>::store(in.D, g, args.dy + first);
+  }
+  direction_gradient(in, token, in.directions, db, sums[kLengths], sums[kLengths + 2], to);
+  direction_gradient(in, token, in.directions + in.N, dc, sums[kLengths + 1], sums[kLengths + 3],
+                     to);
+  // Numbers of p that nothing is made of.
+  for (int64_t j = R * (in.D + 1) + threadIdx.x; j < in.directions; j += blockDim.x) to.give(j, 0);
+  for (int64_t j = in.directions + 2 * in.N + threadIdx.x; j < in.P; j += blockDim.x) to.give(j, 0);
+}
+
+// visit(rank, width) as constants.
+template <int W, class Visit>
+void with_rank(int64_t rank, const Visit& visit) {
+  const std::integral_constant<int, W> width;
+  if (rank == 1) return visit(std::integral_constant<int, 1>(), width);
+  if (rank == 2) return visit(std::integral_constant<int, 2>(), width);
+  if (rank == 3) return visit(std::integral_constant<int, 3>(), width);
+  visit(std::integral_constant<int, kRanks>(), width);
+}
+template <class Visit>
+void with_mix(const FpMambaMixForward& in, bool aligned, const Visit& visit) {
+  if (aligned && in.D % Quad::kCount == 0 && in.P % Quad::kCount == 0)
+    with_rank<Quad::kCount>(in.mixer.rank, visit);
+  else
+    with_rank<1>(in.mixer.rank, visit);
+}
+Grid grid_for(const FpMambaMixForward& in) {
+  return {.blocks = in.B * in.T, .threads = row_threads(in.D)};
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+bool supports(Cuda, const FpMambaMixForward& args) {
+  return args.mixer.rank >= 1 && args.mixer.rank <= kRanks && args.D <= kMostOfRow;
+}
+
+void run(Cuda cuda, const FpMambaMixForward& args) {
+  const bool aligned =
+      quads_aligned(args.projected, args.from_y, args.from_previous, args.x, args.y, args.mixed);
+  with_mix(args, aligned, [&](auto rank, auto width) {
+    start(cuda, "fp_mamba_mix_forward", fp_mamba_mix_forward_kernel<rank(), width()>,
+          grid_for(args), args);
+  });
+}
+
+void run(Cuda cuda, const FpMambaMixBackward& args) {
+  const FpMambaMixForward& in = args.forward;
+  if (in.T == 0 && args.dfrom_previous != nullptr)
+    run(cuda, Fill{.out = args.dfrom_previous, .count = in.B * in.P, .value = 0});
+  const bool aligned =
+      quads_aligned(in.projected, in.from_y, in.from_previous, in.x, in.y, args.dmixed) &&
+      quads_aligned(args.dprojected, args.dfrom_y, args.dfrom_previous, args.dx, args.dy);
+  with_mix(in, aligned, [&](auto rank, auto width) {
+    start(cuda, "fp_mamba_mix_backward", fp_mamba_mix_backward_kernel<rank(), width()>,
+          grid_for(in), args);
+  });
+}
+
+}  // namespace fprnn

@@ -1,0 +1,184 @@
+// A block takes a row and has it in registers (cuda/row.cuh). Backward it takes a piece of neighbouring
+// rows, one after the other, the next on its way meanwhile: the gradients of weight and bias add up
+// in registers and are one share a piece, which a second kernel adds. Bound by memory.
+#include <fprnn/core/tensor.h>
+#include <fprnn/cuda/row.cuh>
+#include <fprnn/ops/elementwise_functions.h>
+#include <fprnn/ops/gated_norm.h>
+
+namespace fprnn {
+
+namespace cuda {
+namespace {
+
+// What the gate lets through of x (D) at `from` on.
+template <int W>
+__device__ __forceinline__ void load_gated(const real* x, const real* z, int64_t D,
+                                           OwnChannels& v) {
+  RowPacks<W>::load(D, x, v);
+  if (z == nullptr) return;
+  OwnChannels gate;
+  RowPacks<W>::load(D, z, gate);
+#pragma unroll
+  for (int k = 0; k < kOwn; ++k) v[k] *= Silu().value(gate[k]);
+}
+
+template <int W>
+__global__ void __launch_bounds__(kRowThreads)
+    gated_norm_forward_kernel(const GatedNormForward args) {
+  __shared__ RowSpace<1> spaces[2];
+  const int64_t row = blockIdx.x, D = args.D, first = row * D;
+  OwnChannels v, weight, bias;
+  load_gated<W>(args.x + first, args.z == nullptr ? nullptr : args.z + first, D, v);
+  RowPacks<W>::load(D, args.weight, weight);
+  RowPacks<W>::load(D, args.bias, bias);
+  real total[1]{}, squares[1]{};
+#pragma unroll
+  for (int k = 0; k < kOwn; ++k) total[0] += v[k];
+  sum_row(total, spaces[0]);
+  const real mean = total[0] / D;
+  RowPacks<W>::each(D, [&](int k, int) {
+#pragma unroll
+    for (int j = 0; j < W; ++j) {
+      const real from_mean = v[k * W + j] - mean;
+      squares[0] += from_mean * from_mean;
+    }
+  });
+  sum_row(squares, spaces[1]);
+  const real scale = 1 / square_root(squares[0] / D + args.eps);
+#pragma unroll
+  for (int k = 0; k < kOwn; ++k) v[k] = (v[k] - mean) * scale * weight[k] + bias[k];
+  RowPacks<W>::store(D, v, args.y + first);
+  if (threadIdx.x == 0) {
+    args.statistics[2 * row] = mean;
+    args.statistics[2 * row + 1] = scale;
+  }
+}
+
+// A row on its way. Without a gate z is not touched.
+template <bool kGated, int W>
+struct GatedRow {
+  OwnChannels x, z, dy;
+  __device__ __forceinline__ void load(const GatedNormBackward& args, int64_t row) {
+    RowPacks<W>::load(args.D, args.x + row * args.D, x);
+    if constexpr (kGated) RowPacks<W>::load(args.D, args.z + row * args.D, z);
+    RowPacks<W>::load(args.D, args.dy + row * args.D, dy);
+  }
+};
+
+// shares: (2, pieces, D), of dweight and of dbias, or null.
+template <bool kGated, int W>
+__global__ void __launch_bounds__(kRowThreads)
+    gated_norm_backward_kernel(const GatedNormBackward args, int64_t piece, real* shares) {
+  __shared__ RowSpace<2> spaces[2];
+  const int64_t D = args.D, begin = blockIdx.x * piece, end = min(args.rows, begin + piece);
+  OwnChannels weight, dweight{}, dbias{};
+  RowPacks<W>::load(D, args.weight, weight);
+  GatedRow<kGated, W> next;
+  next.load(args, begin);
+  for (int64_t row = begin; row < end; ++row) {
+    const GatedRow<kGated, W> now = next;
+    if (row + 1 < end) next.load(args, row + 1);
+    const real mean = args.statistics[2 * row], scale = args.statistics[2 * row + 1];
+    OwnChannels n;
+    real sums[2]{};
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) {
+      real v = now.x[k];
+      if constexpr (kGated) v *= Silu().value(now.z[k]);
+      n[k] = (v - mean) * scale;
+      const real g = weight[k] * now.dy[k];
+      sums[0] += g;
+      sums[1] += g * n[k];
+      dweight[k] += now.dy[k] * n[k];
+      dbias[k] += now.dy[k];
+    }
+    sum_row(sums, spaces[row % 2]);
+    const real shift = sums[0] / D, pull = sums[1] / D;
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) n[k] = scale * (weight[k] * now.dy[k] - shift - n[k] * pull);
+    if constexpr (kGated) {
+      OwnChannels dz;
+#pragma unroll
+      for (int k = 0; k < kOwn; ++k) {
+        dz[k] = n[k] * now.x[k] * Silu().slope(now.z[k]);
+        n[k] *= Silu().value(now.z[k]);
+      }
+      if (args.dz != nullptr) RowPacks<W>::store(D, dz, args.dz + row * D);
+    }
+    RowPacks<W>::store(D, n, args.dx + row * D);
+  }
+  if (shares == nullptr) return;
+  RowPacks<W>::store(D, dweight, shares + blockIdx.x * D);
+  RowPacks<W>::store(D, dbias, shares + (gridDim.x + blockIdx.x) * D);
+}
+
+// 32 columns a block, whose warps go through the shares in turns; their sums are added in the order of warps.
+constexpr int kSumThreads = 1024, kSumWarps = kSumThreads / kWarp;
+__global__ void __launch_bounds__(kSumThreads)
+    gated_norm_parameters_kernel(const GatedNormBackward args, int64_t pieces, int64_t tiles,
+                                 const real* shares) {
+  __shared__ real totals[kSumWarps][kWarp + 1];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const int64_t which = blockIdx.x / tiles, d = blockIdx.x % tiles * kWarp + lane;
+  real total = 0;
+  if (d < args.D)
+#pragma unroll 8
+    for (int64_t i = warp; i < pieces; i += kSumWarps)
+      total += shares[(which * pieces + i) * args.D + d];
+  totals[warp][lane] = total;
+  __syncthreads();
+  // A warp adds up one column.
+  const int64_t column = blockIdx.x % tiles * kWarp + warp;
+  total = warp_sum(totals[lane][warp]);
+  if (lane == 0 && column < args.D) (which == 0 ? args.dweight : args.dbias)[column] = total;
+}
+
+template <class Visit>
+void with_width(int64_t D, bool aligned, const Visit& visit) {
+  if (aligned && D % Quad::kCount == 0)
+    visit(std::integral_constant<int, Quad::kCount>());
+  else
+    visit(std::integral_constant<int, 1>());
+}
+
+}  // namespace
+}  // namespace cuda
+
+using namespace cuda;
+
+bool supports(Cuda, const GatedNormForward& args) { return args.D <= kMostOfRow; }
+
+void run(Cuda cuda, const GatedNormForward& args) {
+  const bool aligned = quads_aligned(args.x, args.z, args.weight, args.bias, args.y);
+  with_width(args.D, aligned, [&](auto width) {
+    start(cuda, "gated_norm_forward", gated_norm_forward_kernel<width()>,
+          {.blocks = args.rows, .threads = row_threads(args.D)}, args);
+  });
+}
+
+void run(Cuda cuda, const GatedNormBackward& args) {
+  // Pieces as many as keep a GPU busy, by sizes alone.
+  constexpr int64_t kBusyThreads = 3072 * kWarp;
+  const int threads = row_threads(args.D);
+  const int64_t piece = std::max<int64_t>(1, ceil_div(args.rows, kBusyThreads / threads));
+  const int64_t pieces = ceil_div(args.rows, piece);
+  const bool parameters = args.dweight != nullptr;
+  const Tensor shares = parameters ? Tensor(cuda.context, Shape{2, pieces, args.D}) : Tensor();
+  real* const of_pieces = parameters ? shares.data() : nullptr;
+  const bool aligned = quads_aligned(args.x, args.z, args.weight, args.dy, args.dx, args.dz) &&
+                       quads_aligned(of_pieces);
+  with_width(args.D, aligned, [&](auto width) {
+    const auto kernel = args.z != nullptr ? gated_norm_backward_kernel<true, width()>
+                                          : gated_norm_backward_kernel<false, width()>;
+    start(cuda, "gated_norm_backward", kernel, {.blocks = pieces, .threads = threads}, args, piece,
+          of_pieces);
+  });
+  if (!parameters) return;
+  const int64_t tiles = ceil_div(args.D, kWarp);
+  start(cuda, "gated_norm_parameters", gated_norm_parameters_kernel,
+        {.blocks = 2 * tiles, .threads = kSumThreads}, args, pieces, tiles,
+        static_cast<const real*>(of_pieces));
+}
+
+}  // namespace fprnn

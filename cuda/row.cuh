@@ -1,0 +1,76 @@
+// A row by a block: each thread holds kOwn of its channels in registers, in packs of W neighbours, with
+// zeros beyond the last. Rows of up to kMostOfRow channels; sums of several numbers wait for each
+// other once.
+#pragma once
+
+#include <fprnn/cuda/block.cuh>
+#include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/pack.cuh>
+
+namespace fprnn::cuda {
+
+inline constexpr int kOwn = 8;
+inline constexpr int kRowThreads = 512;  // at most
+inline constexpr int64_t kMostOfRow = int64_t{kOwn} * kRowThreads;
+
+inline int row_threads(int64_t D) {
+  return static_cast<int>(std::max<int64_t>(1, ceil_div(D, kOwn * kWarp))) * kWarp;
+}
+
+using OwnChannels = real[kOwn];
+
+template <int W>
+struct RowPacks {
+  // visit(k, d) for the thread's packs that exist: own channels k W and on are the row's from d on.
+  template <class Visit>
+  static __device__ __forceinline__ void each(int64_t D, const Visit& visit) {
+#pragma unroll
+    for (int k = 0; k < kOwn / W; ++k) {
+      const int d = static_cast<int>(k * blockDim.x + threadIdx.x) * W;
+      if (d < D) visit(k, d);
+    }
+  }
+  static __device__ __forceinline__ void load(int64_t D, const real* from, OwnChannels& x) {
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) x[k] = 0;
+    each(D, [&](int k, int d) {
+      const Pack<W> pack = *packs<W>(from + d);
+#pragma unroll
+      for (int j = 0; j < W; ++j) x[k * W + j] = pack.v[j];
+    });
+  }
+  static __device__ __forceinline__ void store(int64_t D, const OwnChannels& x, real* to) {
+    each(D, [&](int k, int d) { *packs<W>(to + d) = pack_of(x, k); });
+  }
+  static __device__ __forceinline__ Pack<W> pack_of(const OwnChannels& x, int k) {
+    Pack<W> pack;
+#pragma unroll
+    for (int j = 0; j < W; ++j) pack.v[j] = x[k * W + j];
+    return pack;
+  }
+};
+
+template <int K>
+using RowSpace = real[K][kRowThreads / kWarp];
+
+// x[k] <- its sum over the block, the same in every thread. Before `space` is used again, the block must
+// have met elsewhere.
+template <int K>
+__device__ __forceinline__ void sum_row(real (&x)[K], RowSpace<K>& space) {
+#pragma unroll
+  for (int k = 0; k < K; ++k) x[k] = warp_sum(x[k]);
+  const int warps = blockDim.x / kWarp;
+  if (warps == 1) return;
+  if (threadIdx.x % kWarp == 0) {
+#pragma unroll
+    for (int k = 0; k < K; ++k) space[k][threadIdx.x / kWarp] = x[k];
+  }
+  __syncthreads();
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+    x[k] = 0;
+    for (int warp = 0; warp < warps; ++warp) x[k] += space[k][warp];
+  }
+}
+
+}  // namespace fprnn::cuda

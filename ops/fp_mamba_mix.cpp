@@ -1,0 +1,137 @@
+#include <fprnn/core/vector.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/fp_mamba_mix.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/low_rank.h>
+#include <fprnn/ops/norm.h>
+
+namespace fprnn {
+
+namespace {
+
+int64_t outputs_of(const SweepMixer& mixer, int64_t D) {
+  return mixer.rank > 0 ? mixer.rank * (D + 1)
+                        : kronecker_sizes(D).triangles() + mixer.m1 + mixer.m2;
+}
+
+void check_shapes(const FpMambaMixInputs& in) {
+  const std::string_view op = "fp_mamba_mix";
+  require(in.x.shape().rank() == 3 && in.y.shape() == in.x.shape(), op,
+          "x and y must be (B, T, D), the same shape", in.x.shape(), in.y.shape());
+  const int64_t B = in.x.size(0), T = in.x.size(1), D = in.x.size(2);
+  require(in.projected.shape().rank() == 3 && in.projected.shape().without(-1) == Shape{B, T}, op,
+          "projected must be (B, T, P), x (B, T, D)", in.projected.shape(), in.x.shape());
+  const int64_t P = in.projected.size(2), outputs = outputs_of(in.mixer, D);
+  require(in.N >= 1 && outputs <= in.directions && in.directions + 2 * in.N <= P, op,
+          "p must hold the mixer's numbers, then b and c from `directions` on: the mixer's, "
+          "directions, N and P",
+          outputs, in.directions, in.N, P);
+  require(!in.from_y.defined() || in.from_y.shape() == in.projected.shape(), op,
+          "from_y must be (B, T, P)", in.from_y.shape(), in.projected.shape());
+  require(!in.from_previous.defined() || in.from_previous.shape() == Shape{B, P}, op,
+          "from_previous must be (B, P)", in.from_previous.shape(), in.projected.shape());
+  require<ValueError>(in.eps > 0, op, "eps must be positive", in.eps);
+  require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y);
+}
+
+// Q v for the mixer that p begins with.
+Var mix(const FpMambaMixInputs& in, const Var& p, const Var& v) {
+  const SweepMixer& mixer = in.mixer;
+  const int64_t D = v.size(-1), outputs = outputs_of(mixer, D);
+  if (mixer.rank == 0) {
+    const int64_t split = outputs - mixer.m1 - mixer.m2;
+    return kronecker(
+        kronecker_factors(silu(slice(p, -1, 0, split)), sigmoid(slice(p, -1, split, outputs)), D,
+                          mixer.norm, in.eps),
+        v, mixer.scale);
+  }
+  const int64_t split = mixer.rank * D;
+  const Shape vectors = p.shape().with(-1, mixer.rank).appended(D);
+  const Var u = l2_normalize(reshape(silu(slice(p, -1, 0, split)), vectors), in.eps);
+  const Var alpha = sigmoid(slice(p, -1, split, outputs));
+  return mixer.in_order ? householder(u, alpha, v, mixer.scale) : dplr(u, alpha, v, mixer.scale);
+}
+
+FpMambaMixResult op_by_op(const FpMambaMixInputs& in) {
+  Var p = in.projected;
+  if (in.from_y.defined())
+    p = add(p, shift(in.from_y, in.from_previous));
+  else if (in.from_previous.defined())
+    p = add(p, shift(Var(zeros(p.context(), p.shape())), in.from_previous));
+  const auto direction = [&](int64_t begin) {
+    const Var part = slice(p, -1, begin, begin + in.N);
+    return in.bc_norm ? l2_normalize(part, in.eps) : part;
+  };
+  return {add(mix(in, p, sub(in.x, in.y)), in.y), direction(in.directions),
+          direction(in.directions + in.N)};
+}
+
+FpMambaMixForward contract_of(const FpMambaMixInputs& in) {
+  return {.projected = in.projected.data(),
+          .from_y = data_or_null(in.from_y),
+          .from_previous = data_or_null(in.from_previous),
+          .x = in.x.data(),
+          .y = in.y.data(),
+          .mixed = nullptr,
+          .b = nullptr,
+          .c = nullptr,
+          .B = in.x.size(0),
+          .T = in.x.size(1),
+          .D = in.x.size(2),
+          .N = in.N,
+          .P = in.projected.size(2),
+          .directions = in.directions,
+          .mixer = in.mixer,
+          .bc_norm = in.bc_norm,
+          .eps = in.eps};
+}
+
+// The inputs in the order of the tape.
+enum Input { kProjected, kFromY, kFromPrevious, kX, kY };
+
+void give_gradients(const FpMambaMixInputs& in, Backward& back) {
+  const Context& context = in.x.context();
+  const auto wanted = [&](Input input, const Var& like) {
+    return back.wants(input) ? Tensor(context, like.shape()) : Tensor();
+  };
+  const Tensor dprojected(context, in.projected.shape());
+  const Tensor dfrom_y = wanted(kFromY, in.from_y);
+  const Tensor dfrom_previous = wanted(kFromPrevious, in.from_previous);
+  const Tensor dx = wanted(kX, in.x), dy = wanted(kY, in.y);
+  const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
+  launch_on_gpu(context, FpMambaMixBackward{.forward = contract_of(in),
+                                            .dmixed = back.output(0).data(),
+                                            .db = back.output(1).data(),
+                                            .dc = back.output(2).data(),
+                                            .dprojected = dprojected.data(),
+                                            .dfrom_y = place(dfrom_y),
+                                            .dfrom_previous = place(dfrom_previous),
+                                            .dx = place(dx),
+                                            .dy = place(dy)});
+  back.give(kProjected, dprojected);
+  if (dfrom_y.defined()) back.give(kFromY, dfrom_y);
+  if (dfrom_previous.defined()) back.give(kFromPrevious, dfrom_previous);
+  if (dx.defined()) back.give(kX, dx);
+  if (dy.defined()) back.give(kY, dy);
+}
+
+}  // namespace
+
+FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in) {
+  check_shapes(in);
+  const Context& context = in.x.context();
+  FpMambaMixForward forward = contract_of(in);
+  if (!supported_on_gpu(context, forward)) return op_by_op(in);
+  const Shape directions{forward.B, forward.T, forward.N};
+  const Tensor mixed(context, in.x.shape()), b(context, directions), c(context, directions);
+  forward.mixed = mixed.data();
+  forward.b = b.data();
+  forward.c = c.data();
+  launch_on_gpu(context, forward);
+  const auto outputs =
+      record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},
+                 {mixed, b, c}, [in](Backward& back) { give_gradients(in, back); });
+  return {outputs[0], outputs[1], outputs[2]};
+}
+
+}  // namespace fprnn

@@ -1,0 +1,65 @@
+// What a token of FP-Mamba makes of its projections before the scan (models/fp_mamba.h): the channels
+// mixed, and the directions of the state,
+//   p_t = projected_t + from_y_{t-1}
+//   mixed_t = Q(p_t)(x_t - y_t) + y_t,   b_t = nrm(p_t),   c_t = nrm(p_t)
+// with the mixer's numbers first in p, b and c where `directions` says. from_y is what a product makes
+// of y, a step ahead: so neither y nor the product is shifted or added up in memory.
+// On a GPU one kernel each way for householder and dplr (fp_mamba_mix.md); else op by op.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+#include <fprnn/ops/sweep_mixer.h>
+
+namespace fprnn {
+
+struct FpMambaMixInputs {
+  Var projected;      // (B, T, P)
+  Var from_y;         // (B, T, P) or undefined for zero
+  Var from_previous;  // (B, P) or undefined for zero: what p_0 has instead
+  Var x;              // (B, T, D)
+  Var y;              // (B, T, D)
+  SweepMixer mixer;
+  int64_t N;           // states
+  int64_t directions;  // where p has N numbers of b and then N of c
+  bool bc_norm = true;
+  real eps = static_cast<real>(1e-5);
+};
+struct FpMambaMixResult {
+  Var mixed;  // (B, T, D)
+  Var b, c;   // (B, T, N)
+};
+// ShapeError: shapes that do not fit. ValueError: eps is not positive.
+FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& inputs);
+
+struct FpMambaMixForward {
+  const real* projected;      // (B, T, P)
+  const real* from_y;         // (B, T, P) or null
+  const real* from_previous;  // (B, P) or null
+  const real* x;              // (B, T, D)
+  const real* y;              // (B, T, D)
+  real* mixed;                // (B, T, D)
+  real* b;                    // (B, T, N)
+  real* c;                    // (B, T, N)
+  int64_t B, T, D, N, P, directions;
+  SweepMixer mixer;
+  bool bc_norm;
+  real eps;
+};
+struct FpMambaMixBackward {
+  FpMambaMixForward forward;  // its inputs
+  const real* dmixed;         // (B, T, D)
+  const real* db;             // (B, T, N)
+  const real* dc;             // (B, T, N)
+  real* dprojected;           // (B, T, P)
+  real* dfrom_y;              // (B, T, P) or null
+  real* dfrom_previous;       // (B, P) or null
+  real* dx;                   // (B, T, D) or null
+  real* dy;                   // (B, T, D) or null
+};
+// Whether there is a kernel for these sizes and this mixer.
+bool supports(Cuda, const FpMambaMixForward&);
+void run(Cuda, const FpMambaMixForward&);
+void run(Cuda, const FpMambaMixBackward&);
+
+}  // namespace fprnn

@@ -1,0 +1,63 @@
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/gated_norm.h>
+#include <fprnn/ops/norm.h>
+
+namespace fprnn {
+
+Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps) {
+  const std::string_view op = "gated_norm";
+  require(x.shape().rank() >= 1, op, "x must have a last axis to normalise", x.shape());
+  require(!z.defined() || z.shape() == x.shape(), op, "z must have x's shape", z.shape(),
+          x.shape());
+  const int64_t D = x.size(-1);
+  require(weight.shape() == Shape{D} && bias.shape() == Shape{D}, op,
+          "weight and bias must have the size of x's last axis", weight.shape(), bias.shape(),
+          x.shape());
+  require<ValueError>(eps >= 0, op, "eps must not be negative", eps);
+  require_together(op, x, z, weight, bias);
+  GatedNormForward forward{.x = x.data(),
+                           .z = data_or_null(z),
+                           .weight = weight.data(),
+                           .bias = bias.data(),
+                           .y = nullptr,
+                           .statistics = nullptr,
+                           .rows = x.shape().elements_before(-1),
+                           .D = D,
+                           .eps = eps};
+  const Context& context = x.context();
+  if (!supported_on_gpu(context, forward))
+    return layer_norm(z.defined() ? mul(x, silu(z)) : x, weight, bias, eps);
+  const Tensor y(context, x.shape()), statistics(context, Shape{forward.rows, 2});
+  forward.y = y.data();
+  forward.statistics = statistics.data();
+  launch_on_gpu(context, forward);
+  return record(op, {x, z, weight, bias}, y,
+                [x = x.value(), z = z.value(), w = weight.value(), statistics](Backward& back) {
+                  const int64_t D = x.size(-1);
+                  const bool parameters = back.wants(2) || back.wants(3);
+                  const Tensor dx(x.context(), x.shape());
+                  const Tensor dz = back.wants(1) ? Tensor(x.context(), x.shape()) : Tensor();
+                  const Tensor dweight = parameters ? Tensor(x.context(), Shape{D}) : Tensor();
+                  const Tensor dbias = parameters ? Tensor(x.context(), Shape{D}) : Tensor();
+                  launch_on_gpu(x.context(),
+                                GatedNormBackward{.x = x.data(),
+                                                  .z = data_or_null(z),
+                                                  .weight = w.data(),
+                                                  .statistics = statistics.data(),
+                                                  .dy = back.output().data(),
+                                                  .dx = dx.data(),
+                                                  .dz = dz.defined() ? dz.data() : nullptr,
+                                                  .dweight = parameters ? dweight.data() : nullptr,
+                                                  .dbias = parameters ? dbias.data() : nullptr,
+                                                  .rows = x.shape().elements_before(-1),
+                                                  .D = D});
+                  back.give(0, dx);
+                  if (dz.defined()) back.give(1, dz);
+                  if (parameters) {
+                    back.give(2, dweight);
+                    back.give(3, dbias);
+                  }
+                });
+}
+
+}  // namespace fprnn
