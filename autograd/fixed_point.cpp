@@ -55,90 +55,136 @@ Tensor row_residuals(const Tensor& f, const Tensor& y) {
   return residual;
 }
 
+// (B, T) -> (B); NaN where any is.
+Tensor largest_of_sequences(const Tensor& residual) {
+  const Tensor largest(residual.context(), {residual.size(0)});
+  launch(residual.context(), LargestOfRows{.x = residual.data(),
+                                           .largest = largest.data(),
+                                           .rows = residual.size(0),
+                                           .n = residual.size(1)});
+  return largest;
+}
+
 // One iterate and what its application of f says of it, position by position.
 class Iterate {
  public:
-  explicit Iterate(const Tensor& start)
-      : y(clone(start)), B(start.size(0)), T(start.size(1)), step_(B * T) {}
+  explicit Iterate(Tensor start) : B(start.size(0)), T(start.size(1)), y_(std::move(start)) {}
 
+  const Tensor& y() const { return y_; }
+  const Tensor& residual() const { return residual_; }  // (B, T)
   void apply(const Map& f) {
-    f_ = Tensor();  // before f asks for memory
-    f_ = f(y);
-    require(f_.shape() == y.shape(), "fixed_point", "f must not change the shape of y", f_.shape(),
-            y.shape());
-    residual_ = row_residuals(f_, y).to_vector();
+    f_ = f(y_);
+    require(f_.shape() == y_.shape(), "fixed_point", "f must not change the shape of y", f_.shape(),
+            y_.shape());
+    residual_ = row_residuals(f_, y_);
   }
-  real residual(int64_t b, int64_t t) const { return residual_[b * T + t]; }
-  real residual(int64_t b) const {  // NaN if any is
-    real most = 0;
-    for (int64_t t = 0; t < T && most == most; ++t)
-      if (!(residual(b, t) <= most)) most = residual(b, t);
-    return most;
-  }
-  void set_step(int64_t b, int64_t t, real step) { step_[b * T + t] = step; }
-  void update() {
-    const Tensor step(y.context(), {B, T}, step_);
-    launch(y.context(),
-           DampedUpdate{
-               .f = f_.data(), .step = step.data(), .y = y.data(), .rows = B * T, .D = y.size(2)});
+  // step (B, T). The memory of f's value becomes the next iterate's.
+  void update(const Tensor& step) {
+    if (!f_.unique()) f_ = clone(f_);
+    launch(
+        y_.context(),
+        DampedUpdate{
+            .y = y_.data(), .step = step.data(), .f = f_.data(), .rows = B * T, .D = y_.size(2)});
+    y_ = std::move(f_);
+    f_ = Tensor();
   }
 
-  const Tensor y;
   const int64_t B, T;
 
  private:
-  Tensor f_;
-  std::vector<real> residual_, step_;
+  Tensor y_, f_, residual_;
 };
 
-// A sequence's step size.
-struct Damping {
-  real step;
-  int shrink_after;  // 0: never
-  real best = std::numeric_limits<real>::infinity();
-  int since = 0;
+// Of each sequence, where it is known.
+struct Settling {
+  IntTensor settled, iterations, since;  // (B)
+  Tensor best, damping;                  // (B)
+  Tensor step;                           // (B, T)
 
-  real after(real residual) {
-    if (residual <= best * static_cast<real>(0.9)) {
-      best = residual;
-      since = 0;
-    } else if (shrink_after > 0 && ++since == shrink_after) {
-      since = 0;
-      step = std::max(step / 2, static_cast<real>(1.0 / 64));
-    }
-    return step;
+  Settling(const Context& context, int64_t B, int64_t T, real damping)
+      : settled(int_zeros(context, {B})),
+        iterations(int_zeros(context, {B})),
+        since(int_zeros(context, {B})),
+        best(full(context, {B}, std::numeric_limits<real>::infinity())),
+        damping(full(context, {B}, damping)),
+        step(context, {B, T}) {}
+  bool all_of(int64_t T) const {
+    return std::ranges::all_of(settled.to_vector(), [T](int32_t count) { return count == T; });
   }
 };
 
+// How often the host looks whether all have settled: on a GPU it must wait for that.
+int64_t iterations_between_looks(const Context& context) {
+  return context.device() == DeviceKind::cuda ? 4 : 1;
+}
+
+int32_t as_count(int64_t count) {
+  return static_cast<int32_t>(std::min<int64_t>(count, INT32_MAX));
+}
+
 }  // namespace
 
-Solution picard(const Map& f, const Tensor& start, const PicardOptions& options) {
+std::vector<int64_t> Solution::counts() const {
+  if (!counted.defined()) return iterations;
+  const std::vector<int32_t> counts = counted.to_vector();
+  return {counts.begin(), counts.end()};
+}
+
+void run(Cpu, const SettleSequences& args) {
+  for (int64_t b = 0; b < args.B; ++b) {
+    int32_t& settled = args.settled[b];
+    if (settled == args.T) continue;
+    const real* residual = args.residual + b * args.T;
+    real most = 0;  // NaN if any is
+    for (int64_t t = 0; t < args.T && most == most; ++t)
+      if (!(residual[t] <= most)) most = residual[t];
+    if (args.backwards)
+      settled = most <= args.tolerance ? as_count(args.T) : 0;
+    else
+      while (settled < args.T && residual[settled] <= args.tolerance) ++settled;
+    args.iterations[b] = args.iteration;
+    if (most <= args.best[b] * static_cast<real>(0.9)) {
+      args.best[b] = most;
+      args.since[b] = 0;
+    } else if (args.shrink_after > 0 && ++args.since[b] == args.shrink_after) {
+      args.since[b] = 0;
+      args.damping[b] = std::max(args.damping[b] / 2, static_cast<real>(1.0 / 64));
+    }
+    for (int64_t t = 0; t < args.T; ++t)
+      args.step[b * args.T + t] = t < settled ? 0 : args.damping[b];
+  }
+}
+
+Solution picard(const Map& f, Tensor start, const PicardOptions& options) {
   check_iterate(start.shape());
   check_limits(options.tolerance, options.max_iterations);
   require<ValueError>(options.damping > 0 && options.damping <= 1, "fixed_point",
                       "the damping must be in (0, 1]", options.damping);
-  Iterate iterate(start);
+  const Context context = start.context();
+  Iterate iterate(std::move(start));
   const int64_t B = iterate.B, T = iterate.T;
-  std::vector<int64_t> settled(B), iterations(B);  // settled: positions that stay as they are
-  std::vector<Damping> damping(B, Damping{options.damping, options.shrink_after});
+  require(T <= INT32_MAX, "fixed_point", "T must be below 2^31", T);
+  const Settling known(context, B, T, options.damping);
+  const int64_t between = iterations_between_looks(context);
   for (int64_t l = 1; l <= options.max_iterations && B * T > 0; ++l) {
     iterate.apply(f);
-    bool all = true;
-    for (int64_t b = 0; b < B; ++b) {
-      if (settled[b] == T) continue;
-      if (options.backwards)
-        settled[b] = iterate.residual(b) <= options.tolerance ? T : 0;
-      else
-        while (settled[b] < T && iterate.residual(b, settled[b]) <= options.tolerance) ++settled[b];
-      iterations[b] = l;
-      all &= settled[b] == T;
-      const real step = damping[b].after(iterate.residual(b));
-      for (int64_t t = 0; t < T; ++t) iterate.set_step(b, t, t < settled[b] ? 0 : step);
-    }
-    if (all) break;
-    iterate.update();
+    launch(context, SettleSequences{.residual = iterate.residual().data(),
+                                    .settled = known.settled.data(),
+                                    .iterations = known.iterations.data(),
+                                    .since = known.since.data(),
+                                    .best = known.best.data(),
+                                    .damping = known.damping.data(),
+                                    .step = known.step.data(),
+                                    .B = B,
+                                    .T = T,
+                                    .iteration = as_count(l),
+                                    .tolerance = options.tolerance,
+                                    .backwards = options.backwards,
+                                    .shrink_after = options.shrink_after});
+    if (l % between == 0 && l < options.max_iterations && known.all_of(T)) break;
+    iterate.update(known.step);
   }
-  return {iterate.y, iterations};
+  return {iterate.y(), {}, known.iterations};
 }
 
 namespace {
@@ -156,7 +202,7 @@ double quantile_of(std::vector<real> values, double q) {
 
 }  // namespace
 
-Solution patience(const Map& f, const Tensor& start, const PatienceOptions& options,
+Solution patience(const Map& f, Tensor start, const PatienceOptions& options,
                   PatienceTrace* trace) {
   check_iterate(start.shape());
   check_limits(options.threshold, options.max_iterations);
@@ -164,9 +210,10 @@ Solution patience(const Map& f, const Tensor& start, const PatienceOptions& opti
                       "the quantile must be in [0, 1]", options.quantile);
   require<ValueError>(options.patience >= 1, "fixed_point", "the patience must be at least 1",
                       options.patience);
-  Iterate iterate(start);
+  const Context context = start.context();
+  Iterate iterate(std::move(start));
   const int64_t B = iterate.B, T = iterate.T;
-  if (B * T == 0) return {iterate.y, std::vector<int64_t>(B)};
+  if (B * T == 0) return {iterate.y(), std::vector<int64_t>(B)};
   std::vector<real> best(B, std::numeric_limits<real>::infinity()), step(B, options.step_size);
   std::vector<int> left(B, options.patience);
   int64_t l = 0;
@@ -174,11 +221,12 @@ Solution patience(const Map& f, const Tensor& start, const PatienceOptions& opti
          *std::ranges::max_element(step) >= options.min_step_size) {
     ++l;
     iterate.apply(f);
-    for (int64_t b = 0; b < B; ++b)
-      for (int64_t t = 0; t < T; ++t) iterate.set_step(b, t, step[b]);
-    iterate.update();
+    const std::vector<real> residuals = largest_of_sequences(iterate.residual()).to_vector();
+    std::vector<real> steps(B * T);
+    for (int64_t b = 0; b < B; ++b) std::fill_n(steps.begin() + b * T, T, step[b]);
+    iterate.update(Tensor(context, {B, T}, steps));
     for (int64_t b = 0; b < B; ++b) {
-      const real residual = iterate.residual(b);
+      const real residual = residuals[b];
       if (residual < best[b]) {
         best[b] = residual;
         left[b] = options.patience;
@@ -190,7 +238,7 @@ Solution patience(const Map& f, const Tensor& start, const PatienceOptions& opti
     if (trace != nullptr) trace->best_residual.push_back(best);
   }
   if (trace != nullptr) trace->step_size = step;
-  return {iterate.y, std::vector<int64_t>(B, l)};
+  return {iterate.y(), std::vector<int64_t>(B, l)};
 }
 
 GradientRule gradient_named(std::string_view name) {
@@ -253,18 +301,13 @@ FixedPointReport SolveRecord::read() const {
 namespace {
 
 SolveRecord record_of(const Solution& solution, const Tensor& f, real tolerance) {
-  const Context& context = f.context();
-  const int64_t B = f.size(0), T = f.size(1);
-  SolveRecord record{
-      .residual = Tensor(context, {B}), .iterations = solution.counted, .tolerance = tolerance};
-  const Tensor rows = row_residuals(f, solution.y);
-  launch(context,
-         LargestOfRows{.x = rows.data(), .largest = record.residual.data(), .rows = B, .n = T});
+  SolveRecord record{.residual = largest_of_sequences(row_residuals(f, solution.y)),
+                     .iterations = solution.counted,
+                     .tolerance = tolerance};
   if (record.iterations.defined()) return record;
   std::vector<int32_t> counts;
-  for (const int64_t count : solution.iterations)
-    counts.push_back(static_cast<int32_t>(std::min<int64_t>(count, INT32_MAX)));
-  record.iterations = IntTensor(context, {B}, counts);
+  for (const int64_t count : solution.iterations) counts.push_back(as_count(count));
+  record.iterations = IntTensor(f.context(), {f.size(0)}, counts);
   return record;
 }
 
@@ -296,6 +339,8 @@ struct Recorded {
                                                 : tape.constant(input.value()));
     f = step(y, inputs);
   }
+  // Of f only its place on the tape is needed further: the memory of its value goes.
+  void forget_value() { f = Var(y.value(), f.tape(), f.id()); }
   Tensor times_jacobian(const Tensor& v) const { return tape.vjp({f}, {v}, {y}).front(); }
 };
 
@@ -338,21 +383,25 @@ Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOption
 
 }  // namespace
 
-FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, const Tensor& start,
+FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, Tensor start,
                              const Solve& solve, const FixedPointOptions& options) {
   check_iterate(start.shape());
   check_limits(options.tolerance, options.gradient.max_iterations);
   check_limits(options.gradient.tolerance, 1);
   require<ValueError>(options.gradient.terms >= 0, "fixed_point",
                       "the terms of a gradient must not be negative", options.gradient.terms);
-  const Solution solution = solve([&](const Tensor& y) { return plainly(step, y, inputs); }, start);
+  const Shape shape = start.shape();
+  const Solution solution =
+      solve([&](const Tensor& y) { return plainly(step, y, inputs); }, std::move(start));
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
   const auto at = recorded ? std::make_shared<Recorded>(step, solution.y, inputs) : nullptr;
-  const Tensor f = recorded ? at->f.value() : plainly(step, solution.y, inputs);
-  require(f.shape() == start.shape(), "fixed_point", "step must not change the shape of y",
-          f.shape(), start.shape());
+  Tensor f = recorded ? at->f.value() : plainly(step, solution.y, inputs);
+  require(f.shape() == shape, "fixed_point", "step must not change the shape of y", f.shape(),
+          shape);
   FixedPointResult result;
   result.record = record_of(solution, f, options.tolerance);
+  f = Tensor();
+  if (recorded) at->forget_value();
   if (options.report || options.unconverged != Unconverged::accept)
     result.report = result.record.read();
   act_on(result.report, options.unconverged, "solution");

@@ -18,10 +18,12 @@ using Map = std::function<Tensor(const Tensor& y)>;
 // on a device.
 struct Solution {
   Tensor y;
-  std::vector<int64_t> iterations;  // (B)
-  IntTensor counted = {};           // (B), if defined instead of those
+  std::vector<int64_t> iterations;      // (B)
+  IntTensor counted = {};               // (B), if defined instead of those
+  std::vector<int64_t> counts() const;  // of either, on the host
 };
-using Solve = std::function<Solution(const Map& f, const Tensor& start)>;
+using Solve =
+    std::function<Solution(const Map& f, Tensor start)>;  // start is the solver's to let go
 
 // y <- damping f(y) + (1 - damping) y. Positions before which all residuals are within tolerance
 // stay as they are, so an answer depends neither on batch mates nor on what comes after it. Rows of
@@ -36,7 +38,11 @@ struct PicardOptions {
   // brought its residual below 9/10 of the best before.
   int shrink_after = 0;
 };
-Solution picard(const Map& f, const Tensor& start, const PicardOptions& options);
+//
+// On a GPU the host looks only now and then whether all have settled: up to three applications more than
+// are needed change nothing but the time, and none is waited for at the cap. Cost of an iteration besides
+// f: two reads of y, and one write of rows that are damped or stay.
+Solution picard(const Map& f, Tensor start, const PicardOptions& options);
 
 // The rule of the authors' code: a step size for each sequence that shrinks when its best residual has not
 // improved for `patience` iterations, and a stop for all when the quantile of the best residuals is
@@ -55,7 +61,7 @@ struct PatienceTrace {
   std::vector<std::vector<real>> best_residual;  // (iterations, B)
   std::vector<real> step_size;                   // (B), at the end
 };
-Solution patience(const Map& f, const Tensor& start, const PatienceOptions& options,
+Solution patience(const Map& f, Tensor start, const PatienceOptions& options,
                   PatienceTrace* trace = nullptr);
 
 // one_step: v = g, the paper's. neumann: v = sum over k <= terms of (J^T)^k g. exact: to the
@@ -118,7 +124,7 @@ struct FixedPointResult {
 // D).
 // ValueError: a tolerance or cap out of range.
 using Step = std::function<Var(const Var& y, const std::vector<Var>& inputs)>;
-FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, const Tensor& start,
+FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, Tensor start,
                              const Solve& solve, const FixedPointOptions& options);
 
 struct RowResiduals {
@@ -127,12 +133,28 @@ struct RowResiduals {
   real* residual;  // (rows)
   int64_t rows, D;
 };
-// y <- step f + (1 - step) y, row by row.
+// f <- step f + (1 - step) y, row by row: f becomes the next iterate.
 struct DampedUpdate {
-  const real* f;     // (rows, D)
-  const real* step;  // (rows); 0: the row stays
-  real* y;           // (rows, D)
+  const real* y;     // (rows, D)
+  const real* step;  // (rows); 0: the row is y's, 1: it is f's already
+  real* f;           // (rows, D)
   int64_t rows, D;
+};
+// What the residuals of an iteration mean for each sequence: which positions stay from now on, and the
+// step of the others. A sequence that has settled changes no more.
+struct SettleSequences {
+  const real* residual;  // (B, T)
+  int32_t* settled;      // (B): positions that stay
+  int32_t* iterations;   // (B)
+  int32_t* since;        // (B): iterations that were no better than the best
+  real* best;            // (B): the best residual
+  real* damping;         // (B)
+  real* step;            // (B, T): of the update
+  int64_t B, T;
+  int32_t iteration;  // from 1 on
+  real tolerance;
+  bool backwards;
+  int shrink_after;
 };
 // The largest of each row; NaN if one of it is, 0 if it is empty. None is negative.
 struct LargestOfRows {
@@ -143,8 +165,10 @@ struct LargestOfRows {
 void run(Cpu, const RowResiduals&);
 void run(Cpu, const LargestOfRows&);
 void run(Cpu, const DampedUpdate&);
+void run(Cpu, const SettleSequences&);
 void run(Cuda, const RowResiduals&);
 void run(Cuda, const LargestOfRows&);
 void run(Cuda, const DampedUpdate&);
+void run(Cuda, const SettleSequences&);
 
 }  // namespace fprnn

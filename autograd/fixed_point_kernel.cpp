@@ -32,12 +32,12 @@ void row_residuals(const RowResiduals& args, int64_t begin, int64_t end) {
 void damped_update(const DampedUpdate& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     const real step = args.step[row];
-    if (step == 0) continue;
-    const real* f = args.f + row * args.D;
-    real* y = args.y + row * args.D;
+    if (step == 1) continue;
+    const real* y = args.y + row * args.D;
+    real* f = args.f + row * args.D;
     for_lanes(args.D, [&](int64_t i, auto lanes) {
-      const Vec target = lanes.load(f + i);
-      lanes.store(y + i, step == 1 ? target : step * target + (1 - step) * lanes.load(y + i));
+      const Vec old = lanes.load(y + i);
+      lanes.store(f + i, step == 0 ? old : step * lanes.load(f + i) + (1 - step) * old);
     });
   }
 }

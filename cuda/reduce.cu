@@ -11,6 +11,7 @@
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
+#include <fprnn/cuda/reduce.cuh>
 #include <fprnn/ops/reduce.h>
 
 #include <bit>
@@ -29,13 +30,31 @@ struct SumPlan {
   int64_t pieces, length;     // of the middle axis
 };
 
-__global__ void __launch_bounds__(kSumThreads)
-    sum_middle_kernel(SumMiddle args, SumPlan plan, real* y) {
+// Several sums, whose blocks follow one another.
+struct SumList {
+  static constexpr int kMost = 6;
+  struct Sum {
+    SumMiddle args;
+    SumPlan plan;
+    real* y;      // of the pieces, or args.y
+    int64_t end;  // behind its last block
+  };
+  Sum sums[kMost];
+  int count;
+};
+
+__global__ void __launch_bounds__(kSumThreads) sum_middle_kernel(const SumList list) {
   __shared__ real totals[kSumThreads];
+  int which = 0;
+  while (blockIdx.x >= list.sums[which].end) ++which;
+  const SumMiddle& args = list.sums[which].args;
+  const SumPlan& plan = list.sums[which].plan;
+  real* const y = list.sums[which].y;
+  const int64_t number = blockIdx.x - (which == 0 ? 0 : list.sums[which - 1].end);
   const int thread = threadIdx.x, row = thread / plan.columns % plan.rows;
-  const int64_t block = blockIdx.x / plan.tiles, piece = block % plan.pieces;
+  const int64_t block = number / plan.tiles, piece = block % plan.pieces;
   const int64_t outer = block / plan.pieces * plan.outers + thread / (plan.columns * plan.rows);
-  const int64_t column = blockIdx.x % plan.tiles * plan.columns + thread % plan.columns;
+  const int64_t column = number % plan.tiles * plan.columns + thread % plan.columns;
   const bool inside = outer < args.outer && column < args.inner;
 
   real total = 0;
@@ -80,6 +99,10 @@ SumPlan plan_sum(const SumMiddle& args) {
   return plan;
 }
 
+int64_t blocks_of(const SumMiddle& args, const SumPlan& plan) {
+  return ceil_div(args.outer, plan.outers) * plan.pieces * plan.tiles;
+}
+
 template <int Width>
 struct Repeat {
   const Pack<Width>* x;
@@ -99,26 +122,37 @@ void repeat(Cuda cuda, const RepeatMiddle& args) {
 }
 
 }  // namespace
+
+void sum_together(Cuda cuda, const std::vector<SumMiddle>& sums) {
+  std::vector<Tensor> of_pieces;
+  std::vector<SumMiddle> rest;
+  SumList list{};
+  int64_t blocks = 0;
+  for (size_t i = 0; i < sums.size(); ++i) {
+    const SumMiddle& args = sums[i];
+    const SumPlan plan = plan_sum(args);
+    real* y = args.y;
+    if (plan.pieces > 1) {
+      of_pieces.emplace_back(cuda.context, Shape{args.outer, plan.pieces, args.inner});
+      y = of_pieces.back().data();
+      rest.push_back(
+          {.x = y, .y = args.y, .outer = args.outer, .middle = plan.pieces, .inner = args.inner});
+    }
+    blocks += blocks_of(args, plan);
+    list.sums[list.count++] = {args, plan, y, blocks};
+    if (list.count < SumList::kMost && i + 1 < sums.size()) continue;
+    start(cuda, "sum_middle", sum_middle_kernel, {.blocks = blocks, .threads = kSumThreads}, list);
+    list.count = 0;
+    blocks = 0;
+  }
+  if (!rest.empty()) sum_together(cuda, rest);
+}
+
 }  // namespace cuda
 
 using namespace cuda;
 
-void run(Cuda cuda, const SumMiddle& args) {
-  const SumPlan plan = plan_sum(args);
-  const bool whole = plan.pieces == 1;
-  const Tensor sums =
-      whole ? Tensor() : Tensor(cuda.context, Shape{args.outer, plan.pieces, args.inner});
-  start(cuda, "sum_middle", sum_middle_kernel,
-        {.blocks = ceil_div(args.outer, plan.outers) * plan.pieces * plan.tiles,
-         .threads = kSumThreads},
-        args, plan, whole ? args.y : sums.data());
-  if (!whole)
-    run(cuda, SumMiddle{.x = sums.data(),
-                        .y = args.y,
-                        .outer = args.outer,
-                        .middle = plan.pieces,
-                        .inner = args.inner});
-}
+void run(Cuda cuda, const SumMiddle& args) { sum_together(cuda, {args}); }
 
 void run(Cuda cuda, const RepeatMiddle& args) {
   if (args.inner % Quad::kCount == 0 && quads_aligned(args.x, args.y))

@@ -23,6 +23,7 @@
 // sizes alone.
 #include <fprnn/core/tensor.h>
 #include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/reduce.cuh>
 #include <fprnn/cuda/selective_scan.cuh>
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/selective_scan.h>
@@ -346,10 +347,8 @@ struct Shares {
     if (middle != 1) scratch = Tensor(cuda.context, Shape{outer, middle, inner});
   }
   real* data() const { return scratch.defined() ? scratch.data() : to; }
-  void add(Cuda cuda) const {
-    if (!scratch.defined()) return;
-    run(cuda,
-        SumMiddle{.x = scratch.data(), .y = to, .outer = outer, .middle = middle, .inner = inner});
+  SumMiddle sum() const {
+    return {.x = scratch.data(), .y = to, .outer = outer, .middle = middle, .inner = inner};
   }
 };
 
@@ -392,7 +391,10 @@ void run(Cuda cuda, const SelectiveScanBackward& args) {
         is_plain(in) ? selective_scan_backward_kernel<true> : selective_scan_backward_kernel<false>,
         selective_grid<BackwardRows>(in, plan), shares, plan);
   }
-  for (const Shares* sum : {&db, &dc, &da, &dskip, &dbias}) sum->add(cuda);
+  std::vector<SumMiddle> sums;
+  for (const Shares* shares : {&db, &dc, &da, &dskip, &dbias})
+    if (shares->scratch.defined()) sums.push_back(shares->sum());
+  sum_together(cuda, sums);
 }
 
 }  // namespace fprnn

@@ -365,16 +365,19 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
   Vars inputs = signals;
   inputs.insert(inputs.end(), weights.begin(), weights.end());
   const auto count = static_cast<std::ptrdiff_t>(signals.size());
-  const Step step = [this, before, carried, count](const Var& y, const Vars& all) {
-    return apply(y, carried(before.y), carried(before.scan), {all.begin(), all.begin() + count},
-                 {all.begin() + count, all.end()})
-        .f;
+  const auto scanned = std::make_shared<Tensor>();  // by the last application, that of the solution
+  const Step step = [this, before, carried, count, scanned](const Var& y, const Vars& all) {
+    const auto [f, scan] =
+        apply(y, carried(before.y), carried(before.scan), {all.begin(), all.begin() + count},
+              {all.begin() + count, all.end()});
+    *scanned = scan.value();
+    return f;
   };
-  const Solve solve = [&](const Map& f, const Tensor& start) {
+  const Solve solve = [&](const Map& f, Tensor start) {
     if (solver.solver == Solver::sequential)
       return solve_sequential(plain_signals, plain_weights, start, state);
     if (solver.solver == Solver::parallel)
-      return picard(f, start,
+      return picard(f, std::move(start),
                     {.tolerance = solver.tolerance,
                      .max_iterations = solver.max_iterations,
                      .damping = solver.damping});
@@ -406,10 +409,7 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
   record_ = record;
   solution_ = y.value();
   if (T > 0) {
-    if (solver.solver != Solver::sequential)
-      state.scan =
-          apply(y.value(), carried(before.y), carried(before.scan), plain_signals, plain_weights)
-              .scan.value();
+    if (solver.solver != Solver::sequential) state.scan = *scanned;
     state.y = slice(y.value(), 1, T - 1, T).value().reshaped({B, channels});
   }
   return y;

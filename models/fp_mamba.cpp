@@ -4,7 +4,10 @@
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/fp_mamba_adjoint.h>
+#include <fprnn/ops/fp_mamba_gate.h>
+#include <fprnn/ops/fp_mamba_mix.h>
 #include <fprnn/ops/fp_mamba_sweep.h>
+#include <fprnn/ops/gated_norm.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/norm.h>
@@ -91,6 +94,7 @@ std::unique_ptr<T> make_if(bool wanted, Args&&... args) {
 struct Signals {
   Var x, projected, delta, z, keep;
   Signals(const std::vector<Var>& v) : x(v[0]), projected(v[1]), delta(v[2]), z(v[3]), keep(v[4]) {}
+  Tensor kept() const { return keep.defined() ? keep.value() : Tensor(); }
 };
 struct Weights {
   Var from_y, a, skip, norm_weight, norm_bias, dt, dt_bias;
@@ -104,6 +108,13 @@ struct Weights {
         dt_bias(v[6]) {}
 };
 
+// Where b begins in p: behind the mixer's numbers and as many zeros as make the length of p a multiple of
+// 4, so that rows of p begin where a GPU reads 16 bytes at once.
+int64_t directions_of(const Mixer& mixer, const FpMambaOptions& options) {
+  const int64_t rest = 2 * options.d_state + (options.dependence.lambda ? options.dt_rank : 0);
+  return (mixer.outputs() + rest + 3) / 4 * 4 - rest;
+}
+
 // What depends on y_{t-1}.
 struct TokenParameters {
   MixerFactors q;
@@ -116,18 +127,23 @@ Var projections(const Var& y_before, const Signals& s, const Weights& w) {
   return w.from_y.defined() ? add(s.projected, linear(y_before, w.from_y)) : s.projected;
 }
 
+// The step sizes before softplus: where they see y, of the last numbers of p.
+Var delta_of(const Var& p, const Signals& s, const Weights& w, const FpMambaOptions& options) {
+  if (!options.dependence.lambda) return s.delta;
+  return linear(slice(p, -1, p.size(-1) - options.dt_rank, p.size(-1)), w.dt);
+}
+
 TokenParameters token_parameters(const Var& p, const Signals& s, const Weights& w,
                                  const Mixer& mixer, const FpMambaOptions& options) {
-  const int64_t M = mixer.outputs(), N = options.d_state, R = options.dt_rank;
+  const int64_t N = options.d_state, first = directions_of(mixer, options);
   const auto normalised = [&](const Var& v) {
     return options.bc_norm ? l2_normalize(v, options.eps) : v;
   };
-  return {.q = mixer.factors(slice(p, -1, 0, M)),
-          .b = normalised(slice(p, -1, M, M + N)),
-          .c = normalised(slice(p, -1, M + N, M + 2 * N)),
-          .delta = options.dependence.lambda ? linear(slice(p, -1, M + 2 * N, M + 2 * N + R), w.dt)
-                                             : s.delta,
-          .keep = s.keep.defined() ? s.keep.value() : Tensor()};
+  return {.q = mixer.factors(slice(p, -1, 0, mixer.outputs())),
+          .b = normalised(slice(p, -1, first, first + N)),
+          .c = normalised(slice(p, -1, first + N, first + 2 * N)),
+          .delta = delta_of(p, s, w, options),
+          .keep = s.kept()};
 }
 
 // Equation 14.
@@ -179,34 +195,61 @@ FpMamba::FpMamba(Module& parent, std::string name, const Init& init, const FpMam
 Var FpMamba::evaluate(const Var& u, FixedPointState& state) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "fp_mamba",
           "u must be (B, T, d)", u.shape(), options_.d_model);
-  const Var xz = in_proj_.forward(u), z = slice(xz, -1, inner_, 2 * inner_);
-  Var x = slice(xz, -1, 0, inner_);
+  const Vars xz = linear_parts(u, beside(u, in_proj_.weight), {inner_, inner_});
+  Var x = xz[0];
+  const Var z = xz[1];
   if (conv1d_ != nullptr) {
     const Var before = state.convolutions.empty() ? Var() : Var(state.convolutions.front());
     state.convolutions = {conv_state(x, options_.conv_width, before).value()};
     x = silu(conv1d_->forward(x, before));
   }
   const Var previous = state.y.defined() ? Var(state.y) : Var();
-  const Var y = solve(signals_of(x, z), weights_beside(x), inner_, state);
+  const Projections of = projections_beside(x);
+  const Var y = solve(signals_of(x, z, of), weights_beside(x, of), inner_, state);
   if (options_.glu_in_loop) return out_proj_.forward(y);
-  const Var gate = silu(add(z, z_y_proj_->forward(shift(y, previous))));
-  return out_proj_.forward(mul(gate, y));
+  const Var weight = z_y_proj_->weight(x);
+  const Var from_previous = previous.defined() ? linear(previous, weight) : Var();
+  return out_proj_.forward(fp_mamba_gate(z, linear(y, weight), from_previous, y));
+}
+
+FpMamba::Projections FpMamba::projections_beside(const Var& x) {
+  const int64_t N = options_.d_state, R = options_.dt_rank, D = inner_, M = mixer_->outputs();
+  const HiddenDependence& sees = options_.dependence;
+  const int64_t padding = directions_of(*mixer_, options_) - M;
+  const auto none = [&](int64_t rows) { return Var(zeros(x.context(), {rows, D})); };
+  const Var weight = mixer_->weight(x);
+  const bool concatenated = sees.q && !options_.symmetric;
+  const Vars of_mixer = concatenated ? split(weight, 1, {D, D}) : Vars{weight, weight};
+  const Vars of_x = split(beside(x, x_proj_.weight), 0, {R, 2 * N});  // of delta, of B and C
+
+  Vars from_x{of_mixer[0], none(padding), of_x[1]};
+  if (sees.lambda) from_x.push_back(of_x[0]);
+  const int64_t without = padding + 2 * N + (sees.lambda ? R : 0);
+  const Var bias = concat({mixer_->bias(x), zeros(x.context(), Shape{without})}, 0);
+  if (!sees.any()) return {concat(from_x, 0), bias, {}, of_x[0]};
+
+  Vars from_y{sees.q ? of_mixer[1] : none(M), none(padding)};
+  const Var bc = bc_y_proj_ != nullptr ? bc_y_proj_->weight(x) : Var();
+  if (sees.b && sees.c) {
+    from_y.push_back(bc);
+  } else {
+    from_y.push_back(sees.b ? slice(bc, 0, 0, N) : none(N));
+    from_y.push_back(sees.c ? slice(bc, 0, N, 2 * N) : none(N));
+  }
+  if (sees.lambda) from_y.push_back(dt_y_proj_->weight(x));
+  return {concat(from_x, 0), bias, concat(from_y, 0), of_x[0]};
 }
 
 // Everything that f has from x, once for all iterations.
-FixedPointLayer::Vars FpMamba::signals_of(const Var& x, const Var& z) {
-  const int64_t R = options_.dt_rank;
-  const Var parameters = x_proj_.forward(x), low = slice(parameters, -1, 0, R);
-  const Var of_mixer = linear(x, slice(mixer_->weight(x), 1, 0, inner_), mixer_->bias(x));
-  const Var bc = slice(parameters, -1, R, R + 2 * options_.d_state);
-  const bool lambda = options_.dependence.lambda;
-  return {x, concat(lambda ? Vars{of_mixer, bc, low} : Vars{of_mixer, bc}, -1),
-          lambda ? Var() : linear(low, beside(x, dt_proj_.weight)),
-          options_.glu_in_loop ? z : Var(), kept_states(x)};
+FixedPointLayer::Vars FpMamba::signals_of(const Var& x, const Var& z, const Projections& of) {
+  const Var delta =
+      options_.dependence.lambda ? Var() : linear(linear(x, of.step), beside(x, dt_proj_.weight));
+  return {x, linear(x, of.from_x, of.bias), delta, options_.glu_in_loop ? z : Var(),
+          kept_states(x)};
 }
 
-FixedPointLayer::Vars FpMamba::weights_beside(const Var& x) {
-  return {options_.dependence.any() ? from_y(x) : Var(),
+FixedPointLayer::Vars FpMamba::weights_beside(const Var& x, const Projections& of) {
+  return {of.from_y,
           affine(exp(beside(x, a_log_)), -1, 0),
           beside(x, skip_),
           beside(x, out_norm_.weight),
@@ -215,32 +258,33 @@ FixedPointLayer::Vars FpMamba::weights_beside(const Var& x) {
           beside(x, *dt_proj_.bias)};
 }
 
-// The rows of all projections of y_{t-1}, in the order of projected_; zero where it is not seen.
-Var FpMamba::from_y(const Var& like) {
-  const int64_t N = options_.d_state, D = inner_;
-  const auto none = [&](int64_t rows) { return Var(zeros(like.context(), {rows, D})); };
-  const auto of_mixer = [&] {
-    const Var weight = mixer_->weight(like);
-    return options_.symmetric ? weight : slice(weight, 1, D, 2 * D);
-  };
-  const HiddenDependence& sees = options_.dependence;
-  Vars rows{sees.q ? of_mixer() : none(mixer_->outputs())};
-  const Var bc = bc_y_proj_ != nullptr ? bc_y_proj_->weight(like) : Var();
-  rows.push_back(sees.b ? slice(bc, 0, 0, N) : none(N));
-  rows.push_back(sees.c ? slice(bc, 0, N, 2 * N) : none(N));
-  if (sees.lambda) rows.push_back(dt_y_proj_->weight(like));
-  return concat(rows, 0);
-}
-
+// Equations 14 and 12 and the norm.
 FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const Var& scan,
                                         const Vars& signals, const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
-  const TokenParameters at =
-      token_parameters(projections(shift(y, previous), s, w), s, w, *mixer_, options_);
-  const auto [mixed, carried] = sequence_mixing(channel_mixing(*mixer_, at.q, s.x, y), at, w, scan);
-  const Var v = s.z.defined() ? mul(mixed, silu(s.z)) : mixed;
-  return {layer_norm(v, w.norm_weight, w.norm_bias, options_.eps), carried};
+  FpMambaMixInputs in{.projected = s.projected,
+                      .from_y = w.from_y.defined() ? linear(y, w.from_y) : Var(),
+                      .from_previous = w.from_y.defined() && previous.defined()
+                                           ? linear(previous, w.from_y)
+                                           : Var(),
+                      .x = s.x,
+                      .y = y,
+                      .mixer = mixer_->sweep(),
+                      .N = options_.d_state,
+                      .directions = directions_of(*mixer_, options_),
+                      .bc_norm = options_.bc_norm,
+                      .eps = options_.eps};
+  if (options_.dependence.lambda) {
+    in.projected = add(s.projected, shift(in.from_y, in.from_previous));
+    in.from_y = in.from_previous = Var();
+  }
+  const auto [mixed, b, c] = fp_mamba_mix(in);
+  const auto [v, carried] = sequence_mixing(
+      mixed,
+      {.q = {}, .b = b, .c = c, .delta = delta_of(in.projected, s, w, options_), .keep = s.kept()},
+      w, scan);
+  return {gated_norm(v, s.z, w.norm_weight, w.norm_bias, options_.eps), carried};
 }
 
 // With g = (exp(step A) . H_{t-1}) c and S = step (b . c) + D, the scan of Q x alone gives g + S . (Q x).

@@ -63,9 +63,16 @@ class FpMamba : public FixedPointLayer {
   const Mixer& mixer() const override { return *mixer_; }
 
  private:
-  Vars signals_of(const Var& x, const Var& z);
-  Vars weights_beside(const Var& x);
-  Var from_y(const Var& like);
+  // The rows of all projections of x and y_{t-1}, in the order of the numbers p that they make: the
+  // mixer's, zeros up to `directions`, those of b, of c and, if it sees y, of lambda.
+  struct Projections {
+    Var from_x, bias;  // (P, D), (P)
+    Var from_y;        // (P, D); undefined where nothing sees y
+    Var step;          // (R, D): delta's, from x
+  };
+  Projections projections_beside(const Var& x);
+  Vars signals_of(const Var& x, const Var& z, const Projections& of);
+  Vars weights_beside(const Var& x, const Projections& of);
 
   FpMambaOptions options_;
   int64_t inner_;

@@ -1,0 +1,14 @@
+// Sums of middle axes that wait for nothing but each other, in one launch where each alone would be one.
+#pragma once
+
+#include <fprnn/core/device.h>
+#include <fprnn/ops/reduce.h>
+
+#include <vector>
+
+namespace fprnn::cuda {
+
+// The same bits as run(cuda, sum) for each.
+void sum_together(Cuda cuda, const std::vector<SumMiddle>& sums);
+
+}  // namespace fprnn::cuda
