@@ -66,6 +66,7 @@ Parameters parameters_of(const Options& options, const Layer& layer) {
     parameters["gradient"] = options.gradient;
     std::snprintf(text, sizeof(text), "%.1f", report.mean_iterations());
     parameters["iterations_mean"] = text;
+    parameters["iterations_max"] = std::to_string(report.max_iterations());
     std::snprintf(text, sizeof(text), "%.1e", static_cast<double>(report.max_residual()));
     parameters["residual_max"] = text;
     parameters["unconverged"] = std::to_string(report.unconverged());

@@ -1,4 +1,4 @@
-// The adjoint sweep step by step (ops/fp_mamba_adjoint.h): for each, one kernel in which a warp takes a
+// The adjoint sweep step by step (ops/fp_mamba_adjoint.h): for each, one kernel in which a team takes a
 // sequence, and one product of matrices. The states of a chunk of steps are made first, from the one
 // that a first pass left at its beginning; as many steps as fit kStatesAtOnce make a chunk. The kernel
 // goes through the state and its cotangent twice, the second time out of the first-level cache.
@@ -55,7 +55,8 @@ struct Step {
 };
 
 // Per channel: H_t c and dH b.
-__device__ __forceinline__ void read_channel(const Step& step, const Directions& s, int64_t row,
+template <class T>
+__device__ __forceinline__ void read_channel(const Step& step, const Directions<T>& s, int64_t row,
                                              real& state_c, real& dstate_b) {
   state_c = dstate_b = 0;
   for (int64_t n = 0; n < step.in.N; n += Quad::kCount) {
@@ -71,32 +72,32 @@ __device__ __forceinline__ void read_channel(const Step& step, const Directions&
 }
 
 // (dLayerNorm / dv)^T v at `value`, whose lanes beyond the last channel are 0.
-template <int C>
-__device__ __forceinline__ void through_norm(const FpMambaAdjoint& in, const real (&value)[C],
-                                             real (&v)[C]) {
-  real total = 0, squares = 0;
-  real n[C], g[C];
-#pragma unroll
-  for (int k = 0; k < C; ++k) total += value[k], n[k] = g[k] = 0;
-  const real mean = warp_sum(total) / in.D;
-  each_channel<C>(in.D, [&](int k, int64_t) { squares += (value[k] - mean) * (value[k] - mean); });
-  const real inverse = 1 / square_root(warp_sum(squares) / in.D + in.eps);
-  real sum_g = 0, sum_gn = 0;
-  each_channel<C>(in.D, [&](int k, int64_t d) {
+template <class Channels, int C>
+__device__ __forceinline__ void through_norm(const Channels& c, const FpMambaAdjoint& in,
+                                             const real (&value)[C], real (&v)[C]) {
+  real squares = 0;
+  real n[C]{}, g[C]{};
+  const real mean = c.sum([&](int k) { return value[k]; }) / in.D;
+  c.each([&](int k, int64_t) { squares += (value[k] - mean) * (value[k] - mean); });
+  const real inverse = 1 / square_root(c.team.sum(squares) / in.D + in.eps);
+  real sums[2]{};
+  c.each([&](int k, int64_t d) {
     n[k] = (value[k] - mean) * inverse;
     g[k] = in.norm_weight[d] * v[k];
-    sum_g += g[k];
-    sum_gn += g[k] * n[k];
+    sums[0] += g[k];
+    sums[1] += g[k] * n[k];
   });
-  const real shift = warp_sum(sum_g) / in.D, pull = warp_sum(sum_gn) / in.D;
+  c.team.sums(sums);
+  const real shift = sums[0] / in.D, pull = sums[1] / in.D;
 #pragma unroll
   for (int k = 0; k < C; ++k) v[k] = inverse * (g[k] - shift - n[k] * pull);
 }
 
 // What dv, the cotangent of H_t c + skip . xt, makes of the states: their cotangent goes on
-// to the step before; db and dc are this warp's sums; taken[k] <- (dH + dv c^T) b.
-template <int C>
-__device__ __forceinline__ void through_states(const Step& step, const Directions& s, int64_t token,
+// to the step before; db and dc are the team's sums; taken[k] <- (dH + dv c^T) b.
+template <class Channels, class T, int C>
+__device__ __forceinline__ void through_states(const Channels& channels, const Step& step,
+                                               const Directions<T>& s, int64_t token,
                                                const real (&dt)[C], const real (&dv)[C], real* db,
                                                real* dc, real (&taken)[C]) {
   const FpMambaAdjoint& in = step.in;
@@ -105,8 +106,8 @@ __device__ __forceinline__ void through_states(const Step& step, const Direction
 #pragma unroll
   for (int k = 0; k < C; ++k) taken[k] = 0;
   for (int64_t n = 0; n < in.N; n += Quad::kCount) {
-    Quad of_b{}, of_c{};
-    each_channel<C>(in.D, [&](int k, int64_t d) {
+    real sums[2 * Quad::kCount]{};  // of db, then of dc
+    channels.each([&](int k, int64_t d) {
       const int64_t at = (token * in.D + d) * in.N + n;
       const Quad h = load_states(step.states + at), a = load_states(in.a + d * in.N + n);
       const real input = dt[k] * in.mixed[row * in.D + d];
@@ -116,48 +117,50 @@ __device__ __forceinline__ void through_states(const Step& step, const Direction
       for (int j = 0; j < Quad::kCount; ++j) {
         dh.v[j] += dv[k] * s.c[n + j];
         taken[k] += dh.v[j] * s.b[n + j];
-        of_b.v[j] += dh.v[j] * input;
-        of_c.v[j] += h.v[j] * dv[k];
+        sums[j] += dh.v[j] * input;
+        sums[Quad::kCount + j] += h.v[j] * dv[k];
         dh.v[j] *= keep * exp2_decay(dt[k] * kLog2e * a.v[j]);
       }
       store_states(step.dstate + at, dh);
     });
+    s.team.sums(sums);
+    if (s.team.rank == 0) {
 #pragma unroll
-    for (int j = 0; j < Quad::kCount; ++j) {
-      of_b.v[j] = warp_sum(of_b.v[j]);
-      of_c.v[j] = warp_sum(of_c.v[j]);
-    }
-    if (lane_of() == 0) {
-      store_states(db + n, of_b);
-      store_states(dc + n, of_c);
+      for (int j = 0; j < Quad::kCount; ++j) {
+        db[n + j] = sums[j];
+        dc[n + j] = sums[Quad::kCount + j];
+      }
     }
   }
-  __syncwarp();
+  s.team.sync();
 }
 
 template <class Mixer>
-__global__ void __launch_bounds__(kWarp) fp_mamba_adjoint_kernel(const Step step) {
+__global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const Step step) {
   constexpr int C = Mixer::C;
   extern __shared__ __align__(16) unsigned char bytes[];
-  real* const shared = reinterpret_cast<real*>(bytes);
+  using T = typename Mixer::T;
+  const T team(reinterpret_cast<real*>(bytes));
+  real* const shared = reinterpret_cast<real*>(bytes) + T::kSpace;
   const FpMambaAdjoint& in = step.in;
   const int64_t D = in.D, N = in.N, M = in.P - 2 * N;
   const int64_t token = blockIdx.x, row = token * in.T + step.t, first = row * D;
   const auto p = [&](int64_t j) { return in.p[row * in.P + j]; };
-  const Mixer mixer(in.mixer, D, in.eps, p, shared + 4 * N, true);
-  const Directions s(
-      N, in.bc_norm, in.eps, [&](int64_t j) { return p(M + j); }, shared);
+  const Mixer mixer(team, in.mixer, D, in.eps, p, shared + 4 * N, true);
+  const auto channels = mixer.channels();
+  const Directions<T> s(
+      team, N, in.bc_norm, in.eps, [&](int64_t j) { return p(M + j); }, shared, shared + N);
 
   // The local equation at its solution: the value before the norm, gain, and w.
   real y[C], mixed[C], dt[C], gate[C], value[C], gain[C], w[C];
-  for_channels(D, y, [&](int64_t d) { return in.y[first + d]; });
-  for_channels(D, dt, [&](int64_t d) { return in.dt[first + d]; });
-  for_channels(D, gate, [&](int64_t d) {
+  fill_channels(channels, y, [&](int64_t d) { return in.y[first + d]; });
+  fill_channels(channels, dt, [&](int64_t d) { return in.dt[first + d]; });
+  fill_channels(channels, gate, [&](int64_t d) {
     return in.z == nullptr ? real(1) : in.z[first + d] * sigmoid(in.z[first + d]);
   });
 #pragma unroll
   for (int k = 0; k < C; ++k) value[k] = gain[k] = w[k] = 0;
-  each_channel<C>(D, [&](int k, int64_t d) {
+  channels.each([&](int k, int64_t d) {
     real state_c, dstate_b;
     read_channel(step, s, (token * D + d) * N, state_c, dstate_b);
     value[k] = gate[k] * (state_c + in.skip[d] * in.mixed[first + d]);
@@ -172,12 +175,12 @@ __global__ void __launch_bounds__(kWarp) fp_mamba_adjoint_kernel(const Step step
   real offset[C], weight[C], bias[C], v[C];
 #pragma unroll
   for (int k = 0; k < C; ++k) offset[k] = value[k] - gain[k] * (y[k] - mixed[k]);
-  each_channel<C>(D, [&](int k, int64_t d) {
+  channels.each([&](int k, int64_t d) {
     w[k] += in.v[first + d] - turned[k];
     if (step.dprevious != nullptr) w[k] += step.dprevious[token * D + d];
   });
-  for_channels(D, weight, [&](int64_t d) { return in.norm_weight[d]; });
-  for_channels(D, bias, [&](int64_t d) { return in.norm_bias[d]; });
+  fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
+  fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
   const LocalParameters parameters{.D = D,
                                    .scale = in.mixer.scale,
                                    .in_order = in.mixer.in_order,
@@ -186,22 +189,22 @@ __global__ void __launch_bounds__(kWarp) fp_mamba_adjoint_kernel(const Step step
                                    .tolerance = in.tolerance,
                                    .max_iterations = in.max_iterations};
   mixer.adjoint(parameters, offset, gain, weight, bias, y, w, v);
-  each_channel<C>(D, [&](int k, int64_t d) { in.v[first + d] = v[k]; });
+  channels.each([&](int k, int64_t d) { in.v[first + d] = v[k]; });
 
   // Back to the step before: through the norm, the states, and Q, b and c to y_{t-1}.
-  through_norm(in, value, v);
+  through_norm(channels, in, value, v);
 #pragma unroll
   for (int k = 0; k < C; ++k) v[k] *= gate[k];
   real* const db = shared + 2 * N;
   real* const dc = db + N;
-  real dxt[C];
-  through_states<C>(step, s, token, dt, v, db, dc, dxt);
+  real dxt[C]{};
+  through_states(channels, step, s, token, dt, v, db, dc, dxt);
   if (in.from_y == nullptr || step.t == 0) return;
-  each_channel<C>(D, [&](int k, int64_t d) { dxt[k] = in.skip[d] * v[k] + dt[k] * dxt[k]; });
+  channels.each([&](int k, int64_t d) { dxt[k] = in.skip[d] * v[k] + dt[k] * dxt[k]; });
   real e[C];
-  for_channels(D, e, [&](int64_t d) { return in.x[first + d] - in.y[first + d]; });
+  fill_channels(channels, e, [&](int64_t d) { return in.x[first + d] - in.y[first + d]; });
   const auto give = [&](int64_t j, real dp) { step.dp[token * in.P + j] = dp; };
-  mixer.gradient(D, in.eps, p, e, dxt, give);
+  mixer.gradient(in.eps, p, e, dxt, give);
   s.gradient(N, in.bc_norm, in.eps, db, dc, [&](int64_t j, real dp) { give(M + j, dp); });
 }
 
@@ -209,9 +212,9 @@ void start_step(Cuda cuda, const Step& step) {
   const FpMambaAdjoint& in = step.in;
   with_mixer(in.mixer, in.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
-    const int64_t reals = 4 * in.N + Mixer::space(in.mixer, true);
+    const int64_t reals = Mixer::T::kSpace + 4 * in.N + Mixer::space(in.mixer, true);
     start(cuda, "fp_mamba_adjoint", fp_mamba_adjoint_kernel<Mixer>,
-          {.blocks = in.B, .threads = kWarp, .shared_bytes = reals * sizeof(real)}, step);
+          {.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = reals * sizeof(real)}, step);
   });
 }
 
@@ -237,7 +240,7 @@ std::vector<Tensor> chunk_starts(Cuda cuda, const FpMambaAdjoint& in, int64_t ch
 using namespace cuda;
 
 bool supports(Cuda, const FpMambaAdjoint& args) {
-  return fits_a_warp(args.mixer, args.D) && states_fit(args);
+  return fits_a_team(args.mixer, args.D) && states_fit(args);
 }
 
 void run(Cuda cuda, const FpMambaAdjoint& args) {

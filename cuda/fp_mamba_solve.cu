@@ -1,5 +1,5 @@
-// The local equation of one token a warp (cuda/local_solve.cuh). Ranks up to 4 and up to 512 channels
-// stay in registers, and every number is read once. Beyond them a warp has working space in memory, and
+// The local equation of one token a team (cuda/local_solve.cuh). Ranks up to 4 and up to 1024 channels
+// stay in registers, and every number is read once. Beyond them a team, of one warp, has working space in memory, and
 // as many warps as fill the GPU go through the tokens: made for any size, not for speed.
 #include <fprnn/core/tensor.h>
 #include <fprnn/cuda/launch.cuh>
@@ -26,46 +26,55 @@ template <int R, int C>
 struct Loaded {
   real u[R][C], alpha[R], offset[C], gain[C], weight[C], bias[C];
 
-  __device__ Loaded(const LocalMap& map, int64_t token) {
+  template <class Channels>
+  __device__ Loaded(const Channels& channels, const LocalMap& map, int64_t token) {
     const int64_t D = map.D, first = token * D;
 #pragma unroll
     for (int i = 0; i < R; ++i) {
-      for_channels(D, u[i], [&](int64_t d) { return map.u[(token * R + i) * D + d]; });
+      fill_channels(channels, u[i], [&](int64_t d) { return map.u[(token * R + i) * D + d]; });
       alpha[i] = map.alpha[token * R + i];
     }
-    for_channels(D, offset, [&](int64_t d) { return map.offset[first + d]; });
-    for_channels(D, gain, [&](int64_t d) { return map.gain[first + d]; });
-    for_channels(D, weight, [&](int64_t d) { return map.weight ? map.weight[d] : real(0); });
-    for_channels(D, bias, [&](int64_t d) { return map.bias ? map.bias[d] : real(0); });
+    fill_channels(channels, offset, [&](int64_t d) { return map.offset[first + d]; });
+    fill_channels(channels, gain, [&](int64_t d) { return map.gain[first + d]; });
+    fill_channels(channels, weight, [&](int64_t d) { return map.weight ? map.weight[d] : real(0); });
+    fill_channels(channels, bias, [&](int64_t d) { return map.bias ? map.bias[d] : real(0); });
   }
   __device__ LocalVectors<real[R][C], real[R], real[C]> vectors() const {
     return {u, alpha, offset, gain, weight, bias};
   }
 };
 
-template <int R, int C>
-__global__ void __launch_bounds__(kWarp)
+template <class Mixer>
+__global__ void __launch_bounds__(Mixer::T::kSize)
     local_solve_kernel(LocalSolve args, LocalParameters parameters) {
+  constexpr int R = Mixer::R, C = Mixer::C;
+  __shared__ alignas(16) real shared[std::max(1, Mixer::T::kSpace)];
+  const typename Mixer::T team(shared);
+  const Channels<typename Mixer::T, Constant<C>, int64_t> channels{team, {}, args.map.D};
   const int64_t token = blockIdx.x, first = token * args.map.D;
-  const Loaded<R, C> x(args.map, token);
+  const Loaded<R, C> x(channels, args.map, token);
   LocalSpace<R, C> space;
   real y[C];
-  const int32_t count = local_solve(parameters, x.vectors(), space, y);
-  each_channel<C>(args.map.D, [&](int k, int64_t d) { args.y[first + d] = y[k]; });
+  const int32_t count = local_solve(team, parameters, x.vectors(), space, y);
+  channels.each([&](int k, int64_t d) { args.y[first + d] = y[k]; });
   if (threadIdx.x == 0) args.iterations[token] = count;
 }
 
-template <int R, int C>
-__global__ void __launch_bounds__(kWarp)
+template <class Mixer>
+__global__ void __launch_bounds__(Mixer::T::kSize)
     local_adjoint_kernel(LocalAdjoint args, LocalParameters parameters) {
+  constexpr int R = Mixer::R, C = Mixer::C;
+  __shared__ alignas(16) real shared[std::max(1, Mixer::T::kSpace)];
+  const typename Mixer::T team(shared);
+  const Channels<typename Mixer::T, Constant<C>, int64_t> channels{team, {}, args.map.D};
   const int64_t token = blockIdx.x, first = token * args.map.D;
-  const Loaded<R, C> x(args.map, token);
+  const Loaded<R, C> x(channels, args.map, token);
   LocalSpace<R, C> space;
   real y[C], w[C], v[C];
-  for_channels(args.map.D, y, [&](int64_t d) { return args.y[first + d]; });
-  for_channels(args.map.D, w, [&](int64_t d) { return args.w[first + d]; });
-  local_adjoint(parameters, x.vectors(), space, y, w, v);
-  each_channel<C>(args.map.D, [&](int k, int64_t d) { args.v[first + d] = v[k]; });
+  fill_channels(channels, y, [&](int64_t d) { return args.y[first + d]; });
+  fill_channels(channels, w, [&](int64_t d) { return args.w[first + d]; });
+  local_adjoint(team, parameters, x.vectors(), space, y, w, v);
+  channels.each([&](int k, int64_t d) { args.v[first + d] = v[k]; });
 }
 
 // Any size: what Loaded and LocalSpace have, in memory, from one block of doubles and one of reals.
@@ -106,12 +115,12 @@ struct Placed {
 
   __device__ void load(const Strided<real>& to, const real* from, int64_t D) const {
     for (int64_t k = 0; k < space.c; ++k) {
-      const int64_t d = lane_of() + k * kWarp;
+      const int64_t d = static_cast<int>(threadIdx.x) + k * kWarp;
       to[k] = from != nullptr && d < D ? from[d] : real(0);
     }
   }
   __device__ void store(real* to, const Strided<real>& from, int64_t D) const {
-    for (int64_t d = lane_of(); d < D; d += kWarp) to[d] = from[d / kWarp];
+    for (int64_t d = static_cast<int>(threadIdx.x); d < D; d += kWarp) to[d] = from[d / kWarp];
   }
   __device__ void load(const LocalMap& map, int64_t token) const {
     const int64_t D = map.D;
@@ -128,11 +137,12 @@ struct Placed {
 
 __global__ void any_local_solve_kernel(LocalSolve args, LocalParameters parameters, Anywhere size,
                                        double* doubles, real* reals) {
+  const Team<1> team(nullptr);
   const int64_t D = args.map.D;
   Placed at(size, doubles + blockIdx.x * size.doubles(), reals + blockIdx.x * size.reals());
   for (int64_t token = blockIdx.x; token < args.map.tokens; token += gridDim.x) {
     at.load(args.map, token);
-    const int32_t count = local_solve(parameters, at.vectors(), at.space, at.y);
+    const int32_t count = local_solve(team, parameters, at.vectors(), at.space, at.y);
     at.store(args.y + token * D, at.y, D);
     if (threadIdx.x == 0) args.iterations[token] = count;
   }
@@ -140,13 +150,14 @@ __global__ void any_local_solve_kernel(LocalSolve args, LocalParameters paramete
 
 __global__ void any_local_adjoint_kernel(LocalAdjoint args, LocalParameters parameters,
                                          Anywhere size, double* doubles, real* reals) {
+  const Team<1> team(nullptr);
   const int64_t D = args.map.D;
   Placed at(size, doubles + blockIdx.x * size.doubles(), reals + blockIdx.x * size.reals());
   for (int64_t token = blockIdx.x; token < args.map.tokens; token += gridDim.x) {
     at.load(args.map, token);
     at.load(at.y, args.y + token * D, D);
     at.load(at.w, args.w + token * D, D);
-    local_adjoint(parameters, at.vectors(), at.space, at.y, at.w, at.v);
+    local_adjoint(team, parameters, at.vectors(), at.space, at.y, at.w, at.v);
     at.store(args.v + token * D, at.v, D);
   }
 }
@@ -176,8 +187,8 @@ void run(Cuda cuda, const LocalSolve& args) {
     return start_anywhere(cuda, "local_solve", any_local_solve_kernel, args, parameters);
   with_low_rank(args.map.r, args.map.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
-    start(cuda, "local_solve", local_solve_kernel<Mixer::R, Mixer::C>,
-          {.blocks = args.map.tokens, .threads = kWarp}, args, parameters);
+    start(cuda, "local_solve", local_solve_kernel<Mixer>,
+          {.blocks = args.map.tokens, .threads = Mixer::T::kSize}, args, parameters);
   });
 }
 
@@ -187,8 +198,8 @@ void run(Cuda cuda, const LocalAdjoint& args) {
     return start_anywhere(cuda, "local_adjoint", any_local_adjoint_kernel, args, parameters);
   with_low_rank(args.map.r, args.map.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
-    start(cuda, "local_adjoint", local_adjoint_kernel<Mixer::R, Mixer::C>,
-          {.blocks = args.map.tokens, .threads = kWarp}, args, parameters);
+    start(cuda, "local_adjoint", local_adjoint_kernel<Mixer>,
+          {.blocks = args.map.tokens, .threads = Mixer::T::kSize}, args, parameters);
   });
 }
 

@@ -1,40 +1,31 @@
-// One token of a fixed-point layer in one warp: lane l holds the channels l, l + 32, ... of each vector in
-// registers, C of them, with zeros beyond the last. Forward and gradient of FP-Mamba's directions b and
-// c, as functions of the numbers `p` that are projected from x_t and y_{t-1}.
+// One token of a fixed-point layer by a team (cuda/team.cuh), whose threads hold C channels of each vector in
+// registers, with zeros beyond the last. Forward and gradient of FP-Mamba's directions b and c, as functions
+// of the numbers `p` that are projected from x_t and y_{t-1}.
 #pragma once
 
-#include <fprnn/cuda/block.cuh>
-#include <fprnn/cuda/math.cuh>
+#include <fprnn/cuda/kronecker.cuh>
 
 namespace fprnn::cuda {
 
-__device__ __forceinline__ int lane_of() { return threadIdx.x % kWarp; }
-
-// x[k] <- value(d) for the lane's channels d.
-template <int C, class Value>
-__device__ __forceinline__ void for_channels(int64_t D, real (&x)[C], const Value& value) {
+// x[k] <- value(d) for the thread's channels d.
+template <class Channels, int C, class Value>
+__device__ __forceinline__ void fill_channels(const Channels& c, real (&x)[C], const Value& value) {
 #pragma unroll
-  for (int k = 0; k < C; ++k) {
-    const int64_t d = lane_of() + k * kWarp;
-    x[k] = d < D ? value(d) : real(0);
-  }
-}
-// visit(k, d) for the lane's channels.
-template <int C, class Visit>
-__device__ __forceinline__ void each_channel(int64_t D, const Visit& visit) {
-#pragma unroll
-  for (int k = 0; k < C; ++k) {
-    const int64_t d = lane_of() + k * kWarp;
-    if (d < D) visit(k, d);
-  }
+  for (int k = 0; k < C; ++k) x[k] = 0;
+  c.each([&](int k, auto d) { x[k] = value(d); });
 }
 
+// The thread's part of x . y.
 template <int C>
-__device__ __forceinline__ real dot(const real (&x)[C], const real (&y)[C]) {
+__device__ __forceinline__ real part_of_dot(const real (&x)[C], const real (&y)[C]) {
   real total = 0;
 #pragma unroll
   for (int k = 0; k < C; ++k) total += x[k] * y[k];
-  return warp_sum(total);
+  return total;
+}
+template <class T, int C>
+__device__ __forceinline__ real dot(const T& team, const real (&x)[C], const real (&y)[C]) {
+  return team.sum(part_of_dot(x, y));
 }
 // y <- y + factor x.
 template <int C>
@@ -54,51 +45,56 @@ __device__ __forceinline__ real normal_part(real inverse, real eps, real dot_wit
 }
 
 // b and c of N numbers in shared memory, normalised if bc_norm says so.
+template <class T>
 struct Directions {
-  real *b, *c;
+  const T& team;
+  real *b, *c;  // (N) each, in shared memory
   real b_inverse = 1, c_inverse = 1;
   real product;  // b . c
 
-  // p(j) for j from 0 on: b, then c. `shared` holds 2 N.
+  // p(j) for j from 0 on: b, then c.
   template <class P>
-  __device__ Directions(int64_t N, bool bc_norm, real eps, const P& p, real* shared)
-      : b(shared), c(shared + N) {
-    real b_squares = 0, c_squares = 0;
-    for (int64_t n = lane_of(); n < N; n += kWarp) {
+  __device__ Directions(const T& team, int64_t N, bool bc_norm, real eps, const P& p, real* b,
+                        real* c)
+      : team(team), b(b), c(c) {
+    real sums[3]{};
+    team.each(N, [&](auto n) {
       b[n] = p(n);
       c[n] = p(N + n);
-      b_squares += b[n] * b[n];
-      c_squares += c[n] * c[n];
-    }
+      sums[0] += b[n] * b[n];
+      sums[1] += c[n] * c[n];
+      sums[2] += b[n] * c[n];
+    });
+    team.sums(sums);
+    product = sums[2];
     if (bc_norm) {
-      b_inverse = inverse_length(warp_sum(b_squares), eps);
-      c_inverse = inverse_length(warp_sum(c_squares), eps);
+      b_inverse = inverse_length(sums[0], eps);
+      c_inverse = inverse_length(sums[1], eps);
+      product *= b_inverse * c_inverse;
     }
-    product = 0;
-    for (int64_t n = lane_of(); n < N; n += kWarp) {
+    team.each(N, [&](auto n) {
       b[n] *= b_inverse;
       c[n] *= c_inverse;
-      product += b[n] * c[n];
-    }
-    product = warp_sum(product);
-    __syncwarp();
+    });
+    team.sync();
   }
 
   // db and dc (N) in shared memory, complete: give(j, dp_j), counted as p is.
   template <class Give>
   __device__ void gradient(int64_t N, bool bc_norm, real eps, const real* db, const real* dc,
                            const Give& give) const {
-    real b_along = 0, c_along = 0;
-    for (int64_t n = lane_of(); n < N; n += kWarp) {
-      b_along += b[n] * db[n];
-      c_along += c[n] * dc[n];
-    }
-    b_along = bc_norm ? normal_part(b_inverse, eps, warp_sum(b_along)) : 0;
-    c_along = bc_norm ? normal_part(c_inverse, eps, warp_sum(c_along)) : 0;
-    for (int64_t n = lane_of(); n < N; n += kWarp) {
-      give(n, b_inverse * (db[n] - b_along * b[n]));
-      give(N + n, c_inverse * (dc[n] - c_along * c[n]));
-    }
+    real along[2]{};
+    team.each(N, [&](auto n) {
+      along[0] += b[n] * db[n];
+      along[1] += c[n] * dc[n];
+    });
+    team.sums(along);
+    const real of_b = bc_norm ? normal_part(b_inverse, eps, along[0]) : real(0);
+    const real of_c = bc_norm ? normal_part(c_inverse, eps, along[1]) : real(0);
+    team.each(N, [&](auto n) {
+      give(n, b_inverse * (db[n] - of_b * b[n]));
+      give(N + n, c_inverse * (dc[n] - of_c * c[n]));
+    });
   }
 };
 

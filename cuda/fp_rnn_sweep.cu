@@ -1,5 +1,5 @@
 // The FP-RNN's two sweeps step by step (ops/fp_rnn_sweep.h): for each step one product of matrices and one
-// kernel in which a warp takes a sequence, its vectors in registers (cuda/sweep_mixer.cuh).
+// kernel in which a team takes a sequence, its vectors in registers (cuda/sweep_mixer.cuh).
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_rnn_sweep.h>
@@ -31,7 +31,7 @@ struct Step {
 };
 
 template <class Mixer>
-__global__ void __launch_bounds__(kWarp, 8) fp_rnn_step_kernel(const Step step) {
+__global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_step_kernel(const Step step) {
   constexpr int C = Mixer::C;
   extern __shared__ __align__(16) unsigned char bytes[];
   const FpRnnSweep& in = step.in;
@@ -40,15 +40,18 @@ __global__ void __launch_bounds__(kWarp, 8) fp_rnn_step_kernel(const Step step) 
     const real from_x = in.projected[row * in.P + j];
     return step.from_y == nullptr ? from_x : from_x + step.from_y[b * in.P + j];
   };
-  const Mixer mixer(in.mixer, D, in.eps, p, reinterpret_cast<real*>(bytes), false);
+  real* const shared = reinterpret_cast<real*>(bytes);
+  const typename Mixer::T team(shared);
+  const Mixer mixer(team, in.mixer, D, in.eps, p, shared + Mixer::T::kSpace, false);
+  const auto channels = mixer.channels();
 
   // The local equation: offset + (1 - lambda) . (I - Q) y.
   real kept[C], gain[C], mixed[C], offset[C], y[C], none[C];
-  for_channels(D, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
-  for_channels(D, kept, [&](int64_t d) {
+  fill_channels(channels, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
+  fill_channels(channels, kept, [&](int64_t d) {
     return step.before == nullptr ? real(0) : in.lambda[first + d] * step.before[b * D + d];
   });
-  for_channels(D, mixed, [&](int64_t d) { return in.bx[first + d]; });
+  fill_channels(channels, mixed, [&](int64_t d) { return in.bx[first + d]; });
   mixer.apply(mixed);
 #pragma unroll
   for (int k = 0; k < C; ++k) {
@@ -58,15 +61,15 @@ __global__ void __launch_bounds__(kWarp, 8) fp_rnn_step_kernel(const Step step) 
   const int32_t count = mixer.solve(step.parameters, offset, gain, none, none, y);
 
   // f at y, which the next step begins with.
-  for_channels(D, mixed, [&](int64_t d) { return in.bx[first + d]; });
+  fill_channels(channels, mixed, [&](int64_t d) { return in.bx[first + d]; });
 #pragma unroll
   for (int k = 0; k < C; ++k) mixed[k] -= y[k];
   mixer.apply(mixed);
-  each_channel<C>(D, [&](int k, int64_t d) {
+  channels.each([&](int k, int64_t d) {
     in.y[first + d] = y[k];
     in.state_out[b * D + d] = kept[k] + gain[k] * (mixed[k] + y[k]);
   });
-  if (threadIdx.x == 0) in.iterations[b] = max(in.iterations[b], count);
+  if (team.rank == 0) in.iterations[b] = max(in.iterations[b], count);
 }
 
 // Backwards: step t, and what comes from the step after.
@@ -81,26 +84,29 @@ struct AdjointStep {
 };
 
 template <class Mixer>
-__global__ void __launch_bounds__(kWarp) fp_rnn_adjoint_kernel(const AdjointStep step) {
+__global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_adjoint_kernel(const AdjointStep step) {
   constexpr int C = Mixer::C;
   extern __shared__ __align__(16) unsigned char bytes[];
   const FpRnnAdjoint& in = step.in;
   const int64_t D = in.D, b = blockIdx.x, row = b * in.T + step.t, first = row * D;
   const auto p = [&](int64_t j) { return in.p[row * in.P + j]; };
-  const Mixer mixer(in.mixer, D, in.eps, p, reinterpret_cast<real*>(bytes), true);
+  real* const shared = reinterpret_cast<real*>(bytes);
+  const typename Mixer::T team(shared);
+  const Mixer mixer(team, in.mixer, D, in.eps, p, shared + Mixer::T::kSpace, true);
+  const auto channels = mixer.channels();
 
   // w: g_t, y_t as the next step's previous one, and y_t in f_t, (I - Q)^T of its cotangent.
   real gain[C], dstate[C], turned[C], w[C], y[C], none[C], v[C];
-  for_channels(D, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
-  for_channels(D, y, [&](int64_t d) { return in.y[first + d]; });
-  for_channels(D, dstate, [&](int64_t d) { return step.last ? real(0) : step.dstate[b * D + d]; });
+  fill_channels(channels, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
+  fill_channels(channels, y, [&](int64_t d) { return in.y[first + d]; });
+  fill_channels(channels, dstate, [&](int64_t d) { return step.last ? real(0) : step.dstate[b * D + d]; });
 #pragma unroll
   for (int k = 0; k < C; ++k) {
     w[k] = turned[k] = gain[k] * dstate[k];
     none[k] = 0;
   }
   mixer.apply_transposed(turned);
-  each_channel<C>(D, [&](int k, int64_t d) {
+  channels.each([&](int k, int64_t d) {
     w[k] += in.v[first + d] - turned[k];
     if (step.dprevious != nullptr) w[k] += step.dprevious[b * D + d];
   });
@@ -108,25 +114,25 @@ __global__ void __launch_bounds__(kWarp) fp_rnn_adjoint_kernel(const AdjointStep
 
   // To the step before: f_{t-1} through lambda, y_{t-1} through what Q is made of.
   real e[C];
-  for_channels(D, e, [&](int64_t d) { return in.bx[first + d]; });
+  fill_channels(channels, e, [&](int64_t d) { return in.bx[first + d]; });
 #pragma unroll
   for (int k = 0; k < C; ++k) e[k] -= y[k];
-  each_channel<C>(D, [&](int k, int64_t d) {
+  channels.each([&](int k, int64_t d) {
     in.v[first + d] = v[k];
     v[k] += dstate[k];
     step.dstate[b * D + d] = in.lambda[first + d] * v[k];
     v[k] *= gain[k];
   });
   if (in.from_y == nullptr || step.t == 0) return;
-  mixer.gradient(D, in.eps, p, e, v, [&](int64_t j, real dp) { step.dp[b * in.P + j] = dp; });
+  mixer.gradient(in.eps, p, e, v, [&](int64_t j, real dp) { step.dp[b * in.P + j] = dp; });
 }
 
 template <class Sweep, class Start>
 void with_kernel(const Sweep& in, bool with_gradient, const Start& start_kernel) {
   with_mixer(in.mixer, in.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
-    const size_t bytes = Mixer::space(in.mixer, with_gradient) * sizeof(real);
-    start_kernel(type, Grid{.blocks = in.B, .threads = kWarp, .shared_bytes = bytes});
+    const size_t bytes = (Mixer::T::kSpace + Mixer::space(in.mixer, with_gradient)) * sizeof(real);
+    start_kernel(type, Grid{.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = bytes});
   });
 }
 
@@ -135,8 +141,8 @@ void with_kernel(const Sweep& in, bool with_gradient, const Start& start_kernel)
 
 using namespace cuda;
 
-bool supports(Cuda, const FpRnnSweep& args) { return fits_a_warp(args.mixer, args.D); }
-bool supports(Cuda, const FpRnnAdjoint& args) { return fits_a_warp(args.mixer, args.D); }
+bool supports(Cuda, const FpRnnSweep& args) { return fits_a_team(args.mixer, args.D); }
+bool supports(Cuda, const FpRnnAdjoint& args) { return fits_a_team(args.mixer, args.D); }
 
 void run(Cuda cuda, const FpRnnSweep& args) {
   const Tensor from_y(cuda.context, {args.B, args.P});

@@ -81,7 +81,8 @@ struct Plan {
 
   Plan(Cuda cuda, const Product& product) {
     const Gemm& g = product.gemm;
-    const MatmulPrecision precision = gpu(cuda).matmul_precision;
+    const MatmulPrecision precision =
+        g.exact ? MatmulPrecision::fp32 : gpu(cuda).matmul_precision;
     check(cublasLtMatmulDescCreate(&operation.handle, compute_type(precision), kType),
           "describing a product");
     const auto side = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
@@ -131,7 +132,8 @@ void multiply(Cuda cuda, const Product& product) {
       plan.alignment[0],
       plan.alignment[1],
       plan.alignment[2],
-      g.transpose_a + 2 * g.transpose_b + 4 * g.accumulate + 8 * (g.bias != nullptr)};
+      g.transpose_a + 2 * g.transpose_b + 4 * g.accumulate + 8 * (g.bias != nullptr) +
+          16 * g.exact};
   auto& known = gpu(cuda).algorithms;
   auto found = known.find(kind);
   if (found == known.end()) found = known.emplace(kind, plan.choose(cuda, g)).first;

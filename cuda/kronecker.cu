@@ -16,13 +16,15 @@ namespace fprnn {
 namespace cuda {
 namespace {
 
-constexpr int kTeams = 4;  // warps of a block
-constexpr int kMostThreads = Team<true>::kSize;
+// Teams of a block.
+template <int W>
+constexpr int teams_of = W < 4 ? 4 / W : 1;
+constexpr int kMostThreads = Team<8>::kSize;
 
-template <bool kBlock, class M>
+template <int W, class M>
 __global__ void __launch_bounds__(kMostThreads)
     factor_forward_kernel(KroneckerFactorForward args, M m, Workspace workspace) {
-  for_tokens<kBlock>(args.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
+  for_tokens<W>(args.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
     const real* k = args.k + token * args.k_stride;
     const real* gates = args.gates + token * args.gate_stride;
     KroneckerFactor<M> factor(m, args.norm, args.eps, space);
@@ -32,11 +34,11 @@ __global__ void __launch_bounds__(kMostThreads)
   });
 }
 
-template <bool kBlock, class M>
+template <int W, class M>
 __global__ void __launch_bounds__(kMostThreads)
     factor_backward_kernel(KroneckerFactorBackward args, M m, Workspace workspace) {
   const KroneckerFactorForward& in = args.forward;
-  for_tokens<kBlock>(in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
+  for_tokens<W>(in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
     const int64_t first_k = token * in.k_stride, first_gate = token * in.gate_stride;
     const real* k = in.k + first_k;
     const real* gates = in.gates + first_gate;
@@ -52,30 +54,31 @@ __global__ void __launch_bounds__(kMostThreads)
   });
 }
 
-// visit(whether a block takes a token, m), a constant for the sizes that matter.
+// visit(the warps that take a token, m), a constant for the sizes that matter.
 template <class Visit>
 void with_size(int64_t m, const Visit& visit) {
-  if (m == 8) return visit(std::false_type(), Constant<8>());
-  if (m == 16) return visit(std::false_type(), Constant<16>());
-  if (m == 32) return visit(std::false_type(), Constant<32>());
-  if (m < 32) return visit(std::false_type(), static_cast<int>(m));
-  visit(std::true_type(), m);
+  if (m == 8) return visit(Constant<1>(), Constant<8>());
+  if (m == 16) return visit(Constant<1>(), Constant<16>());
+  if (m == 32) return visit(Constant<1>(), Constant<32>());
+  if (m < 32) return visit(Constant<1>(), static_cast<int>(m));
+  visit(Constant<8>(), m);
 }
 
 template <int M1, int M2>
-__global__ void __launch_bounds__(kTeams* kWarp)
+__global__ void __launch_bounds__(kMostThreads)
     kronecker_forward_kernel(KroneckerForward args, Workspace workspace) {
-  using Product = RegisterProduct<M1, M2>;
-  for_tokens<false>(args.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
+  constexpr int W = kTeamOf<M1, M2>;
+  using Product = ProductOf<M1, M2>;
+  for_tokens<W>(args.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
     real* const right = space + M1 * M1;
-    const auto channels = Product::channels();
+    const auto channels = Product::channels(team);
     real x[Product::C], y[Product::C];
     channels.each([&](int k, int d) { x[k] = args.v[token * (M1 * M2) + d]; });
     team.copy(Constant<M1 * M1>(), args.left + token * (M1 * M1), space);
     team.copy(Constant<M2 * M2>(), args.right + token * (M2 * M2), right);
     team.sync();
-    const Product product(space, right, right + M2 * M2);
-    product.apply(channels, x, y);
+    const Product product(team, space, right, right + M2 * M2);
+    product.apply(x, y);
     channels.each([&](int k, int d) { args.y[token * (M1 * M2) + d] = x[k] - args.scale * y[k]; });
   });
 }
@@ -83,7 +86,7 @@ __global__ void __launch_bounds__(kTeams* kWarp)
 __global__ void __launch_bounds__(kMostThreads)
     kronecker_forward_any_kernel(KroneckerForward args, Workspace workspace) {
   const int64_t m1 = args.m1, m2 = args.m2;
-  for_tokens<true>(args.tokens, workspace, [&](const auto& team, int64_t token, real* left_x) {
+  for_tokens<8>(args.tokens, workspace, [&](const auto& team, int64_t token, real* left_x) {
     const real* left = args.left + token * m1 * m1;
     const real* right = args.right + token * m2 * m2;
     const real* x = args.v + token * m1 * m2;
@@ -151,17 +154,17 @@ template <int M1, int M2>
 constexpr int64_t kBackwardSpace = M1* odd_stride(M1) + (M2 + 4 * M1) * odd_stride(M2);
 
 template <int M1, int M2>
-__global__ void __launch_bounds__(kTeams* kWarp)
+__global__ void __launch_bounds__(kMostThreads)
     kronecker_backward_kernel(KroneckerBackward args, Workspace workspace) {
   const KroneckerForward& in = args.forward;
   const Constant<M1> m1;
   const Constant<M2> m2;
   using Left = Rows<Constant<odd_stride(M1)>>;
   using Wide = Rows<Constant<odd_stride(M2)>>;
-  for_tokens<false>(in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
+  for_tokens<kTeamOf<M1, M2>>(in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
     const auto copy = [&](auto m, auto n, const real* from) {
       const real* const to = space;
-      team.copy_rows(m, n, from + token * (m * n), space);
+      copy_rows(team, m, n, from + token * (m * n), space);
       space += m * odd_stride(n);
       return to;
     };
@@ -177,7 +180,7 @@ __global__ void __launch_bounds__(kMostThreads)
     kronecker_backward_any_kernel(KroneckerBackward args, Workspace workspace) {
   const KroneckerForward& in = args.forward;
   const int64_t m1 = in.m1, m2 = in.m2;
-  for_tokens<true>(in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
+  for_tokens<8>(in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
     const Rows<int64_t> left{in.left + token * m1 * m1, m1}, right{in.right + token * m2 * m2, m2},
         x{in.v + token * m1 * m2, m2}, dy{args.dy + token * m1 * m2, m2};
     backward_token(args, team, token, m1, m2, left, right, x, dy, space);
@@ -190,33 +193,34 @@ __global__ void __launch_bounds__(kMostThreads)
 using namespace cuda;
 
 void run(Cuda cuda, const KroneckerFactorForward& args) {
-  with_size(args.m, [&](auto block, auto m) {
-    constexpr bool kBlock = decltype(block)::value;
-    start_teams<kBlock>(cuda, "kronecker_factor_forward",
-                        factor_forward_kernel<kBlock, decltype(m)>, args.tokens,
-                        KroneckerFactor<int64_t>::space(args.m), kTeams, args, m);
+  with_size(args.m, [&](auto warps, auto m) {
+    constexpr int W = decltype(warps)::value;
+    start_teams<W>(cuda, "kronecker_factor_forward",
+                        factor_forward_kernel<W, decltype(m)>, args.tokens,
+                        KroneckerFactor<int64_t>::space(args.m), teams_of<W>, args, m);
   });
 }
 
 void run(Cuda cuda, const KroneckerFactorBackward& args) {
   using Factor = KroneckerFactor<int64_t>;
   const int64_t space = Factor::space(args.forward.m) + Factor::gradient_space(args.forward.m);
-  with_size(args.forward.m, [&](auto block, auto m) {
-    constexpr bool kBlock = decltype(block)::value;
-    start_teams<kBlock>(cuda, "kronecker_factor_backward",
-                        factor_backward_kernel<kBlock, decltype(m)>, args.forward.tokens, space,
-                        kTeams, args, m);
+  with_size(args.forward.m, [&](auto warps, auto m) {
+    constexpr int W = decltype(warps)::value;
+    start_teams<W>(cuda, "kronecker_factor_backward",
+                        factor_backward_kernel<W, decltype(m)>, args.forward.tokens, space,
+                        teams_of<W>, args, m);
   });
 }
 
 void run(Cuda cuda, const KroneckerForward& args) {
   const bool done = with_constants(args.m1, args.m2, [&](auto m1, auto m2) {
     constexpr int M1 = decltype(m1)::value, M2 = decltype(m2)::value;
-    start_teams<false>(cuda, "kronecker_forward", kronecker_forward_kernel<M1, M2>, args.tokens,
-                       RegisterProduct<M1, M2>::kSpace, kTeams, args);
+    constexpr int W = kTeamOf<M1, M2>;
+    start_teams<W>(cuda, "kronecker_forward", kronecker_forward_kernel<M1, M2>, args.tokens,
+                   ProductOf<M1, M2>::kSpace + M1 * M1 + M2 * M2, teams_of<W>, args);
   });
   if (!done)
-    start_teams<true>(cuda, "kronecker_forward", kronecker_forward_any_kernel, args.tokens,
+    start_teams<8>(cuda, "kronecker_forward", kronecker_forward_any_kernel, args.tokens,
                       args.m1 * args.m2, 1, args);
 }
 
@@ -224,11 +228,12 @@ void run(Cuda cuda, const KroneckerBackward& args) {
   const KroneckerForward& in = args.forward;
   const bool done = with_constants(in.m1, in.m2, [&](auto m1, auto m2) {
     constexpr int M1 = decltype(m1)::value, M2 = decltype(m2)::value;
-    start_teams<false>(cuda, "kronecker_backward", kronecker_backward_kernel<M1, M2>, in.tokens,
-                       kBackwardSpace<M1, M2>, kTeams, args);
+    constexpr int W = kTeamOf<M1, M2>;
+    start_teams<W>(cuda, "kronecker_backward", kronecker_backward_kernel<M1, M2>, in.tokens,
+                   kBackwardSpace<M1, M2>, teams_of<W>, args);
   });
   if (!done)
-    start_teams<true>(cuda, "kronecker_backward", kronecker_backward_any_kernel, in.tokens,
+    start_teams<8>(cuda, "kronecker_backward", kronecker_backward_any_kernel, in.tokens,
                       2 * in.m1 * odd_stride(in.m2), 1, args);
 }
 

@@ -1,6 +1,6 @@
 // The product of a Kronecker mixer, p = left^T X right for the rows X (m1, m2) of a vector. A vector is spread
-// over a team: thread i of n holds the channels i, i + n, ... in registers, or in memory where there are
-// many. The transposed product is that of the transposed factors.
+// over a team: each thread holds some of its channels in registers, or in memory where there are many. The
+// transposed product is that of the transposed factors.
 #pragma once
 
 #include <fprnn/cuda/small_matrix.cuh>
@@ -8,9 +8,10 @@
 namespace fprnn::cuda {
 
 // The channels of a team's vector: `count` to a thread, a constant for registers, which are 0 beyond D.
+// Thread i of n has the channels i, i + n, ...
 template <class T, class Count, class Size>
 struct Channels {
-  T team;
+  const T& team;
   Count count;
   Size D;
 
@@ -31,102 +32,315 @@ struct Channels {
     return team.sum(total);
   }
 };
-template <int C, class Size>
-using WarpChannels = Channels<Team<false>, Constant<C>, Size>;
 
-// A thread's part of a vector in memory, indexed as one in registers.
-template <class Real>
-struct Spread {
-  Real* first;
-  __device__ __forceinline__ Real& operator[](int64_t k) const {
-    return first[k * Team<true>::kSize];
+// The same where a thread has C neighbouring elements of a column of X (M1, M2).
+template <class T, int M1, int M2>
+struct ColumnChannels {
+  static constexpr int C = M1 * M2 / T::kSize;
+  const T& team;
+  Constant<M1 * M2> D;
+
+  template <class Visit>
+  __device__ __forceinline__ void each(const Visit& visit) const {
+    const int first = team.rank / M2 * C * M2 + team.rank % M2;
+#pragma unroll
+    for (int k = 0; k < C; ++k) visit(k, first + k * M2);
+  }
+  template <class Term>
+  __device__ __forceinline__ real sum(const Term& term) const {
+    real total = 0;
+    each([&](auto k, auto) { total += term(k); });
+    return team.sum(total);
   }
 };
 
-// For sizes that a warp divides into columns: lane l has column l % M2 of every kGroups-th row. left^T X
-// meets the other rows of the lane's column in lanes that are a multiple of M2 away; its rows go through
-// shared memory to meet the lane's column of right, which stays in registers, as left does where it is
-// small. left and right are (M1, M1) and (M2, M2), contiguous, in shared memory, and so is work (M1 M2);
-// all begin at multiples of 16 bytes.
-template <int M1, int M2>
+// A thread's part of a vector in memory, indexed as one in registers.
+template <class Real, int kStride>
+struct Spread {
+  Real* first;
+  __device__ __forceinline__ Real& operator[](int64_t k) const { return first[k * kStride]; }
+};
+
+// For sizes that a team divides into columns: column c of the threads' M2, and group g of C neighbouring
+// rows, are one thread's. It needs column c of X, which goes through shared memory by columns, rows of
+// left^T, and then its own rows of left^T X, which go through shared memory among the threads of the
+// group, neighbours in a warp, to meet column c of right, which stays in registers. So do the rows of
+// left^T where they are few. left and right are (M1, M1) and (M2, M2), contiguous, in shared memory, and
+// so is work (kSpace); all begin at multiples of 16 bytes.
+template <int W, int M1, int M2>
 class RegisterProduct {
  public:
-  static constexpr int kGroups = kWarp / M2, C = M1 * M2 / kWarp;
-  static constexpr int64_t kSpace = M1 * M1 + M2 * M2 + M1 * M2;
-  static_assert(kWarp % M2 == 0 && M1 % kGroups == 0 && M1 * M1 % Quad::kCount == 0);
-  static __device__ __forceinline__ WarpChannels<C, Constant<M1 * M2>> channels() { return {}; }
+  using T = Team<W>;
+  static constexpr int C = M1 * M2 / T::kSize, kStride = M1 + Quad::kCount;
+  static constexpr int kColumns = M2 * kStride;  // reals of X by columns
+  static constexpr int kSpace = 2 * kColumns + M1 * M2;
+  static_assert(kWarp % M2 == 0 && C >= 1 && M1 % Quad::kCount == 0 && M2 % Quad::kCount == 0);
+  static __device__ __forceinline__ ColumnChannels<T, M1, M2> channels(const T& team) {
+    return {team, {}};
+  }
 
-  __device__ __forceinline__ RegisterProduct(const real* left, const real* right, real* work)
-      : left_(left), work_(work), group_(threadIdx.x % kWarp / M2) {
-    const int column = threadIdx.x % M2;
+  __device__ __forceinline__ RegisterProduct(const T& team, const real* left, const real* right,
+                                             real* work)
+      : team_(team),
+        work_(work),
+        column_(team.rank % M2),
+        row_(team.rank / M2 * C),
+        left_(left + row_) {
 #pragma unroll
-    for (int j = 0; j < M2; ++j) right_[j] = right[j * M2 + column];
-    if constexpr (kLeftStays) {
+    for (int j = 0; j < M2; ++j) right_[j] = right[j * M2 + column_];
+    if constexpr (kLeftStays)
 #pragma unroll
-      for (int s = 0; s < kGroups; ++s)
-#pragma unroll
-        for (int r = 0; r < C; ++r) load_left(s, r, stay_[s * C + r]);
-    }
+      for (int l = 0; l < M1; ++l) load_left(l, stay_[l]);
+    team.sync();  // whoever used work before has done so
   }
 
   // y <- left^T x right.
-  template <class Channels>
-  __device__ __forceinline__ void apply(const Channels&, const real (&x)[C], real (&y)[C]) const {
-    real rows[C]{};
+  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C]) const {
+    real* const columns = work_ + turn_ * kColumns;
+    real* const rows = work_ + 2 * kColumns + row_ * M2;
+    turn_ ^= 1;  // so that one barrier does, as in Team
 #pragma unroll
-    for (int s = 0; s < kGroups; ++s)
+    for (int k = 0; k < C; ++k) columns[column_ * kStride + row_ + k] = x[k];
+    team_.sync();
+    real total[C]{};
 #pragma unroll
-      for (int r = 0; r < C; ++r) {
-        const real other = s == 0 ? x[r] : __shfl_xor_sync(kAllLanes, x[r], s * M2);
+    for (int l = 0; l < M1; l += Quad::kCount) {
+      const Quad quad = *reinterpret_cast<const Quad*>(columns + column_ * kStride + l);
+#pragma unroll
+      for (int q = 0; q < Quad::kCount; ++q) {
         real left[C];
-        if constexpr (!kLeftStays) load_left(s, r, left);
+        if constexpr (!kLeftStays) load_left(l + q, left);
 #pragma unroll
         for (int k = 0; k < C; ++k)
-          rows[k] += (kLeftStays ? stay_[kLeftStays ? s * C + r : 0][k] : left[k]) * other;
+          total[k] += (kLeftStays ? stay_[kLeftStays ? l + q : 0][k] : left[k]) * quad.v[q];
       }
+    }
+#pragma unroll
+    for (int k = 0; k < C; ++k) rows[k * M2 + column_] = total[k];
+    __syncwarp();
 #pragma unroll
     for (int k = 0; k < C; ++k) {
-      work_[threadIdx.x % kWarp + k * kWarp] = rows[k];
-      y[k] = 0;
+      real even = 0, odd = 0;
+#pragma unroll
+      for (int j = 0; j < M2; j += Quad::kCount) {
+        const Quad quad = *reinterpret_cast<const Quad*>(rows + k * M2 + j);
+#pragma unroll
+        for (int q = 0; q < Quad::kCount; q += 2) {
+          even += quad.v[q] * right_[j + q];
+          odd += quad.v[q + 1] * right_[j + q + 1];
+        }
+      }
+      y[k] = even + odd;
     }
     __syncwarp();
-#pragma unroll
-    for (int j = 0; j < M2; j += Quad::kCount)
-#pragma unroll
-      for (int k = 0; k < C; ++k) {
-        const Quad row = *reinterpret_cast<const Quad*>(work_ + (group_ + k * kGroups) * M2 + j);
-#pragma unroll
-        for (int q = 0; q < Quad::kCount; ++q) y[k] += row.v[q] * right_[j + q];
-      }
-    __syncwarp();
+  }
+  __device__ __forceinline__ void apply_exactly(const real (&x)[C], real (&y)[C]) const {
+    apply(x, y);
   }
 
  private:
   static constexpr bool kLeftStays = M1 * C <= 32;
 
-  // What row r of the lanes s groups away adds to the lane's own rows.
-  __device__ __forceinline__ void load_left(int s, int r, real (&to)[C]) const {
-    const real* from = left_ + ((group_ ^ s) + r * kGroups) * M1 + group_;
-    if constexpr (kGroups == 1) {
+  // The thread's part of row l of left.
+  __device__ __forceinline__ void load_left(int l, real (&to)[C]) const {
+    if constexpr (C % Quad::kCount == 0) {
 #pragma unroll
       for (int k = 0; k < C; k += Quad::kCount) {
-        const Quad quad = *reinterpret_cast<const Quad*>(from + k);
+        const Quad quad = *reinterpret_cast<const Quad*>(left_ + l * M1 + k);
 #pragma unroll
         for (int q = 0; q < Quad::kCount; ++q) to[k + q] = quad.v[q];
       }
     } else {
 #pragma unroll
-      for (int k = 0; k < C; ++k) to[k] = from[k * kGroups];
+      for (int k = 0; k < C; ++k) to[k] = left_[l * M1 + k];
     }
   }
 
-  const real* left_;
+  const T& team_;
   real* work_;
-  int group_;
+  int column_, row_;
+  const real* left_;
+  mutable int turn_ = 0;
   real right_[M2], stay_[kLeftStays ? M1 : 1][C];
 };
 
-// visit(m1, m2) with the sizes that RegisterProduct is for as constants; false for others.
+// The same for sizes that tensor cores divide into tiles, in floats: a warp takes 16 rows. Each number is the
+// sum of two with 11 bits, of which three products are added up; the error is a few times that of floats,
+// and where a map makes differences fifty times larger that is too much to stop by: apply_exactly has
+// floats' own. What the tensor cores give of left^T X they take for the next product, if right's rows are
+// numbered to suit, so X alone goes through shared memory, by columns. Both factors stay in registers.
+//
+// Lane 4 g + t of a tile's 32 has rows g and g + 8 of columns 2 t and 2 t + 1, the order of its channels.
+template <class T, int M1, int M2>
+struct TileChannels {
+  static constexpr int C = M1 * M2 / T::kSize;
+  const T& team;
+  Constant<M1 * M2> D;
+
+  template <class Visit>
+  __device__ __forceinline__ void each(const Visit& visit) const {
+    const int lane = team.rank % kWarp, row = team.rank / kWarp * 16 + lane / 4;
+    const int first = row * M2 + lane % 4 * 2;
+#pragma unroll
+    for (int k = 0; k < C; ++k) visit(k, first + k / 4 * 8 + k / 2 % 2 * 8 * M2 + k % 2);
+  }
+  template <class Term>
+  __device__ __forceinline__ real sum(const Term& term) const {
+    real total = 0;
+    each([&](auto k, auto) { total += term(k); });
+    return team.sum(total);
+  }
+};
+
+// x = high + low, as tensor cores take them.
+struct Halves {
+  uint32_t high, low;
+  __device__ __forceinline__ Halves() = default;
+  static __device__ __forceinline__ uint32_t rounded(float x) {
+    uint32_t bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+    return bits;
+  }
+  __device__ __forceinline__ explicit Halves(float x) {
+    high = rounded(x);
+    low = rounded(x - __uint_as_float(high));
+  }
+};
+// c += a b for a (16, 8), b (8, 8).
+__device__ __forceinline__ void multiply_tiles(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
+                                               uint32_t a3, uint32_t b0, uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+struct TileSums {
+  float c[3][4] = {};  // apart, so that none waits for another
+  __device__ __forceinline__ void add(const Halves (&a)[4], const Halves (&b)[2]) {
+    multiply_tiles(c[0], a[0].high, a[1].high, a[2].high, a[3].high, b[0].high, b[1].high);
+    multiply_tiles(c[1], a[0].high, a[1].high, a[2].high, a[3].high, b[0].low, b[1].low);
+    multiply_tiles(c[2], a[0].low, a[1].low, a[2].low, a[3].low, b[0].high, b[1].high);
+  }
+  __device__ __forceinline__ float operator[](int i) const { return c[0][i] + (c[1][i] + c[2][i]); }
+};
+
+template <int M1, int M2>
+class TileProduct {
+ public:
+  static constexpr int W = M1 / 16;
+  using T = Team<W>;
+  static constexpr int C = M1 * M2 / T::kSize, kStride = M1 + 8;
+  static constexpr int kColumns = M2 * kStride;  // reals of X by columns
+  static constexpr int kSpace = 2 * kColumns;
+  static_assert(M1 % 16 == 0 && M2 % 8 == 0 && M1 * M2 <= kColumns);
+  static __device__ __forceinline__ TileChannels<T, M1, M2> channels(const T& team) {
+    return {team, {}};
+  }
+
+  __device__ __forceinline__ TileProduct(const T& team, const real* left, const real* right,
+                                         real* work)
+      : team_(team),
+        work_(work),
+        from_left_(left),
+        from_right_(right),
+        g_(team.rank % kWarp / 4),
+        t_(team.rank % 4) {
+    const int row = team.rank / kWarp * 16 + g_;
+#pragma unroll
+    for (int s = 0; s < M1 / 8; ++s)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        left_[s][i] = Halves(left[(8 * s + 2 * t_ + i / 2) * M1 + row + i % 2 * 8]);
+#pragma unroll
+    for (int s = 0; s < M2 / 8; ++s)
+#pragma unroll
+      for (int n = 0; n < M2 / 8; ++n)
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          right_[s][n][i] = Halves(right[(8 * s + 2 * t_ + i) * M2 + 8 * n + g_]);
+    team.sync();  // whoever used work before has done so
+  }
+
+  // y <- left^T x right.
+  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C]) const {
+    real* const columns = work_ + turn_ * kColumns;
+    turn_ ^= 1;  // so that one barrier does, as in Team
+    const int row = team_.rank / kWarp * 16 + g_;
+#pragma unroll
+    for (int k = 0; k < C; ++k)
+      columns[(k / 4 * 8 + 2 * t_ + k % 2) * kStride + row + k / 2 % 2 * 8] = x[k];
+    team_.sync();
+    Halves rows[M2 / 8][4];
+#pragma unroll
+    for (int n = 0; n < M2 / 8; ++n) {
+      TileSums sums;
+#pragma unroll
+      for (int s = 0; s < M1 / 8; ++s) {
+        const float2 pair = *reinterpret_cast<const float2*>(columns + (8 * n + g_) * kStride +
+                                                             8 * s + 2 * t_);
+        const Halves b[2] = {Halves(pair.x), Halves(pair.y)};
+        sums.add(left_[s], b);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) rows[n][i] = Halves(sums[i / 2 + i % 2 * 2]);
+    }
+#pragma unroll
+    for (int n = 0; n < M2 / 8; ++n) {
+      TileSums sums;
+#pragma unroll
+      for (int s = 0; s < M2 / 8; ++s) sums.add(rows[s], right_[s][n]);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) y[4 * n + i] = sums[i];
+    }
+  }
+
+  // The same in floats, out of shared memory: four times as slow.
+  __device__ __forceinline__ void apply_exactly(const real (&x)[C], real (&y)[C]) const {
+    const int row = team_.rank / kWarp * 16 + g_;
+    const auto each = [&](const auto& visit) {
+#pragma unroll
+      for (int k = 0; k < C; ++k) visit(k, row + k / 2 % 2 * 8, k / 4 * 8 + 2 * t_ + k % 2);
+    };
+    real *const from = work_, *const rows = work_ + kColumns;  // (M1, M2) each
+    team_.sync();
+    each([&](int k, int i, int j) {
+      from[i * M2 + j] = x[k];
+      y[k] = 0;
+    });
+    team_.sync();
+#pragma unroll 2
+    for (int l = 0; l < M1; ++l)
+      each([&](int k, int i, int j) { y[k] += from_left_[l * M1 + i] * from[l * M2 + j]; });
+    each([&](int k, int i, int j) {
+      rows[i * M2 + j] = y[k];
+      y[k] = 0;
+    });
+    __syncwarp();  // a row's columns are all in this warp
+#pragma unroll 2
+    for (int l = 0; l < M2; ++l)
+      each([&](int k, int i, int j) { y[k] += rows[i * M2 + l] * from_right_[l * M2 + j]; });
+    team_.sync();
+  }
+
+ private:
+  const T& team_;
+  real* work_;
+  const real *from_left_, *from_right_;
+  int g_, t_;
+  mutable int turn_ = 0;
+  Halves left_[M1 / 8][4], right_[M2 / 8][M2 / 8][2];
+};
+
+// The product of these sizes and the warps of its team.
+template <int M1, int M2>
+inline constexpr bool kInTiles = !kDouble && M1 % 16 == 0 && M2 % 16 == 0;
+template <int M1, int M2>
+inline constexpr int kTeamOf = M1 >= 32 ? 2 : 1;
+template <int M1, int M2>
+using ProductOf = std::conditional_t<kInTiles<M1, M2>, TileProduct<kInTiles<M1, M2> ? M1 : 16, M2>,
+                                     RegisterProduct<kTeamOf<M1, M2>, M1, M2>>;
+
+// visit(m1, m2) with the sizes that ProductOf is for as constants; false for others.
 template <class Visit>
 bool with_constants(int64_t m1, int64_t m2, const Visit& visit) {
   const auto is = [&](auto first, auto second) {
@@ -136,20 +350,20 @@ bool with_constants(int64_t m1, int64_t m2, const Visit& visit) {
   };
   return is(Constant<4>(), Constant<8>()) || is(Constant<8>(), Constant<8>()) ||
          is(Constant<8>(), Constant<16>()) || is(Constant<16>(), Constant<16>()) ||
-         is(Constant<16>(), Constant<32>());
+         is(Constant<16>(), Constant<32>()) || is(Constant<32>(), Constant<32>());
 }
 
-// For any sizes: left and right in any memory, contiguous; work (2 m1 m2) in shared memory, or a block's
-// own in any.
-template <class T>
+// For any sizes: left and right in any memory, contiguous; work (2 m1 m2) too.
+template <class T, class Channels>
 struct AnyProduct {
   using Index = typename T::Index;
+  const Channels& c;
   const real *left, *right;
   real* work;
   Index m1, m2;
 
-  template <class Channels, class X, class Y>
-  __device__ __forceinline__ void apply(const Channels& c, const X& x, Y& y) const {
+  template <class X, class Y>
+  __device__ __forceinline__ void apply(const X& x, Y& y) const {
     real* const rows = work + m1 * m2;
     c.each([&](auto k, auto d) { work[d] = x[k]; });
     c.team.sync();
@@ -164,6 +378,10 @@ struct AnyProduct {
         [&](Index i, Index j, real total) { work[i * m2 + j] = total; });
     c.team.sync();
     c.each([&](auto k, auto d) { y[k] = work[d]; });
+  }
+  template <class X, class Y>
+  __device__ __forceinline__ void apply_exactly(const X& x, Y& y) const {
+    apply(x, y);
   }
 };
 

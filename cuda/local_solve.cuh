@@ -1,13 +1,13 @@
-// The local equation y = N(A + S . ((I - Q) y)) of a mixer of rank r and its adjoint by one warp, with
-// the names of ops/fp_mamba_solve.md. Vectors are spread over the lanes as in fp_mamba_token.cuh, and
-// are 0 beyond the last channel; what is r or r x r every lane has for itself, in double as on the
-// CPU, and the same bits, so all lanes go the same way.
+// The local equation y = N(A + S . ((I - Q) y)) of a mixer of rank r and its adjoint by one team, with the
+// names of ops/fp_mamba_solve.md. A thread holds the channels rank, rank + kSize, ... of vectors, which
+// are 0 beyond the last; what is r or r x r every thread has for itself, in double as on the
+// CPU, and the same bits, so all threads go the same way.
 //
-// The functions see arrays that are indexed by rank and channel of the lane. For small sizes they are
+// The functions see arrays that are indexed by rank and channel of the thread. For small sizes they are
 // registers; for any other they lie in memory (Strided), the same code with longer loops.
 #pragma once
 
-#include <fprnn/cuda/block.cuh>
+#include <fprnn/cuda/team.cuh>
 #include <fprnn/cuda/math.cuh>
 
 namespace fprnn::cuda {
@@ -42,34 +42,53 @@ struct LocalVectors {
   const Row &offset, &gain, &weight, &bias;
 };
 
-// Working space for rank R and C channels a lane.
+// Working space for rank R and C channels a thread.
 template <int R, int C>
 struct LocalSpace {
+  static constexpr int kRank = R;
   static constexpr int r = R, c = C;
   real w[R][C];  // W^T
   real a[C];     // A
   double m[R][R], square[R][R], p1[R][R];
   double cross[R], p0[R], e[R], beta[R], f[R], from[R], change[R], before[R];
-  double variance = 0, inverse = 0;
+  double variance = 0, inverse = 0, next = 0;
 };
 template <>
 struct LocalSpace<0, 0> {
+  static constexpr int kRank = 0;  // any
   int64_t r, c;
   StridedRows<real> w;
   Strided<real> a;
   StridedRows<double> m, square, p1;
   Strided<double> cross, p0, e, beta, f, from, change, before;
-  double variance = 0, inverse = 0;
+  double variance = 0, inverse = 0, next = 0;
 };
 
 namespace local {
 
+// A thread's part of an inner product.
 template <class Space, class... Rows>
 __device__ __forceinline__ real inner(const Space& n, const Rows&... rows) {
   real total = 0;
 #pragma unroll
   for (int64_t k = 0; k < n.c; ++k) total += (rows[k] * ...);
-  return warp_sum(total);
+  return total;
+}
+
+// stage(sum) calls sum(to, part) for each sum over the team that it needs: K of them, which go in one exchange,
+// or any number, one after the other, where K is 0.
+template <int K, class Team, class Stage>
+__device__ __forceinline__ void together(const Team& team, const Stage& stage) {
+  if constexpr (K == 0) {
+    stage([&](auto& to, const auto& part) { to = team.sum(part()); });
+  } else {
+    real x[K];
+    int at = 0;
+    stage([&](auto&, const auto& part) { x[at++] = part(); });
+    team.sums(x);
+    at = 0;
+    stage([&](auto& to, const auto&) { to = x[at++]; });
+  }
 }
 
 // sum_j coefficients[j] rows[j][k].
@@ -82,25 +101,31 @@ __device__ __forceinline__ real combine(const Space& n, const Rows& rows,
   return total;
 }
 
-// b <- matrix^-1 b by elimination, the largest of a column its pivot.
+// b <- matrix^-1 b by elimination, the largest of a column its pivot. Returns whether the determinant is
+// negative. Lanes may have matrices of their own: there are no branches.
 template <class Space, class Matrix, class Column>
-__device__ __forceinline__ void eliminate(const Space& n, Matrix& matrix, Column& b) {
-  const auto swap = [](double& x, double& y) {
-    const double kept = x;
-    x = y, y = kept;
-  };
+__device__ __forceinline__ bool eliminate(const Space& n, Matrix& matrix, Column& b) {
+  bool negative = false;
 #pragma unroll
   for (int64_t k = 0; k < n.r; ++k) {
 #pragma unroll
-    for (int64_t i = k + 1; i < n.r; ++i)
-      if (::fabs(matrix[i][k]) > ::fabs(matrix[k][k])) {
+    for (int64_t i = k + 1; i < n.r; ++i) {
+      const bool turned = ::fabs(matrix[i][k]) > ::fabs(matrix[k][k]);
+      const auto order = [turned](double& x, double& y) {
+        const double kept = x;
+        x = turned ? y : x;
+        y = turned ? kept : y;
+      };
 #pragma unroll
-        for (int64_t j = k; j < n.r; ++j) swap(matrix[k][j], matrix[i][j]);
-        swap(b[k], b[i]);
-      }
+      for (int64_t j = k; j < n.r; ++j) order(matrix[k][j], matrix[i][j]);
+      order(b[k], b[i]);
+      negative ^= turned;
+    }
+    negative ^= matrix[k][k] < 0;
+    matrix[k][k] = 1 / matrix[k][k];
 #pragma unroll
     for (int64_t i = k + 1; i < n.r; ++i) {
-      const double factor = matrix[i][k] / matrix[k][k];
+      const double factor = matrix[i][k] * matrix[k][k];
 #pragma unroll
       for (int64_t j = k + 1; j < n.r; ++j) matrix[i][j] -= factor * matrix[k][j];
       b[i] -= factor * b[k];
@@ -110,12 +135,36 @@ __device__ __forceinline__ void eliminate(const Space& n, Matrix& matrix, Column
   for (int64_t k = n.r - 1; k >= 0; --k) {
 #pragma unroll
     for (int64_t j = k + 1; j < n.r; ++j) b[k] -= matrix[k][j] * b[j];
-    b[k] /= matrix[k][k];
+    b[k] *= matrix[k][k];
   }
+  return negative;
 }
 
-template <class Vectors, class Space>
-__device__ __forceinline__ void make_m(const LocalParameters& at, const Vectors& x, Space& n) {
+// matrix <- I - matrix.
+template <class Space, class Matrix>
+__device__ __forceinline__ void from_identity(const Space& n, Matrix& matrix) {
+#pragma unroll
+  for (int64_t i = 0; i < n.r; ++i)
+#pragma unroll
+    for (int64_t j = 0; j < n.r; ++j) matrix[i][j] = (i == j) - matrix[i][j];
+}
+
+// M, then the rows of W^T and A, centred if N is a LayerNorm. more(sum): `More` further sums for each of the r.
+template <int More = 0, class Team, class Vectors, class Space, class Others>
+__device__ __forceinline__ void make_rows(const Team& team, const LocalParameters& at,
+                                          const Vectors& x, Space& n, const Others& more) {
+  constexpr int R = Space::kRank;
+  real mean_a = 0;
+  together<R == 0 ? 0 : R*(R - 1) / 2 + R + 1 + More * R>(team, [&](const auto& sum) {
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) {
+#pragma unroll
+      for (int64_t k = 0; k < i; ++k) sum(n.square[i][k], [&] { return inner(n, x.u[i], x.u[k]); });
+      sum(n.change[i], [&] { return inner(n, x.gain, x.u[i]); });
+    }
+    sum(mean_a, [&] { return inner(n, x.offset); });
+    more(sum);
+  });
 #pragma unroll
   for (int64_t i = 0; i < n.r; ++i) {
     const double a = static_cast<double>(at.scale) * x.alpha[i];
@@ -124,24 +173,15 @@ __device__ __forceinline__ void make_m(const LocalParameters& at, const Vectors&
     if (!at.in_order) continue;
 #pragma unroll
     for (int64_t k = 0; k < i; ++k) {
-      const double factor = a * inner(n, x.u[i], x.u[k]);
+      const double factor = a * n.square[i][k];
 #pragma unroll
       for (int64_t j = 0; j <= k; ++j) n.m[i][j] -= factor * n.m[k][j];
     }
   }
-}
 
-// W^T and A, centred if N is a LayerNorm.
-template <class Vectors, class Space>
-__device__ __forceinline__ void make_rows(const LocalParameters& at, const Vectors& x, Space& n) {
-  const auto inside = [&](int64_t k) { return threadIdx.x % kWarp + k * kWarp < at.D; };
-  real mean_a = 0;
-#pragma unroll
-  for (int64_t k = 0; k < n.c; ++k) mean_a += x.offset[k];
-  mean_a = at.normalised ? warp_sum(mean_a) / at.D : real(0);
-#pragma unroll
-  for (int64_t i = 0; i < n.r; ++i)
-    n.change[i] = at.normalised ? inner(n, x.gain, x.u[i]) / double(at.D) : 0;
+  const auto inside = [&](int64_t k) { return team.rank + k * Team::kSize < at.D; };
+  const double part = at.normalised ? 1 / double(at.D) : 0;
+  mean_a *= static_cast<real>(part);
 #pragma unroll
   for (int64_t j = 0; j < n.r; ++j) {
     double mean = 0;
@@ -150,7 +190,7 @@ __device__ __forceinline__ void make_rows(const LocalParameters& at, const Vecto
       n.from[i] = n.m[i][j];
       mean += n.from[i] * n.change[i];
     }
-    const real shift = static_cast<real>(mean);
+    const real shift = static_cast<real>(mean * part);
 #pragma unroll
     for (int64_t k = 0; k < n.c; ++k)
       n.w[j][k] = inside(k) ? x.gain[k] * combine(n, x.u, n.from, k) - shift : real(0);
@@ -159,26 +199,39 @@ __device__ __forceinline__ void make_rows(const LocalParameters& at, const Vecto
   for (int64_t k = 0; k < n.c; ++k) n.a[k] = inside(k) ? x.offset[k] - mean_a : real(0);
 }
 
-template <class Vectors, class Space>
-__device__ __forceinline__ void make_products(const LocalParameters& at, const Vectors& x,
-                                              Space& n) {
-  const double D = at.D;
-  n.variance = inner(n, n.a, n.a) / D + at.eps;
+template <class Team, class Vectors, class Space>
+__device__ __forceinline__ void make_products(const Team& team, const LocalParameters& at,
+                                              const Vectors& x, Space& n) {
+  constexpr int R = Space::kRank;
+  together<R == 0 ? 0 : 1 + 3 * R + R*(R + 1) / 2 + R * R>(team, [&](const auto& sum) {
+    sum(n.variance, [&] { return inner(n, n.a, n.a); });
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) {
+      sum(n.cross[i], [&] { return inner(n, n.a, n.w[i]); });
+      sum(n.p0[i], [&] { return inner(n, x.u[i], x.weight, n.a); });
+      sum(n.e[i], [&] { return inner(n, x.u[i], x.bias); });
+#pragma unroll
+      for (int64_t j = 0; j <= i; ++j)
+        sum(n.square[i][j], [&] { return inner(n, n.w[i], n.w[j]); });
+#pragma unroll
+      for (int64_t j = 0; j < n.r; ++j)
+        sum(n.p1[i][j], [&] { return inner(n, x.u[i], x.weight, n.w[j]); });
+    }
+  });
+  const double part = 1 / double(at.D);
+  n.variance = n.variance * part + at.eps;
 #pragma unroll
   for (int64_t i = 0; i < n.r; ++i) {
     n.beta[i] = 0;
-    n.cross[i] = inner(n, n.a, n.w[i]) / D;
-    n.p0[i] = inner(n, x.u[i], x.weight, n.a);
-    n.e[i] = inner(n, x.u[i], x.bias);
+    n.cross[i] *= part;
 #pragma unroll
-    for (int64_t j = 0; j <= i; ++j) n.square[i][j] = n.square[j][i] = inner(n, n.w[i], n.w[j]) / D;
-#pragma unroll
-    for (int64_t j = 0; j < n.r; ++j) n.p1[i][j] = inner(n, x.u[i], x.weight, n.w[j]);
+    for (int64_t j = 0; j <= i; ++j) n.square[i][j] = n.square[j][i] = n.square[i][j] * part;
   }
 }
 
+// sigma^2(beta).
 template <class Space, class Ranks>
-__device__ __forceinline__ double inverse_deviation(const Space& n, const Ranks& beta, double eps) {
+__device__ __forceinline__ double variance_at(const Space& n, const Ranks& beta, double eps) {
   double variance = n.variance;
 #pragma unroll
   for (int64_t i = 0; i < n.r; ++i) {
@@ -187,16 +240,16 @@ __device__ __forceinline__ double inverse_deviation(const Space& n, const Ranks&
     for (int64_t j = 0; j < n.r; ++j) slope += n.square[i][j] * beta[j];
     variance += beta[i] * slope;
   }
-  return ::rsqrt(variance < eps ? eps : variance);
+  return variance < eps ? eps : variance;
 }
 
 struct Residual {
   double difference = 0, size = 0;  // max |F - beta|, max |F|
 };
 
+// f <- F(beta), and its 1 / sigma, which nothing else here waits for.
 template <class Space>
 __device__ __forceinline__ Residual evaluate(Space& n, double eps) {
-  n.inverse = inverse_deviation(n, n.beta, eps);
   Residual residual;
 #pragma unroll
   for (int64_t i = 0; i < n.r; ++i) {
@@ -207,38 +260,134 @@ __device__ __forceinline__ Residual evaluate(Space& n, double eps) {
     residual.difference = Larger()(::fabs(n.f[i] - n.beta[i]), residual.difference);
     residual.size = ::fmax(residual.size, ::fabs(n.f[i]));
   }
+  n.next = ::rsqrt(variance_at(n, n.f, eps));
   return residual;
 }
 
 constexpr double kSmall = 1e-8;  // what a residual is relative to is never smaller
 
 // y <- y(beta); whether the map moves it by no more than the tolerance.
-template <class Vectors, class Space, class Row>
-__device__ __forceinline__ bool write(const LocalParameters& at, const Vectors& x, Space& n,
-                                      Row& y) {
-  const double next = inverse_deviation(n, n.f, at.eps);
+template <class Team, class Vectors, class Space, class Row>
+__device__ __forceinline__ bool write(const Team& team, const LocalParameters& at, const Vectors& x,
+                                      Space& n, Row& y) {
 #pragma unroll
   for (int64_t j = 0; j < n.r; ++j) {
     n.from[j] = n.beta[j] * n.inverse;
-    n.change[j] = n.f[j] * next - n.from[j];
+    n.change[j] = n.f[j] * n.next - n.from[j];
   }
-  const real from = static_cast<real>(n.inverse), change = static_cast<real>(next - n.inverse);
-  real worst = 0, size = 0;
+  const real from = static_cast<real>(n.inverse), change = static_cast<real>(n.next - n.inverse);
+  real largest[2] = {};  // of the difference, and of what the map makes
 #pragma unroll
   for (int64_t k = 0; k < n.c; ++k) {
     y[k] = x.weight[k] * (n.a[k] * from + combine(n, n.w, n.from, k)) + x.bias[k];
     const real difference = x.weight[k] * (n.a[k] * change + combine(n, n.w, n.change, k));
-    worst = Larger()(magnitude(difference), worst);
-    size = Larger()(magnitude(y[k] + difference), size);
+    largest[0] = ::fmax(magnitude(difference), largest[0]);
+    largest[1] = ::fmax(magnitude(y[k] + difference), largest[1]);
   }
-  worst = warp_max(worst);
-  size = warp_max(size);
-  return worst <= at.tolerance * (size + kSmall);
+  team.maxima(largest);
+  return largest[0] <= at.tolerance * (largest[1] + kSmall);
 }
 
-// change <- (1 / length + 1 - F'(beta))^-1 (F - beta).
+// Plain iteration, whose root is the one that can be learnt, as long as it gets somewhere, and 32 times.
+struct Plain {
+  double best = INFINITY;
+  int stalled = 0;
+
+  template <class Space>
+  __device__ __forceinline__ bool move(Space& n, double residual, int64_t count) {
+    double along = 0;  // the last step
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) {
+      const double now = n.f[i] - n.beta[i];
+      if (count > 1) along += now * n.before[i];
+      n.before[i] = now;
+      n.beta[i] = n.f[i];
+    }
+    n.inverse = n.next;
+    if (residual < 0.9 * best) {
+      best = residual;
+      stalled = 0;
+    } else if (along < 0) {
+      ++stalled;
+    }
+    return stalled < 4 && count < 32;
+  }
+};
+
+// The equation in sigma alone: the largest root. Each lane of a warp has a sigma.
+struct Secular {
+  static constexpr int kRounds = 3, kMost = 12;
+  double low = 0, high = 0;  // around the root, once that is known
+  bool pole = false;         // whether the determinant changes its sign there
+
+  // beta <- that of `high`, nearer to the root each time; returns how many rounds that took.
+  template <class Space>
+  __device__ __forceinline__ int64_t narrow(Space& n, double eps, int64_t most) {
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    const bool first = high == 0;
+    begin(n, eps);
+    int64_t round = 0;
+    int above = 0;
+    do {
+      const double part = static_cast<double>(lane + 1) / kWarp;
+      const double small = first && round == 0 ? part * part * part : 1;
+      const double sigma = low + (high - low) * part * small;
+      bool negative;
+      const bool is_below = below(n, sigma, eps, negative) && lane < kWarp - 1;
+      above = kWarp - __clz(static_cast<int>(__ballot_sync(kAllLanes, is_below)));
+      if (above > 0) {
+        low = __shfl_sync(kAllLanes, sigma, above - 1);
+        pole = __shfl_sync(kAllLanes, static_cast<int>(negative), above - 1) != 0;
+      }
+      high = __shfl_sync(kAllLanes, sigma, above);
+      ++round;
+    } while (round < most && (round < kRounds || (pole && round < kMost)));
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) n.beta[i] = __shfl_sync(kAllLanes, n.change[i], above);
+    return round;
+  }
+
+ private:
+  // from <- p0 + P1 e. The first time low and high as well.
+  template <class Space>
+  __device__ __forceinline__ void begin(Space& n, double eps) {
+    double p1 = 0, w = 0, start = 0;  // squares of norms
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) {
+      n.from[i] = n.p0[i];
+#pragma unroll
+      for (int64_t j = 0; j < n.r; ++j) {
+        n.from[i] += n.p1[i][j] * n.e[j];
+        p1 += n.p1[i][j] * n.p1[i][j];
+      }
+      w += n.square[i][i];
+      start += n.from[i] * n.from[i];
+    }
+    if (high > 0) return;
+    high = ::sqrt(p1) + ::sqrt(variance_at(n, n.e, eps)) + ::sqrt(::sqrt(w * start));
+    low = ::sqrt(eps);
+  }
+
+  // Whether sigma is smaller than the root: sigma(beta) is not below it, or has been infinite since.
+  // change: beta.
+  template <class Space>
+  __device__ __forceinline__ bool below(Space& n, double sigma, double eps, bool& negative) const {
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) {
+#pragma unroll
+      for (int64_t j = 0; j < n.r; ++j) n.m[i][j] = (i == j ? sigma : 0) - n.p1[i][j];
+      n.change[i] = n.from[i];
+    }
+    negative = eliminate(n, n.m, n.change);
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) n.change[i] += n.e[i];
+    return negative || !(variance_at(n, n.change, eps) < sigma * sigma);
+  }
+};
+
+// beta <- beta + (1 - F'(beta))^-1 (F - beta): Newton's step.
 template <class Space>
-__device__ __forceinline__ void implicit_step(Space& n, double inverse_length) {
+__device__ __forceinline__ void newton(Space& n) {
 #pragma unroll
   for (int64_t j = 0; j < n.r; ++j) {
     double slope = n.cross[j];
@@ -247,163 +396,84 @@ __device__ __forceinline__ void implicit_step(Space& n, double inverse_length) {
     slope *= n.inverse * n.inverse;
 #pragma unroll
     for (int64_t i = 0; i < n.r; ++i)
-      n.m[i][j] =
-          (i == j ? 1 + inverse_length : 0) - n.p1[i][j] * n.inverse + (n.f[i] - n.e[i]) * slope;
+      n.m[i][j] = (i == j) - n.p1[i][j] * n.inverse + (n.f[i] - n.e[i]) * slope;
     n.change[j] = n.f[j] - n.beta[j];
   }
   eliminate(n, n.m, n.change);
+#pragma unroll
+  for (int64_t i = 0; i < n.r; ++i) n.beta[i] += n.change[i];
 }
 
-// After so many evaluations the two ways to a root take turns.
-constexpr int64_t kTurn = 32;
-
-// The root rule: plain iteration, then implicit steps of the flow to the root that attracts it.
-struct Path {
-  double length = 1, best = INFINITY, last = INFINITY;
-  int stalled = 0;
-  bool implicit = false;
-
-  template <class Space>
-  __device__ __forceinline__ void move(Space& n, double residual, int64_t count) {
-    double along = 0;
-#pragma unroll
-    for (int64_t i = 0; i < n.r; ++i) {
-      const double now = n.f[i] - n.beta[i];
-      if (count > 1) along += now * n.before[i];
-      n.before[i] = now;
-    }
-    if (implicit && residual < 0.9 * last)
-      length *= 4;
-    else if (implicit && along < 0)
-      length = length > 1.0 / 4 ? length / 4 : 1.0 / 16;
-    if (residual < 0.9 * best) {
-      best = residual;
-      stalled = 0;
-    } else if (along < 0) {
-      ++stalled;
-    }
-    last = residual;
-    implicit = implicit || stalled == 4 || count >= kTurn;
-    bool with_flow = false;
-    if (implicit) {
-      implicit_step(n, 1 / length);
-      double forwards = 0;
-#pragma unroll
-      for (int64_t i = 0; i < n.r; ++i) forwards += n.change[i] * n.before[i];
-      with_flow = forwards > 0 && forwards < INFINITY;
-    }
-#pragma unroll
-    for (int64_t i = 0; i < n.r; ++i) n.beta[i] += with_flow ? n.change[i] : n.before[i];
-  }
-};
-
-// Where the flow goes round a root: Newton's steps from 0, then from half of where the last ones have led.
-struct Search {
-  static constexpr int64_t kStart = 16;
-
-  template <class Space>
-  __device__ __forceinline__ void move(Space& n, int64_t count) const {
-    const int64_t steps = count - 2 * kTurn;
-    if (steps % kStart == 0) {
-#pragma unroll
-      for (int64_t i = 0; i < n.r; ++i) n.beta[i] = steps == 0 ? 0 : n.f[i] / 2;
-      return;
-    }
-    implicit_step(n, 0);
-    double longest = 0, reach = 0;
-#pragma unroll
-    for (int64_t i = 0; i < n.r; ++i) {
-      longest = Larger()(::fabs(n.change[i]), longest);
-      reach = ::fmax(reach, ::fabs(n.f[i]));
-    }
-    const bool solved = longest < INFINITY;
-    const double scale = longest > reach ? reach / longest : 1;
-#pragma unroll
-    for (int64_t i = 0; i < n.r; ++i)
-      n.beta[i] += solved ? scale * n.change[i] : n.f[i] - n.beta[i];
-  }
-};
-
-// The same for r = 1: halve the interval that holds a root.
-struct Bracket {
-  bool open = false;
-  double low = 0, high = 0;
-
-  template <class Vectors, class Space>
-  __device__ __forceinline__ void move(const LocalParameters& at, const Vectors& x, Space& n) {
-    if (!open) {
-      open = true;
-      const double squares = inner(n, x.u[0], x.weight, x.u[0], x.weight);
-      const double reach = 1.001 * ::sqrt(squares * at.D);
-      if (n.p0[0] / ::sqrt(n.variance) + n.e[0] > 0)
-        high = n.e[0] + reach;
-      else
-        low = n.e[0] - reach;
-    } else {
-      (n.f[0] > n.beta[0] ? low : high) = n.beta[0];
-    }
-    n.beta[0] = (low + high) / 2;
-  }
-};
-
-template <class Vectors, class Space, class Row>
-__device__ __forceinline__ int32_t iterate(const LocalParameters& at, const Vectors& x, Space& n,
-                                           Row& y) {
-  double tolerance = at.tolerance;
-  const int64_t half = (at.max_iterations + 1) / 2,
-                bracketed_from = half < 2 * kTurn ? half : 2 * kTurn;
-  Path path;
-  Search search;
-  Bracket bracket;
+template <class Team, class Vectors, class Space, class Row>
+__device__ __forceinline__ int32_t iterate(const Team& team, const LocalParameters& at,
+                                           const Vectors& x, Space& n, Row& y) {
+  double tolerance = at.tolerance, last = 0;
+  bool going = true;
+  Plain plain;
+  Secular secular;
+  n.inverse = ::rsqrt(variance_at(n, n.beta, at.eps));
   for (int64_t count = 1;; ++count) {
     const Residual residual = evaluate(n, at.eps);
     const bool finite = residual.difference < INFINITY;
     if (finite && residual.difference <= tolerance * (residual.size + kSmall)) {
-      if (write(at, x, n, y)) return static_cast<int32_t>(count);
+      if (write(team, at, x, n, y)) return static_cast<int32_t>(count);
       tolerance /= 10;
     }
-    if (!finite)
+    const bool broken = !finite && going;
+    if (broken)
       for (int64_t i = 0; i < n.r; ++i) n.beta[i] = n.inverse = NAN;
-    if (!finite || count == at.max_iterations) {
-      write(at, x, n, y);
+    if (broken || count >= at.max_iterations) {
+      write(team, at, x, n, y);
       return static_cast<int32_t>(at.max_iterations);
     }
-    if (n.r == 1 && count >= bracketed_from)
-      bracket.move(at, x, n);
-    else if (n.r == 1 || count < kTurn || count / kTurn % 2 == 1)
-      path.move(n, residual.difference, count);
-    else
-      search.move(n, count);
+    going = going && plain.move(n, residual.difference, count);
+    if (going) continue;
+    if (residual.difference < 0.5 * last) {
+      newton(n);
+      last = residual.difference;
+    } else {
+      count += secular.narrow(n, at.eps, at.max_iterations - count - 1);
+      last = INFINITY;
+    }
+    n.inverse = ::rsqrt(variance_at(n, n.beta, at.eps));
   }
 }
 
 // N is the identity: (I - U W) beta = U A, y = A + W beta.
-template <class Vectors, class Space, class Row>
-__device__ __forceinline__ void solve_linear(const Vectors& x, Space& n, Row& y) {
+template <class Team, class Vectors, class Space, class Row>
+__device__ __forceinline__ void solve_linear(const Team& team, const Vectors& x, Space& n, Row& y) {
+  constexpr int R = Space::kRank;
+  together<R + R * R>(team, [&](const auto& sum) {
 #pragma unroll
-  for (int64_t i = 0; i < n.r; ++i) {
-    n.beta[i] = inner(n, x.u[i], n.a);
+    for (int64_t i = 0; i < n.r; ++i) {
+      sum(n.beta[i], [&] { return inner(n, x.u[i], n.a); });
 #pragma unroll
-    for (int64_t j = 0; j < n.r; ++j) n.p1[i][j] = (i == j) - double(inner(n, x.u[i], n.w[j]));
-  }
+      for (int64_t j = 0; j < n.r; ++j) sum(n.p1[i][j], [&] { return inner(n, x.u[i], n.w[j]); });
+    }
+  });
+  from_identity(n, n.p1);
   eliminate(n, n.p1, n.beta);
 #pragma unroll
   for (int64_t k = 0; k < n.c; ++k) y[k] = n.a[k] + combine(n, n.w, n.beta, k);
 }
 
-// W^T <- N' W^T at the solution y; a becomes sigma times the normalised value.
-template <class Vectors, class Space, class Row>
-__device__ __forceinline__ void through_norm(const LocalParameters& at, const Vectors& x, Space& n,
-                                             const Row& y) {
-#pragma unroll
-  for (int64_t i = 0; i < n.r; ++i) n.beta[i] = inner(n, x.u[i], y);
+// W^T <- N' W^T at the solution, whose beta is there; a becomes sigma times the normalised value.
+template <class Team, class Vectors, class Space>
+__device__ __forceinline__ void through_norm(const Team& team, const LocalParameters& at,
+                                             const Vectors& x, Space& n) {
+  constexpr int R = Space::kRank;
 #pragma unroll
   for (int64_t k = 0; k < n.c; ++k) n.a[k] += combine(n, n.w, n.beta, k);
-  const double variance = inner(n, n.a, n.a) / double(at.D) + at.eps;
+  together<R == 0 ? 0 : R + 1>(team, [&](const auto& sum) {
+    sum(n.variance, [&] { return inner(n, n.a, n.a); });
+#pragma unroll
+    for (int64_t i = 0; i < n.r; ++i) sum(n.cross[i], [&] { return inner(n, n.w[i], n.a); });
+  });
+  const double variance = n.variance / double(at.D) + at.eps;
   const real inverse = static_cast<real>(::rsqrt(variance));
 #pragma unroll
   for (int64_t i = 0; i < n.r; ++i) {
-    const real pull = static_cast<real>(inner(n, n.w[i], n.a) / (at.D * variance));
+    const real pull = static_cast<real>(n.cross[i] / (at.D * variance));
 #pragma unroll
     for (int64_t k = 0; k < n.c; ++k)
       n.w[i][k] = inverse * x.weight[k] * (n.w[i][k] - pull * n.a[k]);
@@ -412,34 +482,40 @@ __device__ __forceinline__ void through_norm(const LocalParameters& at, const Ve
 
 }  // namespace local
 
-// y from beta = 0 on; returns how often F was evaluated.
-template <class Vectors, class Space, class Row>
-__device__ __forceinline__ int32_t local_solve(const LocalParameters& at, const Vectors& x,
-                                               Space& n, Row& y) {
-  local::make_m(at, x, n);
-  local::make_rows(at, x, n);
+// y from beta = 0 on; returns how many iterations that took.
+template <class Team, class Vectors, class Space, class Row>
+__device__ __forceinline__ int32_t local_solve(const Team& team, const LocalParameters& at,
+                                               const Vectors& x, Space& n, Row& y) {
+  local::make_rows(team, at, x, n, [](const auto&) {});
   if (!at.normalised) {
-    local::solve_linear(x, n, y);
+    local::solve_linear(team, x, n, y);
     return 1;
   }
-  local::make_products(at, x, n);
-  return local::iterate(at, x, n, y);
+  local::make_products(team, at, x, n);
+  return local::iterate(team, at, x, n, y);
 }
 
 // v <- w + U^T q with (I - E U^T) q = E w, at the solution y.
-template <class Vectors, class Space, class Row>
-__device__ __forceinline__ void local_adjoint(const LocalParameters& at, const Vectors& x, Space& n,
-                                              const Row& y, const Row& w, Row& v) {
-  local::make_m(at, x, n);
-  local::make_rows(at, x, n);
-  if (at.normalised) local::through_norm(at, x, n, y);
+template <class Team, class Vectors, class Space, class Row>
+__device__ __forceinline__ void local_adjoint(const Team& team, const LocalParameters& at,
+                                              const Vectors& x, Space& n, const Row& y,
+                                              const Row& w, Row& v) {
+  constexpr int R = Space::kRank;
+  local::make_rows<1>(team, at, x, n, [&](const auto& sum) {
 #pragma unroll
-  for (int64_t i = 0; i < n.r; ++i) {
-    n.f[i] = local::inner(n, n.w[i], w);
+    for (int64_t i = 0; i < n.r; ++i) sum(n.beta[i], [&] { return local::inner(n, x.u[i], y); });
+  });
+  if (at.normalised) local::through_norm(team, at, x, n);
+  local::together<R + R * R>(team, [&](const auto& sum) {
 #pragma unroll
-    for (int64_t j = 0; j < n.r; ++j)
-      n.p1[i][j] = (i == j) - double(local::inner(n, n.w[i], x.u[j]));
-  }
+    for (int64_t i = 0; i < n.r; ++i) {
+      sum(n.f[i], [&] { return local::inner(n, n.w[i], w); });
+#pragma unroll
+      for (int64_t j = 0; j < n.r; ++j)
+        sum(n.p1[i][j], [&] { return local::inner(n, n.w[i], x.u[j]); });
+    }
+  });
+  local::from_identity(n, n.p1);
   local::eliminate(n, n.p1, n.f);
 #pragma unroll
   for (int64_t k = 0; k < n.c; ++k) v[k] = w[k] + local::combine(n, x.u, n.f, k);

@@ -55,6 +55,14 @@ struct alignas(16) Quad {
   static constexpr int kCount = 16 / sizeof(real);
   real v[kCount];
 };
+// What no thread of the multiprocessor reads again before much else has been read.
+FPRNN_INLINE Quad load_from_l2(const real* from) {
+  const float4 x = __ldcg(reinterpret_cast<const float4*>(from));
+  Quad y;
+  static_assert(sizeof(x) == sizeof(y));
+  __builtin_memcpy(&y, &x, sizeof(y));
+  return y;
+}
 template <class... Pointers>
 bool quads_aligned(const Pointers*... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % sizeof(Quad) == 0) && ...);

@@ -1,7 +1,7 @@
-// The mixers of a sweep's token, by one warp: Q and its transpose, the local equation and its adjoint, and
-// the gradient of what Q is made of. All have the same functions, so a step's kernel takes the mixer as
-// a type: LowRankMixer<R, C> lives in registers, KroneckerMixer in registers and shared memory, of which
-// each warp has space() reals.
+// The mixers of a sweep's token, by a team: Q and its transpose, the local equation and its adjoint, and the
+// gradient of what Q is made of. All have the same functions, so a step's kernel takes the mixer as a type:
+// LowRankMixer lives in registers, KroneckerMixer in registers and shared memory, of which each team has
+// space() reals. T is the team, C the channels of a thread.
 #pragma once
 
 #include <fprnn/cuda/fp_mamba_token.cuh>
@@ -19,35 +19,53 @@ __device__ __forceinline__ real silu_slope(real x) {
   return s * (1 + x * (1 - s));
 }
 
-template <int R_, int C_>
+template <int R_, int W, int C_>
 struct LowRankMixer {
+  using T = Team<W>;
   static constexpr int R = R_, C = C_;
+  static constexpr bool kSmall = false;
   static int64_t space(const SweepMixer&, bool) { return 0; }
 
+  const T& team;
   const SweepMixer& mixer;
+  int64_t D;
   real u[R][C], alpha[R], inverse[R];
 
   // p(j): the R D numbers of the u_i, then the R of alpha.
   template <class P>
-  __device__ LowRankMixer(const SweepMixer& mixer, int64_t D, real eps, const P& p, real*, bool)
-      : mixer(mixer) {
+  __device__ LowRankMixer(const T& team, const SweepMixer& mixer, int64_t D, real eps, const P& p,
+                          real*, bool)
+      : team(team), mixer(mixer), D(D) {
 #pragma unroll
     for (int i = 0; i < R; ++i) {
-      for_channels(D, u[i], [&](int64_t d) { return silu(p(i * D + d)); });
-      inverse[i] = inverse_length(dot(u[i], u[i]), eps);
+      fill_channels(channels(), u[i], [&](int64_t d) { return silu(p(i * D + d)); });
+      inverse[i] = part_of_dot(u[i], u[i]);
+    }
+    team.sums(inverse);
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+      inverse[i] = inverse_length(inverse[i], eps);
 #pragma unroll
       for (int k = 0; k < C; ++k) u[i][k] *= inverse[i];
       alpha[i] = sigmoid(p(R * D + i));
     }
   }
+  __device__ Channels<T, Constant<C>, int64_t> channels() const { return {team, {}, D}; }
+  template <class Sweep, class Visit>
+  static __device__ void each_channel(const T& team, const Sweep& in, const Visit& visit) {
+    Channels<T, Constant<C>, int64_t>{team, {}, in.D}.each(visit);
+  }
 
   // v <- Q v, and the r dot products that each factor met.
   __device__ void apply(real (&v)[C], real (&met)[R]) const {
-    if (!mixer.in_order)
-      for (int i = 0; i < R; ++i) met[i] = dot(u[i], v);
+    if (!mixer.in_order) {
+#pragma unroll
+      for (int i = 0; i < R; ++i) met[i] = part_of_dot(u[i], v);
+      team.sums(met);
+    }
 #pragma unroll
     for (int i = 0; i < R; ++i) {
-      if (mixer.in_order) met[i] = dot(u[i], v);
+      if (mixer.in_order) met[i] = dot(team, u[i], v);
       add_multiple(v, -mixer.scale * alpha[i] * met[i], u[i]);
     }
   }
@@ -59,7 +77,8 @@ struct LowRankMixer {
   __device__ void apply_transposed(real (&v)[C]) const {
     if (!mixer.in_order) return apply(v);
 #pragma unroll
-    for (int i = R - 1; i >= 0; --i) add_multiple(v, -mixer.scale * alpha[i] * dot(u[i], v), u[i]);
+    for (int i = R - 1; i >= 0; --i)
+      add_multiple(v, -mixer.scale * alpha[i] * dot(team, u[i], v), u[i]);
   }
 
   // The local equation of A, S, gamma, delta (cuda/local_solve.cuh).
@@ -68,18 +87,18 @@ struct LowRankMixer {
                            const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
                            real (&y)[C]) const {
     LocalSpace<R, C> space;
-    return local_solve(at, Vectors{u, alpha, offset, gain, weight, bias}, space, y);
+    return local_solve(team, at, Vectors{u, alpha, offset, gain, weight, bias}, space, y);
   }
   __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],
                           const real (&weight)[C], const real (&bias)[C], const real (&y)[C],
                           const real (&w)[C], real (&v)[C]) const {
     LocalSpace<R, C> space;
-    local_adjoint(at, Vectors{u, alpha, offset, gain, weight, bias}, space, y, w, v);
+    local_adjoint(team, at, Vectors{u, alpha, offset, gain, weight, bias}, space, y, w, v);
   }
 
   // With dq the cotangent of Q e: give(j, dp_j). e and dq are used up.
   template <class P, class Give>
-  __device__ void gradient(int64_t D, real eps, const P& p, real (&e)[C], real (&dq)[C],
+  __device__ void gradient(real eps, const P& p, real (&e)[C], real (&dq)[C],
                            const Give& give) const {
     real met[R];
     real start[C];
@@ -88,7 +107,7 @@ struct LowRankMixer {
     apply(e, met);
 #pragma unroll
     for (int i = R - 1; i >= 0; --i) {
-      const real factor = mixer.scale * alpha[i], back = dot(u[i], dq);
+      const real factor = mixer.scale * alpha[i], back = dot(team, u[i], dq);
       // e before this factor: undone, or the start that all of them meet.
       if (mixer.in_order) add_multiple(e, factor * met[i], u[i]);
       real du[C];
@@ -96,46 +115,56 @@ struct LowRankMixer {
       for (int k = 0; k < C; ++k)
         du[k] = -factor * (met[i] * dq[k] + back * (mixer.in_order ? e[k] : start[k]));
       if (mixer.in_order) add_multiple(dq, -factor * back, u[i]);
-      const real along = normal_part(inverse[i], eps, dot(u[i], du));
-      each_channel<C>(D, [&](int k, int64_t d) {
+      const real along = normal_part(inverse[i], eps, dot(team, u[i], du));
+      channels().each([&](int k, int64_t d) {
         give(i * D + d, inverse[i] * (du[k] - along * u[i][k]) * silu_slope(p(i * D + d)));
       });
-      if (lane_of() == 0) give(R * D + i, -mixer.scale * met[i] * back * alpha[i] * (1 - alpha[i]));
+      if (team.rank == 0) give(R * D + i, -mixer.scale * met[i] * back * alpha[i] * (1 - alpha[i]));
     }
   }
 };
 
-// Sizes of a Kronecker product: those that a warp divides into columns, as constants, and any others with
-// up to C channels in a lane.
+// Sizes of a Kronecker product: those that a team divides into columns, as constants, and any others with up
+// to C channels to a thread.
 template <int M1, int M2>
 struct FixedKroneckerSizes {
-  static constexpr int C = M1 * M2 / kWarp;
+  static constexpr int W = kTeamOf<M1, M2>, C = M1 * M2 / Team<W>::kSize;
   Constant<M1> m1;
   Constant<M2> m2;
   FPRNN_HOST_DEVICE explicit FixedKroneckerSizes(const SweepMixer&) {}
-  using Product = RegisterProduct<M1, M2>;
-  __device__ auto channels() const { return Product::channels(); }
-  __device__ Product product(const real* left, const real* right, real* work) const {
-    return Product(left, right, work);
+  using Product = ProductOf<M1, M2>;
+  FPRNN_HOST_DEVICE int work() const { return static_cast<int>(Product::kSpace); }
+  __device__ auto channels(const Team<W>& team) const { return Product::channels(team); }
+  template <class Channels>
+  __device__ Product product(const Channels& c, const real* left, const real* right,
+                             real* work) const {
+    return Product(c.team, left, right, work);
   }
 };
-template <int C_>
+template <int W_, int C_>
 struct AnyKroneckerSizes {
-  static constexpr int C = C_;
+  static constexpr int W = W_, C = C_;
   int m1, m2;
   FPRNN_HOST_DEVICE explicit AnyKroneckerSizes(const SweepMixer& mixer)
       : m1(static_cast<int>(mixer.m1)), m2(static_cast<int>(mixer.m2)) {}
-  __device__ auto channels() const { return WarpChannels<C, int>{{}, {}, m1 * m2}; }
-  __device__ AnyProduct<Team<false>> product(const real* left, const real* right,
-                                             real* work) const {
-    return {left, right, work, m1, m2};
+  FPRNN_HOST_DEVICE int work() const { return 2 * m1 * m2; }
+  __device__ auto channels(const Team<W>& team) const {
+    return cuda::Channels<Team<W>, Constant<C>, int>{team, {}, m1 * m2};
+  }
+  template <class Channels>
+  __device__ AnyProduct<Team<W>, Channels> product(const Channels& c, const real* left,
+                                                   const real* right, real* work) const {
+    return {c, left, right, work, m1, m2};
   }
 };
 
 template <class Sizes>
 class KroneckerMixer {
  public:
+  using T = Team<Sizes::W>;
   static constexpr int C = Sizes::C;
+  // Krylov's space of few channels may have as many vectors as there are channels.
+  static constexpr bool kSmall = C * T::kSize <= kKrylovLong;
 
   // Reals of shared memory; the gradient and the adjoint ask for more of them.
   static int64_t space(const SweepMixer& mixer, bool with_gradient) {
@@ -144,60 +173,79 @@ class KroneckerMixer {
 
   // p(j): the triangles of E_1 and E_2, then the gates of both.
   template <class P>
-  __device__ KroneckerMixer(const SweepMixer& mixer, int64_t, real eps, const P& p, real* space,
-                            bool with_gradient)
-      : mixer_(mixer),
+  __device__ KroneckerMixer(const T& team, const SweepMixer& mixer, int64_t, real eps, const P& p,
+                            real* space, bool with_gradient)
+      : team_(team),
+        mixer_(mixer),
         sizes_(mixer),
         at_(sizes_, with_gradient),
         space_(space),
         first_(sizes_.m1, mixer.norm, eps, space + at_.first),
         second_(sizes_.m2, mixer.norm, eps, space + at_.second) {
     real* const gates = space + at_.gates;
-    for (int i = lane_of(); i < sizes_.m1 + sizes_.m2; i += kWarp)
-      gates[i] = sigmoid(p(both_triangles() + i));
-    __syncwarp();
-    make(first_, at_.left, at_.turned_left, gates, with_gradient, false,
-         [&](int t) { return silu(p(t)); });
-    make(second_, at_.right, at_.turned_right, gates + sizes_.m1, with_gradient, true,
-         [&](int t) { return silu(p(triangle() + t)); });
+    team.each(sizes_.m1 + sizes_.m2,
+              [&](auto i) { gates[i] = sigmoid(p(both_triangles() + i)); });
+    team.sync();
+    // A warp makes a factor, since most of that is a chain of small steps: two warps make both at once.
+    const int warp = team.rank / kWarp;
+    real* const inverses = gates + sizes_.m1 + sizes_.m2;
+    if (warp == 0) {
+      make(first_, at_.left, at_.turned_left, gates, with_gradient, false,
+           [&](int t) { return silu(p(t)); });
+      inverses[0] = first_.inverse;
+    }
+    if (warp == (T::kWarps > 1 ? 1 : 0)) {
+      make(second_, at_.right, at_.turned_right, gates + sizes_.m1, with_gradient, true,
+           [&](int t) { return silu(p(triangle() + t)); });
+      inverses[1] = second_.inverse;
+    }
+    team.sync();
+    first_.inverse = inverses[0];  // of the other warps
+    second_.inverse = inverses[1];
+  }
+  __device__ auto channels() const { return sizes_.channels(team_); }
+  template <class Sweep, class Visit>
+  static __device__ void each_channel(const T& team, const Sweep& in, const Visit& visit) {
+    Sizes(in.mixer).channels(team).each(visit);
   }
 
-  __device__ void apply(real (&v)[C]) const { mix(product(), v); }
-  __device__ void apply_transposed(real (&v)[C]) const { mix(turned_product(), v); }
+  __device__ void apply(real (&v)[C]) const { mix(at_.left, at_.right, v); }
+  __device__ void apply_transposed(real (&v)[C]) const {
+    mix(at_.turned_left, at_.turned_right, v);
+  }
 
   __device__ int32_t solve(const LocalParameters& at, const real (&offset)[C],
                            const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
                            real (&y)[C]) const {
-    real f[C], before[C];
-    return kronecker_iterate(parameters(at), sizes_.channels(), product(), offset, gain, weight,
-                             bias, y, f, before);
+    const auto c = channels();
+    return kronecker_iterate(parameters(at), c, product(c, at_.left, at_.right), offset, gain,
+                             weight, bias, y, space_ + at_.krylov);
   }
   __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],
                           const real (&weight)[C], const real (&)[C], const real (&y)[C],
                           const real (&w)[C], real (&v)[C]) const {
-    real n[C], f[C];
-    const auto channels = sizes_.channels();
-    for (real& value : n) value = 0;
-    const real inverse =
-        kronecker_normalised(parameters(at), channels, product(), offset, gain, y, n);
-    for (real& value : f) value = 0;
-    kronecker_adjoint(parameters(at), channels, turned_product(), n, inverse, gain, weight, w, v,
-                      f);
+    real n[C]{}, f[C]{};
+    const auto c = channels();
+    const real inverse = kronecker_normalised(parameters(at), c, product(c, at_.left, at_.right),
+                                              offset, gain, y, n);
+    kronecker_adjoint(parameters(at), c, product(c, at_.turned_left, at_.turned_right), n, inverse,
+                      gain, weight, w, v, f);
   }
 
   // With dq the cotangent of Q e = e - scale left^T X right: give(j, dp_j).
   template <class P, class Give>
-  __device__ void gradient(int64_t D, real, const P& p, const real (&e)[C], const real (&dq)[C],
+  __device__ void gradient(real, const P& p, const real (&e)[C], const real (&dq)[C],
                            const Give& give) const {
+    const int D = sizes_.m1 * sizes_.m2;
     real* const x = space_ + at_.more;
     real *const dproduct = x + D, *const z = dproduct + D, *const left_x = z + D;
     real *const dleft = left_x + D, *const dright = dleft + sizes_.m1 * sizes_.m1;
     real* const rest = dright + sizes_.m2 * sizes_.m2;
-    each_channel<C>(D, [&](int k, int64_t d) {
+    channels().each([&](int k, int d) {
       x[d] = e[k];
       dproduct[d] = -mixer_.scale * dq[k];
     });
-    __syncwarp();
+    team_.sync();
     factor_cotangents(x, dproduct, z, left_x, dleft, dright);
 
     const real* const gates = space_ + at_.gates;
@@ -218,7 +266,7 @@ class KroneckerMixer {
  private:
   // Where things begin in shared memory, each at a multiple of 16 bytes.
   struct Places {
-    int gates, left, right, work, first, second, turned_left, turned_right, more, end;
+    int gates, left, right, work, first, second, turned_left, turned_right, krylov, more, end;
     FPRNN_HOST_DEVICE Places(const Sizes& sizes, bool with_gradient) {
       const int m1 = sizes.m1, m2 = sizes.m2, m = m1 > m2 ? m1 : m2;
       int next = 0;
@@ -227,12 +275,16 @@ class KroneckerMixer {
         next += static_cast<int>((reals + Quad::kCount - 1) / Quad::kCount * Quad::kCount);
         return at;
       };
-      gates = take(m1 + m2);
+      gates = take(m1 + m2 + 2);
       left = take(m1 * m1);
       right = take(m2 * m2);
-      work = take(2 * m1 * m2);
-      first = take(KroneckerFactor<int>::space(with_gradient ? m1 : m));
-      second = with_gradient ? take(KroneckerFactor<int>::space(m2)) : first;
+      work = take(sizes.work());
+      first = take(KroneckerFactor<int>::space(m1));
+      second = take(KroneckerFactor<int>::space(m2));
+      // What made the factors is used again by the gradient alone; the solver may write over it.
+      krylov = first;
+      const int needed = kEquationSpace<T, C>;
+      if (!with_gradient && next < krylov + needed) take(krylov + needed - next);
       turned_left = with_gradient ? take(m1 * m1) : 0;
       turned_right = with_gradient ? take(m2 * m2) : 0;
       more = next;
@@ -247,10 +299,11 @@ class KroneckerMixer {
   template <class Factor, class Triangle>
   __device__ void make(Factor& factor, int to, int turned, const real* gates, bool with_gradient,
                        bool transposed, const Triangle& triangle) const {
-    factor.make(team_, triangle);
+    const Team<1> warp(nullptr);
+    factor.make(warp, triangle);
     const auto gate = [=](int i) { return gates[i]; };
-    factor.write(team_, gate, transposed, space_ + to);
-    if (with_gradient) factor.write(team_, gate, !transposed, space_ + turned);
+    factor.write(warp, gate, transposed, space_ + to);
+    if (with_gradient) factor.write(warp, gate, !transposed, space_ + turned);
   }
 
   __device__ KroneckerParameters parameters(const LocalParameters& at) const {
@@ -261,16 +314,14 @@ class KroneckerMixer {
             .max_iterations = static_cast<int32_t>(at.max_iterations < INT32_MAX ? at.max_iterations
                                                                                  : INT32_MAX)};
   }
-  __device__ auto product() const {
-    return sizes_.product(space_ + at_.left, space_ + at_.right, space_ + at_.work);
+  template <class Channels>
+  __device__ auto product(const Channels& c, int left, int right) const {
+    return sizes_.product(c, space_ + left, space_ + right, space_ + at_.work);
   }
-  __device__ auto turned_product() const {
-    return sizes_.product(space_ + at_.turned_left, space_ + at_.turned_right, space_ + at_.work);
-  }
-  template <class Product>
-  __device__ void mix(const Product& product, real (&v)[C]) const {
+  __device__ void mix(int left, int right, real (&v)[C]) const {
+    const auto c = channels();
     real y[C]{};
-    product.apply(sizes_.channels(), v, y);
+    product(c, left, right).apply(v, y);
     add_multiple(v, -mixer_.scale, y);
   }
 
@@ -299,8 +350,8 @@ class KroneckerMixer {
     team_.sync();
   }
 
+  const T& team_;
   const SweepMixer& mixer_;
-  Team<false> team_;
   Sizes sizes_;
   Places at_;
   real* space_;
@@ -308,19 +359,20 @@ class KroneckerMixer {
   KroneckerFactor<decltype(Sizes::m2)> second_;
 };
 
-inline constexpr int64_t kMostRank = 4, kMostChannels = 16 * kWarp;
+inline constexpr int64_t kMostRank = 4, kMostChannels = 1024;
 
-template <class T>
+template <class Type>
 struct TypeOf {
-  using type = T;
+  using type = Type;
 };
 // visit(TypeOf<mixer>()) with the smallest that holds these sizes.
 template <int R, class Visit>
 void with_low_rank(int64_t D, const Visit& visit) {
-  if (D <= 2 * kWarp) return visit(TypeOf<LowRankMixer<R, 2>>());
-  if (D <= 4 * kWarp) return visit(TypeOf<LowRankMixer<R, 4>>());
-  if (D <= 8 * kWarp) return visit(TypeOf<LowRankMixer<R, 8>>());
-  visit(TypeOf<LowRankMixer<R, 16>>());
+  if (D <= 128) return visit(TypeOf<LowRankMixer<R, 4, 1>>());
+  if (D <= 256)  // more ranks need more registers
+    return visit(TypeOf<LowRankMixer<R, R == 1 ? 4 : 2, R == 1 ? 2 : 4>>());
+  if (D <= 512) return visit(TypeOf<LowRankMixer<R, 4, 4>>());
+  visit(TypeOf<LowRankMixer<R, 8, 4>>());
 }
 template <class Visit>
 void with_kronecker(int64_t m1, int64_t m2, const Visit& visit) {
@@ -328,8 +380,8 @@ void with_kronecker(int64_t m1, int64_t m2, const Visit& visit) {
     visit(TypeOf<KroneckerMixer<FixedKroneckerSizes<first(), second()>>>());
   });
   if (fixed) return;
-  if (m1 * m2 <= 4 * kWarp) return visit(TypeOf<KroneckerMixer<AnyKroneckerSizes<4>>>());
-  visit(TypeOf<KroneckerMixer<AnyKroneckerSizes<16>>>());
+  if (m1 * m2 <= 128) return visit(TypeOf<KroneckerMixer<AnyKroneckerSizes<4, 1>>>());
+  visit(TypeOf<KroneckerMixer<AnyKroneckerSizes<8, 4>>>());
 }
 template <class Visit>
 void with_low_rank(int64_t r, int64_t D, const Visit& visit) {
@@ -343,8 +395,8 @@ void with_mixer(const SweepMixer& mixer, int64_t D, const Visit& visit) {
   if (mixer.rank == 0) return with_kronecker(mixer.m1, mixer.m2, visit);
   with_low_rank(mixer.rank, D, visit);
 }
-// Whether one warp can hold a token: a Kronecker product's larger factor in shared memory too.
-inline bool fits_a_warp(const SweepMixer& mixer, int64_t D) {
+// Whether a team can hold a token: a Kronecker product's larger factor by one warp too.
+inline bool fits_a_team(const SweepMixer& mixer, int64_t D) {
   return D <= kMostChannels && mixer.rank <= kMostRank && (mixer.rank > 0 || mixer.m2 <= kWarp);
 }
 

@@ -146,6 +146,44 @@ TokenParameters token_parameters(const Var& p, const Signals& s, const Weights& 
           .keep = s.kept()};
 }
 
+// What the solver's sweep over y (B, T, D) reads.
+FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, const Mixer& mixer,
+                        const FpMambaOptions& options, const SolverOptions& solver) {
+  return {.x = s.x.data(),
+          .projected = s.projected.data(),
+          .delta = data_or_null(s.delta),
+          .z = data_or_null(s.z),
+          .keep = data_or_null(s.keep),
+          .from_y = data_or_null(w.from_y),
+          .a = w.a.data(),
+          .skip = w.skip.data(),
+          .delta_bias = w.dt_bias.data(),
+          .norm_weight = w.norm_weight.data(),
+          .norm_bias = w.norm_bias.data(),
+          .previous = nullptr,
+          .state = nullptr,
+          .y = y.data(),
+          .state_out = nullptr,
+          .iterations = nullptr,
+          .B = y.size(0),
+          .T = y.size(1),
+          .D = y.size(2),
+          .N = options.d_state,
+          .P = s.projected.size(-1),
+          .mixer = mixer.sweep(),
+          .bc_norm = options.bc_norm,
+          .eps = options.eps,
+          .tolerance = solver.tolerance / 2,  // as in any local solve
+          .max_iterations = solver.max_iterations};
+}
+
+bool solved_in_floats(const Tensor& y, const Signals& s, const Weights& w, const Mixer& mixer,
+                      const FpMambaOptions& options, const SolverOptions& solver) {
+  if (solver.solver != Solver::sequential || options.dependence.lambda) return false;
+  const FpMambaSweep sweep = sweep_over(y, s, w, mixer, options, solver);
+  return supported_on_gpu(y.context(), FpMambaSweepInFloats{sweep});
+}
+
 // Equation 14.
 Var channel_mixing(const Mixer& mixer, const MixerFactors& q, const Var& x, const Var& y) {
   return add(mixer.apply(q, sub(x, y)), y);
@@ -263,11 +301,14 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
                                         const Vars& signals, const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
+  // As the solver had it, or the residual would be that of another map.
+  const ProductOptions of_solver{.exact = solved_in_floats(y.value(), s, w, *mixer_, options_, solver)};
+  const auto project = [&](const Var& v) {
+    return v.defined() && w.from_y.defined() ? linear(v, w.from_y, {}, of_solver) : Var();
+  };
   FpMambaMixInputs in{.projected = s.projected,
-                      .from_y = w.from_y.defined() ? linear(y, w.from_y) : Var(),
-                      .from_previous = w.from_y.defined() && previous.defined()
-                                           ? linear(previous, w.from_y)
-                                           : Var(),
+                      .from_y = project(y),
+                      .from_previous = project(previous),
                       .x = s.x,
                       .y = y,
                       .mixer = mixer_->sweep(),
@@ -319,39 +360,15 @@ Var FpMamba::advance(const Var& y, const LocalEquation& at, const Var&, const Va
 
 bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
                            const IntTensor& iterations, FixedPointState& state) const {
-  if (options_.dependence.lambda) return false;
-  const Signals s(signals);
-  const Weights w(weights);
+  if (options_.dependence.lambda || y.elements() == 0) return false;
   const Context& context = y.context();
-  FpMambaSweep sweep{.x = s.x.data(),
-                     .projected = s.projected.data(),
-                     .delta = s.delta.data(),
-                     .z = data_or_null(s.z),
-                     .keep = data_or_null(s.keep),
-                     .from_y = data_or_null(w.from_y),
-                     .a = w.a.data(),
-                     .skip = w.skip.data(),
-                     .delta_bias = w.dt_bias.data(),
-                     .norm_weight = w.norm_weight.data(),
-                     .norm_bias = w.norm_bias.data(),
-                     .previous = data_or_null(state.y),
-                     .state = data_or_null(state.scan),
-                     .y = y.data(),
-                     .state_out = nullptr,
-                     .iterations = iterations.data(),
-                     .B = y.size(0),
-                     .T = y.size(1),
-                     .D = y.size(2),
-                     .N = options_.d_state,
-                     .P = s.projected.size(-1),
-                     .mixer = mixer_->sweep(),
-                     .bc_norm = options_.bc_norm,
-                     .eps = options_.eps,
-                     .tolerance = solver.tolerance / 2,  // as in any local solve
-                     .max_iterations = solver.max_iterations};
-  if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
+  FpMambaSweep sweep = sweep_over(y, signals, weights, *mixer_, options_, solver);
+  if (!supported_on_gpu(context, sweep)) return false;
   const Tensor state_out(context, {sweep.B, sweep.D, sweep.N});
+  sweep.previous = data_or_null(state.y);
+  sweep.state = data_or_null(state.scan);
   sweep.state_out = state_out.data();
+  sweep.iterations = iterations.data();
   launch_on_gpu(context, sweep);
   state.scan = state_out;
   return true;

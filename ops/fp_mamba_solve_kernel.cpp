@@ -6,17 +6,24 @@ namespace fprnn::FPRNN_ISA {
 
 namespace {
 
+// As many doubles as a register holds.
+typedef double Wide __attribute__((vector_size(FPRNN_VECTOR_BYTES)));
+typedef int64_t WideMask __attribute__((vector_size(FPRNN_VECTOR_BYTES)));
+constexpr int64_t kWide = FPRNN_VECTOR_BYTES / sizeof(double);
+
 // What is r or r x r of one token, on the stack for small r.
 template <int64_t R>
 struct Numbers {
   static constexpr int64_t r = R;
-  double m[R * R];                   // M
-  double square[R * R], cross[R];    // W^T W / D, W^T A / D
-  double p1[R * R], p0[R], e[R];     // F = (p0 + p1 beta) / sigma + e
-  double beta[R], f[R];              // f = F(beta)
-  double from[R], change[R];         // coefficients of y and of its change, or means
-  double before[R];                  // f - beta an iteration ago
-  double variance = 0, inverse = 0;  // |A|^2 / D + eps, 1 / sigma(beta)
+  double m[R * R];                 // M
+  double square[R * R], cross[R];  // W^T W / D, W^T A / D
+  double p1[R * R], p0[R], e[R];   // F = (p0 + p1 beta) / sigma + e
+  double beta[R], f[R];            // f = F(beta)
+  double from[R], change[R];       // coefficients of y and of its change, or means
+  double before[R];                // f - beta an iteration ago
+  Wide system[R * R], right[R];    // sigma - P1 and what it is to give, for several sigma
+  double variance = 0;             // |A|^2 / D + eps
+  double inverse = 0, next = 0;    // 1 / sigma, of beta and of f
   FPRNN_INLINE Numbers(int64_t, double*) {}
 };
 
@@ -24,8 +31,11 @@ template <>
 struct Numbers<0> {
   int64_t r;
   double *m, *square, *p1, *cross, *p0, *e, *beta, *f, *from, *change, *before;
-  double variance = 0, inverse = 0;
+  Wide *system, *right;
+  double variance = 0, inverse = 0, next = 0;
   FPRNN_INLINE Numbers(int64_t r, double* space) : r(r) {
+    system = reinterpret_cast<Wide*>(space), right = system + r * r;
+    space += (r + 1) * r * kWide;
     double** const matrices[] = {&m, &square, &p1};
     double** const vectors[] = {&cross, &p0, &e, &beta, &f, &from, &change, &before};
     for (double** matrix : matrices) *matrix = space, space += r * r;
@@ -63,31 +73,39 @@ FPRNN_INLINE Vec combine(Vec start, const real* rows, const double* coefficients
   return start;
 }
 
-// b <- matrix^-1 b, by elimination with partial pivoting; infinite or NaN if that is singular.
-FPRNN_INLINE void eliminate(double* matrix, double* b, int64_t r) {
-  const auto at = [=](int64_t i, int64_t j) -> double& { return matrix[i * r + j]; };
-  const auto swap = [](double& x, double& y) {
-    const double kept = x;
-    x = y, y = kept;
-  };
+// b <- matrix^-1 b, by elimination with the largest of a column its pivot, for a double or a vector of them;
+// infinite or NaN if that is singular. Returns whether the determinant is negative.
+template <class T>
+FPRNN_INLINE auto eliminate(T* matrix, T* b, int64_t r) {
+  const auto at = [=](int64_t i, int64_t j) -> T& { return matrix[i * r + j]; };
+  auto negative = T{} < T{};
   for (int64_t k = 0; k < r; ++k) {
-    int64_t pivot = k;
-    for (int64_t i = k + 1; i < r; ++i)
-      if (__builtin_fabs(at(i, k)) > __builtin_fabs(at(pivot, k))) pivot = i;
-    if (pivot != k) {
-      for (int64_t j = k; j < r; ++j) swap(at(k, j), at(pivot, j));
-      swap(b[k], b[pivot]);
-    }
     for (int64_t i = k + 1; i < r; ++i) {
-      const double factor = at(i, k) / at(k, k);
+      const T upper = at(k, k), lower = at(i, k);
+      const auto turned = (lower < 0 ? -lower : lower) > (upper < 0 ? -upper : upper);
+      const auto order = [=](T& x, T& y) {
+        const T kept = x;
+        x = turned ? y : x;
+        y = turned ? kept : y;
+      };
+      for (int64_t j = k; j < r; ++j) order(at(k, j), at(i, j));
+      order(b[k], b[i]);
+      negative ^= turned;
+    }
+    const T pivot = at(k, k);
+    negative ^= pivot < 0;
+    at(k, k) = 1 / pivot;
+    for (int64_t i = k + 1; i < r; ++i) {
+      const T factor = at(i, k) * at(k, k);
       for (int64_t j = k + 1; j < r; ++j) at(i, j) -= factor * at(k, j);
       b[i] -= factor * b[k];
     }
   }
   for (int64_t k = r - 1; k >= 0; --k) {
     for (int64_t j = k + 1; j < r; ++j) b[k] -= at(k, j) * b[j];
-    b[k] /= at(k, k);
+    b[k] *= at(k, k);
   }
+  return negative;
 }
 
 // M: row i of (I + tril(U U^T, -1) diag(a)) T = I gives T_ij = -sum_{j <= k < i} (u_i . u_k) M_kj.
@@ -145,25 +163,29 @@ FPRNN_INLINE void make_products(const LocalMap& map, const Token& token, N& n) {
   }
 }
 
-// 1 / sigma(beta). What rounding takes from the sum of squares, eps gives back.
-template <class N>
-FPRNN_INLINE double inverse_deviation(const N& n, const double* beta, double eps) {
-  double variance = n.variance;
+// sigma^2(beta), for a double or a vector of them. What rounding takes from it, eps gives back.
+template <class N, class T>
+FPRNN_INLINE T variance_at(const N& n, const T* beta, double eps) {
+  T variance = T{} + n.variance;
   for (int64_t i = 0; i < n.r; ++i) {
-    double slope = 2 * n.cross[i];
+    T slope = T{} + 2 * n.cross[i];
     for (int64_t j = 0; j < n.r; ++j) slope += n.square[i * n.r + j] * beta[j];
     variance += beta[i] * slope;
   }
-  return 1 / __builtin_sqrt(variance < eps ? eps : variance);
+  return variance < eps ? T{} + eps : variance;
+}
+template <class N>
+FPRNN_INLINE double inverse_deviation(const N& n, const double* beta, double eps) {
+  return 1 / __builtin_sqrt(variance_at(n, beta, eps));
 }
 
 struct Residual {
   double difference = 0, size = 0;  // max |F - beta|, max |F|
 };
 
+// f <- F(beta), and its 1 / sigma, which nothing else here waits for.
 template <class N>
 FPRNN_INLINE Residual evaluate(N& n, double eps) {
-  n.inverse = inverse_deviation(n, n.beta, eps);
   Residual residual;
   for (int64_t i = 0; i < n.r; ++i) {
     double total = n.p0[i];
@@ -175,6 +197,7 @@ FPRNN_INLINE Residual evaluate(N& n, double eps) {
       residual.difference = difference;
     if (size > residual.size) residual.size = size;
   }
+  n.next = inverse_deviation(n, n.f, eps);
   return residual;
 }
 
@@ -185,12 +208,11 @@ constexpr double kSmall = 1e-8;  // what a residual is relative to is never smal
 template <class N>
 FPRNN_INLINE bool write(const LocalSolve& args, const Token& token, N& n, real* y) {
   const int64_t r = n.r, D = args.map.D;
-  const double next = inverse_deviation(n, n.f, args.map.eps);
   for (int64_t j = 0; j < r; ++j) {
     n.from[j] = n.beta[j] * n.inverse;
-    n.change[j] = n.f[j] * next - n.from[j];
+    n.change[j] = n.f[j] * n.next - n.from[j];
   }
-  const real from = static_cast<real>(n.inverse), change = static_cast<real>(next - n.inverse);
+  const real from = static_cast<real>(n.inverse), change = static_cast<real>(n.next - n.inverse);
   Vec worst{}, size{};
   for_lanes(D, [&](int64_t d, auto lanes) {
     const Vec a = lanes.load(token.a + d), weight = lanes.load(args.map.weight + d);
@@ -204,124 +226,135 @@ FPRNN_INLINE bool write(const LocalSolve& args, const Token& token, N& n, real* 
   return largest(worst) <= args.tolerance * (largest(size) + kSmall);
 }
 
-// change <- (1 / length + 1 - F'(beta))^-1 (F - beta): a linearly implicit step of the flow beta' = F - beta of
-// that length, or Newton's for inverse_length 0.
-template <class N>
-FPRNN_INLINE void implicit_step(N& n, double inverse_length) {
-  for (int64_t j = 0; j < n.r; ++j) {
-    double slope = n.cross[j];  // of sigma^2 / 2
-    for (int64_t k = 0; k < n.r; ++k) slope += n.square[j * n.r + k] * n.beta[k];
-    slope *= n.inverse * n.inverse;
-    for (int64_t i = 0; i < n.r; ++i)
-      n.m[i * n.r + j] = (i == j ? 1 + inverse_length : 0) - n.p1[i * n.r + j] * n.inverse +
-                         (n.f[i] - n.e[i]) * slope;
-    n.change[j] = n.f[j] - n.beta[j];
-  }
-  eliminate(n.m, n.change, n.r);
-}
-
-// After so many evaluations the two ways to a root below take turns.
-constexpr int64_t kTurn = 32;
-FPRNN_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// The root rule. Plain iteration, whose root is the one that can be learnt; where it turns back for the fourth
-// time without having brought the residual below 0.9 of what it was, or after 32 evaluations, implicit
-// steps: short ones follow the flow to the root that attracts it, long ones, where that goes well, are
-// Newton's. A step against the flow, as Newton's is towards a root that repels, gives way to a plain one.
-struct Path {
-  double length = 1, best = __builtin_inf(), last = __builtin_inf();
+// Plain iteration, whose root is the one that can be learnt. It is over where it turns back for the fourth
+// time without having brought the residual below 0.9 of what it was, and after 32 evaluations.
+struct Plain {
+  double best = __builtin_inf();
   int stalled = 0;
-  bool implicit = false;
 
   template <class N>
-  FPRNN_INLINE void move(N& n, double residual, int64_t count) {
+  FPRNN_INLINE bool move(N& n, double residual, int64_t count) {
     double along = 0;  // the last step
     for (int64_t i = 0; i < n.r; ++i) {
       const double now = n.f[i] - n.beta[i];
       if (count > 1) along += now * n.before[i];
       n.before[i] = now;
+      n.beta[i] = n.f[i];
     }
-    if (implicit && residual < 0.9 * last)
-      length *= 4;
-    else if (implicit && along < 0)
-      length = length > 1.0 / 4 ? length / 4 : 1.0 / 16;
+    n.inverse = n.next;
     if (residual < 0.9 * best) {
       best = residual;
       stalled = 0;
     } else if (along < 0) {
       ++stalled;
     }
-    last = residual;
-    implicit = implicit || stalled == 4 || count >= kTurn;
-    bool with_flow = false;
-    if (implicit) {
-      implicit_step(n, 1 / length);
-      double forwards = 0;
-      for (int64_t i = 0; i < n.r; ++i) forwards += n.change[i] * n.before[i];
-      with_flow = forwards > 0 && forwards < __builtin_inf();
-    }
-    for (int64_t i = 0; i < n.r; ++i) n.beta[i] += with_flow ? n.change[i] : n.before[i];
+    return stalled < 4 && count < 32;
   }
 };
 
-// Where the flow goes round a root instead of to it: Newton's steps, no longer than F is, from 0 and then, every
-// 16 evaluations, from half of where the last ones have led.
-struct Search {
-  static constexpr int64_t kStart = 16;
+// The equation in sigma alone, of which beta = e + (sigma - P1)^-1 (p0 + P1 e) is a function: the largest root.
+struct Secular {
+  static constexpr int64_t kSections = 32, kRounds = 3, kMost = 12;
+  static_assert(kSections % kWide == 0);
+  double low = 0, high = 0;  // around the root, once that is known
+  bool pole = false;         // whether the determinant changes its sign there
 
+  // beta <- that of `high`, nearer to the root each time; returns how many rounds that took.
   template <class N>
-  FPRNN_INLINE void move(N& n, int64_t count) const {
-    const int64_t steps = count - 2 * kTurn;
-    if (steps % kStart == 0) {
-      for (int64_t i = 0; i < n.r; ++i) n.beta[i] = steps == 0 ? 0 : n.f[i] / 2;
-      return;
-    }
-    implicit_step(n, 0);
-    double longest = 0, reach = 0;
+  FPRNN_INLINE int64_t narrow(N& n, double eps, int64_t most) {
+    const bool first = high == 0;
+    begin(n, eps);
+    int64_t round = 0;
+    do {
+      double sigma[kSections];
+      for (int64_t k = 0; k < kSections; ++k) {
+        const double part = static_cast<double>(k + 1) / kSections;
+        const double small =
+            first && round == 0 ? part * part * part : 1;  // closer where sigma is small
+        sigma[k] = low + (high - low) * part * small;
+      }
+      int64_t above = 0;
+      for (int64_t group = kSections - kWide; group >= 0 && above == 0; group -= kWide) {
+        Wide at;
+        for (int64_t lane = 0; lane < kWide; ++lane) at[lane] = sigma[group + lane];
+        WideMask negative;
+        const WideMask small = below(n, at, eps, negative);
+        for (int64_t lane = 0; lane < kWide && group + lane < kSections - 1; ++lane)
+          if (small[lane]) above = group + lane + 1, pole = negative[lane];
+      }
+      if (above > 0) low = sigma[above - 1];
+      high = sigma[above];
+      ++round;
+    } while (round < most && (round < kRounds || (pole && round < kMost)));
+    system(n, high, n.m, n.change);
+    eliminate(n.m, n.change, n.r);
+    for (int64_t i = 0; i < n.r; ++i) n.beta[i] = n.e[i] + n.change[i];
+    return round;
+  }
+
+ private:
+  // from <- p0 + P1 e. The first time low and high as well.
+  template <class N>
+  FPRNN_INLINE void begin(N& n, double eps) {
+    double p1 = 0, w = 0, start = 0;  // squares of norms
     for (int64_t i = 0; i < n.r; ++i) {
-      const double step = __builtin_fabs(n.change[i]), size = __builtin_fabs(n.f[i]);
-      if (step > longest || step != step) longest = step;
-      if (size > reach) reach = size;
+      n.from[i] = n.p0[i];
+      for (int64_t j = 0; j < n.r; ++j) {
+        n.from[i] += n.p1[i * n.r + j] * n.e[j];
+        p1 += n.p1[i * n.r + j] * n.p1[i * n.r + j];
+      }
+      w += n.square[i * n.r + i];
+      start += n.from[i] * n.from[i];
     }
-    const bool solved = longest < __builtin_inf();
-    const double scale = longest > reach ? reach / longest : 1;
-    for (int64_t i = 0; i < n.r; ++i)
-      n.beta[i] += solved ? scale * n.change[i] : n.f[i] - n.beta[i];
+    if (high > 0) return;
+    high = __builtin_sqrt(p1) + __builtin_sqrt(variance_at(n, n.e, eps)) +
+           __builtin_sqrt(__builtin_sqrt(w * start));
+    low = __builtin_sqrt(eps);
   }
-};
 
-// The same for r = 1, where it cannot fail: F(beta) - beta changes sign between 0 and the end, on the
-// side where F(0) lies, of what LayerNorm can return: |y - bias| <= sqrt(D) |weight|.
-struct Bracket {
-  bool open = false;
-  double low = 0, high = 0;
+  template <class N, class T>
+  FPRNN_INLINE void system(const N& n, T sigma, T* matrix, T* right) const {
+    for (int64_t i = 0; i < n.r; ++i) {
+      for (int64_t j = 0; j < n.r; ++j)
+        matrix[i * n.r + j] = (i == j ? sigma : T{}) - n.p1[i * n.r + j];
+      right[i] = T{} + n.from[i];
+    }
+  }
 
+  // Whether sigma is smaller than the root: sigma(beta) is not below it, or has been infinite since.
   template <class N>
-  FPRNN_INLINE void move(const LocalMap& map, const Token& token, N& n) {
-    if (!open) {
-      open = true;
-      const double squares = inner(map.D, token.u, map.weight, token.u, map.weight);
-      const double reach = 1.001 * __builtin_sqrt(squares * map.D);
-      if (n.p0[0] / __builtin_sqrt(n.variance) + n.e[0] > 0)
-        high = n.e[0] + reach;
-      else
-        low = n.e[0] - reach;
-    } else {
-      (n.f[0] > n.beta[0] ? low : high) = n.beta[0];
-    }
-    n.beta[0] = (low + high) / 2;
+  FPRNN_INLINE WideMask below(N& n, Wide sigma, double eps, WideMask& negative) const {
+    system(n, sigma, &n.system[0], &n.right[0]);
+    negative = eliminate(&n.system[0], &n.right[0], n.r);
+    for (int64_t i = 0; i < n.r; ++i) n.right[i] += n.e[i];
+    return negative | ~(variance_at(n, &n.right[0], eps) < sigma * sigma);
   }
 };
+
+// beta <- beta + (1 - F'(beta))^-1 (F - beta): Newton's step.
+template <class N>
+FPRNN_INLINE void newton(N& n) {
+  for (int64_t j = 0; j < n.r; ++j) {
+    double slope = n.cross[j];  // of sigma^2 / 2
+    for (int64_t k = 0; k < n.r; ++k) slope += n.square[j * n.r + k] * n.beta[k];
+    slope *= n.inverse * n.inverse;
+    for (int64_t i = 0; i < n.r; ++i)
+      n.m[i * n.r + j] = (i == j) - n.p1[i * n.r + j] * n.inverse + (n.f[i] - n.e[i]) * slope;
+    n.change[j] = n.f[j] - n.beta[j];
+  }
+  eliminate(n.m, n.change, n.r);
+  for (int64_t i = 0; i < n.r; ++i) n.beta[i] += n.change[i];
+}
 
 // From beta = 0 to the root, and y. A y that is not near enough asks for a nearer beta.
 template <class N>
 FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, real* y) {
   double tolerance = args.tolerance;
-  // Half of the evaluations are the bracket's at least.
-  const int64_t bracketed_from = smaller((args.max_iterations + 1) / 2, 2 * kTurn);
-  Path path;
-  Search search;
-  Bracket bracket;
+  double last = 0;
+  bool going = true;
+  Plain plain;
+  Secular secular;
+  n.inverse = inverse_deviation(n, n.beta, args.map.eps);
   for (int64_t count = 1;; ++count) {
     const Residual residual = evaluate(n, args.map.eps);
     const bool finite = residual.difference < __builtin_inf();
@@ -329,18 +362,23 @@ FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, r
       if (write(args, token, n, y)) return count;
       tolerance /= 10;
     }
-    if (!finite)
+    const bool broken = !finite && going;
+    if (broken)
       for (int64_t i = 0; i < n.r; ++i) n.beta[i] = n.inverse = __builtin_nan("");
-    if (!finite || count == args.max_iterations) {
+    if (broken || count >= args.max_iterations) {
       write(args, token, n, y);
       return args.max_iterations;
     }
-    if (n.r == 1 && count >= bracketed_from)
-      bracket.move(args.map, token, n);
-    else if (n.r == 1 || count < kTurn || count / kTurn % 2 == 1)
-      path.move(n, residual.difference, count);
-    else
-      search.move(n, count);
+    going = going && plain.move(n, residual.difference, count);
+    if (going) continue;
+    if (residual.difference < 0.5 * last) {
+      newton(n);
+      last = residual.difference;
+    } else {
+      count += secular.narrow(n, args.map.eps, args.max_iterations - count - 1);
+      last = __builtin_inf();
+    }
+    n.inverse = inverse_deviation(n, n.beta, args.map.eps);
   }
 }
 
@@ -440,8 +478,10 @@ FPRNN_INLINE void with_rank(int64_t r, const Body& body) {
 
 }  // namespace
 
-// The working space of Numbers<0>.
-int64_t local_solve_numbers(int64_t r) { return r <= 4 ? 0 : (3 * r + 8) * r; }
+// The working space of Numbers<0>, a multiple of a register.
+int64_t local_solve_numbers(int64_t r) {
+  return r <= 4 ? 0 : (r + 1) * r * kWide + ((3 * r + 8) * r + kWide - 1) / kWide * kWide;
+}
 
 void local_solve_forward(const LocalSolve& args, real* rows, double* numbers, int64_t begin,
                          int64_t end) {

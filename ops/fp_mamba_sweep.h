@@ -38,6 +38,12 @@ struct FpMambaSweep {
 };
 // Whether there is a kernel for these sizes and this mixer.
 bool supports(Cuda, const FpMambaSweep&);
+// Whether that kernel's products y_{t-1} W^T are in fp32 whatever matmul_precision is. Then so must be those by
+// which the solution is judged: tf32 moves f(y) by 1e-3, ten times a tolerance.
+struct FpMambaSweepInFloats {
+  const FpMambaSweep& sweep;
+};
+bool supports(Cuda, const FpMambaSweepInFloats&);
 void run(Cuda, const FpMambaSweep&);
 
 }  // namespace fprnn

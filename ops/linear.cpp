@@ -8,7 +8,7 @@
 
 namespace fprnn {
 
-Var linear(const Var& x, const Var& weight, const Var& bias) {
+Var linear(const Var& x, const Var& weight, const Var& bias, const ProductOptions& options) {
   require(x.shape().rank() >= 1 && weight.shape().rank() == 2 && x.size(-1) == weight.size(1),
           "linear", "x must be (..., K) and weight (N, K)", x.shape(), weight.shape());
   const int64_t N = weight.size(0), K = weight.size(1), M = x.shape().elements_before(-1);
@@ -26,7 +26,8 @@ Var linear(const Var& x, const Var& weight, const Var& bias) {
                            .lda = K,
                            .ldb = K,
                            .ldc = N,
-                           .transpose_b = true});
+                           .transpose_b = true,
+                           .exact = options.exact});
   return record(
       "linear", {x, weight, bias}, y, [=, x = x.value(), weight = weight.value()](Backward& back) {
         const Tensor dy = back.output().reshaped(Shape{M, N});

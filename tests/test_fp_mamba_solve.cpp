@@ -77,6 +77,26 @@ double dot(const Vector& x, const Vector& y) {
 
 double mean(const Vector& x) { return dot(x, Vector(x.size(), 1)) / double(x.size()); }
 
+// matrix (n, n) row by row.
+Vector dense_solve(Vector matrix, Vector b) {
+  const size_t n = b.size();
+  for (size_t k = 0; k < n; ++k) {
+    size_t pivot = k;
+    for (size_t i = k; i < n; ++i)
+      if (std::abs(matrix[i * n + k]) > std::abs(matrix[pivot * n + k])) pivot = i;
+    for (size_t j = 0; j < n; ++j) std::swap(matrix[k * n + j], matrix[pivot * n + j]);
+    std::swap(b[k], b[pivot]);
+    for (size_t i = 0; i < n; ++i) {
+      if (i == k) continue;
+      const double factor = matrix[i * n + k] / matrix[k * n + k];
+      for (size_t j = k; j < n; ++j) matrix[i * n + j] -= factor * matrix[k * n + j];
+      b[i] -= factor * b[k];
+    }
+  }
+  for (size_t k = 0; k < n; ++k) b[k] /= matrix[k * n + k];
+  return b;
+}
+
 // The equation of one token.
 struct Equation {
   Vector u, alpha, offset, gain, weight, bias;
@@ -122,6 +142,20 @@ struct Equation {
     for (size_t d = 0; d < D(); ++d) z[d] = weight[d] * z[d] / sigma + bias[d];
     return z;
   }
+  // y where sigma is given, and the equation linear.
+  Vector at(double sigma) const {
+    double unused = 0;
+    Vector matrix(D() * D()), start = centred(Vector(D(), 0), unused);
+    for (size_t k = 0; k < D(); ++k) {
+      Vector unit(D(), 0);
+      unit[k] = 1;
+      const Vector column = centred(unit, unused);
+      for (size_t d = 0; d < D(); ++d)
+        matrix[d * D() + k] = unit[d] - weight[d] * (column[d] - start[d]) / sigma;
+    }
+    for (size_t d = 0; d < D(); ++d) start[d] = weight[d] * start[d] / sigma + bias[d];
+    return dense_solve(matrix, start);
+  }
   double residual(const Vector& y) const {
     const Vector next = map(y);
     double worst = 0, size = 0;
@@ -150,26 +184,6 @@ struct Equation {
   }
 };
 
-// matrix (n, n) row by row.
-Vector dense_solve(Vector matrix, Vector b) {
-  const size_t n = b.size();
-  for (size_t k = 0; k < n; ++k) {
-    size_t pivot = k;
-    for (size_t i = k; i < n; ++i)
-      if (std::abs(matrix[i * n + k]) > std::abs(matrix[pivot * n + k])) pivot = i;
-    for (size_t j = 0; j < n; ++j) std::swap(matrix[k * n + j], matrix[pivot * n + j]);
-    std::swap(b[k], b[pivot]);
-    for (size_t i = 0; i < n; ++i) {
-      if (i == k) continue;
-      const double factor = matrix[i * n + k] / matrix[k * n + k];
-      for (size_t j = k; j < n; ++j) matrix[i * n + j] -= factor * matrix[k * n + j];
-      b[i] -= factor * b[k];
-    }
-  }
-  for (size_t k = 0; k < n; ++k) b[k] /= matrix[k * n + k];
-  return b;
-}
-
 // (I - J)^-T w.
 Vector dense_adjoint(const Equation& equation, const Vector& y, const Vector& w) {
   const size_t D = w.size();
@@ -195,23 +209,18 @@ LocalProblem pushing_back(const Context& context, int64_t r, real gain) {
 
 TEST_CASE("local solve: y satisfies the equation") {
   const Context context = test_context();
-  int64_t solved = 0, all = 0;
   for (const Setting& setting : settings()) {
     const LocalProblem problem = problem_of(context, setting, {2, kTokens / 2});
     const auto [y, iterations] = local_solve(problem, kTolerance, kCap);
     CHECK(y.shape() == problem.offset.shape());
     REQUIRE(iterations.size() == kTokens);
     for (int64_t token = 0; token < kTokens; ++token) {
-      const bool converged = iterations[size_t(token)] < kCap;
       const double residual = Equation(problem, token).residual(part(y, token, setting.D));
-      CHECK_MESSAGE((residual <= kExact || !converged), setting.name() << ": " << residual);
+      CHECK_MESSAGE(residual <= kExact, setting.name() << ": " << residual);
+      CHECK_MESSAGE(iterations[size_t(token)] < kCap, setting.name());
       CHECK((setting.normalised || iterations[size_t(token)] == 1));
-      CHECK((converged || setting.scale > 1));
-      solved += converged;
-      ++all;
     }
   }
-  CHECK(solved > all * 95 / 100);
 }
 
 TEST_CASE("local solve: the root is the one that plain iteration from 0 finds") {
@@ -249,44 +258,59 @@ TEST_CASE("local solve: strong negative feedback converges where plain iteration
   const Context context = test_context();
   for (const int64_t r : {1, 2, 4, 6}) {
     const LocalProblem problem = pushing_back(context, r, -6);
-    const auto [y, iterations] = local_solve(problem, kTolerance, 2000);
+    const auto [y, iterations] = local_solve(problem, kTolerance, kCap);
     int64_t oscillating = 0;
     for (int64_t token = 0; token < 8; ++token) {
       const Equation equation(problem, token);
       oscillating += equation.residual(equation.iterated(2000)) > 1e-3;
-      CHECK(iterations[size_t(token)] < 2000);
+      CHECK(iterations[size_t(token)] < kCap);
       CHECK(equation.residual(part(y, token, 33)) <= 10 * kExact);
     }
     CHECK(oscillating >= 4);
   }
 }
 
-// Offsets so small that F is nearly a step make tokens from which no other way leads to the root.
-TEST_CASE("local solve: for rank 1 a bracket finds what no step leads to") {
+// Offsets so small that F is nearly a step, and reflections, among which the iteration often goes round its root
+// for ever: the equation in sigma has a root for each of them.
+TEST_CASE("local solve: what the iteration does not lead to is found") {
   const Context context = test_context();
-  constexpr int64_t kMany = 4096;
-  const Setting setting{.r = 1, .D = 16, .in_order = true, .normalised = true, .scale = 2};
-  LocalProblem problem = problem_of(context, setting, {kMany});
-  problem.offset = random(context, {kMany, setting.D}, 3, real(0.02));
-  problem.gain = between(context, {kMany, setting.D}, 4, -3, 3);
-  const std::vector<int32_t> iterations = local_solve(problem, real(1e-4), 200).iterations;
-  CHECK(std::ranges::count_if(iterations, [](int32_t count) { return count > 32; }) > 0);
-  CHECK(std::ranges::max(iterations) < 200);
+  constexpr int64_t kMany = 4096, kFew = 64;
+  for (const int64_t r : {1, 2, 4, 6})
+    for (const bool in_order : {false, true})
+      for (const bool reflections : {false, true}) {
+        const Setting setting{
+            .r = r, .D = 64, .in_order = in_order, .normalised = true, .scale = 2};
+        LocalProblem problem = problem_of(context, setting, {kMany});
+        problem.offset = random(context, {kMany, setting.D}, 3, reflections ? 1 : real(0.02));
+        problem.gain = reflections ? between(context, {kMany, setting.D}, 4, real(0.9), real(1.1))
+                                   : between(context, {kMany, setting.D}, 4, -3, 3);
+        const auto [y, iterations] = local_solve(problem, real(1e-4), kFew);
+        CHECK_MESSAGE(std::ranges::count(iterations, kFew) == 0, setting.name());
+        CHECK(std::ranges::count_if(iterations, [](int32_t count) { return count > 32; }) > 0);
+        for (int64_t token = 0; token < kMany; token += 512)
+          CHECK(Equation(problem, token).residual(part(y, token, setting.D)) <= 2e-4);
+      }
 }
 
-// Among reflections the flow of the iteration often goes round its root: of 4,096 such tokens a prototype
-// that only halved the step of the iteration left 112 and 226 without one.
-TEST_CASE("local solve: roots that repel are found too") {
+TEST_CASE("local solve: where the iteration leads nowhere it is the root with the largest sigma") {
   const Context context = test_context();
-  for (const int64_t r : {2, 4}) {
-    const int64_t most = r == 2 ? 8 : 80;
-    const Setting setting{.r = r, .D = 64, .in_order = true, .normalised = true, .scale = 2};
-    LocalProblem problem = problem_of(context, setting, {4096});
-    problem.offset = random(context, {4096, setting.D}, 3, 1);
-    problem.gain = between(context, {4096, setting.D}, 4, real(0.9), real(1.1));
-    const std::vector<int32_t> iterations = local_solve(problem, real(1e-4), 300).iterations;
-    const auto lost = std::ranges::count(iterations, 300);
-    CHECK_MESSAGE(lost <= most, "rank " << r << ": " << lost);
+  constexpr int64_t D = 33;
+  for (const int64_t r : {1, 2, 4}) {
+    const LocalProblem problem = pushing_back(context, r, -6);
+    const auto [y, iterations] = local_solve(problem, kTolerance, kCap);
+    int64_t compared = 0;
+    for (int64_t token = 0; token < 8; ++token) {
+      const Equation equation(problem, token);
+      if (equation.residual(equation.iterated(100)) < 1e-3) continue;
+      ++compared;
+      double root = 0, there = 0;
+      equation.centred(part(y, token, D), root);
+      for (double sigma = 1.01 * root; sigma < 20 * root; sigma *= 1.1) {
+        equation.centred(equation.at(sigma), there);
+        CHECK_MESSAGE(there < sigma, "rank " << r << ": " << root << " and " << sigma);
+      }
+    }
+    CHECK(compared >= 4);
   }
 }
 

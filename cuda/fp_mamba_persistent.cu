@@ -1,0 +1,208 @@
+// The sequential solver in one kernel. A block takes a few sequences through all of time: their states stay in
+// shared memory, y in registers, and nothing is waited for but the slowest of these few. A step is
+//
+//   1. p = y_{t-1} W^T by all warps together: rows of W come from the second-level cache, each for all the
+//      block's sequences, whose y is in shared memory;
+//   2. the step of each sequence by its own team (cuda/fp_mamba_step.cuh).
+//
+// Cost: a block reads W once a step, so all of them P D reals for every B / kSequences sequences, at the speed
+// of the second-level cache; the chain of a step is 1 and the iterations of its slowest sequence.
+#include <fprnn/cuda/fp_mamba_persistent.cuh>
+#include <fprnn/cuda/fp_mamba_step.cuh>
+#include <fprnn/cuda/launch.cuh>
+
+namespace fprnn::cuda {
+
+namespace {
+
+// Quads of neighbouring channels lie together, so that neighbouring threads meet all banks.
+struct SharedState {
+  real* first;
+  int64_t D;
+  __device__ __forceinline__ Quad* at(int64_t d, int64_t n) const {
+    return reinterpret_cast<Quad*>(first) + n / Quad::kCount * D + d;
+  }
+  __device__ __forceinline__ Quad load(int64_t d, int64_t n) const { return *at(d, n); }
+  __device__ __forceinline__ void store(int64_t d, int64_t n, const Quad& h) const {
+    *at(d, n) = h;
+  }
+};
+
+// Where things begin in a block's shared memory, each at a multiple of 16 bytes: for the block, then for each
+// sequence.
+struct BlockPlaces {
+
+  int64_t y, from_y, sequence;         // (G, D), (G, P)
+  int64_t state, b, c, team, mixer, each;  // from the sequence's first on; each: reals of a sequence
+  int64_t end;
+
+  FPRNN_HOST_DEVICE BlockPlaces(const FpMambaSweep& in, int64_t G, int64_t of_team,
+                                int64_t of_mixer) {
+    int64_t next = 0;
+    const auto take = [&next](int64_t reals) {
+      const int64_t at = next;
+      next += (reals + Quad::kCount - 1) / Quad::kCount * Quad::kCount;
+      return at;
+    };
+    y = take(G * in.D);
+    from_y = take(G * in.P);
+    sequence = next;
+    next = 0;
+    state = take(in.D * in.N);
+    b = take(2 * in.N);  // of this step and the one before
+    c = take(in.N);
+    team = take(of_team);
+    mixer = take(of_mixer);
+    each = next;
+    end = sequence + G * each;
+  }
+};
+
+// out (G, P) <- y (G, D) W^T for W (P, D), by all warps of the block, which ends with all threads waiting for
+// each other. A warp takes kRows rows at a time for all sequences; blocks begin at different ones, so that not
+// all want the same at a time.
+template <int G, int kWarps>
+__device__ __forceinline__ void project(const real* __restrict__ w, int64_t P, int64_t D,
+                                        const real* y, real* out) {
+  constexpr int kRows = kWarp / G / (G > 2 ? 1 : 2);
+  constexpr int kAtOnce = kWarps < 8 ? 2 : 1;  // few warps must ask for more at a time
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  const int64_t groups = (P + kRows - 1) / kRows, begin = blockIdx.x * 13 % groups;
+  for (int64_t i = warp; i < groups; i += kWarps) {
+    const int64_t first = (i + begin < groups ? i + begin : i + begin - groups) * kRows;
+    real total[kRows * G]{};
+#pragma unroll kAtOnce
+    for (int64_t d = lane * Quad::kCount; d < D; d += kWarp * Quad::kCount) {
+      Quad x[G];
+#pragma unroll
+      for (int g = 0; g < G; ++g) x[g] = *reinterpret_cast<const Quad*>(y + g * D + d);
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) {
+        const int64_t row = first + r < P ? first + r : P - 1;
+        const Quad of_w = load_from_l2(w + row * D + d);
+#pragma unroll
+        for (int g = 0; g < G; ++g)
+#pragma unroll
+          for (int q = 0; q < Quad::kCount; ++q) total[r * G + g] += of_w.v[q] * x[g].v[q];
+      }
+    }
+    const real own = sums_by_lane(total);
+    constexpr int kLanes = kWarp / (kRows * G);
+    const int r = lane / kLanes / G, g = lane / kLanes % G;
+    if (lane % kLanes == 0 && first + r < P) out[g * P + first + r] = own;
+  }
+  __syncthreads();
+}
+
+// Asks for what the next step reads, which lies in memory.
+template <class T>
+__device__ __forceinline__ void ask_for(const T& team, const real* row, int64_t reals) {
+  constexpr int64_t kLine = 128 / sizeof(real);
+  if (row == nullptr) return;
+  team.each((reals + kLine - 1) / kLine, [&](auto i) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(row + (i * kLine < reals ? i * kLine : 0)));
+  });
+}
+
+template <class Mixer, int G>
+__global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
+    fp_mamba_persistent_kernel(const FpMambaSweep in, const BlockPlaces places) {
+  using T = typename Mixer::T;
+  constexpr int C = Mixer::C;
+  extern __shared__ __align__(16) unsigned char bytes[];
+  real* const shared = reinterpret_cast<real*>(bytes);
+  const int g = threadIdx.x / T::kSize;
+  const int64_t sequence = int64_t{blockIdx.x} * G + g;
+  real* const own = shared + places.sequence + g * places.each;
+  real* const of_y = shared + places.y;
+  const T team(own + places.team);
+  const SharedState state{own + places.state, in.D};
+  const bool here = sequence < in.B;
+
+  // Where the sequence begins.
+  team.each(in.D, [&](int64_t d) {
+    of_y[g * in.D + d] = here && in.previous != nullptr ? in.previous[sequence * in.D + d] : real(0);
+#pragma unroll 1
+    for (int64_t n = 0; n < in.N; n += Quad::kCount)
+      state.store(d, n,
+                  here && in.state != nullptr ? load_states(in.state + (sequence * in.D + d) * in.N + n)
+                                              : Quad{});
+  });
+  team.each(2 * in.N, [&](int64_t n) { own[places.b + n] = 0; });
+  __syncthreads();
+
+  real gained[C]{}, y[C];
+  int32_t most = 0;
+  for (int64_t t = 0; t < in.T; ++t) {
+    const bool sees_y = in.from_y != nullptr && (t > 0 || in.previous != nullptr);
+    if (sees_y)
+      project<G, G * T::kWarps>(in.from_y, in.P, in.D, of_y, shared + places.from_y);
+    if (here) {
+      const int64_t next = sequence * in.T + t + 1;
+      if (t + 1 < in.T) {
+        ask_for(team, in.projected + next * in.P, in.P);
+        for (const real* row : {in.x, in.delta, in.z})
+          if (row != nullptr) ask_for(team, row + next * in.D, in.D);
+      }
+      real* const b = own + places.b;
+      const int64_t now = t % 2 * in.N, before = in.N - now;
+      const StepToken at{in, sequence, t,
+                         sees_y ? shared + places.from_y + g * in.P : nullptr};
+      const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now,
+                                              own + places.c, own + places.mixer, gained, y);
+      most = count > most ? count : most;
+      Mixer::each_channel(team, in, [&](int k, int64_t d) { of_y[g * in.D + d] = y[k]; });
+    }
+    __syncthreads();
+  }
+  if (!here) return;
+  const real* const b = own + places.b + (in.T - 1) % 2 * in.N;
+  Mixer::each_channel(team, in, [&](int k, int64_t d) {
+#pragma unroll 1
+    for (int64_t n = 0; n < in.N; n += Quad::kCount) {
+      Quad h = state.load(d, n);
+#pragma unroll
+      for (int j = 0; j < Quad::kCount; ++j) h.v[j] += gained[k] * b[n + j];
+      store_states(in.state_out + (sequence * in.D + d) * in.N + n, h);
+    }
+  });
+  if (team.rank == 0) in.iterations[sequence] = max(in.iterations[sequence], most);
+}
+
+// Sequences of a block, which share what is read of W: as many as its threads and shared memory are enough for.
+template <class Mixer>
+inline constexpr int kSequences = Mixer::T::kWarps > 4 ? 1 : Mixer::kSmall ? 2 : 4;
+
+template <class Mixer>
+BlockPlaces places_of(const FpMambaSweep& in) {
+  return {in, kSequences<Mixer>, Mixer::T::kSpace, Mixer::space(in.mixer, false)};
+}
+
+}  // namespace
+
+bool persists(Cuda, const FpMambaSweep& args) {
+  constexpr int64_t kMostWeights = 400'000;
+  if (args.D % Quad::kCount != 0 || args.P * args.D > kMostWeights) return false;
+  if (args.from_y != nullptr && !quads_aligned(args.from_y)) return false;
+  bool fits = false;
+  with_mixer(args.mixer, args.D, [&](auto type) {
+    constexpr int64_t kMostShared = 225 << 10;
+    fits = places_of<typename decltype(type)::type>(args).end * int64_t{sizeof(real)} <= kMostShared;
+  });
+  return fits;
+}
+
+void run_persistent(Cuda cuda, const FpMambaSweep& args) {
+  with_mixer(args.mixer, args.D, [&](auto type) {
+    using Mixer = typename decltype(type)::type;
+    constexpr int G = kSequences<Mixer>;
+    const BlockPlaces places = places_of<Mixer>(args);
+    start(cuda, "fp_mamba_persistent", fp_mamba_persistent_kernel<Mixer, G>,
+          {.blocks = ceil_div(args.B, G),
+           .threads = Mixer::T::kSize * G,
+           .shared_bytes = places.end * sizeof(real)},
+          args, places);
+  });
+}
+
+}  // namespace fprnn::cuda

@@ -1,0 +1,101 @@
+// One step of one sequence in the sequential solver (ops/fp_mamba_sweep.h) by a team: mixer, b and c of what is
+// projected, the state's decay, the local equation, and what the state gains, an outer product that is
+// added to it only when it decays next, so that it is gone through once.
+#pragma once
+
+#include <fprnn/cuda/sweep_mixer.cuh>
+#include <fprnn/ops/fp_mamba_sweep.h>
+
+namespace fprnn::cuda {
+
+// The step's token, and what it has from y_{t-1}: P numbers or null.
+struct StepToken {
+  const FpMambaSweep& in;
+  int64_t b, t;
+  const real* from_y;
+
+  __device__ __forceinline__ int64_t row() const { return b * in.T + t; }
+  __device__ __forceinline__ real p(int64_t j) const {
+    const real from_x = in.projected[row() * in.P + j];
+    return from_y == nullptr ? from_x : from_x + from_y[j];
+  }
+};
+
+// The state of channel d through one step: h <- k exp(dt A) (h + gained before^T). Returns h . c. State has
+// load(d, n) and store(d, n, quad), of different memory or of elements that no other thread has.
+template <class State>
+__device__ __forceinline__ real decay_channel(const StepToken& at, const State& state, int64_t d,
+                                              real gained, const real* before, const real* c,
+                                              real dt, real keep) {
+  const FpMambaSweep& in = at.in;
+  real total = 0;
+#pragma unroll 1
+  for (int64_t n = 0; n < in.N; n += Quad::kCount) {
+    const Quad a = load_states(in.a + d * in.N + n);
+    Quad h = state.load(d, n);
+#pragma unroll
+    for (int j = 0; j < Quad::kCount; ++j) {
+      h.v[j] += gained * before[n + j];
+      h.v[j] *= keep * exp2_decay(dt * kLog2e * a.v[j]);
+      total += h.v[j] * c[n + j];
+    }
+    state.store(d, n, h);
+  }
+  return total;
+}
+
+// gained: what the step before has added to each channel, times its b (`before`, not read if gained is 0
+// everywhere); becomes this step's. b and c (N each) and space are shared memory. Returns the iterations.
+template <class Mixer, class State>
+__device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, const StepToken& at,
+                                              const State& state, const real* before, real* b,
+                                              real* c, real* space, real (&gained)[Mixer::C],
+                                              real (&y)[Mixer::C]) {
+  constexpr int C = Mixer::C;
+  const FpMambaSweep& in = at.in;
+  const auto p = [&](int64_t j) { return at.p(j); };
+  const Mixer mixer(team, in.mixer, in.D, in.eps, p, space, false);
+  const int64_t M = in.P - 2 * in.N, first = at.row() * in.D;
+  const Directions<typename Mixer::T> s(
+      team, in.N, in.bc_norm, in.eps, [&](int64_t j) { return at.p(M + j); }, b, c);
+  const auto channels = mixer.channels();
+
+  // A and S of the local equation.
+  const real keep = in.keep == nullptr ? real(1) : in.keep[at.row()];
+  real unmixed[C], dt[C], offset[C]{}, gain[C]{};
+  fill_channels(channels, unmixed, [&](int64_t d) { return in.x[first + d]; });
+  mixer.apply(unmixed);
+  fill_channels(channels, dt,
+                [&](int64_t d) { return softplus(in.delta[first + d] + in.delta_bias[d]); });
+  channels.each([&](int k, int64_t d) {
+    const real carried =
+        decay_channel(at, state, d, gained[k], before, s.c, dt[k], keep);
+    const real gate = in.z == nullptr ? real(1) : in.z[first + d] * sigmoid(in.z[first + d]);
+    gain[k] = dt[k] * s.product + in.skip[d];
+    offset[k] = gate * (carried + gain[k] * unmixed[k]);
+    gain[k] *= gate;
+  });
+
+  real weight[C], bias[C], mixed[C];
+  fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
+  fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
+  const LocalParameters parameters{.D = in.D,
+                                   .scale = in.mixer.scale,
+                                   .in_order = in.mixer.in_order,
+                                   .normalised = true,
+                                   .eps = in.eps,
+                                   .tolerance = in.tolerance,
+                                   .max_iterations = in.max_iterations};
+  const int32_t count = mixer.solve(parameters, offset, gain, weight, bias, y);
+
+  // What the state gains: dt (Q x + (I - Q) y) b^T.
+#pragma unroll
+  for (int k = 0; k < C; ++k) mixed[k] = y[k];
+  mixer.apply(mixed);
+#pragma unroll
+  for (int k = 0; k < C; ++k) gained[k] = dt[k] * (unmixed[k] + y[k] - mixed[k]);
+  channels.each([&](int k, int64_t d) { in.y[first + d] = y[k]; });
+  return count;
+}
+
+}  // namespace fprnn::cuda

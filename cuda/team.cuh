@@ -1,0 +1,225 @@
+// The threads that share a token: one warp, or a few neighbouring warps of a block that wait for each other
+// and for no other. What a team adds up it adds in an order that its size alone decides.
+#pragma once
+
+#include <fprnn/core/real.h>
+#include <fprnn/cuda/block.cuh>
+
+#include <type_traits>
+
+namespace fprnn::cuda {
+
+// Sums over a warp of K values at once, K a power of two: lane l has that of value l K / 32.
+template <int K>
+__device__ __forceinline__ real sums_by_lane(real (&x)[K]) {
+  static_assert(K <= kWarp && (K & (K - 1)) == 0);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  int distance = kWarp / 2;
+#pragma unroll
+  for (int half = K / 2; half > 0; half /= 2, distance /= 2) {
+    const bool upper = (lane & distance) != 0;
+#pragma unroll
+    for (int i = 0; i < half; ++i) {
+      const real mine = upper ? x[i + half] : x[i], other = upper ? x[i] : x[i + half];
+      x[i] = mine + __shfl_xor_sync(kAllLanes, other, distance);
+    }
+  }
+#pragma unroll
+  for (; distance > 0; distance /= 2) x[0] += __shfl_xor_sync(kAllLanes, x[0], distance);
+  return x[0];
+}
+
+// W warps. What they tell each other goes through two places in turns, so that one barrier does: whoever
+// writes to a place again has passed the barrier after which all had read it.
+template <int W>
+class Team {
+ public:
+  static constexpr int kWarps = W, kSize = W * kWarp;
+  static constexpr int kTogether = kWarp;               // values in one exchange
+  static constexpr int kSpace = W == 1 ? 0 : 2 * kTogether * W;  // reals of shared memory
+  // What the elements of a token's matrices are counted in.
+  using Index = std::conditional_t<(W >= 8), int64_t, int>;
+
+  int rank;  // of this thread
+
+  // shared: the team's own kSpace reals at a multiple of 16 bytes.
+  __device__ __forceinline__ explicit Team(real* shared)
+      : rank(static_cast<int>(threadIdx.x) % kSize), places_(shared) {}
+  Team(const Team&) = delete;
+
+  __device__ __forceinline__ void sync() const {
+    if constexpr (W == 1)
+      __syncwarp();
+    else
+      asm volatile("bar.sync %0, %1;" ::"r"(1 + static_cast<int>(threadIdx.x) / kSize), "n"(kSize)
+                   : "memory");
+  }
+
+  __device__ __forceinline__ real sum(real x) const {
+    return exchange(warp_sum(x), 0, [](real a, real b) { return a + b; });
+  }
+  // x is neither negative nor NaN: the order of such floats is that of their bits.
+  __device__ __forceinline__ real largest(real x) const {
+    if constexpr (sizeof(real) == sizeof(float))
+      x = __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
+    else
+      x = warp_max(x);
+    return exchange(x, 0, [](real a, real b) { return a > b ? a : b; });
+  }
+  __device__ __forceinline__ bool any(bool x) const {
+    if constexpr (W == 1) return __any_sync(kAllLanes, x);
+    return largest(x ? real(1) : real(0)) > 0;
+  }
+
+  // x[i] <- the sum of all x[i], for all of them at once.
+  template <int K>
+  __device__ __forceinline__ void sums(real (&x)[K]) const {
+    if constexpr (W == 1) {
+#pragma unroll
+      for (int i = 0; i < K; ++i) x[i] = warp_sum(x[i]);
+    } else {
+#pragma unroll
+      for (int first = 0; first < K; first += kTogether) {
+        constexpr int kCount = K < 4 ? K : 4;
+#pragma unroll
+        for (int i = first; i < K && i < first + kTogether; i += kCount) {
+          // Four at a time: a quarter of the lanes ends with each.
+          real four[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) four[j] = i + j < K ? x[i + j] : real(0);
+          const real own = sums_by_lane(four);
+          const int lane = rank % kWarp, j = lane / 8;
+          if (lane % 8 == 0 && i + j < K) place()[(i - first + j) * W + rank / kWarp] = own;
+        }
+        sync();
+#pragma unroll
+        for (int i = first; i < K && i < first + kTogether; ++i) {
+          const real* from = place() + (i - first) * W;
+          x[i] = from[0];
+#pragma unroll
+          for (int w = 1; w < W; ++w) x[i] += from[w];
+        }
+        turn();
+      }
+    }
+  }
+  // The same of K values, K a power of two, but lane l of each warp has that of value l K / 32 alone.
+  template <int K>
+  __device__ __forceinline__ real sums_apart(real (&x)[K]) const {
+    real own = sums_by_lane(x);
+    if constexpr (W == 1) return own;
+    constexpr int kLanes = kWarp / K;
+    const int lane = rank % kWarp;
+    if (lane % kLanes == 0) place()[lane / kLanes * W + rank / kWarp] = own;
+    sync();
+    const real* from = place() + lane / kLanes * W;
+    own = from[0];
+#pragma unroll
+    for (int w = 1; w < W; ++w) own += from[w];
+    turn();
+    return own;
+  }
+  // x[i] <- the largest x[i], of numbers as in `largest`.
+  template <int K>
+  __device__ __forceinline__ void maxima(real (&x)[K]) const {
+    static_assert(K <= kTogether);
+#pragma unroll
+    for (int i = 0; i < K; ++i) {
+      if constexpr (sizeof(real) == sizeof(float))
+        x[i] = __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x[i])));
+      else
+        x[i] = warp_max(x[i]);
+      if (W > 1 && rank % kWarp == 0) place()[i * W + rank / kWarp] = x[i];
+    }
+    if constexpr (W > 1) {
+      sync();
+#pragma unroll
+      for (int i = 0; i < K; ++i)
+#pragma unroll
+        for (int w = 0; w < W; ++w) {
+          const real other = place()[i * W + w];
+          x[i] = other > x[i] ? other : x[i];
+        }
+      turn();
+    }
+  }
+  // Value `of` of the team's thread `from`, which every thread gets.
+  __device__ __forceinline__ real from_thread(int from, real value) const {
+    if constexpr (W == 1) return __shfl_sync(kAllLanes, value, from);
+    if (rank == from) place()[0] = value;
+    sync();
+    value = place()[0];
+    turn();
+    return value;
+  }
+  // The highest rank that says so, or -1.
+  __device__ __forceinline__ int highest(bool x) const {
+    const unsigned lanes = __ballot_sync(kAllLanes, x);
+    const int own = rank / kWarp * kWarp + (kWarp - 1) - __clz(static_cast<int>(lanes));
+    if constexpr (W == 1) return lanes == 0 ? -1 : own;
+    return static_cast<int>(largest(lanes == 0 ? real(0) : static_cast<real>(own + 1))) - 1;
+  }
+
+  // visit(i) for the thread's own i < n.
+  template <class N, class Visit>
+  __device__ __forceinline__ void each(N n, const Visit& visit) const {
+    for (Index i = rank; i < n; i += kSize) visit(i);
+  }
+  // The sum of term(i) for all i < n.
+  template <class N, class Term>
+  __device__ __forceinline__ real sum_of(N n, const Term& term) const {
+    real total = 0;
+    each(n, [&](Index i) { total += term(i); });
+    return sum(total);
+  }
+  // visit(i, j) for the thread's own elements of a matrix (m, n), neighbours in a row for neighbours.
+  template <class M, class N, class Visit>
+  __device__ __forceinline__ void each_element(M m, N n, const Visit& visit) const {
+    const Index rows = m, columns = n;
+#pragma unroll 4
+    for (Index t = rank; t < rows * columns; t += kSize) visit(t / n, t % n);
+  }
+  // What is contiguous, to such a place.
+  template <class N>
+  __device__ __forceinline__ void copy(N n, const real* from, real* to) const {
+#pragma unroll 8
+    for (Index i = rank; i < n; i += kSize) to[i] = from[i];
+  }
+  // give(i, the sum of term(i, j) over j < n) for all i < m, by as many neighbouring threads a row as that
+  // leaves busy.
+  template <class M, class N, class Term, class Give>
+  __device__ __forceinline__ void row_sums(M m, N n, const Term& term, const Give& give) const {
+    constexpr int kLanes = W == 1 ? 1 : W < 8 ? 8 : kWarp;
+    const Index rows = (m + kSize / kLanes - 1) / (kSize / kLanes) * (kSize / kLanes);
+    for (Index i = rank / kLanes; i < rows; i += kSize / kLanes) {
+      real total = 0;
+      if (i < m)
+#pragma unroll 8
+        for (Index j = rank % kLanes; j < n; j += kLanes) total += term(i, j);
+      if constexpr (kLanes > 1) total = warp_sum<kLanes>(total);
+      if (rank % kLanes == 0 && i < m) give(i, total);
+    }
+  }
+
+ private:
+  __device__ __forceinline__ real* place() const { return places_ + turn_ * kTogether * W; }
+  __device__ __forceinline__ void turn() const { turn_ ^= 1; }
+
+  // x of every warp, combined.
+  template <class Combine>
+  __device__ __forceinline__ real exchange(real x, int at, const Combine& combine) const {
+    if constexpr (W == 1) return x;
+    if (rank % kWarp == 0) place()[at * W + rank / kWarp] = x;
+    sync();
+    x = place()[at * W];
+#pragma unroll
+    for (int w = 1; w < W; ++w) x = combine(x, place()[at * W + w]);
+    turn();
+    return x;
+  }
+
+  real* places_;
+  mutable int turn_ = 0;
+};
+
+}  // namespace fprnn::cuda
