@@ -68,7 +68,7 @@ template <int M1, int M2>
 __global__ void __launch_bounds__(kMostThreads)
     kronecker_forward_kernel(KroneckerForward args, Workspace workspace) {
   constexpr int W = kTeamOf<M1, M2>;
-  using Product = ProductOf<M1, M2>;
+  using Product = RegisterProduct<W, M1, M2>;
   for_tokens<W>(args.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
     real* const right = space + M1 * M1;
     const auto channels = Product::channels(team);
@@ -217,7 +217,7 @@ void run(Cuda cuda, const KroneckerForward& args) {
     constexpr int M1 = decltype(m1)::value, M2 = decltype(m2)::value;
     constexpr int W = kTeamOf<M1, M2>;
     start_teams<W>(cuda, "kronecker_forward", kronecker_forward_kernel<M1, M2>, args.tokens,
-                   ProductOf<M1, M2>::kSpace + M1 * M1 + M2 * M2, teams_of<W>, args);
+                   RegisterProduct<W, M1, M2>::kSpace + M1 * M1 + M2 * M2, teams_of<W>, args);
   });
   if (!done)
     start_teams<8>(cuda, "kronecker_forward", kronecker_forward_any_kernel, args.tokens,

@@ -82,7 +82,8 @@ struct KroneckerEquation {
       }
       if (distance.difference <= within() || count >= at.max_iterations) break;
       plain = plain &&
-              ((at.normalised && count < kKrylovAfter) || distance.difference < last * real(0.5));
+              ((at.normalised && count < kKrylovAfter) || distance.difference < last * real(0.5) ||
+               distance.difference <= kKrylovNear * distance.size);
       last = distance.difference;
       if (plain || !leap(linear, most, count)) c.each([&](auto k, auto) { y[k] = f(k); });
       linear = linear || !plain;

@@ -32,6 +32,8 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
 // kKrylovMost vectors for up to kKrylovLong channels, kKrylovMostLong for more; sigma is looked for among
 // kKrylovSections at a time, kKrylovRounds times.
 inline constexpr int kKrylovAfter = 24, kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 64;
+// Nearer than this, relative to max |f|, plain steps are at their root: what is left is rounding.
+inline constexpr real kKrylovNear = static_cast<real>(kDouble ? 1e-14 : 2e-6);
 inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;
 // Whether it is looked if m vectors are enough. A macro: kernel files share no functions.
 #define FPRNN_KRYLOV_LOOKS(m)                                                                \
