@@ -330,8 +330,8 @@ struct Secular {
     int above = 0;
     do {
       const double part = static_cast<double>(lane + 1) / kWarp;
-      const double small = first && round == 0 ? part * part * part : 1;
-      const double sigma = low + (high - low) * part * small;
+      const double bend = first && round == 0 ? part * part * part : 1;
+      const double sigma = low + (high - low) * part * bend;
       bool negative;
       const bool is_below = below(n, sigma, eps, negative) && lane < kWarp - 1;
       above = kWarp - __clz(static_cast<int>(__ballot_sync(kAllLanes, is_below)));

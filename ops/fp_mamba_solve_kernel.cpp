@@ -269,18 +269,18 @@ struct Secular {
       double sigma[kSections];
       for (int64_t k = 0; k < kSections; ++k) {
         const double part = static_cast<double>(k + 1) / kSections;
-        const double small =
+        const double bend =
             first && round == 0 ? part * part * part : 1;  // closer where sigma is small
-        sigma[k] = low + (high - low) * part * small;
+        sigma[k] = low + (high - low) * part * bend;
       }
       int64_t above = 0;
       for (int64_t group = kSections - kWide; group >= 0 && above == 0; group -= kWide) {
         Wide at;
         for (int64_t lane = 0; lane < kWide; ++lane) at[lane] = sigma[group + lane];
         WideMask negative;
-        const WideMask small = below(n, at, eps, negative);
+        const WideMask is_below = below(n, at, eps, negative);
         for (int64_t lane = 0; lane < kWide && group + lane < kSections - 1; ++lane)
-          if (small[lane]) above = group + lane + 1, pole = negative[lane];
+          if (is_below[lane]) above = group + lane + 1, pole = negative[lane];
       }
       if (above > 0) low = sigma[above - 1];
       high = sigma[above];
