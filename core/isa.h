@@ -25,5 +25,5 @@
   namespace baseline {    \
   __VA_ARGS__;            \
   }
-#define FPRNN_SELECT(cpu, name) (&baseline::name)
+#define FPRNN_SELECT(cpu, name) (static_cast<void>(cpu), &baseline::name)
 #endif
