@@ -23,7 +23,7 @@ set(FPRNN_KERNELS
     ops/kronecker_solve_kernel.cpp
     ops/cross_entropy_kernel.cpp models/adamw_kernel.cpp)
 
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+if(FPRNN_EVERY_ISA AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(FPRNN_X86_VALUE 1)
   set(isas baseline avx2 avx512)
 else()
@@ -68,8 +68,9 @@ target_compile_features(fprnn PUBLIC cxx_std_20)
 set_target_properties(fprnn PROPERTIES CXX_EXTENSIONS OFF POSITION_INDEPENDENT_CODE ON)
 target_include_directories(fprnn PUBLIC $<BUILD_INTERFACE:${FPRNN_INCLUDE}>)
 target_link_libraries(fprnn
-  PRIVATE $<BUILD_INTERFACE:fprnn_flags> $<BUILD_INTERFACE:fmt::fmt-header-only>
+  PRIVATE $<BUILD_INTERFACE:fprnn_flags> $<BUILD_INTERFACE:${fmt_of_library}>
           $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> OpenMP::OpenMP_CXX)
+fprnn_precompile(fprnn <algorithm> <functional> <string> <vector> <fmt/format.h> <nlohmann/json.hpp>)
 
 # Compiles kernel files once for each instruction set, into the target.
 function(fprnn_kernels target)

@@ -1,18 +1,11 @@
 # Task executables, bench, golden and the tests; all land in bin/.
 set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
 
-# As in the library fmt is its headers alone, which every file that prints compiles again, for seconds. With
-# its shared library all is built sooner, and then runs where that is.
-option(FPRNN_SHARED_FMT "Let programs and tests use fmt's shared library" OFF)
-set(fmt fmt::fmt-header-only)
-if(FPRNN_SHARED_FMT AND TARGET fmt::fmt)
-  set(fmt fmt::fmt)
-endif()
-
 function(fprnn_program name)
   add_executable(${name} ${ARGN})
   target_link_libraries(${name} PRIVATE fprnn fprnn_flags ${fmt}
                         nlohmann_json::nlohmann_json CLI11::CLI11 OpenMP::OpenMP_CXX)
+  fprnn_optimise_little(${name})
 endfunction()
 
 # What the task executables share: tasks, training, settings, runs and their reports.
@@ -24,6 +17,8 @@ add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/program.cpp)
 target_link_libraries(fprnn_tasks PUBLIC fprnn
   PRIVATE fprnn_flags ${fmt} nlohmann_json::nlohmann_json CLI11::CLI11)
+fprnn_optimise_little(fprnn_tasks)
+fprnn_precompile(fprnn_tasks <algorithm> <filesystem> <string> <vector> <fmt/format.h> <nlohmann/json.hpp>)
 
 if(FPRNN_BUILD_PROGRAMS)
   fprnn_program(state_tracking tasks/state_tracking.cpp)
@@ -61,6 +56,8 @@ if(FPRNN_BUILD_TESTS)
     tests/test_record.cpp tests/test_report.cpp tests/test_svg.cpp
     tests/test_cuda.cpp tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
+  fprnn_precompile(tests <algorithm> <cmath> <filesystem> <fstream> <functional> <map> <set> <vector>
+                   <doctest/doctest.h> <fmt/format.h> <fprnn/ops/ops.h>)
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME tests COMMAND tests)
   add_test(NAME tests_baseline COMMAND tests)
