@@ -3,6 +3,7 @@
 #   run      a run directory and what is in it; evaluation, comparison, time limit
 #   kill     20 runs killed without warning and resumed end with the bytes of one that was not
 #   misuse   messages, exit codes, nothing half-written
+# STEPS=100 makes its runs as long, for tools that make everything slow.
 set -euo pipefail
 program=$1
 work=$(mktemp -d)
@@ -11,7 +12,8 @@ cd "$work"
 export OMP_WAIT_POLICY=passive FPRNN_DEVICE=${DEVICE:-cpu}
 
 # Small enough to train in a second, with every kind of state to carry on. Flags win over these.
-export FPRNN_GROUP=S3 FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=800 FPRNN_BATCH_SIZE=16 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
+steps=${STEPS:-800} last_checkpoint=checkpoints/step_$(printf %08d "${STEPS:-800}")
+export FPRNN_GROUP=S3 FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=$steps FPRNN_BATCH_SIZE=16 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
 export FPRNN_THREADS=1 FPRNN_CHECKPOINT_EVERY=7 FPRNN_LOG_EVERY=1 FPRNN_EVAL_LENGTHS=4,8 FPRNN_EVAL_SEQUENCES=32
 export FPRNN_ITERATION_CAP=gamma:4,5 FPRNN_STATE_DROPOUT=0.1
 
@@ -36,8 +38,8 @@ case_run() {
   for file in config.json metrics.jsonl eval.json report.svg LATEST; do
     [ -s "a/$file" ] || die "no $file"
   done
-  [ "$(wc -l <a/metrics.jsonl)" -eq 800 ] || die "metrics.jsonl has not a line a step"
-  [ "$(cat a/LATEST)" = checkpoints/step_00000800 ] || die "LATEST"
+  [ "$(wc -l <a/metrics.jsonl)" -eq "$steps" ] || die "metrics.jsonl has not a line a step"
+  [ "$(cat a/LATEST)" = "$last_checkpoint" ] || die "LATEST"
   [ "$(find a/checkpoints -mindepth 1 -maxdepth 1 | wc -l)" -le 3 ] || die "old checkpoints stay"
   grep -q '"sequence_accuracy"' a/eval.json || die "eval.json"
   grep -q 'length' a.log || die "no table"
@@ -57,7 +59,7 @@ case_run() {
 
   train g --time-limit 0.05
   grep -q 'time limit' g.log || die "no word of the time limit"
-  until [ "$(cat g/LATEST)" = checkpoints/step_00000800 ]; do
+  until [ "$(cat g/LATEST)" = "$last_checkpoint" ]; do
     "$program" --resume g --time-limit 0.3 >g.log 2>&1 || die "$(cat g.log)"
   done
   [ "$(result_of a)" = "$(result_of g)" ] || die "stopping changes the result"
