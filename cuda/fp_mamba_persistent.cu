@@ -31,9 +31,9 @@ struct SharedState {
 // Where things begin in a block's shared memory, each at a multiple of 16 bytes: for the block, then for each
 // sequence.
 struct BlockPlaces {
-
-  int64_t y, from_y, sequence;         // (G, D), (G, P)
-  int64_t state, b, c, team, mixer, each;  // from the sequence's first on; each: reals of a sequence
+  int64_t y, from_y, sequence;  // (G, D), (G, P)
+  int64_t state, b, c, team, mixer,
+      each;  // from the sequence's first on; each: reals of a sequence
   int64_t end;
 
   FPRNN_HOST_DEVICE BlockPlaces(const FpMambaSweep& in, int64_t G, int64_t of_team,
@@ -121,12 +121,14 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
 
   // Where the sequence begins.
   team.each(in.D, [&](int64_t d) {
-    of_y[g * in.D + d] = here && in.previous != nullptr ? in.previous[sequence * in.D + d] : real(0);
+    of_y[g * in.D + d] =
+        here && in.previous != nullptr ? in.previous[sequence * in.D + d] : real(0);
 #pragma unroll 1
     for (int64_t n = 0; n < in.N; n += Quad::kCount)
       state.store(d, n,
-                  here && in.state != nullptr ? load_states(in.state + (sequence * in.D + d) * in.N + n)
-                                              : Quad{});
+                  here && in.state != nullptr
+                      ? load_states(in.state + (sequence * in.D + d) * in.N + n)
+                      : Quad{});
   });
   team.each(2 * in.N, [&](int64_t n) { own[places.b + n] = 0; });
   __syncthreads();
@@ -135,8 +137,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   int32_t most = 0;
   for (int64_t t = 0; t < in.T; ++t) {
     const bool sees_y = in.from_y != nullptr && (t > 0 || in.previous != nullptr);
-    if (sees_y)
-      project<G, G * T::kWarps>(in.from_y, in.P, in.D, of_y, shared + places.from_y);
+    if (sees_y) project<G, G * T::kWarps>(in.from_y, in.P, in.D, of_y, shared + places.from_y);
     if (here) {
       const int64_t next = sequence * in.T + t + 1;
       if (t + 1 < in.T) {
@@ -146,10 +147,9 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
       }
       real* const b = own + places.b;
       const int64_t now = t % 2 * in.N, before = in.N - now;
-      const StepToken at{in, sequence, t,
-                         sees_y ? shared + places.from_y + g * in.P : nullptr};
-      const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now,
-                                              own + places.c, own + places.mixer, gained, y);
+      const StepToken at{in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr};
+      const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
+                                              own + places.mixer, gained, y);
       most = count > most ? count : most;
       Mixer::each_channel(team, in, [&](int k, int64_t d) { of_y[g * in.D + d] = y[k]; });
     }
@@ -171,7 +171,9 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
 
 // Sequences of a block, which share what is read of W: as many as its threads and shared memory are enough for.
 template <class Mixer>
-inline constexpr int kSequences = Mixer::T::kWarps > 4 ? 1 : Mixer::kSmall ? 2 : 4;
+inline constexpr int kSequences = Mixer::T::kWarps > 4 ? 1
+                                  : Mixer::kSmall      ? 2
+                                                       : 4;
 
 template <class Mixer>
 BlockPlaces places_of(const FpMambaSweep& in) {
@@ -187,7 +189,8 @@ bool persists(Cuda, const FpMambaSweep& args) {
   bool fits = false;
   with_mixer(args.mixer, args.D, [&](auto type) {
     constexpr int64_t kMostShared = 225 << 10;
-    fits = places_of<typename decltype(type)::type>(args).end * int64_t{sizeof(real)} <= kMostShared;
+    fits =
+        places_of<typename decltype(type)::type>(args).end * int64_t{sizeof(real)} <= kMostShared;
   });
   return fits;
 }

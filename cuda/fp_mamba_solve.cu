@@ -36,7 +36,8 @@ struct Loaded {
     }
     fill_channels(channels, offset, [&](int64_t d) { return map.offset[first + d]; });
     fill_channels(channels, gain, [&](int64_t d) { return map.gain[first + d]; });
-    fill_channels(channels, weight, [&](int64_t d) { return map.weight ? map.weight[d] : real(0); });
+    fill_channels(channels, weight,
+                  [&](int64_t d) { return map.weight ? map.weight[d] : real(0); });
     fill_channels(channels, bias, [&](int64_t d) { return map.bias ? map.bias[d] : real(0); });
   }
   __device__ LocalVectors<real[R][C], real[R], real[C]> vectors() const {

@@ -68,8 +68,7 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   fill_channels(channels, dt,
                 [&](int64_t d) { return softplus(in.delta[first + d] + in.delta_bias[d]); });
   channels.each([&](int k, int64_t d) {
-    const real carried =
-        decay_channel(at, state, d, gained[k], before, s.c, dt[k], keep);
+    const real carried = decay_channel(at, state, d, gained[k], before, s.c, dt[k], keep);
     const real gate = in.z == nullptr ? real(1) : in.z[first + d] * sigmoid(in.z[first + d]);
     gain[k] = dt[k] * s.product + in.skip[d];
     offset[k] = gate * (carried + gain[k] * unmixed[k]);

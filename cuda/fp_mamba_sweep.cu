@@ -53,12 +53,11 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
     Mixer::each_channel(team, in, [&](int k, int64_t d) { gained[k] = step.gained[b * in.D + d]; });
   team.each(in.N, [&](int64_t n) { before[n] = step.t > 0 ? step.b[b * in.N + n] : real(0); });
   team.sync();
-  const StepToken at{in, b, step.t,
-                     step.from_y == nullptr ? nullptr : step.from_y + b * in.P};
+  const StepToken at{in, b, step.t, step.from_y == nullptr ? nullptr : step.from_y + b * in.P};
   const MovedState state{step.from == nullptr ? nullptr : step.from + states, step.to + states,
                          in.N};
-  const int32_t count = solve_step<Mixer>(team, at, state, before, now, now + in.N,
-                                          before + in.N, gained, y);
+  const int32_t count =
+      solve_step<Mixer>(team, at, state, before, now, now + in.N, before + in.N, gained, y);
   team.each(in.N, [&](int64_t n) { step.b[b * in.N + n] = now[n]; });
   Mixer::each_channel(team, in, [&](int k, int64_t d) { step.gained[b * in.D + d] = gained[k]; });
   if (team.rank == 0) in.iterations[b] = max(in.iterations[b], count);

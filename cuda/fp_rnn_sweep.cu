@@ -99,7 +99,8 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_adjoint_kernel(const A
   real gain[C], dstate[C], turned[C], w[C], y[C], none[C], v[C];
   fill_channels(channels, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
   fill_channels(channels, y, [&](int64_t d) { return in.y[first + d]; });
-  fill_channels(channels, dstate, [&](int64_t d) { return step.last ? real(0) : step.dstate[b * D + d]; });
+  fill_channels(channels, dstate,
+                [&](int64_t d) { return step.last ? real(0) : step.dstate[b * D + d]; });
 #pragma unroll
   for (int k = 0; k < C; ++k) {
     w[k] = turned[k] = gain[k] * dstate[k];

@@ -161,19 +161,20 @@ __global__ void __launch_bounds__(kMostThreads)
   const Constant<M2> m2;
   using Left = Rows<Constant<odd_stride(M1)>>;
   using Wide = Rows<Constant<odd_stride(M2)>>;
-  for_tokens<kTeamOf<M1, M2>>(in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
-    const auto copy = [&](auto m, auto n, const real* from) {
-      const real* const to = space;
-      copy_rows(team, m, n, from + token * (m * n), space);
-      space += m * odd_stride(n);
-      return to;
-    };
-    const Left left{copy(m1, m1, in.left), {}};
-    const Wide right{copy(m2, m2, in.right), {}}, x{copy(m1, m2, in.v), {}},
-        dy{copy(m1, m2, args.dy), {}};
-    team.sync();
-    backward_token(args, team, token, m1, m2, left, right, x, dy, space);
-  });
+  for_tokens<kTeamOf<M1, M2>>(
+      in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
+        const auto copy = [&](auto m, auto n, const real* from) {
+          const real* const to = space;
+          copy_rows(team, m, n, from + token * (m * n), space);
+          space += m * odd_stride(n);
+          return to;
+        };
+        const Left left{copy(m1, m1, in.left), {}};
+        const Wide right{copy(m2, m2, in.right), {}}, x{copy(m1, m2, in.v), {}},
+            dy{copy(m1, m2, args.dy), {}};
+        team.sync();
+        backward_token(args, team, token, m1, m2, left, right, x, dy, space);
+      });
 }
 
 __global__ void __launch_bounds__(kMostThreads)
@@ -195,9 +196,8 @@ using namespace cuda;
 void run(Cuda cuda, const KroneckerFactorForward& args) {
   with_size(args.m, [&](auto warps, auto m) {
     constexpr int W = decltype(warps)::value;
-    start_teams<W>(cuda, "kronecker_factor_forward",
-                        factor_forward_kernel<W, decltype(m)>, args.tokens,
-                        KroneckerFactor<int64_t>::space(args.m), teams_of<W>, args, m);
+    start_teams<W>(cuda, "kronecker_factor_forward", factor_forward_kernel<W, decltype(m)>,
+                   args.tokens, KroneckerFactor<int64_t>::space(args.m), teams_of<W>, args, m);
   });
 }
 
@@ -206,9 +206,8 @@ void run(Cuda cuda, const KroneckerFactorBackward& args) {
   const int64_t space = Factor::space(args.forward.m) + Factor::gradient_space(args.forward.m);
   with_size(args.forward.m, [&](auto warps, auto m) {
     constexpr int W = decltype(warps)::value;
-    start_teams<W>(cuda, "kronecker_factor_backward",
-                        factor_backward_kernel<W, decltype(m)>, args.forward.tokens, space,
-                        teams_of<W>, args, m);
+    start_teams<W>(cuda, "kronecker_factor_backward", factor_backward_kernel<W, decltype(m)>,
+                   args.forward.tokens, space, teams_of<W>, args, m);
   });
 }
 
@@ -221,7 +220,7 @@ void run(Cuda cuda, const KroneckerForward& args) {
   });
   if (!done)
     start_teams<8>(cuda, "kronecker_forward", kronecker_forward_any_kernel, args.tokens,
-                      args.m1 * args.m2, 1, args);
+                   args.m1 * args.m2, 1, args);
 }
 
 void run(Cuda cuda, const KroneckerBackward& args) {
@@ -234,7 +233,7 @@ void run(Cuda cuda, const KroneckerBackward& args) {
   });
   if (!done)
     start_teams<8>(cuda, "kronecker_backward", kronecker_backward_any_kernel, in.tokens,
-                      2 * in.m1 * odd_stride(in.m2), 1, args);
+                   2 * in.m1 * odd_stride(in.m2), 1, args);
 }
 
 }  // namespace fprnn

@@ -276,8 +276,8 @@ class TileProduct {
       TileSums sums;
 #pragma unroll
       for (int s = 0; s < M1 / 8; ++s) {
-        const float2 pair = *reinterpret_cast<const float2*>(columns + (8 * n + g_) * kStride +
-                                                             8 * s + 2 * t_);
+        const float2 pair =
+            *reinterpret_cast<const float2*>(columns + (8 * n + g_) * kStride + 8 * s + 2 * t_);
         const Halves b[2] = {Halves(pair.x), Halves(pair.y)};
         sums.add(left_[s], b);
       }

@@ -26,7 +26,9 @@ __device__ __forceinline__ Distance distance_of(const Channels& c, const F& f, c
   real most[2]{};  // difference and size; a difference that is no number is infinite
   c.each([&](auto k, auto) {
     const real value = f(k), change = magnitude(value - y[k]);
-    most[0] = change <= most[0] ? most[0] : change < INFINITY ? change : static_cast<real>(INFINITY);
+    most[0] = change <= most[0]   ? most[0]
+              : change < INFINITY ? change
+                                  : static_cast<real>(INFINITY);
     most[1] = ::fmax(magnitude(value), most[1]);
   });
   c.team.maxima(most);
@@ -230,8 +232,8 @@ struct KroneckerEquation {
       if (!ends && !FPRNN_KRYLOV_LOOKS(m)) continue;
       bool solved = false;
       c.team.sync();  // H is whole
-      section = krylov.secular(c.team, linear, m, static_cast<real>(c.D), at.eps, within(), ends,
-                               solved);
+      section =
+          krylov.secular(c.team, linear, m, static_cast<real>(c.D), at.eps, within(), ends, solved);
       ends = ends || solved;
     }
     write(linear, m, section);
@@ -253,8 +255,8 @@ struct KroneckerEquation {
 #pragma unroll 1
     for (int first = 0; first < m; first += kVectorsTogether)
       basis.add(
-          c, first, m, [&](int i) { return first + i < m ? factor * krylov.c[first + i] : real(0); },
-          v);
+          c, first, m,
+          [&](int i) { return first + i < m ? factor * krylov.c[first + i] : real(0); }, v);
     c.each([&](auto k, auto) { y[k] = linear ? y[k] + v[k] : weight[k] * v[k] + bias[k]; });
   }
 };
@@ -275,7 +277,7 @@ __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& 
 
 // The same with the team's vectors in C registers a thread.
 template <class T, int C>
-using BasisOf = NearBasis<T, krylov_most(C * T::kSize), C>;
+using BasisOf = NearBasis<T, krylov_most(C* T::kSize), C>;
 template <class T, int C>
 inline constexpr int kEquationSpace =
     BasisOf<T, C>::kSpace + Krylov<BasisOf<T, C>::kMost>::kSpace;  // reals of shared memory
@@ -290,8 +292,8 @@ __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& 
   basis.near = space;
   basis.rank = c.team.rank;
   real f[C]{}, v[C]{};  // 0 beyond the last channel, as all of a basis is
-  return kronecker_iterate(at, c, product, offset, gain, weight, bias, basis,
-                           space + Basis::kSpace, y, f, v);
+  return kronecker_iterate(at, c, product, offset, gain, weight, bias, basis, space + Basis::kSpace,
+                           y, f, v);
 }
 
 // What N has of A + S . ((I - Q) y): n, that vector normalised; returns 1 / sigma.

@@ -62,14 +62,11 @@ __global__ void __launch_bounds__(Team<kTeamOf<M1, M2>>::kSize)
 template <class T, class Channels>
 __device__ __forceinline__ AnyProduct<T, Channels> product_of(const KroneckerSolve& args,
                                                               int64_t token,
-                                                              const Channels& channels, real* work) {
+                                                              const Channels& channels,
+                                                              real* work) {
   using Index = typename T::Index;
-  return {channels,
-          args.left + token * args.m1 * args.m1,
-          args.right + token * args.m2 * args.m2,
-          work,
-          static_cast<Index>(args.m1),
-          static_cast<Index>(args.m2)};
+  return {channels, args.left + token * args.m1 * args.m1, args.right + token * args.m2 * args.m2,
+          work,     static_cast<Index>(args.m1),           static_cast<Index>(args.m2)};
 }
 
 template <int W, int C>
@@ -135,10 +132,9 @@ void run(Cuda cuda, const KroneckerSolve& args) {
     constexpr int M1 = decltype(m1)::value, M2 = decltype(m2)::value;
     constexpr int W = kTeamOf<M1, M2>;
     using Product = ProductOf<M1, M2>;
-    start_teams<W>(
-        cuda, "kronecker_solve", kronecker_solve_kernel<M1, M2>, args.tokens,
-        M1 * M1 + M2 * M2 + Product::kSpace + kEquationSpace<Team<W>, Product::C>, 1, args,
-        parameters);
+    start_teams<W>(cuda, "kronecker_solve", kronecker_solve_kernel<M1, M2>, args.tokens,
+                   M1 * M1 + M2 * M2 + Product::kSpace + kEquationSpace<Team<W>, Product::C>, 1,
+                   args, parameters);
   });
   if (!done) start_any(cuda, args, parameters);
 }

@@ -24,7 +24,8 @@ template <class T, int Most, int C>
 struct NearBasis {
   static constexpr int kMost = Most, kNear = kVectorsTogether, kSpace = kNear * C * T::kSize;
   static constexpr int kChunks = (Most + kNear - 1) / kNear;
-  static constexpr int kQuad = C % Quad::kCount == 0 ? Quad::kCount : 1;  // elements that lie together
+  static constexpr int kQuad =
+      C % Quad::kCount == 0 ? Quad::kCount : 1;  // elements that lie together
 
   real* near;  // (kNear, C / kQuad, the team's threads, kQuad)
   int rank;
@@ -86,7 +87,7 @@ struct NearBasis {
   template <class Visit>
   __device__ __forceinline__ void with_chunk(int first, const Visit& visit) const {
     if (first == 0)
-      visit([&](int i, real (&v)[C]) {
+      visit([&](int i, real(&v)[C]) {
 #pragma unroll
         for (int q = 0; q < C / kQuad; ++q) {
           const Together together = place(i, q);
@@ -95,7 +96,7 @@ struct NearBasis {
         }
       });
     else
-      visit([&](int i, real (&v)[C]) {
+      visit([&](int i, real(&v)[C]) {
 #pragma unroll
         for (int k = 0; k < C; ++k) v[k] = far[first - kNear + i][k];
       });
@@ -108,7 +109,9 @@ struct FarBasis {
   real* first;  // the thread's first element of (kMost, D)
   int64_t D;
 
-  __device__ __forceinline__ real& at(int i, int64_t k) const { return first[i * D + k * T::kSize]; }
+  __device__ __forceinline__ real& at(int i, int64_t k) const {
+    return first[i * D + k * T::kSize];
+  }
   template <class Channels, class V>
   __device__ __forceinline__ void put(const Channels& c, int i, const V& v) const {
     c.each([&](auto k, auto) { at(i, k) = v[k]; });

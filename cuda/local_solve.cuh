@@ -7,8 +7,8 @@
 // registers; for any other they lie in memory (Strided), the same code with longer loops.
 #pragma once
 
-#include <fprnn/cuda/team.cuh>
 #include <fprnn/cuda/math.cuh>
+#include <fprnn/cuda/team.cuh>
 
 namespace fprnn::cuda {
 

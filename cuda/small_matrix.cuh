@@ -98,8 +98,8 @@ __device__ __forceinline__ void for_tokens(int64_t tokens, const Workspace& work
   extern __shared__ __align__(16) unsigned char bytes[];
   const int64_t number = threadIdx.x / Team<W>::kSize, teams = blockDim.x / Team<W>::kSize;
   const bool shared = workspace.scratch == nullptr;
-  real* const own = reinterpret_cast<real*>(bytes) +
-                    number * (Team<W>::kSpace + (shared ? workspace.reals : 0));
+  real* const own =
+      reinterpret_cast<real*>(bytes) + number * (Team<W>::kSpace + (shared ? workspace.reals : 0));
   const Team<W> team(own);
   real* const space = shared ? own + Team<W>::kSpace
                              : workspace.scratch + (blockIdx.x * teams + number) * workspace.reals;
@@ -116,7 +116,8 @@ void start_teams(Cuda cuda, std::string_view name, Kernel kernel, int64_t tokens
                  int teams, const Args&... args) {
   constexpr int64_t kMostShared = 96 << 10;
   reals = ceil_div(reals, Quad::kCount) * Quad::kCount;
-  const int64_t exchange = teams * Team<W>::kSpace * sizeof(real), bytes = teams * reals * sizeof(real);
+  const int64_t exchange = teams * Team<W>::kSpace * sizeof(real),
+                bytes = teams * reals * sizeof(real);
   Grid grid{.blocks = std::min<int64_t>(ceil_div(tokens, teams), INT32_MAX),
             .threads = teams * Team<W>::kSize,
             .shared_bytes = static_cast<size_t>(exchange)};

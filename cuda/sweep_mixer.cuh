@@ -183,8 +183,7 @@ class KroneckerMixer {
         first_(sizes_.m1, mixer.norm, eps, space + at_.first),
         second_(sizes_.m2, mixer.norm, eps, space + at_.second) {
     real* const gates = space + at_.gates;
-    team.each(sizes_.m1 + sizes_.m2,
-              [&](auto i) { gates[i] = sigmoid(p(both_triangles() + i)); });
+    team.each(sizes_.m1 + sizes_.m2, [&](auto i) { gates[i] = sigmoid(p(both_triangles() + i)); });
     team.sync();
     // A warp makes a factor, since most of that is a chain of small steps: two warps make both at once.
     const int warp = team.rank / kWarp;

@@ -40,7 +40,7 @@ template <int W>
 class Team {
  public:
   static constexpr int kWarps = W, kSize = W * kWarp;
-  static constexpr int kTogether = kWarp;               // values in one exchange
+  static constexpr int kTogether = kWarp;                        // values in one exchange
   static constexpr int kSpace = W == 1 ? 0 : 2 * kTogether * W;  // reals of shared memory
   // What the elements of a token's matrices are counted in.
   using Index = std::conditional_t<(W >= 8), int64_t, int>;
@@ -71,11 +71,6 @@ class Team {
       x = warp_max(x);
     return exchange(x, 0, [](real a, real b) { return a > b ? a : b; });
   }
-  __device__ __forceinline__ bool any(bool x) const {
-    if constexpr (W == 1) return __any_sync(kAllLanes, x);
-    return largest(x ? real(1) : real(0)) > 0;
-  }
-
   // x[i] <- the sum of all x[i], for all of them at once.
   template <int K>
   __device__ __forceinline__ void sums(real (&x)[K]) const {
@@ -148,23 +143,6 @@ class Team {
       turn();
     }
   }
-  // Value `of` of the team's thread `from`, which every thread gets.
-  __device__ __forceinline__ real from_thread(int from, real value) const {
-    if constexpr (W == 1) return __shfl_sync(kAllLanes, value, from);
-    if (rank == from) place()[0] = value;
-    sync();
-    value = place()[0];
-    turn();
-    return value;
-  }
-  // The highest rank that says so, or -1.
-  __device__ __forceinline__ int highest(bool x) const {
-    const unsigned lanes = __ballot_sync(kAllLanes, x);
-    const int own = rank / kWarp * kWarp + (kWarp - 1) - __clz(static_cast<int>(lanes));
-    if constexpr (W == 1) return lanes == 0 ? -1 : own;
-    return static_cast<int>(largest(lanes == 0 ? real(0) : static_cast<real>(own + 1))) - 1;
-  }
-
   // visit(i) for the thread's own i < n.
   template <class N, class Visit>
   __device__ __forceinline__ void each(N n, const Visit& visit) const {

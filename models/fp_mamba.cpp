@@ -302,7 +302,8 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
   const Signals s(signals);
   const Weights w(weights);
   // As the solver had it, or the residual would be that of another map.
-  const ProductOptions of_solver{.exact = solved_in_floats(y.value(), s, w, *mixer_, options_, solver)};
+  const ProductOptions of_solver{.exact =
+                                     solved_in_floats(y.value(), s, w, *mixer_, options_, solver)};
   const auto project = [&](const Var& v) {
     return v.defined() && w.from_y.defined() ? linear(v, w.from_y, {}, of_solver) : Var();
   };

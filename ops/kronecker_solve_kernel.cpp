@@ -97,8 +97,8 @@ class Token {
       }
       if (difference_ <= within() || count >= args_.max_iterations) break;
       plain = plain &&
-              ((normalised && count < kKrylovAfter) || difference_ < last * static_cast<real>(0.5) ||
-               difference_ <= kKrylovNear * size_);
+              ((normalised && count < kKrylovAfter) ||
+               difference_ < last * static_cast<real>(0.5) || difference_ <= kKrylovNear * size_);
       last = difference_;
       if (plain || !leap(linear, count))
         for_lanes(D_, [&](int64_t d, auto lanes) {

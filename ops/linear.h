@@ -13,7 +13,8 @@ struct ProductOptions {
 };
 
 // x (..., K), weight (N, K), optional bias (N) -> (..., N). ShapeError: sizes do not fit.
-Var linear(const Var& x, const Var& weight, const Var& bias = {}, const ProductOptions& options = {});
+Var linear(const Var& x, const Var& weight, const Var& bias = {},
+           const ProductOptions& options = {});
 
 // x (..., K), weight (N, K) -> linear of these numbers of rows of the weight, one after the other, as
 // tensors of their own: (..., rows) each. ValueError: rows that do not add up to N.
