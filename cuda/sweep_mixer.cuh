@@ -320,7 +320,7 @@ class KroneckerMixer {
   __device__ void mix(int left, int right, real (&v)[C]) const {
     const auto c = channels();
     real y[C]{};
-    product(c, left, right).apply(v, y);
+    product(c, left, right).apply_exactly(v, y);  // what the residual compares with
     add_multiple(v, -mixer_.scale, y);
   }
 
