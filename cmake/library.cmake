@@ -70,7 +70,7 @@ target_include_directories(fprnn PUBLIC $<BUILD_INTERFACE:${FPRNN_INCLUDE}>)
 target_link_libraries(fprnn
   PRIVATE $<BUILD_INTERFACE:fprnn_flags> $<BUILD_INTERFACE:${fmt_of_library}>
           $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> OpenMP::OpenMP_CXX)
-fprnn_precompile(fprnn <algorithm> <functional> <string> <vector> <fmt/format.h> <nlohmann/json.hpp>)
+fprnn_precompile(fprnn <algorithm> <functional> <string> <vector> <nlohmann/json.hpp>)
 
 # Compiles kernel files once for each instruction set, into the target.
 function(fprnn_kernels target)

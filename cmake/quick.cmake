@@ -1,6 +1,6 @@
-# FPRNN_QUICK_BUILD, for those who build to test. The library's code is as ever. Other than that fmt is its shared
-# library, where it would be headers that every file that prints compiles again for seconds; widely included
-# headers are precompiled; and what is not the library is hardly optimised. Programs then run where fmt's library is.
+# FPRNN_QUICK_BUILD is for those who build to test: fmt is its shared library, where it would be headers that every
+# file that prints compiles again, for seconds; headers that most files include are precompiled; programs and tests
+# are hardly optimised, the library as ever. What is built then runs where fmt's library is.
 set(fmt fmt::fmt-header-only)
 set(fmt_of_library fmt::fmt-header-only)
 if(FPRNN_QUICK_BUILD AND TARGET fmt::fmt)

@@ -195,7 +195,7 @@ struct TileChannels {
 // x = high + low, as tensor cores take them.
 struct Halves {
   uint32_t high, low;
-  __device__ __forceinline__ Halves() = default;
+  Halves() = default;
   static __device__ __forceinline__ uint32_t rounded(float x) {
     uint32_t bits;
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
