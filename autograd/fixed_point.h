@@ -38,10 +38,9 @@ struct PicardOptions {
   // brought its residual below 9/10 of the best before.
   int shrink_after = 0;
 };
-//
 // On a GPU the host looks only now and then whether all have settled: up to three applications more than
-// are needed change nothing but the time, and none is waited for at the cap. Cost of an iteration besides
-// f: two reads of y, and one write of rows that are damped or stay.
+// are needed change nothing but the time, and none is waited for at the cap. Cost of an iteration
+// besides f: two reads of y, and one write of rows that are damped or stay.
 Solution picard(const Map& f, Tensor start, const PicardOptions& options);
 
 // The rule of the authors' code: a step size for each sequence that shrinks when its best residual has not

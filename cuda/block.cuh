@@ -11,7 +11,8 @@ inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 __device__ __forceinline__ int lane_of() { return static_cast<int>(threadIdx.x) % kWarp; }
 
-// combine over groups of Width neighbouring lanes (a power of two up to 32); every lane has the result.
+// combine over groups of Width neighbouring lanes (a power of two up to 32); every lane has the
+// result.
 template <int Width = kWarp, class T, class Combine>
 __device__ __forceinline__ T warp_reduce(T x, const Combine& combine) {
 #pragma unroll

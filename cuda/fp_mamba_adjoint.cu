@@ -1,7 +1,8 @@
 // The adjoint sweep step by step (ops/fp_mamba_adjoint.h): for each, one kernel in which a team takes a
-// sequence, and one product of matrices. The states of a chunk of steps are made first, from the one
-// that a first pass left at its beginning; as many steps as fit kStatesAtOnce make a chunk. The kernel
-// goes through the state and its cotangent twice, the second time out of the first-level cache.
+// sequence, and one product of matrices. The states of a chunk of steps are made first, from the
+// one that a first pass left at its beginning; as many steps as fit kStatesAtOnce make a chunk. The
+// kernel goes through the state and its cotangent twice, the second time out of the first-level
+// cache.
 #include <fprnn/core/vector.h>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>

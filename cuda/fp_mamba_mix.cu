@@ -1,8 +1,8 @@
 // A block takes a token and has its rows in registers (cuda/row.cuh). With s_i = SiLU(p_i), u_i = s_i / n_i
-// and e = x - y all that a token needs of inner products are those of s_1 .. s_r, e and, backward, the
-// cotangent g of what is mixed: the block waits for them once, together with the lengths of b and c,
-// and the rest is numbers, the same in every thread (ops/fp_mamba_mix.md). p is read once from either
-// part, and its gradient written where both parts have it. Bound by memory.
+// and e = x - y all that a token needs of inner products are those of s_1 .. s_r, e and, backward,
+// the cotangent g of what is mixed: the block waits for them once, together with the lengths of b
+// and c, and the rest is numbers, the same in every thread (ops/fp_mamba_mix.md). p is read once
+// from either part, and its gradient written where both parts have it. Bound by memory.
 #include <fprnn/core/vector.h>
 #include <fprnn/cuda/fp_mamba_token.cuh>
 #include <fprnn/cuda/row.cuh>
@@ -83,8 +83,8 @@ struct MixFactors {
       for (int i = 0; i < j; ++i)
         pairs[Pairs<R>::at(i, j)] = inverse[i] * inverse[j] * sums[R + Pairs<R>::at(i, j)];
   }
-  // with_s: products of a vector with the s_i. met_i: that of u_i and what is left of the vector when
-  // the factors before i are through, or those after it if backwards.
+  // with_s: products of a vector with the s_i. met_i: that of u_i and what is left of the vector
+  // when the factors before i are through, or those after it if backwards.
   __device__ __forceinline__ void meet(const real* with_s, bool backwards, real (&met)[R]) const {
 #pragma unroll
     for (int i = 0; i < R; ++i) met[i] = inverse[i] * with_s[i];
@@ -249,7 +249,8 @@ __global__ void __launch_bounds__(kRowThreads)
   real met[R], back[R];
   factors.meet(sums + kMet, false, met);
   factors.meet(sums + kBack, true, back);
-  // g . (what is left of Q e) from the last factor to the first: e after all of them, then before each.
+  // g . (what is left of Q e) from the last factor to the first: e after all of them, then before
+  // each.
   OwnChannels dx;
 #pragma unroll
   for (int k = 0; k < kOwn; ++k) dx[k] = g[k];

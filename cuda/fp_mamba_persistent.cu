@@ -1,8 +1,8 @@
 // The sequential solver in one kernel. A block takes a few sequences through all of time: their states stay in
 // shared memory, y in registers, and nothing is waited for but the slowest of these few. A step is
 //
-//   1. p = y_{t-1} W^T by all warps together: rows of W come from the second-level cache, each for all the
-//      block's sequences, whose y is in shared memory;
+//   1. p = y_{t-1} W^T by all warps together: rows of W come from the second-level cache, each for
+//      all of the block's sequences, whose y is in shared memory;
 //   2. the step of each sequence by its own team (cuda/fp_mamba_step.cuh).
 //
 // Cost: a block reads W once a step, so all of them P D reals for every B / kSequences sequences, at the speed
@@ -58,9 +58,9 @@ struct BlockPlaces {
   }
 };
 
-// out (G, P) <- y (G, D) W^T for W (P, D), by all warps of the block, which ends with all threads waiting for
-// each other. A warp takes kRows rows at a time for all sequences; blocks begin at different ones, so that not
-// all want the same at a time.
+// out (G, P) <- y (G, D) W^T for W (P, D), by all warps of the block, which ends with all threads
+// waiting for each other. A warp takes kRows rows at a time for all sequences; blocks begin at
+// different ones, so that not all want the same at a time.
 template <int G, int kWarps>
 __device__ __forceinline__ void project(const real* __restrict__ w, int64_t P, int64_t D,
                                         const real* y, real* out) {

@@ -1,6 +1,7 @@
 // The local equation of one token a team (cuda/local_solve.cuh). Ranks up to 4 and up to 1024 channels
-// stay in registers, and every number is read once. Beyond them a team, of one warp, has working space in memory, and
-// as many warps as fill the GPU go through the tokens: made for any size, not for speed.
+// stay in registers, and every number is read once. Beyond them a team, of one warp, has working
+// space in memory, and as many warps as fill the GPU go through the tokens: made for any size, not
+// for speed.
 #include <fprnn/core/tensor.h>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>

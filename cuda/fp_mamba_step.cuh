@@ -1,6 +1,6 @@
 // One step of one sequence in the sequential solver (ops/fp_mamba_sweep.h) by a team: mixer, b and c of what is
-// projected, the state's decay, the local equation, and what the state gains, an outer product that is
-// added to it only when it decays next, so that it is gone through once.
+// projected, the state's decay, the local equation, and what the state gains, an outer product that
+// is added to it only when it decays next, so that it is gone through once.
 #pragma once
 
 #include <fprnn/cuda/sweep_mixer.cuh>
@@ -44,8 +44,9 @@ __device__ __forceinline__ real decay_channel(const StepToken& at, const State& 
   return total;
 }
 
-// gained: what the step before has added to each channel, times its b (`before`, not read if gained is 0
-// everywhere); becomes this step's. b and c (N each) and space are shared memory. Returns the iterations.
+// gained: what the step before has added to each channel, times its b (`before`, not read if gained
+// is 0 everywhere); becomes this step's. b and c (N each) and space are shared memory. Returns the
+// iterations.
 template <class Mixer, class State>
 __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, const StepToken& at,
                                               const State& state, const real* before, real* b,

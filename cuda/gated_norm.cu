@@ -113,7 +113,8 @@ __global__ void __launch_bounds__(kRowThreads)
   RowPacks<W>::store(D, dbias, shares + (gridDim.x + blockIdx.x) * D);
 }
 
-// 32 columns a block, whose warps go through the shares in turns; their sums are added in the order of warps.
+// 32 columns a block, whose warps go through the shares in turns; their sums are added in the order
+// of warps.
 constexpr int kSumThreads = 1024, kSumWarps = kSumThreads / kWarp;
 __global__ void __launch_bounds__(kSumThreads)
     gated_norm_parameters_kernel(const GatedNormBackward args, int64_t pieces, int64_t tiles,

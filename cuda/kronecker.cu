@@ -1,7 +1,7 @@
 // The Kronecker mixer (ops/kronecker.h). A warp takes a token, with all its matrices in shared memory: a
-// factor of up to 32 rows, which is made again for its gradient; the product of sizes that lanes divide
-// evenly, and its gradient. Any other sizes take a block a token, which reads its matrices from memory
-// and has working space in scratch where shared memory does not do.
+// factor of up to 32 rows, which is made again for its gradient; the product of sizes that lanes
+// divide evenly, and its gradient. Any other sizes take a block a token, which reads its matrices
+// from memory and has working space in scratch where shared memory does not do.
 //
 // Bytes bound the product: D + m1^2 + m2^2 elements in and D out; backward 2 D + m1^2 + m2^2 in and
 // D + m1^2 + m2^2 out. A factor is bound by its 2 m^3 flops (backward 4 m^3) out of shared memory and,

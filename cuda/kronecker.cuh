@@ -1,6 +1,6 @@
 // The product of a Kronecker mixer, p = left^T X right for the rows X (m1, m2) of a vector. A vector is spread
-// over a team: each thread holds some of its channels in registers, or in memory where there are many. The
-// transposed product is that of the transposed factors.
+// over a team: each thread holds some of its channels in registers, or in memory where there are
+// many. The transposed product is that of the transposed factors.
 #pragma once
 
 #include <fprnn/cuda/small_matrix.cuh>
@@ -62,11 +62,11 @@ struct Spread {
 };
 
 // For sizes that a team divides into columns: column c of the threads' M2, and group g of C neighbouring
-// rows, are one thread's. It needs column c of X, which goes through shared memory by columns, rows of
-// left^T, and then its own rows of left^T X, which go through shared memory among the threads of the
-// group, neighbours in a warp, to meet column c of right, which stays in registers. So do the rows of
-// left^T where they are few. left and right are (M1, M1) and (M2, M2), contiguous, in shared memory, and
-// so is work (kSpace); all begin at multiples of 16 bytes.
+// rows, are one thread's. It needs column c of X, which goes through shared memory by columns, rows
+// of left^T, and then its own rows of left^T X, which go through shared memory among the threads of
+// the group, neighbours in a warp, to meet column c of right, which stays in registers. So do the
+// rows of left^T where they are few. left and right are (M1, M1) and (M2, M2), contiguous, in
+// shared memory, and so is work (kSpace); all begin at multiples of 16 bytes.
 template <int W, int M1, int M2>
 class RegisterProduct {
  public:
@@ -165,10 +165,11 @@ class RegisterProduct {
 };
 
 // The same for sizes that tensor cores divide into tiles, in floats: a warp takes 16 rows. Each number is the
-// sum of two with 11 bits, of which three products are added up; the error is a few times that of floats,
-// and where a map makes differences fifty times larger that is too much to stop by: apply_exactly has
-// floats' own. What the tensor cores give of left^T X they take for the next product, if right's rows are
-// numbered to suit, so X alone goes through shared memory, by columns. Both factors stay in registers.
+// sum of two with 11 bits, of which three products are added up; the error is a few times that of
+// floats, and where a map makes differences fifty times larger that is too much to stop by:
+// apply_exactly has floats' own. What the tensor cores give of left^T X they take for the next
+// product, if right's rows are numbered to suit, so X alone goes through shared memory, by columns.
+// Both factors stay in registers.
 //
 // Lane 4 g + t of a tile's 32 has rows g and g + 8 of columns 2 t and 2 t + 1, the order of its channels.
 template <class T, int M1, int M2>

@@ -35,8 +35,8 @@ __device__ __forceinline__ Distance distance_of(const Channels& c, const F& f, c
   return {most[0], most[1]};
 }
 
-// x - mean and 1 / sigma of a LayerNorm, from one round of sums: x is summed from `shift` on, which is near
-// its mean, and becomes it.
+// x - mean and 1 / sigma of a LayerNorm, from one round of sums: x is summed from `shift` on, which
+// is near its mean, and becomes it.
 template <class Channels, class X>
 __device__ __forceinline__ real center(const Channels& c, real eps, real& shift, X& x) {
   real sums[2]{};
@@ -155,8 +155,8 @@ struct KroneckerEquation {
   struct Squares {
     real before, left;  // of v, without its mean, and of what is orthogonal to the basis
   };
-  // v <- v without its mean, if that is asked for, and without the first m vectors, whose parts are added to
-  // column m - 1 of H. So many vectors and the two sums go through one exchange.
+  // v <- v without its mean, if that is asked for, and without the first m vectors, whose parts are
+  // added to column m - 1 of H. So many vectors and the two sums go through one exchange.
   __device__ __forceinline__ Squares orthogonalise(int m, bool centred) {
     constexpr int kVectors = kVectorsTogether, kLanes = kWarp / (kVectors + 2);
     Squares squares{};
@@ -193,8 +193,8 @@ struct KroneckerEquation {
     return squares;
   }
 
-  // v, the newest vector, becomes vector m - 1 of the basis, and v the next. Returns whether it is new. Twice:
-  // what the first time leaves is the difference of large numbers, its length too.
+  // v, the newest vector, becomes vector m - 1 of the basis, and v the next. Returns whether it is
+  // new. Twice: what the first time leaves is the difference of large numbers, its length too.
   __device__ __forceinline__ bool extend(bool linear, int m) {
     basis.put(c, m - 1, v);
     apply(linear);
@@ -240,7 +240,8 @@ struct KroneckerEquation {
     return true;
   }
 
-  // y + V c, no further than f is long, or delta + gamma . V c with the n that has the length for sigma.
+  // y + V c, no further than f is long, or delta + gamma . V c with the n that has the length for
+  // sigma.
   __device__ __forceinline__ void write(bool linear, int m, const Section& section) {
     const real D = static_cast<real>(c.D), length = ::sqrt(section.squares);
     real factor = krylov.start;
@@ -261,8 +262,8 @@ struct KroneckerEquation {
   }
 };
 
-// y from 0 on, to the tolerance as in ops/kronecker_solve.h; returns how many products that took. f and v
-// are working space, krylov too: Krylov<Basis::kMost>::kSpace reals.
+// y from 0 on, to the tolerance as in ops/kronecker_solve.h; returns how many products that took. f
+// and v are working space, krylov too: Krylov<Basis::kMost>::kSpace reals.
 template <class Channels, class Product, class In, class Basis, class Vector>
 __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& at,
                                                      const Channels& c, const Product& product,
@@ -331,9 +332,10 @@ __device__ __forceinline__ void back_through_norm(const KroneckerParameters& at,
   c.each([&](auto k, auto) { to[k] = gain[k] * (inverse * (to[k] - mean - n[k] * pull)); });
 }
 
-// v = w + J^T v for J = N' diag(S) (I - Q) at the solution whose n and 1 / sigma these are, from w on, by
-// the rule of models/fixed_point_layer: the step is halved after 16 that have not helped. transposed: the
-// product of the transposed factors. Returns how often the map was evaluated; f is working space.
+// v = w + J^T v for J = N' diag(S) (I - Q) at the solution whose n and 1 / sigma these are, from w
+// on, by the rule of models/fixed_point_layer: the step is halved after 16 that have not helped.
+// transposed: the product of the transposed factors. Returns how often the map was evaluated; f is
+// working space.
 template <class Channels, class Product, class In, class Out>
 __device__ __forceinline__ int32_t kronecker_adjoint(const KroneckerParameters& at,
                                                      const Channels& c, const Product& transposed,

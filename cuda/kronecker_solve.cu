@@ -1,7 +1,8 @@
 // The local equation of a Kronecker mixer (ops/kronecker_solve.md). A team takes a token of up to 1024
-// channels and goes on until that has converged, its vectors in registers; for sizes that it divides evenly
-// the factors are there too, or in shared memory (cuda/kronecker.cuh). For more channels the vectors are in
-// memory. Krylov's basis is in memory of the thread, which the driver keeps for each that the GPU can hold.
+// channels and goes on until that has converged, its vectors in registers; for sizes that it
+// divides evenly the factors are there too, or in shared memory (cuda/kronecker.cuh). For more
+// channels the vectors are in memory. Krylov's basis is in memory of the thread, which the driver
+// keeps for each that the GPU can hold.
 // Cost: a plain step is a chain of the two products, LayerNorm's sums and a maximum.
 #include <fprnn/cuda/kronecker_equation.cuh>
 #include <fprnn/cuda/launch.cuh>

@@ -1,8 +1,7 @@
 // The Krylov space of a token's equation (ops/kronecker_solve.md, whose names these are): an orthonormal basis,
-// whose vectors are spread over the team as all are, and the Hessenberg matrix H that the operator is in
-// it, in memory of the team. Every lane of a warp solves (sigma I - H) c = |b| e_1 for a sigma of its own; all
-// warps do the same. Loops are loops here: what is written out does not stay in the instructions' cache, and
-// cost ten times as much.
+// whose vectors are spread over the team as all are, and the Hessenberg matrix H that the operator
+// is in it, in memory of the team. Every lane of a warp solves (sigma I - H) c = |b| e_1 for a
+// sigma of its own; all warps do the same.
 #pragma once
 
 #include <fprnn/cuda/kronecker.cuh>
@@ -45,8 +44,9 @@ struct NearBasis {
 #pragma unroll
       for (int k = 0; k < C; ++k) far[i - kNear][k] = v[k];
   }
-  // parts[i]: the thread's part of v times vector first + i, 0 from m on. No branch keeps one vector's reads
-  // from going beside another's; what lies behind the last vector is read and not used.
+  // parts[i]: the thread's part of v times vector first + i, 0 from m on. No branch keeps one
+  // vector's reads from going beside another's; what lies behind the last vector is read and not
+  // used.
   template <class Channels>
   __device__ __forceinline__ void dots(const Channels&, int first, int m, const real (&v)[C],
                                        Parts& parts) const {
@@ -175,9 +175,9 @@ struct Krylov {
     team.sync();
   }
 
-  // (sigma I - H) c = t e_1 from c_m = 1 upwards (Hyman). What becomes large makes all before it smaller.
-  // keep: c becomes what it is for this thread. There are no branches on a row, so that what is read of H does
-  // not wait for the rows before.
+  // (sigma I - H) c = t e_1 from c_m = 1 upwards (Hyman). What becomes large makes all before it
+  // smaller. keep: c becomes what it is for this thread. There are no branches on a row, so that
+  // what is read of H does not wait for the rows before.
   __device__ __forceinline__ Section solve(int m, real sigma, bool keep) const {
     constexpr real kLarge = static_cast<real>(1e6);
     alignas(16) real x[kBlocks * B];
@@ -248,7 +248,8 @@ struct Krylov {
   }
 
   // The solution for sigma = 1 if the equation is `linear`, or for the largest sigma with |c| = |n|, and its c;
-  // `solved`: whether that solves the whole equation. Not `certain`: one that does not is given up early.
+  // `solved`: whether that solves the whole equation. Not `certain`: one that does not is given up
+  // early.
   template <class T>
   __device__ __forceinline__ Section secular(const T& team, bool linear, int m, real D, real eps,
                                              real within, bool certain, bool& solved) const {

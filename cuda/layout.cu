@@ -2,16 +2,16 @@
 // element: one read and one write of each.
 //
 // ScatterAddRows adds rows in order of position without atomics, whatever the tokens are: first the
-// positions are sorted by token, stably, then a thread takes a pack of columns of 64 sorted positions,
-// sums neighbours with the same token in a register and adds each sum to the token's row. Sums that
-// cross into other chunks of 64 go to scratch memory and meet in a last kernel, so that few tokens with
-// thousands of positions each keep the GPU as busy as many with one. dout is read once, at most 1/32 of
-// that is written and read besides.
+// positions are sorted by token, stably, then a thread takes a pack of columns of 64 sorted
+// positions, sums neighbours with the same token in a register and adds each sum to the token's
+// row. Sums that cross into other chunks of 64 go to scratch memory and meet in a last kernel, so
+// that few tokens with thousands of positions each keep the GPU as busy as many with one. dout is
+// read once, at most 1/32 of that is written and read besides.
 //
 // The sort is by digits of 10 bits, one block of 32 warps for each: a warp counts the digits of its share
 // of positions, the counts' sums over digits and warps say where each begins, and the warp puts its
-// positions there in order. V < 1024 needs one round. 10^4 positions are few, for which one block is
-// faster than the several kernels that all multiprocessors would need.
+// positions there in order. V < 1024 needs one round. 10^4 positions are few, for which one block
+// is faster than the several kernels that all multiprocessors would need.
 #include <fprnn/core/check.h>
 #include <fprnn/core/tensor.h>
 #include <fprnn/cuda/block.cuh>
@@ -125,8 +125,8 @@ constexpr int kSortWarps = 32, kSortThreads = kSortWarps * kWarp;
 constexpr int kAtOnce = 4;  // reads of a thread on their way
 static_assert(kSortThreads == kDigits, "one thread sums the counts of one digit");
 
-// body(entry, digit, exists) for positions begin .. end of a warp, 32 neighbours at a time, all lanes in
-// every call.
+// body(entry, digit, exists) for positions begin .. end of a warp, 32 neighbours at a time, all
+// lanes in every call.
 template <class From, class Body>
 __device__ __forceinline__ void for_digits(const From& from, int64_t begin, int64_t end, int shift,
                                            const Body& body) {

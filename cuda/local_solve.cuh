@@ -1,6 +1,6 @@
 // The local equation y = N(A + S . ((I - Q) y)) of a mixer of rank r and its adjoint by one team, with the
-// names of ops/fp_mamba_solve.md. A thread holds the channels rank, rank + kSize, ... of vectors, which
-// are 0 beyond the last; what is r or r x r every thread has for itself, in double as on the
+// names of ops/fp_mamba_solve.md. A thread holds the channels rank, rank + kSize, ... of vectors,
+// which are 0 beyond the last; what is r or r x r every thread has for itself, in double as on the
 // CPU, and the same bits, so all threads go the same way.
 //
 // The functions see arrays that are indexed by rank and channel of the thread. For small sizes they are
@@ -75,8 +75,8 @@ __device__ __forceinline__ real inner(const Space& n, const Rows&... rows) {
   return total;
 }
 
-// stage(sum) calls sum(to, part) for each sum over the team that it needs: K of them, which go in one exchange,
-// or any number, one after the other, where K is 0.
+// stage(sum) calls sum(to, part) for each sum over the team that it needs: K of them, which go in
+// one exchange, or any number, one after the other, where K is 0.
 template <int K, class Team, class Stage>
 __device__ __forceinline__ void together(const Team& team, const Stage& stage) {
   if constexpr (K == 0) {
@@ -101,8 +101,8 @@ __device__ __forceinline__ real combine(const Space& n, const Rows& rows,
   return total;
 }
 
-// b <- matrix^-1 b by elimination, the largest of a column its pivot. Returns whether the determinant is
-// negative. Lanes may have matrices of their own: there are no branches.
+// b <- matrix^-1 b by elimination, the largest of a column its pivot. Returns whether the
+// determinant is negative. Lanes may have matrices of their own: there are no branches.
 template <class Space, class Matrix, class Column>
 __device__ __forceinline__ bool eliminate(const Space& n, Matrix& matrix, Column& b) {
   bool negative = false;

@@ -2,11 +2,11 @@
 // element once and are bound by memory.
 //
 // A block of 256 threads is (outers, rows, columns): `columns` neighbours of the inner axis, each summed
-// by `rows` threads that take every rows-th element of the middle axis, for `outers` indices. A warp reads
-// neighbours: where the inner axis is short, of the middle axis too. The threads' sums meet in shared
-// memory, halving the rows each time. A long middle axis is divided into pieces, whose sums go to
-// scratch memory and are summed in the same way. Sizes alone decide all of this, so a sum's bits
-// depend on nothing else.
+// by `rows` threads that take every rows-th element of the middle axis, for `outers` indices. A
+// warp reads neighbours: where the inner axis is short, of the middle axis too. The threads' sums
+// meet in shared memory, halving the rows each time. A long middle axis is divided into pieces,
+// whose sums go to scratch memory and are summed in the same way. Sizes alone decide all of this,
+// so a sum's bits depend on nothing else.
 #include <fprnn/core/tensor.h>
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>

@@ -53,8 +53,8 @@ struct RowPacks {
 template <int K>
 using RowSpace = real[K][kRowThreads / kWarp];
 
-// x[k] <- its sum over the block, the same in every thread. Before `space` is used again, the block must
-// have met elsewhere.
+// x[k] <- its sum over the block, the same in every thread. Before `space` is used again, the block
+// must have met elsewhere.
 template <int K>
 __device__ __forceinline__ void sum_row(real (&x)[K], RowSpace<K>& space) {
 #pragma unroll

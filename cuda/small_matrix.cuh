@@ -1,7 +1,8 @@
 // Products of matrices of a few rows by the threads that share a token: a warp with its matrices in shared
-// memory, or a block where they are large. Sizes are numbers or constants (std::integral_constant), for
-// which loops are written out. A matrix is any function of row and column. In shared memory rows are an
-// odd number of reals apart, so that neighbouring lanes meet different banks by rows and by columns.
+// memory, or a block where they are large. Sizes are numbers or constants (std::integral_constant),
+// for which loops are written out. A matrix is any function of row and column. In shared memory
+// rows are an odd number of reals apart, so that neighbouring lanes meet different banks by rows
+// and by columns.
 #pragma once
 
 #include <fprnn/core/tensor.h>
@@ -41,8 +42,8 @@ struct Tile<T, Constant<M>, Constant<N>> {
   static constexpr bool kWhole = M % kRows == 0 && N % kColumns == 0;
 };
 
-// give(i, j, the sum of a(i, l) b(l, j) over l < k) for all i < m, j < n. The rows and columns of a tile lie
-// as far apart as there are tiles, so that neighbouring threads have neighbouring ones.
+// give(i, j, the sum of a(i, l) b(l, j) over l < k) for all i < m, j < n. The rows and columns of a
+// tile lie as far apart as there are tiles, so that neighbouring threads have neighbouring ones.
 template <class T, class M, class K, class N, class A, class B, class Give>
 __device__ __forceinline__ void small_product(const T& team, M m, K k, N n, const A& a, const B& b,
                                               const Give& give) {

@@ -1,5 +1,6 @@
 // The mixers of a sweep's token, by a team: Q and its transpose, the local equation and its adjoint, and the
-// gradient of what Q is made of. All have the same functions, so a step's kernel takes the mixer as a type:
+// gradient of what Q is made of. All have the same functions, so a step's kernel takes the mixer as
+// a type:
 // LowRankMixer lives in registers, KroneckerMixer in registers and shared memory, of which each team has
 // space() reals. T is the team, C the channels of a thread.
 #pragma once

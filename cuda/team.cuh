@@ -10,8 +10,8 @@
 namespace fprnn::cuda {
 
 // Lanes whose numbers differ in bit kDistance share what they have of 2 kHalf values: each keeps one half of
-// them; then of the next lower bit. A function for each bit, since a loop that two numbers count is not
-// written out, and then x lies in memory: that cost 5,000 cycles for sixteen sums.
+// them; then of the next lower bit. A function for each bit, since a loop that two numbers count is
+// not written out, and then x lies in memory: that cost 5,000 cycles for sixteen sums.
 template <int kHalf, int kDistance, int K>
 __device__ __forceinline__ void fold(real (&x)[K], int lane) {
   if constexpr (kHalf > 0) {
@@ -155,7 +155,8 @@ class Team {
     each(n, [&](Index i) { total += term(i); });
     return sum(total);
   }
-  // visit(i, j) for the thread's own elements of a matrix (m, n), neighbours in a row for neighbours.
+  // visit(i, j) for the thread's own elements of a matrix (m, n), neighbours in a row for
+  // neighbours.
   template <class M, class N, class Visit>
   __device__ __forceinline__ void each_element(M m, N n, const Visit& visit) const {
     const Index rows = m, columns = n;
@@ -168,8 +169,8 @@ class Team {
 #pragma unroll 8
     for (Index i = rank; i < n; i += kSize) to[i] = from[i];
   }
-  // give(i, the sum of term(i, j) over j < n) for all i < m, by as many neighbouring threads a row as that
-  // leaves busy.
+  // give(i, the sum of term(i, j) over j < n) for all i < m, by as many neighbouring threads a row
+  // as that leaves busy.
   template <class M, class N, class Term, class Give>
   __device__ __forceinline__ void row_sums(M m, N n, const Term& term, const Give& give) const {
     constexpr int kLanes = W == 1 ? 1 : W < 8 ? 8 : kWarp;

@@ -305,8 +305,8 @@ class FixedPointLayer::Sweep {
 
 namespace {
 
-// visit(begin, end) for blocks of sequences: on the CPU each on one thread through all of time, on a GPU
-// all together.
+// visit(begin, end) for blocks of sequences: on the CPU each on one thread through all of time, on
+// a GPU all together.
 template <class Visit>
 void for_blocks(const Context& context, int64_t B, const Visit& visit) {
   if (context.device() == DeviceKind::cuda) {

@@ -2,8 +2,8 @@
 // mixed, and the directions of the state,
 //   p_t = projected_t + from_y_{t-1}
 //   mixed_t = Q(p_t)(x_t - y_t) + y_t,   b_t = nrm(p_t),   c_t = nrm(p_t)
-// with the mixer's numbers first in p, b and c where `directions` says. from_y is what a product makes
-// of y, a step ahead: so neither y nor the product is shifted or added up in memory.
+// with the mixer's numbers first in p, b and c where `directions` says. from_y is what a product
+// makes of y, a step ahead: so neither y nor the product is shifted or added up in memory.
 // On a GPU one kernel each way for householder and dplr (fp_mamba_mix.md); else op by op.
 #pragma once
 

@@ -2,10 +2,12 @@
 //   y = N(A + S . ((I - Q) y))
 // with N a LayerNorm over D (FP-Mamba; arXiv 2503.10799, eq. 12 and 14) or the identity (the
 // vector FP-RNN), and Q a mixer of ops/low_rank.h. I - Q has rank r, so beta = U y in R^r says all
-// about y. The root is the one that local iteration from y = 0 finds; where that finds none, the one with the
-// largest deviation before N, which there always is. Derivation: ops/fp_mamba_solve.md. An iteration is an evaluation
-// of the equation in beta, r^2 numbers, or a round of 32 guesses at that deviation, r^3 each. Cost a token: 2 r^2 + 5 r
-// + 3 inner products of length D, and iterations; reads (r + 2) D elements and writes D. The adjoint costs about the same.
+// about y. The root is the one that local iteration from y = 0 finds; where that finds none, the
+// one with the largest deviation before N, which there always is. Derivation:
+// ops/fp_mamba_solve.md. An iteration is an evaluation of the equation in beta, r^2 numbers, or a
+// round of 32 guesses at that deviation, r^3 each. Cost a token: 2 r^2 + 5 r
+// + 3 inner products of length D, and iterations; reads (r + 2) D elements and writes D. The
+// adjoint costs about the same.
 #pragma once
 
 #include <fprnn/core/device.h>

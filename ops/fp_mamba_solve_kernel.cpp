@@ -73,8 +73,8 @@ FPRNN_INLINE Vec combine(Vec start, const real* rows, const double* coefficients
   return start;
 }
 
-// b <- matrix^-1 b, by elimination with the largest of a column its pivot, for a double or a vector of them;
-// infinite or NaN if that is singular. Returns whether the determinant is negative.
+// b <- matrix^-1 b, by elimination with the largest of a column its pivot, for a double or a vector
+// of them; infinite or NaN if that is singular. Returns whether the determinant is negative.
 template <class T>
 FPRNN_INLINE auto eliminate(T* matrix, T* b, int64_t r) {
   const auto at = [=](int64_t i, int64_t j) -> T& { return matrix[i * r + j]; };

@@ -1,9 +1,10 @@
 // FP-Mamba's fixed point, one time step of all sequences after the other: what
 // models/fixed_point_layer does op by op, as one contract for a device that has kernels for it. The
-// equations are those of models/fp_mamba.h; a step is a product y_{t-1} W^T and one kernel, which makes
-// the mixer, b and c of it, decays the state, solves the local equation (ops/fp_mamba_solve.md) and
-// hands what it adds to the state to the next step. Where W is small all steps are one kernel. Cost a step:
-// 2 B D P flops, B D N exponentials, one read and one write of the state.
+// equations are those of models/fp_mamba.h; a step is a product y_{t-1} W^T and one kernel, which
+// makes the mixer, b and c of it, decays the state, solves the local equation
+// (ops/fp_mamba_solve.md) and hands what it adds to the state to the next step. Where W is small
+// all steps are one kernel. Cost a step: 2 B D P flops, B D N exponentials, one read and one write
+// of the state.
 #pragma once
 
 #include <fprnn/core/device.h>

@@ -9,8 +9,8 @@
 
 namespace fprnn {
 
-// x (..., D), z (..., D) or undefined, weight (D), bias (D) -> (..., D). ShapeError: sizes; ValueError:
-// eps negative.
+// x (..., D), z (..., D) or undefined, weight (D), bias (D) -> (..., D). ShapeError: sizes;
+// ValueError: eps negative.
 Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps);
 
 struct GatedNormForward {

@@ -1,7 +1,8 @@
 // One time step of a fixed-point layer with a Kronecker mixer: y = N(A + S . ((I - Q) y)) as in
-// ops/fp_mamba_solve.h, but I - Q has full rank. Plain steps y <- N(..) from 0 where they are quick;
-// otherwise the equation is solved in a Krylov space, where it is one in a single number
-// (ops/kronecker_solve.md). Each token goes on until it has converged. An iteration is a product with
+// ops/fp_mamba_solve.h, but I - Q has full rank. Plain steps y <- N(..) from 0 where they are
+// quick; otherwise the equation is solved in a Krylov space, where it is one in a single number
+// (ops/kronecker_solve.md). Each token goes on until it has converged. An iteration is a product
+// with
 // I - Q: D (m1 + m2) multiply-adds, and what goes with it. Source: arXiv 2503.10799, sections 3 and 4.
 #pragma once
 
@@ -29,8 +30,8 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
                        const IntTensor& iterations);
 
 // What the solvers of all devices share: Krylov's space after evaluation kKrylovAfter, of at most D and
-// kKrylovMost vectors for up to kKrylovLong channels, kKrylovMostLong for more; sigma is looked for among
-// kKrylovSections at a time, kKrylovRounds times.
+// kKrylovMost vectors for up to kKrylovLong channels, kKrylovMostLong for more; sigma is looked for
+// among kKrylovSections at a time, kKrylovRounds times.
 inline constexpr int kKrylovAfter = 24, kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 64;
 // Nearer than this, relative to max |f|, plain steps are at their root: what is left is rounding.
 inline constexpr real kKrylovNear = static_cast<real>(kDouble ? 1e-14 : 2e-6);

@@ -18,8 +18,8 @@ struct Projection {
 constexpr int64_t kGroups = kKrylovSections / kLanes;
 static_assert(kKrylovSections % kLanes == 0);
 
-// c in (sigma I - H) c = t e_1 for as many sigma as there are sections, from c_m = 1 upwards (Hyman). What
-// becomes large makes all before it smaller.
+// c in (sigma I - H) c = t e_1 for as many sigma as there are sections, from c_m = 1 upwards
+// (Hyman). What becomes large makes all before it smaller.
 struct Sections {
   real* c;  // (m, kKrylovSections)
   real sigma[kKrylovSections], t[kKrylovSections], squares[kKrylovSections];  // |c|^2
@@ -292,7 +292,8 @@ class Token {
     return (t < 0) != (top < 0) || p.start * p.start * sections_.squares[k] >= most * t * t;
   }
 
-  // y + V c, no further than f is long, or delta + gamma . V c with the n that has the length for sigma.
+  // y + V c, no further than f is long, or delta + gamma . V c with the n that has the length for
+  // sigma.
   FPRNN_INLINE void write(bool linear, int64_t m, real start) {
     const real t = sections_.t[0], length = square_root(sections_.squares[0]);
     const real D = static_cast<real>(D_);

@@ -16,8 +16,8 @@ struct ProductOptions {
 Var linear(const Var& x, const Var& weight, const Var& bias = {},
            const ProductOptions& options = {});
 
-// x (..., K), weight (N, K) -> linear of these numbers of rows of the weight, one after the other, as
-// tensors of their own: (..., rows) each. ValueError: rows that do not add up to N.
+// x (..., K), weight (N, K) -> linear of these numbers of rows of the weight, one after the other,
+// as tensors of their own: (..., rows) each. ValueError: rows that do not add up to N.
 std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector<int64_t>& rows);
 
 // magnitude (N, 1), direction (N, K) -> the weight with rows magnitude_n direction_n /
