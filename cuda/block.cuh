@@ -35,6 +35,14 @@ struct Larger {
   }
 };
 
+// The same of numbers that are not negative: the order of such floats, with NaN behind them, is that of
+// their bits.
+struct LargerSize {
+  __device__ __forceinline__ float operator()(float a, float b) const {
+    return __uint_as_float(::max(__float_as_uint(a), __float_as_uint(b)));
+  }
+  __device__ __forceinline__ double operator()(double a, double b) const { return Larger()(a, b); }
+};
 template <int Width = kWarp, class T>
 __device__ __forceinline__ T warp_sum(T x) {
   return warp_reduce<Width>(x, Plus());
@@ -43,6 +51,11 @@ template <int Width = kWarp, class T>
 __device__ __forceinline__ T warp_max(T x) {
   return warp_reduce<Width>(x, Larger());
 }
+// Of numbers that are not negative.
+__device__ __forceinline__ float warp_largest(float x) {
+  return __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
+}
+__device__ __forceinline__ double warp_largest(double x) { return warp_max(x); }
 
 // Over all threads of a block of whole warps; every thread has the result. `shared` holds 32 Ts and may be
 // used again at once. For max, x must not be negative (or NaN).

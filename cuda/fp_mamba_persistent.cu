@@ -169,15 +169,9 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   if (team.rank == 0) in.iterations[sequence] = max(in.iterations[sequence], most);
 }
 
-// Sequences of a block, which share what is read of W: as many as its threads and shared memory are enough for.
-template <class Mixer>
-inline constexpr int kSequences = Mixer::T::kWarps > 4 ? 1
-                                  : Mixer::kSmall      ? 2
-                                                       : 4;
-
 template <class Mixer>
 BlockPlaces places_of(const FpMambaSweep& in) {
-  return {in, kSequences<Mixer>, Mixer::T::kSpace, Mixer::space(in.mixer, false)};
+  return {in, Mixer::kSequences, Mixer::T::kSpace, Mixer::space(in.mixer, false)};
 }
 
 }  // namespace
@@ -198,7 +192,7 @@ bool persists(Cuda, const FpMambaSweep& args) {
 void run_persistent(Cuda cuda, const FpMambaSweep& args) {
   with_mixer(args.mixer, args.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
-    constexpr int G = kSequences<Mixer>;
+    constexpr int G = Mixer::kSequences;
     const BlockPlaces places = places_of<Mixer>(args);
     start(cuda, "fp_mamba_persistent", fp_mamba_persistent_kernel<Mixer, G>,
           {.blocks = ceil_div(args.B, G),

@@ -29,7 +29,7 @@ __device__ __forceinline__ real decay_channel(const StepToken& at, const State& 
                                               real dt, real keep) {
   const FpMambaSweep& in = at.in;
   real total = 0;
-#pragma unroll 1
+#pragma unroll 2
   for (int64_t n = 0; n < in.N; n += Quad::kCount) {
     const Quad a = load_states(in.a + d * in.N + n);
     Quad h = state.load(d, n);

@@ -16,7 +16,9 @@ namespace fprnn {
 namespace cuda {
 namespace {
 
-// Teams of a block.
+// Warps of a product's token: few, since there are many tokens. Teams of a block.
+template <int M1, int M2>
+constexpr int kWarpsOf = M1 >= 32 ? 2 : 1;
 template <int W>
 constexpr int teams_of = W < 4 ? 4 / W : 1;
 constexpr int kMostThreads = Team<8>::kSize;
@@ -67,7 +69,7 @@ void with_size(int64_t m, const Visit& visit) {
 template <int M1, int M2>
 __global__ void __launch_bounds__(kMostThreads)
     kronecker_forward_kernel(KroneckerForward args, Workspace workspace) {
-  constexpr int W = kTeamOf<M1, M2>;
+  constexpr int W = kWarpsOf<M1, M2>;
   using Product = RegisterProduct<W, M1, M2>;
   for_tokens<W>(args.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
     real* const right = space + M1 * M1;
@@ -161,7 +163,7 @@ __global__ void __launch_bounds__(kMostThreads)
   const Constant<M2> m2;
   using Left = Rows<Constant<odd_stride(M1)>>;
   using Wide = Rows<Constant<odd_stride(M2)>>;
-  for_tokens<kTeamOf<M1, M2>>(
+  for_tokens<kWarpsOf<M1, M2>>(
       in.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
         const auto copy = [&](auto m, auto n, const real* from) {
           const real* const to = space;
@@ -214,7 +216,7 @@ void run(Cuda cuda, const KroneckerFactorBackward& args) {
 void run(Cuda cuda, const KroneckerForward& args) {
   const bool done = with_constants(args.m1, args.m2, [&](auto m1, auto m2) {
     constexpr int M1 = decltype(m1)::value, M2 = decltype(m2)::value;
-    constexpr int W = kTeamOf<M1, M2>;
+    constexpr int W = kWarpsOf<M1, M2>;
     start_teams<W>(cuda, "kronecker_forward", kronecker_forward_kernel<M1, M2>, args.tokens,
                    RegisterProduct<W, M1, M2>::kSpace + M1 * M1 + M2 * M2, teams_of<W>, args);
   });
@@ -227,7 +229,7 @@ void run(Cuda cuda, const KroneckerBackward& args) {
   const KroneckerForward& in = args.forward;
   const bool done = with_constants(in.m1, in.m2, [&](auto m1, auto m2) {
     constexpr int M1 = decltype(m1)::value, M2 = decltype(m2)::value;
-    constexpr int W = kTeamOf<M1, M2>;
+    constexpr int W = kWarpsOf<M1, M2>;
     start_teams<W>(cuda, "kronecker_backward", kronecker_backward_kernel<M1, M2>, in.tokens,
                    kBackwardSpace<M1, M2>, teams_of<W>, args);
   });

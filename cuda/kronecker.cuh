@@ -134,9 +134,6 @@ class RegisterProduct {
     }
     __syncwarp();
   }
-  __device__ __forceinline__ void apply_exactly(const real (&x)[C], real (&y)[C]) const {
-    apply(x, y);
-  }
 
  private:
   static constexpr bool kLeftStays = M1 * C <= 32;
@@ -164,26 +161,30 @@ class RegisterProduct {
   real right_[M2], stay_[kLeftStays ? M1 : 1][C];
 };
 
-// The same for sizes that tensor cores divide into tiles, in floats: a warp takes 16 rows. Each number is the
-// sum of two with 11 bits, of which three products are added up; the error is a few times that of
-// floats, and where a map makes differences fifty times larger that is too much to stop by:
-// apply_exactly has floats' own. What the tensor cores give of left^T X they take for the next
-// product, if right's rows are numbered to suit, so X alone goes through shared memory, by columns.
-// Both factors stay in registers.
+// The same for sizes that tensor cores divide into tiles, in floats: a warp has 16 rows of 8 columns, one tile.
+// Each number is the sum of two with 11 bits, of which three products are added up; the error is
+// that of floats. A warp takes its tile of X right from 16 rows of X, then its tile of left^T (X
+// right) from 8 columns of that. Both go through shared memory, the second among the warps of those
+// columns. What a tile needs of the factors stays in registers.
 //
-// Lane 4 g + t of a tile's 32 has rows g and g + 8 of columns 2 t and 2 t + 1, the order of its channels.
+// Lane 4 g + t has rows g and g + 8 of columns 2 t and 2 t + 1, the order of its channels.
 template <class T, int M1, int M2>
 struct TileChannels {
-  static constexpr int C = M1 * M2 / T::kSize;
+  static constexpr int C = 4;
   const T& team;
   Constant<M1 * M2> D;
 
+  static __device__ __forceinline__ int row(const T& team) {
+    return team.warp() / (M2 / 8) * 16 + team.lane() / 4;
+  }
+  static __device__ __forceinline__ int column(const T& team) {
+    return team.warp() % (M2 / 8) * 8 + team.lane() % 4 * 2;
+  }
   template <class Visit>
   __device__ __forceinline__ void each(const Visit& visit) const {
-    const int lane = team.rank % kWarp, row = team.rank / kWarp * 16 + lane / 4;
-    const int first = row * M2 + lane % 4 * 2;
+    const int first = row(team) * M2 + column(team);
 #pragma unroll
-    for (int k = 0; k < C; ++k) visit(k, first + k / 4 * 8 + k / 2 % 2 * 8 * M2 + k % 2);
+    for (int k = 0; k < C; ++k) visit(k, first + k / 2 * 8 * M2 + k % 2);
   }
   template <class Term>
   __device__ __forceinline__ real sum(const Term& term) const {
@@ -193,18 +194,14 @@ struct TileChannels {
   }
 };
 
-// x = high + low, as tensor cores take them.
+// x = high + low, as tensor cores take them: they read the upper 19 bits, so high is rounded to
+// those, half away from zero, and low loses its last bit. (cvt.rna.tf32 takes five instructions.)
 struct Halves {
   uint32_t high, low;
   Halves() = default;
-  static __device__ __forceinline__ uint32_t rounded(float x) {
-    uint32_t bits;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-    return bits;
-  }
   __device__ __forceinline__ explicit Halves(float x) {
-    high = rounded(x);
-    low = rounded(x - __uint_as_float(high));
+    high = (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
+    low = __float_as_uint(x - __uint_as_float(high));
   }
 };
 // c += a b for a (16, 8), b (8, 8).
@@ -228,118 +225,90 @@ struct TileSums {
 template <int M1, int M2>
 class TileProduct {
  public:
-  static constexpr int W = M1 / 16;
+  static constexpr int W = M1 * M2 / 128;
   using T = Team<W>;
-  static constexpr int C = M1 * M2 / T::kSize, kStride = M1 + 8;
-  static constexpr int kColumns = M2 * kStride;  // reals of X by columns
-  static constexpr int kSpace = 2 * kColumns;
-  static_assert(M1 % 16 == 0 && M2 % 8 == 0 && M1 * M2 <= kColumns);
-  static __device__ __forceinline__ TileChannels<T, M1, M2> channels(const T& team) {
-    return {team, {}};
-  }
+  using Channels = TileChannels<T, M1, M2>;
+  static constexpr int C = Channels::C;
+  // X by rows, in two places in turns, and X right by columns. Lanes that read eight of them, two numbers
+  // each, meet all banks.
+  static constexpr int kRow = M2 + 8, kColumn = M1 + 8;
+  static constexpr int kRows = M1 * kRow, kSpace = 2 * kRows + M2 * kColumn;
+  static_assert(M1 % 16 == 0 && M2 % 16 == 0);
+  static __device__ __forceinline__ Channels channels(const T& team) { return {team, {}}; }
 
   __device__ __forceinline__ TileProduct(const T& team, const real* left, const real* right,
                                          real* work)
+      : TileProduct(team, left, right, work, Channels::row(team), Channels::column(team),
+                    2 * (team.lane() % 4)) {}
+
+  // y <- left^T x right. The order of what is summed up is free: a lane takes neighbours.
+  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C]) const {
+    write_row_.at<float2>(turn_) = {x[0], x[1]};
+    write_row_.at<float2>(turn_ + 8 * kRow) = {x[2], x[3]};
+    team_.sync();
+    TileSums product;
+#pragma unroll
+    for (int s = 0; s < M2 / 8; ++s) {
+      const float2 upper = read_row_.at<float2>(turn_ + 8 * s),
+                   lower = read_row_.at<float2>(turn_ + 8 * s + 8 * kRow);
+      product.add({Halves(upper.x), Halves(lower.x), Halves(upper.y), Halves(lower.y)}, right_[s]);
+    }
+    turn_ = kRows - turn_;  // so that one barrier does, as in Team
+#pragma unroll
+    for (int k = 0; k < C; ++k) write_column_.at(k % 2 * kColumn + k / 2 * 8) = product[k];
+    if constexpr (M1 == 16)
+      __syncwarp();
+    else
+      team_.sync();
+    TileSums sums;
+#pragma unroll
+    for (int s = 0; s < M1 / 8; ++s) {
+      const float2 both = read_column_.at<float2>(8 * s);
+      sums.add(left_[s], {Halves(both.x), Halves(both.y)});
+    }
+#pragma unroll
+    for (int k = 0; k < C; ++k) y[k] = sums[k];
+  }
+
+ private:
+  // row, column: the lane's first channel; pair: the first of its columns in a tile.
+  __device__ __forceinline__ TileProduct(const T& team, const real* left, const real* right,
+                                         real* work, int row, int column, int pair)
       : team_(team),
-        work_(work),
-        from_left_(left),
-        from_right_(right),
-        g_(team.rank % kWarp / 4),
-        t_(team.rank % 4) {
-    const int row = team.rank / kWarp * 16 + g_;
+        write_row_(work + row * kRow + column),
+        read_row_(work + row * kRow + pair),
+        write_column_(work + 2 * kRows + column * kColumn + row),
+        read_column_(work + 2 * kRows + (column - pair + team.lane() / 4) * kColumn + pair) {
+    const int lane_column = column - pair + team.lane() / 4;
+#pragma unroll
+    for (int s = 0; s < M2 / 8; ++s)
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        right_[s][i] = Halves(right[(8 * s + pair + i) * M2 + lane_column]);
 #pragma unroll
     for (int s = 0; s < M1 / 8; ++s)
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        left_[s][i] = Halves(left[(8 * s + 2 * t_ + i / 2) * M1 + row + i % 2 * 8]);
-#pragma unroll
-    for (int s = 0; s < M2 / 8; ++s)
-#pragma unroll
-      for (int n = 0; n < M2 / 8; ++n)
-#pragma unroll
-        for (int i = 0; i < 2; ++i)
-          right_[s][n][i] = Halves(right[(8 * s + 2 * t_ + i) * M2 + 8 * n + g_]);
+        left_[s][i] = Halves(left[(8 * s + pair + i / 2) * M1 + row + i % 2 * 8]);
     team.sync();  // whoever used work before has done so
   }
 
-  // y <- left^T x right.
-  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C]) const {
-    real* const columns = work_ + turn_ * kColumns;
-    turn_ ^= 1;  // so that one barrier does, as in Team
-    const int row = team_.rank / kWarp * 16 + g_;
-#pragma unroll
-    for (int k = 0; k < C; ++k)
-      columns[(k / 4 * 8 + 2 * t_ + k % 2) * kStride + row + k / 2 % 2 * 8] = x[k];
-    team_.sync();
-    Halves rows[M2 / 8][4];
-#pragma unroll
-    for (int n = 0; n < M2 / 8; ++n) {
-      TileSums sums;
-#pragma unroll
-      for (int s = 0; s < M1 / 8; ++s) {
-        const float2 pair =
-            *reinterpret_cast<const float2*>(columns + (8 * n + g_) * kStride + 8 * s + 2 * t_);
-        const Halves b[2] = {Halves(pair.x), Halves(pair.y)};
-        sums.add(left_[s], b);
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) rows[n][i] = Halves(sums[i / 2 + i % 2 * 2]);
-    }
-#pragma unroll
-    for (int n = 0; n < M2 / 8; ++n) {
-      TileSums sums;
-#pragma unroll
-      for (int s = 0; s < M2 / 8; ++s) sums.add(rows[s], right_[s][n]);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) y[4 * n + i] = sums[i];
-    }
-  }
-
-  // The same in floats, out of shared memory: four times as slow.
-  __device__ __forceinline__ void apply_exactly(const real (&x)[C], real (&y)[C]) const {
-    const int row = team_.rank / kWarp * 16 + g_;
-    const auto each = [&](const auto& visit) {
-#pragma unroll
-      for (int k = 0; k < C; ++k) visit(k, row + k / 2 % 2 * 8, k / 4 * 8 + 2 * t_ + k % 2);
-    };
-    real *const from = work_, *const rows = work_ + kColumns;  // (M1, M2) each
-    team_.sync();
-    each([&](int k, int i, int j) {
-      from[i * M2 + j] = x[k];
-      y[k] = 0;
-    });
-    team_.sync();
-#pragma unroll 2
-    for (int l = 0; l < M1; ++l)
-      each([&](int k, int i, int j) { y[k] += from_left_[l * M1 + i] * from[l * M2 + j]; });
-    each([&](int k, int i, int j) {
-      rows[i * M2 + j] = y[k];
-      y[k] = 0;
-    });
-    __syncwarp();  // a row's columns are all in this warp
-#pragma unroll 2
-    for (int l = 0; l < M2; ++l)
-      each([&](int k, int i, int j) { y[k] += rows[i * M2 + l] * from_right_[l * M2 + j]; });
-    team_.sync();
-  }
-
- private:
   const T& team_;
-  real* work_;
-  const real *from_left_, *from_right_;
-  int g_, t_;
+  SharedPlace write_row_, read_row_, write_column_, read_column_;
   mutable int turn_ = 0;
-  Halves left_[M1 / 8][4], right_[M2 / 8][M2 / 8][2];
+  Halves right_[M2 / 8][2], left_[M1 / 8][4];
 };
 
 // The product of these sizes and the warps of its team.
 template <int M1, int M2>
 inline constexpr bool kInTiles = !kDouble && M1 % 16 == 0 && M2 % 16 == 0;
 template <int M1, int M2>
-inline constexpr int kTeamOf = M1 >= 32 ? 2 : 1;
+inline constexpr int kTeamOf = M1* M2 > 128 ? M1* M2 / 128 : 1;  // four channels a thread
 template <int M1, int M2>
-using ProductOf = std::conditional_t<kInTiles<M1, M2>, TileProduct<kInTiles<M1, M2> ? M1 : 16, M2>,
-                                     RegisterProduct<kTeamOf<M1, M2>, M1, M2>>;
+using ProductOf =
+    std::conditional_t<kInTiles<M1, M2>,
+                       TileProduct<kInTiles<M1, M2> ? M1 : 16, kInTiles<M1, M2> ? M2 : 16>,
+                       RegisterProduct<kTeamOf<M1, M2>, M1, M2>>;
 
 // visit(m1, m2) with the sizes that ProductOf is for as constants; false for others.
 template <class Visit>
@@ -379,10 +348,6 @@ struct AnyProduct {
         [&](Index i, Index j, real total) { work[i * m2 + j] = total; });
     c.team.sync();
     c.each([&](auto k, auto d) { y[k] = work[d]; });
-  }
-  template <class X, class Y>
-  __device__ __forceinline__ void apply_exactly(const X& x, Y& y) const {
-    apply(x, y);
   }
 };
 

@@ -23,13 +23,11 @@ struct Distance {
 };
 template <class Channels, class F, class Y>
 __device__ __forceinline__ Distance distance_of(const Channels& c, const F& f, const Y& y) {
-  real most[2]{};  // difference and size; a difference that is no number is infinite
+  real most[2]{};  // difference and size
   c.each([&](auto k, auto) {
-    const real value = f(k), change = magnitude(value - y[k]);
-    most[0] = change <= most[0]   ? most[0]
-              : change < INFINITY ? change
-                                  : static_cast<real>(INFINITY);
-    most[1] = ::fmax(magnitude(value), most[1]);
+    const real value = f(k);
+    most[0] = LargerSize()(magnitude(value - y[k]), most[0]);
+    most[1] = LargerSize()(magnitude(value), most[1]);
   });
   c.team.maxima(most);
   return {most[0], most[1]};
@@ -75,9 +73,7 @@ struct KroneckerEquation {
     int32_t count = 1;
 #pragma unroll 1
     for (;; ++count) {
-      evaluate(plain && at.normalised);
-      // A root of the rough map may not be one of the map, which can make its errors large.
-      if (plain && at.normalised && distance.difference <= within()) evaluate(false);
+      evaluate();
       if (distance.broken()) {
         c.each([&](auto k, auto) { y[k] = static_cast<real>(NAN); });
         return at.max_iterations;
@@ -102,11 +98,8 @@ struct KroneckerEquation {
     return at.tolerance * (distance.size + static_cast<real>(1e-8));
   }
 
-  __device__ __forceinline__ void evaluate(bool roughly) {
-    if (roughly)
-      product.apply(y, n);
-    else
-      product.apply_exactly(y, n);
+  __device__ __forceinline__ void evaluate() {
+    product.apply(y, n);
     c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * (at.scale * n[k]); });
     if (at.normalised) {
       inverse = center(c, at.eps, shift, n);
@@ -116,7 +109,7 @@ struct KroneckerEquation {
         c, [&](auto k) { return f(k); }, y);
   }
 
-  // v <- J v: linear, of f at y; otherwise M v, not centred yet.
+  // v <- J v: linear, of f at y; otherwise M v.
   __device__ __forceinline__ void apply(bool linear) {
     if (!linear) c.each([&](auto k, auto) { v[k] *= weight[k]; });
     product.apply(v, v);
@@ -126,10 +119,12 @@ struct KroneckerEquation {
       sums[0] += v[k];
       sums[1] += v[k] * n[k];
     });
-    if (!at.normalised || !linear) return;
+    if (!at.normalised) return;
     c.team.sums(sums);
     const real mean = sums[0] / c.D, along = sums[1] / c.D;
-    c.each([&](auto k, auto) { v[k] = weight[k] * inverse * (v[k] - mean - along * n[k]); });
+    c.each([&](auto k, auto) {
+      v[k] = linear ? weight[k] * inverse * (v[k] - mean - along * n[k]) : v[k] - mean;
+    });
   }
 
   // v: the first vector: f - y, or b = C (A + S . (I - Q) delta). Returns its length.
@@ -144,39 +139,29 @@ struct KroneckerEquation {
       c.each([&](auto k, auto) { v[k] -= mean; });
     }
     const real length = ::sqrt(c.sum([&](auto k) { return v[k] * v[k]; }));
-    shrink(length);
-    return length;
-  }
-  __device__ __forceinline__ void shrink(real length) {
     const real part = length > 0 ? 1 / length : real(0);
     c.each([&](auto k, auto) { v[k] *= part; });
+    return length;
   }
 
   struct Squares {
-    real before, left;  // of v, without its mean, and of what is orthogonal to the basis
+    real before, left;  // of v, and of what is orthogonal to the basis
   };
-  // v <- v without its mean, if that is asked for, and without the first m vectors, whose parts are
-  // added to column m - 1 of H. So many vectors and the two sums go through one exchange.
-  __device__ __forceinline__ Squares orthogonalise(int m, bool centred) {
-    constexpr int kVectors = kVectorsTogether, kLanes = kWarp / (kVectors + 2);
+  // v <- v without the first m vectors, whose parts are added to column m - 1 of H. So many vectors
+  // and v's square go through one exchange.
+  __device__ __forceinline__ Squares orthogonalise(int m) {
+    constexpr int kVectors = kVectorsTogether, kLanes = kWarp / (kVectors + 1);
     Squares squares{};
     real removed = 0;
 #pragma unroll 1
     for (int first = 0; first < m; first += kVectors) {
       Parts parts;
       basis.dots(c, first, m, v, parts);
-      parts[kVectors] = parts[kVectors + 1] = 0;
-      c.each([&](auto k, auto) {
-        parts[kVectors] += v[k];
-        parts[kVectors + 1] += v[k] * v[k];
-      });
+      parts[kVectors] = 0;
+      c.each([&](auto k, auto) { parts[kVectors] += v[k] * v[k]; });
       const real own = c.team.sums_apart(parts);
       const auto value = [&](int i) { return __shfl_sync(kAllLanes, own, i * kLanes); };
-      if (first == 0) {
-        const real mean = centred ? value(kVectors) / c.D : real(0);
-        squares.before = value(kVectors + 1) - c.D * mean * mean;
-        c.each([&](auto k, auto) { v[k] -= mean; });
-      }
+      if (first == 0) squares.before = value(kVectors);
       basis.add(
           c, first, m,
           [&](int i) {
@@ -185,8 +170,8 @@ struct KroneckerEquation {
             return -part;
           },
           v);
-      const int rank = static_cast<int>(c.team.rank), i = rank / kLanes;
-      if (rank < kWarp && rank % kLanes == 0 && i < kVectors && first + i < m)
+      const int i = c.team.lane() / kLanes;
+      if (c.team.warp() == 0 && c.team.lane() % kLanes == 0 && i < kVectors && first + i < m)
         krylov.at(first + i, m - 1) += own;
     }
     squares.left = squares.before - removed;
@@ -194,25 +179,27 @@ struct KroneckerEquation {
   }
 
   // v, the newest vector, becomes vector m - 1 of the basis, and v the next. Returns whether it is
-  // new. Twice: what the first time leaves is the difference of large numbers, its length too.
+  // new. Once more where little is left, which is the difference of large numbers.
   __device__ __forceinline__ bool extend(bool linear, int m) {
     basis.put(c, m - 1, v);
     apply(linear);
-    Squares squares{};
     real before = 0;
 #pragma unroll 1
     for (int round = 0; round < 2; ++round) {
-      squares = orthogonalise(m, !linear);
+      const Squares squares = orthogonalise(m);
       if (round == 0) before = squares.before;
+      if (squares.left > squares.before * static_cast<real>(0.01)) break;
     }
     krylov.squares += before;
-    krylov.next = ::sqrt(squares.left > 0 ? squares.left : real(0));
+    const real left = c.sum([&](auto k) { return v[k] * v[k]; });
+    const real inverse = left > 0 ? inverse_root(left) : real(0);
+    krylov.next = left * inverse;
     if (c.team.rank == 0 && m < Basis::kMost) {
       if (m % krylov.B != 0) krylov.at(m, m - 1) = krylov.next;
-      krylov.inverse[m] = 1 / krylov.next;
+      krylov.inverse[m] = inverse;
     }
-    shrink(krylov.next);
-    return krylov.next > static_cast<real>(kDouble ? 1e-14 : 1e-6) * ::sqrt(before);
+    c.each([&](auto k, auto) { v[k] *= inverse; });
+    return left > static_cast<real>(kDouble ? 1e-28 : 1e-12) * before;
   }
 
   // y <- where the equation in Krylov's space is solved; false: there is no such space.
@@ -220,6 +207,7 @@ struct KroneckerEquation {
     const real length = begin(linear);
     if (most > at.max_iterations - count - 2) most = at.max_iterations - count - 2;
     if (!(length > 0) || most < 1) return false;
+    basis.clear();
     krylov.begin(c.team, length);
     if (!linear) ++count;
     Section section{};
@@ -278,23 +266,20 @@ __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& 
 
 // The same with the team's vectors in C registers a thread.
 template <class T, int C>
-using BasisOf = NearBasis<T, krylov_most(C* T::kSize), C>;
+using BasisOf = NearBasis<krylov_most(C* T::kSize), C>;
 template <class T, int C>
-inline constexpr int kEquationSpace =
-    BasisOf<T, C>::kSpace + Krylov<BasisOf<T, C>::kMost>::kSpace;  // reals of shared memory
+inline constexpr int kEquationSpace = Krylov<BasisOf<T, C>::kMost>::kSpace;
 template <class Channels, class Product, int C>
 __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& at,
                                                      const Channels& c, const Product& product,
                                                      const real (&offset)[C], const real (&gain)[C],
                                                      const real (&weight)[C], const real (&bias)[C],
-                                                     real (&y)[C], real* space) {
+                                                     real (&y)[C], real* krylov) {
   using Basis = BasisOf<std::decay_t<decltype(c.team)>, C>;
-  Basis basis;
-  basis.near = space;
-  basis.rank = c.team.rank;
+  typename Basis::Far far;
+  Basis basis{far, {}};
   real f[C]{}, v[C]{};  // 0 beyond the last channel, as all of a basis is
-  return kronecker_iterate(at, c, product, offset, gain, weight, bias, basis, space + Basis::kSpace,
-                           y, f, v);
+  return kronecker_iterate(at, c, product, offset, gain, weight, bias, basis, krylov, y, f, v);
 }
 
 // What N has of A + S . ((I - Q) y): n, that vector normalised; returns 1 / sigma.

@@ -14,92 +14,70 @@ constexpr int krylov_most(int D) {
   return D > kKrylovLong ? kKrylovMostLong : D < kKrylovMost ? D : kKrylovMost;
 }
 
-// What goes through one exchange of a team: so many vectors' products with another, and two sums.
-inline constexpr int kVectorsTogether = 14;
-using Parts = real[kVectorsTogether + 2];
+// What goes through one exchange of a team: so many vectors' products with another, and a sum.
+inline constexpr int kVectorsTogether = 15;
+using Parts = real[kVectorsTogether + 1];
 
-// The thread's part of the basis: the first vectors in shared memory, the others in its own.
-template <class T, int Most, int C>
+// The thread's part of the basis: the first vectors in registers, the others in memory of its own, which is not
+// a member, since what lies beside something that is counted through lies in memory too.
+template <int Most, int C>
 struct NearBasis {
-  static constexpr int kMost = Most, kNear = kVectorsTogether, kSpace = kNear * C * T::kSize;
+  static constexpr int kMost = Most, kNear = kVectorsTogether;
   static constexpr int kChunks = (Most + kNear - 1) / kNear;
-  static constexpr int kQuad =
-      C % Quad::kCount == 0 ? Quad::kCount : 1;  // elements that lie together
+  using Far = real[kChunks > 1 ? (kChunks - 1) * kNear : 1][C];
 
-  real* near;  // (kNear, C / kQuad, the team's threads, kQuad)
-  int rank;
-  real far[kChunks > 1 ? (kChunks - 1) * kNear : 1][C];
+  Far& far;
+  real near[kNear][C];
 
+  // What is not a vector yet is 0, so that it has no part in sums.
+  __device__ __forceinline__ void clear() {
+    each_constant<kNear>([&](auto j) { each_constant<C>([&](auto k) { near[j][k] = 0; }); });
+  }
+  // Each of the first vectors becomes v or stays: registers cannot be counted through.
   template <class Channels>
   __device__ __forceinline__ void put(const Channels&, int i, const real (&v)[C]) {
-    if (i < kNear)
-#pragma unroll
-      for (int q = 0; q < C / kQuad; ++q) {
-        Together together;
-#pragma unroll
-        for (int j = 0; j < kQuad; ++j) together.v[j] = v[q * kQuad + j];
-        place(i, q) = together;
-      }
-    else
-#pragma unroll
-      for (int k = 0; k < C; ++k) far[i - kNear][k] = v[k];
+    if (i < kNear) {
+      each_constant<kNear>([&](auto j) {
+        each_constant<C>([&](auto k) { near[j][k] = i == j ? v[k] : near[j][k]; });
+      });
+      return;
+    }
+    real(*const chunk)[C] = far + (i - kNear) / kVectorsTogether * kVectorsTogether;
+    if (i % kVectorsTogether == 0)
+      each_constant<kVectorsTogether>(
+          [&](auto j) { each_constant<C>([&](auto k) { chunk[j][k] = 0; }); });
+    each_constant<C>([&](auto k) { chunk[i % kVectorsTogether][k] = v[k]; });
   }
-  // parts[i]: the thread's part of v times vector first + i, 0 from m on. No branch keeps one
-  // vector's reads from going beside another's; what lies behind the last vector is read and not
-  // used.
+  // parts[i]: the thread's part of v times vector first + i.
   template <class Channels>
-  __device__ __forceinline__ void dots(const Channels&, int first, int m, const real (&v)[C],
+  __device__ __forceinline__ void dots(const Channels&, int first, int, const real (&v)[C],
                                        Parts& parts) const {
-    with_chunk(first, [&](const auto& get) {
-#pragma unroll
-      for (int i = 0; i < kVectorsTogether; ++i) {
-        real x[C], even = 0, odd = 0;
-        get(i, x);
-#pragma unroll
-        for (int k = 0; k < C; ++k) (k % 2 == 0 ? even : odd) += v[k] * x[k];
-        parts[i] = first + i < m ? even + odd : real(0);
-      }
+    with_chunk(first, [&](const auto& vectors) {
+      each_constant<kVectorsTogether>([&](auto i) {
+        parts[i] = 0;
+        each_constant<C>([&](auto k) { parts[i] += v[k] * vectors[i][k]; });
+      });
     });
   }
-  // v <- v + the sum of part(i) vector first + i; part is 0 from m on.
+  // v <- v + the sum of part(i) vector first + i.
   template <class Channels, class Part>
-  __device__ __forceinline__ void add(const Channels&, int first, int m, const Part& part,
+  __device__ __forceinline__ void add(const Channels&, int first, int, const Part& part,
                                       real (&v)[C]) const {
-    with_chunk(first, [&](const auto& get) {
-#pragma unroll
-      for (int i = 0; i < kVectorsTogether; ++i) {
-        real x[C];
-        get(i, x);
+    with_chunk(first, [&](const auto& vectors) {
+      each_constant<kVectorsTogether>([&](auto i) {
         const real factor = part(i);
-#pragma unroll
-        for (int k = 0; k < C; ++k) v[k] += first + i < m ? factor * x[k] : real(0);
-      }
+        each_constant<C>([&](auto k) { v[k] += factor * vectors[i][k]; });
+      });
     });
   }
 
  private:
-  struct alignas(kQuad * sizeof(real)) Together {
-    real v[kQuad];
-  };
-  __device__ __forceinline__ Together& place(int i, int q) const {
-    return reinterpret_cast<Together*>(near)[(i * (C / kQuad) + q) * T::kSize + rank];
-  }
   template <class Visit>
   __device__ __forceinline__ void with_chunk(int first, const Visit& visit) const {
     if (first == 0)
-      visit([&](int i, real(&v)[C]) {
-#pragma unroll
-        for (int q = 0; q < C / kQuad; ++q) {
-          const Together together = place(i, q);
-#pragma unroll
-          for (int j = 0; j < kQuad; ++j) v[q * kQuad + j] = together.v[j];
-        }
-      });
+      visit(near);
     else
-      visit([&](int i, real(&v)[C]) {
-#pragma unroll
-        for (int k = 0; k < C; ++k) v[k] = far[first - kNear + i][k];
-      });
+      visit(far + (first - kNear));
   }
 };
 // All of it in memory, as the vectors themselves.
@@ -108,6 +86,8 @@ struct FarBasis {
   static constexpr int kMost = kKrylovMostLong;
   real* first;  // the thread's first element of (kMost, D)
   int64_t D;
+
+  __device__ __forceinline__ void clear() const {}
 
   __device__ __forceinline__ real& at(int i, int64_t k) const {
     return first[i * D + k * T::kSize];
@@ -179,67 +159,20 @@ struct Krylov {
   // smaller. keep: c becomes what it is for this thread. There are no branches on a row, so that
   // what is read of H does not wait for the rows before.
   __device__ __forceinline__ Section solve(int m, real sigma, bool keep) const {
-    constexpr real kLarge = static_cast<real>(1e6);
     alignas(16) real x[kBlocks * B];
     const int blocks = (m + B - 1) / B;
+    Section at{sigma, false, 0, 1};
     real t = 1;
 #pragma unroll 1
-    for (int row = blocks - 1; row >= 0; --row) {
-      real total[B]{}, z[B]{}, d[B][B], subdiagonal[B];
-      load(h + tile(row, row), d);
-      load(inverse + row * B, subdiagonal);
-#pragma unroll 1
-      for (int column = row + 1; column < blocks; ++column) {
-        real of_h[B][B], of_x[B];
-        load(h + tile(row, column), of_h);
-        load(x + column * B, of_x);
-#pragma unroll
-        for (int s = 0; s < B; ++s)
-#pragma unroll
-          for (int r = 0; r < B; ++r) total[r] += of_h[r][s] * of_x[s];
-      }
-      // What is above kLarge makes x, z and the totals smaller.
-      const auto shrink = [&] {
-        if (!(magnitude(t) > kLarge)) return;
-        t *= 1 / kLarge;
-#pragma unroll
-        for (int r = 0; r < B; ++r) {
-          z[r] *= 1 / kLarge;
-          total[r] *= 1 / kLarge;
-        }
-#pragma unroll 1
-        for (int j = (row + 1) * B; j < blocks * B; ++j) x[j] *= 1 / kLarge;
-      };
-#pragma unroll
-      for (int r = B - 1; r >= 0; --r) {
-        const int i = row * B + r;
-        z[r] = i < m ? t : real(0);
-        real sum = total[r];
-#pragma unroll
-        for (int s = B - 1; s > r; --s) sum += d[r][s] * z[s];
-        sum = (sigma - d[r][r]) * z[r] - sum;
-        t = i >= m ? t : i > 0 ? sum * subdiagonal[r] : sum;
-        if (r == B / 2) shrink();
-      }
-      if (row > 0) shrink();
-#pragma unroll
-      for (int r = 0; r < B; ++r) x[row * B + r] = z[r];
-    }
+    for (int row = blocks - 1; row >= 0; --row)
+      if ((row + 1) * B <= m)
+        solve_rows(std::true_type(), m, row, blocks, x, t, at);
+      else
+        solve_rows(std::false_type(), m, row, blocks, x, t, at);
     const real part = 1 / t;
-    Section section{sigma, t < 0, 0, 0};
-#pragma unroll 1
-    for (int row = 0; row < blocks; ++row) {
-      real of_x[B];
-      load(x + row * B, of_x);
-#pragma unroll
-      for (int r = 0; r < B; ++r) {
-        const real value = of_x[r] * part;
-        section.squares += value * value;
-        if (row * B + r == m - 1) section.last = magnitude(value);
-        if (keep) c[row * B + r] = value;
-      }
-    }
-    return section;
+    if (keep)
+      for (int i = 0; i < blocks * B; ++i) c[i] = x[i] * part;
+    return {sigma, t < 0, at.squares * part * part, magnitude(at.last * part)};
   }
 
   // What the projected equation leaves of the whole one.
@@ -254,7 +187,7 @@ struct Krylov {
   __device__ __forceinline__ Section secular(const T& team, bool linear, int m, real D, real eps,
                                              real within, bool certain, bool& solved) const {
     static_assert(kKrylovSections == kWarp);
-    const int lane = team.rank % kWarp;
+    const int lane = team.lane();
     real low = ::sqrt(eps);
     real high = ::sqrt(squares) + static_cast<real>(1.5) * start / ::sqrt(D) + 2 * low;
     bool top = false;
@@ -278,8 +211,8 @@ struct Krylov {
       const real left = __shfl_sync(kAllLanes, missing(at), k);
       if (k > 0) low = __shfl_sync(kAllLanes, sigma, k - 1);
       high = __shfl_sync(kAllLanes, sigma, k);
-      solved = left <= 30 * high * within;
-      if (round == 2 && !certain && !solved) return at;
+      solved = left <= kKrylovHope * high * within;
+      if (round == 1 && !certain && !solved) return at;
     }
     team.sync();
     solved = missing(at) <= at.sigma * within;
@@ -287,6 +220,57 @@ struct Krylov {
   }
 
  private:
+  // B rows, `whole` if all of them are among m. t is c of the row above; `at` has c's squares and c_m.
+  template <class Whole>
+  __device__ __forceinline__ void solve_rows(Whole whole, int m, int row, int blocks,
+                                             real (&x)[kBlocks * B], real& t, Section& at) const {
+    constexpr real kLarge = static_cast<real>(1e6);
+    real total[B]{}, z[B]{}, d[B][B], subdiagonal[B];
+    load(h + tile(row, row), d);
+    load(inverse + row * B, subdiagonal);
+#pragma unroll 1
+    for (int column = row + 1; column < blocks; ++column) {
+      real of_h[B][B], of_x[B];
+      load(h + tile(row, column), of_h);
+      load(x + column * B, of_x);
+#pragma unroll
+      for (int s = 0; s < B; ++s)
+#pragma unroll
+        for (int r = 0; r < B; ++r) total[r] += of_h[r][s] * of_x[s];
+    }
+    const auto shrink = [&] {
+      if (!(magnitude(t) > kLarge)) return;
+      t *= 1 / kLarge;
+      at.squares *= 1 / (kLarge * kLarge);
+      at.last *= 1 / kLarge;
+#pragma unroll
+      for (int r = 0; r < B; ++r) {
+        z[r] *= 1 / kLarge;
+        total[r] *= 1 / kLarge;
+      }
+#pragma unroll 1
+      for (int j = (row + 1) * B; j < blocks * B; ++j) x[j] *= 1 / kLarge;
+    };
+#pragma unroll
+    for (int r = B - 1; r >= 0; --r) {
+      const int i = row * B + r;
+      z[r] = whole || i < m ? t : real(0);
+      real sum = total[r];
+#pragma unroll
+      for (int s = B - 1; s > r; --s) sum += d[r][s] * z[s];
+      sum = (at.sigma - d[r][r]) * z[r] - sum;
+      const real next = r > 0 || row > 0 ? sum * subdiagonal[r] : sum;
+      t = whole || i < m ? next : t;
+      if (r == B / 2) shrink();
+    }
+    if (row > 0) shrink();
+#pragma unroll
+    for (int r = 0; r < B; ++r) {
+      at.squares += z[r] * z[r];
+      x[row * B + r] = z[r];
+    }
+  }
+
   static __device__ __forceinline__ void load(const real* from, real (&to)[B]) {
 #pragma unroll
     for (int q = 0; q < B; q += Quad::kCount) {

@@ -24,7 +24,7 @@ template <int R_, int W, int C_>
 struct LowRankMixer {
   using T = Team<W>;
   static constexpr int R = R_, C = C_;
-  static constexpr bool kSmall = false;
+  static constexpr int kSequences = 4;  // of a block, if it keeps them
   static int64_t space(const SweepMixer&, bool) { return 0; }
 
   const T& team;
@@ -164,8 +164,11 @@ class KroneckerMixer {
  public:
   using T = Team<Sizes::W>;
   static constexpr int C = Sizes::C;
-  // Krylov's space of few channels may have as many vectors as there are channels.
-  static constexpr bool kSmall = C * T::kSize <= kKrylovLong;
+  // Of a block, if it keeps them: eight warps have all registers. Krylov's space of few channels may have
+  // as many vectors as there are channels, and takes more shared memory.
+  static constexpr int kSequences = C * T::kSize <= kKrylovLong ? 2
+                                    : T::kWarps > 2             ? 8 / T::kWarps
+                                                                : 4;
 
   // Reals of shared memory; the gradient and the adjoint ask for more of them.
   static int64_t space(const SweepMixer& mixer, bool with_gradient) {
@@ -187,7 +190,7 @@ class KroneckerMixer {
     team.each(sizes_.m1 + sizes_.m2, [&](auto i) { gates[i] = sigmoid(p(both_triangles() + i)); });
     team.sync();
     // A warp makes a factor, since most of that is a chain of small steps: two warps make both at once.
-    const int warp = team.rank / kWarp;
+    const int warp = team.warp();
     real* const inverses = gates + sizes_.m1 + sizes_.m2;
     if (warp == 0) {
       make(first_, at_.left, at_.turned_left, gates, with_gradient, false,
@@ -321,7 +324,7 @@ class KroneckerMixer {
   __device__ void mix(int left, int right, real (&v)[C]) const {
     const auto c = channels();
     real y[C]{};
-    product(c, left, right).apply_exactly(v, y);  // what the residual compares with
+    product(c, left, right).apply(v, y);
     add_multiple(v, -mixer_.scale, y);
   }
 

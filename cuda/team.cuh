@@ -34,6 +34,23 @@ __device__ __forceinline__ real sums_by_lane(real (&x)[K]) {
   return x[0];
 }
 
+// A place in shared memory, kept in a register: the compiler would rather find it anew each time.
+class SharedPlace {
+ public:
+  __device__ __forceinline__ explicit SharedPlace(const real* at)
+      : bytes_(static_cast<uint32_t>(__cvta_generic_to_shared(at))) {
+    asm volatile("" : "+r"(bytes_));
+  }
+  template <class Value = real>
+  __device__ __forceinline__ Value& at(int reals) const {
+    return *static_cast<Value*>(
+        __cvta_shared_to_generic(bytes_ + reals * static_cast<int>(sizeof(real))));
+  }
+
+ private:
+  uint32_t bytes_;
+};
+
 // W warps. What they tell each other goes through two places in turns, so that one barrier does: whoever
 // writes to a place again has passed the barrier after which all had read it.
 template <int W>
@@ -46,10 +63,12 @@ class Team {
   using Index = std::conditional_t<(W >= 8), int64_t, int>;
 
   int rank;  // of this thread
+  __device__ __forceinline__ int lane() const { return rank & (kWarp - 1); }
+  __device__ __forceinline__ int warp() const { return rank >> 5; }
 
   // shared: the team's own kSpace reals at a multiple of 16 bytes.
   __device__ __forceinline__ explicit Team(real* shared)
-      : rank(static_cast<int>(threadIdx.x) % kSize), places_(shared) {}
+      : rank(static_cast<int>(threadIdx.x % unsigned{kSize})), places_(shared) {}
   Team(const Team&) = delete;
 
   __device__ __forceinline__ void sync() const {
@@ -60,16 +79,10 @@ class Team {
                    : "memory");
   }
 
-  __device__ __forceinline__ real sum(real x) const {
-    return exchange(warp_sum(x), 0, [](real a, real b) { return a + b; });
-  }
-  // x is neither negative nor NaN: the order of such floats is that of their bits.
+  __device__ __forceinline__ real sum(real x) const { return exchange(warp_sum(x), Plus()); }
+  // x must not be negative; NaN if any is.
   __device__ __forceinline__ real largest(real x) const {
-    if constexpr (sizeof(real) == sizeof(float))
-      x = __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x)));
-    else
-      x = warp_max(x);
-    return exchange(x, 0, [](real a, real b) { return a > b ? a : b; });
+    return exchange(warp_largest(x), LargerSize());
   }
   // x[i] <- the sum of all x[i], for all of them at once.
   template <int K>
@@ -80,24 +93,23 @@ class Team {
     } else {
 #pragma unroll
       for (int first = 0; first < K; first += kTogether) {
-        constexpr int kCount = K < 4 ? K : 4;
+        // Two or four at a time: as many parts of the lanes end with one each.
+        constexpr int kCount = K <= 2 ? K : 4, kLanes = kWarp / kCount;
 #pragma unroll
         for (int i = first; i < K && i < first + kTogether; i += kCount) {
-          // Four at a time: a quarter of the lanes ends with each.
-          real four[4];
+          real few[kCount];
 #pragma unroll
-          for (int j = 0; j < 4; ++j) four[j] = i + j < K ? x[i + j] : real(0);
-          const real own = sums_by_lane(four);
-          const int lane = rank % kWarp, j = lane / 8;
-          if (lane % 8 == 0 && i + j < K) place()[(i - first + j) * W + rank / kWarp] = own;
+          for (int j = 0; j < kCount; ++j) few[j] = i + j < K ? x[i + j] : real(0);
+          const real own = sums_by_lane(few);
+          const int j = lane() / kLanes;
+          if (lane() % kLanes == 0 && i + j < K) place((i - first + j) * W + warp()) = own;
         }
         sync();
 #pragma unroll
         for (int i = first; i < K && i < first + kTogether; ++i) {
-          const real* from = place() + (i - first) * W;
-          x[i] = from[0];
+          x[i] = place((i - first) * W);
 #pragma unroll
-          for (int w = 1; w < W; ++w) x[i] += from[w];
+          for (int w = 1; w < W; ++w) x[i] += place((i - first) * W + w);
         }
         turn();
       }
@@ -109,13 +121,12 @@ class Team {
     real own = sums_by_lane(x);
     if constexpr (W == 1) return own;
     constexpr int kLanes = kWarp / K;
-    const int lane = rank % kWarp;
-    if (lane % kLanes == 0) place()[lane / kLanes * W + rank / kWarp] = own;
+    const int from = lane() / kLanes * W;
+    if (lane() % kLanes == 0) place(from + warp()) = own;
     sync();
-    const real* from = place() + lane / kLanes * W;
-    own = from[0];
+    own = place(from);
 #pragma unroll
-    for (int w = 1; w < W; ++w) own += from[w];
+    for (int w = 1; w < W; ++w) own += place(from + w);
     turn();
     return own;
   }
@@ -125,21 +136,15 @@ class Team {
     static_assert(K <= kTogether);
 #pragma unroll
     for (int i = 0; i < K; ++i) {
-      if constexpr (sizeof(real) == sizeof(float))
-        x[i] = __uint_as_float(__reduce_max_sync(kAllLanes, __float_as_uint(x[i])));
-      else
-        x[i] = warp_max(x[i]);
-      if (W > 1 && rank % kWarp == 0) place()[i * W + rank / kWarp] = x[i];
+      x[i] = warp_largest(x[i]);
+      if (W > 1 && lane() == 0) place(i * W + warp()) = x[i];
     }
     if constexpr (W > 1) {
       sync();
 #pragma unroll
       for (int i = 0; i < K; ++i)
 #pragma unroll
-        for (int w = 0; w < W; ++w) {
-          const real other = place()[i * W + w];
-          x[i] = other > x[i] ? other : x[i];
-        }
+        for (int w = 0; w < W; ++w) x[i] = LargerSize()(place(i * W + w), x[i]);
       turn();
     }
   }
@@ -186,23 +191,23 @@ class Team {
   }
 
  private:
-  __device__ __forceinline__ real* place() const { return places_ + turn_ * kTogether * W; }
-  __device__ __forceinline__ void turn() const { turn_ ^= 1; }
+  __device__ __forceinline__ real& place(int i) const { return places_.at(turn_ + i); }
+  __device__ __forceinline__ void turn() const { turn_ ^= kTogether * W; }
 
   // x of every warp, combined.
   template <class Combine>
-  __device__ __forceinline__ real exchange(real x, int at, const Combine& combine) const {
+  __device__ __forceinline__ real exchange(real x, const Combine& combine) const {
     if constexpr (W == 1) return x;
-    if (rank % kWarp == 0) place()[at * W + rank / kWarp] = x;
+    if (lane() == 0) place(warp()) = x;
     sync();
-    x = place()[at * W];
+    x = place(0);
 #pragma unroll
-    for (int w = 1; w < W; ++w) x = combine(x, place()[at * W + w]);
+    for (int w = 1; w < W; ++w) x = combine(x, place(w));
     turn();
     return x;
   }
 
-  real* places_;
+  SharedPlace places_;
   mutable int turn_ = 0;
 };
 

@@ -36,6 +36,8 @@ inline constexpr int kKrylovAfter = 24, kKrylovLong = 128, kKrylovMost = 128, kK
 // Nearer than this, relative to max |f|, plain steps are at their root: what is left is rounding.
 inline constexpr real kKrylovNear = static_cast<real>(kDouble ? 1e-14 : 2e-6);
 inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;
+// More vectors are made if after two rounds that many times too much is left: sigma is known to a hundredth.
+inline constexpr real kKrylovHope = 100;
 // Whether it is looked if m vectors are enough. A macro: kernel files share no functions.
 #define FPRNN_KRYLOV_LOOKS(m)                                                                \
   ((m) == 8 || (m) == 12 || (m) == 16 || (m) == 24 || (m) == 32 || (m) == 48 || (m) == 64 || \

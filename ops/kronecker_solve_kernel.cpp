@@ -278,7 +278,7 @@ class Token {
       while (k > 0 && !below(p, k - 1, top)) --k;
       if (k > 0) low = sections_.sigma[k - 1];
       high = sections_.sigma[k];
-      if (round == 2 && !certain && missing(p, k) > 30 * high * within()) return false;
+      if (round == 1 && !certain && missing(p, k) > kKrylovHope * high * within()) return false;
     }
     sigma_ = (low + high) / 2;
     for (real& sigma : sections_.sigma) sigma = sigma_;
