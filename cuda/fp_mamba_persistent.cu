@@ -112,23 +112,21 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   extern __shared__ __align__(16) unsigned char bytes[];
   real* const shared = reinterpret_cast<real*>(bytes);
   const int g = threadIdx.x / T::kSize;
-  const int64_t sequence = int64_t{blockIdx.x} * G + g;
+  // A team beyond the last sequence takes that one too, and writes what the other writes.
+  const int64_t sequence = ::min(int64_t{blockIdx.x} * G + g, in.B - 1);
   real* const own = shared + places.sequence + g * places.each;
   real* const of_y = shared + places.y;
   const T team(own + places.team);
   const SharedState state{own + places.state, in.D};
-  const bool here = sequence < in.B;
 
   // Where the sequence begins.
   team.each(in.D, [&](int64_t d) {
-    of_y[g * in.D + d] =
-        here && in.previous != nullptr ? in.previous[sequence * in.D + d] : real(0);
+    of_y[g * in.D + d] = in.previous != nullptr ? in.previous[sequence * in.D + d] : real(0);
 #pragma unroll 1
     for (int64_t n = 0; n < in.N; n += Quad::kCount)
-      state.store(d, n,
-                  here && in.state != nullptr
-                      ? load_states(in.state + (sequence * in.D + d) * in.N + n)
-                      : Quad{});
+      state.store(
+          d, n,
+          in.state != nullptr ? load_states(in.state + (sequence * in.D + d) * in.N + n) : Quad{});
   });
   team.each(2 * in.N, [&](int64_t n) { own[places.b + n] = 0; });
   __syncthreads();
@@ -138,24 +136,21 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   for (int64_t t = 0; t < in.T; ++t) {
     const bool sees_y = in.from_y != nullptr && (t > 0 || in.previous != nullptr);
     if (sees_y) project<G, G * T::kWarps>(in.from_y, in.P, in.D, of_y, shared + places.from_y);
-    if (here) {
-      const int64_t next = sequence * in.T + t + 1;
-      if (t + 1 < in.T) {
-        ask_for(team, in.projected + next * in.P, in.P);
-        for (const real* row : {in.x, in.delta, in.z})
-          if (row != nullptr) ask_for(team, row + next * in.D, in.D);
-      }
-      real* const b = own + places.b;
-      const int64_t now = t % 2 * in.N, before = in.N - now;
-      const StepToken at{in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr};
-      const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
-                                              own + places.mixer, gained, y);
-      most = count > most ? count : most;
-      Mixer::each_channel(team, in, [&](int k, int64_t d) { of_y[g * in.D + d] = y[k]; });
+    const int64_t next = sequence * in.T + t + 1;
+    if (t + 1 < in.T) {
+      ask_for(team, in.projected + next * in.P, in.P);
+      for (const real* row : {in.x, in.delta, in.z})
+        if (row != nullptr) ask_for(team, row + next * in.D, in.D);
     }
+    real* const b = own + places.b;
+    const int64_t now = t % 2 * in.N, before = in.N - now;
+    const StepToken at{in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr};
+    const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
+                                            own + places.mixer, gained, y);
+    most = count > most ? count : most;
+    Mixer::each_channel(team, in, [&](int k, int64_t d) { of_y[g * in.D + d] = y[k]; });
     __syncthreads();
   }
-  if (!here) return;
   const real* const b = own + places.b + (in.T - 1) % 2 * in.N;
   Mixer::each_channel(team, in, [&](int k, int64_t d) {
 #pragma unroll 1
