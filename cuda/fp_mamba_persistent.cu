@@ -1,14 +1,18 @@
 // The sequential solver in one kernel. A block takes a few sequences through all of time: their states stay in
 // shared memory, y in registers, and nothing is waited for but the slowest of these few. A step is
 //
-//   1. p = y_{t-1} W^T by all warps together: rows of W come from the second-level cache, each for
-//      all of the block's sequences, whose y is in shared memory;
+//   1. p = y_{t-1} W^T by all warps together, each row of W for all of the block's sequences, whose
+//   y
+//      is in shared memory;
 //   2. the step of each sequence by its own team (cuda/fp_mamba_step.cuh).
 //
-// Cost: a block reads W once a step, so all of them P D reals for every B / kSequences sequences, at the speed
-// of the second-level cache; the chain of a step is 1 and the iterations of its slowest sequence.
+// Cost: a block reads W once a step. In fp32 it comes from the second-level cache, P D reals for every
+// B / kSequences sequences, and that cache's speed is most of what 1 takes. In tf32 W has 16 bits a
+// number (cuda/half_rows.cuh): it stays in shared memory where it fits, else half as much comes.
+// The chain of a step is 1 and the iterations of its slowest sequence.
 #include <fprnn/cuda/fp_mamba_persistent.cuh>
 #include <fprnn/cuda/fp_mamba_step.cuh>
+#include <fprnn/cuda/half_rows.cuh>
 #include <fprnn/cuda/launch.cuh>
 
 namespace fprnn::cuda {
@@ -31,9 +35,10 @@ struct SharedState {
 // Where things begin in a block's shared memory, each at a multiple of 16 bytes: for the block, then for each
 // sequence.
 struct BlockPlaces {
-  int64_t y, from_y, sequence;  // (G, D), (G, P)
+  int64_t y, factors, from_y, sequence;  // (G, D), (G), (G, P)
   int64_t state, b, c, team, mixer,
-      each;  // from the sequence's first on; each: reals of a sequence
+      each;         // from the sequence's first on; each: reals of a sequence
+  int64_t weights;  // (P, D) in 16 bits, behind all else; 0: they are not there
   int64_t end;
 
   FPRNN_HOST_DEVICE BlockPlaces(const FpMambaSweep& in, int64_t G, int64_t of_team,
@@ -45,6 +50,7 @@ struct BlockPlaces {
       return at;
     };
     y = take(G * in.D);
+    factors = take(G);
     from_y = take(G * in.P);
     sequence = next;
     next = 0;
@@ -55,12 +61,13 @@ struct BlockPlaces {
     mixer = take(of_mixer);
     each = next;
     end = sequence + G * each;
+    weights = 0;
   }
 };
+constexpr int64_t kMostShared = (225 << 10) / sizeof(real);  // of a block
 
-// out (G, P) <- y (G, D) W^T for W (P, D), by all warps of the block, which ends with all threads
-// waiting for each other. A warp takes kRows rows at a time for all sequences; blocks begin at
-// different ones, so that not all want the same at a time.
+// out (G, P) <- y (G, D) W^T for W (P, D), by all warps of the block. A warp takes kRows rows at a
+// time for all sequences; blocks begin at different ones, so that not all want the same at a time.
 template <int G, int kWarps>
 __device__ __forceinline__ void project(const real* __restrict__ w, int64_t P, int64_t D,
                                         const real* y, real* out) {
@@ -91,7 +98,6 @@ __device__ __forceinline__ void project(const real* __restrict__ w, int64_t P, i
     const int r = lane / kLanes / G, g = lane / kLanes % G;
     if (lane % kLanes == 0 && first + r < P) out[g * P + first + r] = own;
   }
-  __syncthreads();
 }
 
 // Asks for what the next step reads, which lies in memory.
@@ -106,7 +112,8 @@ __device__ __forceinline__ void ask_for(const T& team, const real* row, int64_t 
 
 template <class Mixer, int G>
 __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
-    fp_mamba_persistent_kernel(const FpMambaSweep in, const BlockPlaces places) {
+    fp_mamba_persistent_kernel(const FpMambaSweep in, const BlockPlaces places,
+                               const HalfRows half) {
   using T = typename Mixer::T;
   constexpr int C = Mixer::C;
   extern __shared__ __align__(16) unsigned char bytes[];
@@ -119,9 +126,21 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   const T team(own + places.team);
   const SharedState state{own + places.state, in.D};
 
+  const auto each_channel = [&](const auto& visit) { Mixer::each_channel(team, in, visit); };
+  const int D = static_cast<int>(in.D), P = static_cast<int>(in.P), eights = D / kHalves;
+  const HalfVectors<G> halves(reinterpret_cast<float*>(of_y),
+                              reinterpret_cast<float*>(shared + places.factors), D);
+  Halves8* const weights = reinterpret_cast<Halves8*>(shared + places.weights);
+  const auto keep_y = [&](const real(&y)[C]) {
+    if (half.rows != nullptr)
+      halves.put(team, each_channel, g, y);
+    else
+      each_channel([&](int k, int64_t d) { of_y[g * in.D + d] = y[k]; });
+  };
+
   // Where the sequence begins.
+  real gained[C]{}, y[C]{};
   team.each(in.D, [&](int64_t d) {
-    of_y[g * in.D + d] = in.previous != nullptr ? in.previous[sequence * in.D + d] : real(0);
 #pragma unroll 1
     for (int64_t n = 0; n < in.N; n += Quad::kCount)
       state.store(
@@ -129,13 +148,36 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
           in.state != nullptr ? load_states(in.state + (sequence * in.D + d) * in.N + n) : Quad{});
   });
   team.each(2 * in.N, [&](int64_t n) { own[places.b + n] = 0; });
+  if (places.weights > 0)
+    for (int i = threadIdx.x; i < P * eights; i += blockDim.x)
+      weights[swizzled(i / eights, i % eights, eights)] = __ldcg(half.rows + i);
+  if (in.previous != nullptr) {
+    each_channel([&](int k, int64_t d) { y[k] = in.previous[sequence * in.D + d]; });
+    keep_y(y);
+  }
   __syncthreads();
 
-  real gained[C]{}, y[C];
   int32_t most = 0;
   for (int64_t t = 0; t < in.T; ++t) {
     const bool sees_y = in.from_y != nullptr && (t > 0 || in.previous != nullptr);
-    if (sees_y) project<G, G * T::kWarps>(in.from_y, in.P, in.D, of_y, shared + places.from_y);
+    if (sees_y) {
+      constexpr int kWarps = G * T::kWarps;
+      real* const out = shared + places.from_y;
+      if (half.rows == nullptr)
+        project<G, kWarps>(in.from_y, in.P, in.D, of_y, out);
+      else if (places.weights == 0)
+        multiply_rows<G, kWarps>(
+            P, D, [&](int row, int eight) { return __ldcg(half.rows + row * eights + eight); },
+            half.scale, halves, out);
+      else
+        multiply_rows<G, kWarps>(
+            P, D, [&](int row, int eight) { return weights[swizzled(row, eight, eights)]; },
+            half.scale, halves, out);
+      __syncthreads();
+      team.copy(
+          in.P, out + g * in.P,
+          t > 0 ? in.product + (sequence * in.T + t - 1) * in.P : in.of_previous + sequence * in.P);
+    }
     const int64_t next = sequence * in.T + t + 1;
     if (t + 1 < in.T) {
       ask_for(team, in.projected + next * in.P, in.P);
@@ -148,11 +190,11 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
     const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
                                             own + places.mixer, gained, y);
     most = count > most ? count : most;
-    Mixer::each_channel(team, in, [&](int k, int64_t d) { of_y[g * in.D + d] = y[k]; });
+    keep_y(y);
     __syncthreads();
   }
   const real* const b = own + places.b + (in.T - 1) % 2 * in.N;
-  Mixer::each_channel(team, in, [&](int k, int64_t d) {
+  each_channel([&](int k, int64_t d) {
 #pragma unroll 1
     for (int64_t n = 0; n < in.N; n += Quad::kCount) {
       Quad h = state.load(d, n);
@@ -177,23 +219,40 @@ bool persists(Cuda, const FpMambaSweep& args) {
   if (args.from_y != nullptr && !quads_aligned(args.from_y)) return false;
   bool fits = false;
   with_mixer(args.mixer, args.D, [&](auto type) {
-    constexpr int64_t kMostShared = 225 << 10;
-    fits =
-        places_of<typename decltype(type)::type>(args).end * int64_t{sizeof(real)} <= kMostShared;
+    fits = places_of<typename decltype(type)::type>(args).end <= kMostShared;
   });
   return fits;
 }
 
 void run_persistent(Cuda cuda, const FpMambaSweep& args) {
+  constexpr int64_t kPairs = sizeof(real) / sizeof(__half);
+  const bool halved = !kDouble && args.from_y != nullptr && args.D % 64 == 0 &&
+                      gpu(cuda).matmul_precision != MatmulPrecision::fp32;
+  const int64_t weights = args.P * args.D / kPairs;
+  Tensor rows, scale;
+  HalfRows half{};
+  if (halved) {
+    rows = Tensor(cuda.context, {weights});
+    scale = Tensor(cuda.context, {args.P});
+    half = {reinterpret_cast<const Halves8*>(rows.data()), reinterpret_cast<float*>(scale.data())};
+    constexpr int kRows = 4;  // of a block
+    start(cuda, "half_rows", half_rows_kernel,
+          {.blocks = ceil_div(args.P, kRows), .threads = kRows * kWarp}, args.from_y, args.P,
+          args.D, reinterpret_cast<__half*>(rows.data()), const_cast<float*>(half.scale));
+  }
   with_mixer(args.mixer, args.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
     constexpr int G = Mixer::kSequences;
-    const BlockPlaces places = places_of<Mixer>(args);
+    BlockPlaces places = places_of<Mixer>(args);
+    if (halved && places.end + weights <= kMostShared) {
+      places.weights = places.end;
+      places.end += weights;
+    }
     start(cuda, "fp_mamba_persistent", fp_mamba_persistent_kernel<Mixer, G>,
           {.blocks = ceil_div(args.B, G),
            .threads = Mixer::T::kSize * G,
            .shared_bytes = places.end * sizeof(real)},
-          args, places);
+          args, places, half);
   });
 }
 

@@ -18,7 +18,8 @@ namespace {
 struct Step {
   FpMambaSweep in;
   int64_t t;
-  const real* from_y;  // (B, P) or null
+  const real* from_y;  // null, or rows of P for each sequence,
+  int64_t row;         // which are so far apart
   const real* from;    // (B, D, N) or null: what the last step has made of the state, and
   real* to;            // (B, D, N): this one; what a step adds to the state is still missing
   real* gained;        // (B, D) and
@@ -53,7 +54,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
     Mixer::each_channel(team, in, [&](int k, int64_t d) { gained[k] = step.gained[b * in.D + d]; });
   team.each(in.N, [&](int64_t n) { before[n] = step.t > 0 ? step.b[b * in.N + n] : real(0); });
   team.sync();
-  const StepToken at{in, b, step.t, step.from_y == nullptr ? nullptr : step.from_y + b * in.P};
+  const StepToken at{in, b, step.t, step.from_y == nullptr ? nullptr : step.from_y + b * step.row};
   const MovedState state{step.from == nullptr ? nullptr : step.from + states, step.to + states,
                          in.N};
   const int32_t count =
@@ -73,21 +74,25 @@ void start_step(Cuda cuda, const Step& step) {
   });
 }
 
-// from_y <- y_{t-1} W^T; null before the first step of a sequence without a past.
-const real* multiply_y(Cuda cuda, const FpMambaSweep& in, int64_t t, const Tensor& from_y) {
-  const bool first = t == 0;
-  if (in.from_y == nullptr || (first && in.previous == nullptr)) return nullptr;
-  run(cuda, Gemm{.a = first ? in.previous : in.y + (t - 1) * in.D,
+// y_{t-1} W^T goes where the sweep's products are wanted; null before the first step of a sequence
+// without a past.
+void multiply_y(Cuda cuda, Step& step) {
+  const FpMambaSweep& in = step.in;
+  const bool first = step.t == 0;
+  if (in.from_y == nullptr || (first && in.previous == nullptr)) return;
+  real* const to = first ? in.of_previous : in.product + (step.t - 1) * in.P;
+  step.from_y = to;
+  step.row = first ? in.P : in.T * in.P;
+  run(cuda, Gemm{.a = first ? in.previous : in.y + (step.t - 1) * in.D,
                  .b = in.from_y,
-                 .c = from_y.data(),
+                 .c = to,
                  .M = in.B,
                  .N = in.P,
                  .K = in.D,
                  .lda = first ? in.D : in.T * in.D,
                  .ldb = in.D,
-                 .ldc = in.P,
+                 .ldc = step.row,
                  .transpose_b = true});
-  return from_y.data();
 }
 
 }  // namespace
@@ -99,25 +104,21 @@ bool supports(Cuda, const FpMambaSweep& args) {
   return fits_a_team(args.mixer, args.D) && states_fit(args);
 }
 
-bool supports(Cuda cuda, const FpMambaSweepInFloats& args) {
-  return supports(cuda, args.sweep) && persists(cuda, args.sweep);
-}
-
 void run(Cuda cuda, const FpMambaSweep& args) {
   if (args.B * args.T * args.D == 0) return;
   if (persists(cuda, args)) return run_persistent(cuda, args);
-  const Tensor from_y(cuda.context, {args.B, args.P}), gained(cuda.context, {args.B, args.D});
-  const Tensor b(cuda.context, {args.B, args.N});
+  const Tensor gained(cuda.context, {args.B, args.D}), b(cuda.context, {args.B, args.N});
   const Tensor other(cuda.context, {args.B, args.D, args.N});
   Step step{.in = args,
             .t = 0,
             .from_y = nullptr,
+            .row = 0,
             .from = args.state,
             .to = nullptr,
             .gained = gained.data(),
             .b = b.data()};
   for (; step.t < args.T; ++step.t) {
-    step.from_y = multiply_y(cuda, args, step.t, from_y);
+    multiply_y(cuda, step);
     step.to = (args.T - step.t) % 2 == 1 ? args.state_out : other.data();  // which is the last
     start_step(cuda, step);
     step.from = step.to;

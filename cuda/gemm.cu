@@ -81,8 +81,8 @@ struct Plan {
 
   Plan(Cuda cuda, const Product& product) {
     const Gemm& g = product.gemm;
-    const MatmulPrecision precision = g.exact ? MatmulPrecision::fp32 : gpu(cuda).matmul_precision;
-    check(cublasLtMatmulDescCreate(&operation.handle, compute_type(precision), kType),
+    check(cublasLtMatmulDescCreate(&operation.handle, compute_type(gpu(cuda).matmul_precision),
+                                   kType),
           "describing a product");
     const auto side = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
     set(operation, CUBLASLT_MATMUL_DESC_TRANSA, side(g.transpose_b));
@@ -120,18 +120,18 @@ struct Plan {
 void multiply(Cuda cuda, const Product& product) {
   const Gemm& g = product.gemm;
   const Plan plan(cuda, product);
-  const ProductKind kind{g.M,
-                         g.N,
-                         g.K,
-                         g.lda,
-                         g.ldb,
-                         g.ldc,
-                         product.G,
-                         plan.alignment[0],
-                         plan.alignment[1],
-                         plan.alignment[2],
-                         g.transpose_a + 2 * g.transpose_b + 4 * g.accumulate +
-                             8 * (g.bias != nullptr) + 16 * g.exact};
+  const ProductKind kind{
+      g.M,
+      g.N,
+      g.K,
+      g.lda,
+      g.ldb,
+      g.ldc,
+      product.G,
+      plan.alignment[0],
+      plan.alignment[1],
+      plan.alignment[2],
+      g.transpose_a + 2 * g.transpose_b + 4 * g.accumulate + 8 * (g.bias != nullptr)};
   auto& known = gpu(cuda).algorithms;
   auto found = known.find(kind);
   if (found == known.end()) found = known.emplace(kind, plan.choose(cuda, g)).first;

@@ -164,6 +164,8 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
           .state = nullptr,
           .y = y.data(),
           .state_out = nullptr,
+          .product = nullptr,
+          .of_previous = nullptr,
           .iterations = nullptr,
           .B = y.size(0),
           .T = y.size(1),
@@ -175,13 +177,6 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
           .eps = options.eps,
           .tolerance = solver.tolerance / 2,  // as in any local solve
           .max_iterations = solver.max_iterations};
-}
-
-bool solved_in_floats(const Tensor& y, const Signals& s, const Weights& w, const Mixer& mixer,
-                      const FpMambaOptions& options, const SolverOptions& solver) {
-  if (solver.solver != Solver::sequential || options.dependence.lambda) return false;
-  const FpMambaSweep sweep = sweep_over(y, s, w, mixer, options, solver);
-  return supported_on_gpu(y.context(), FpMambaSweepInFloats{sweep});
 }
 
 // Equation 14.
@@ -244,6 +239,7 @@ Var FpMamba::evaluate(const Var& u, FixedPointState& state) {
   const Var previous = state.y.defined() ? Var(state.y) : Var();
   const Projections of = projections_beside(x);
   const Var y = solve(signals_of(x, z, of), weights_beside(x, of), inner_, state);
+  solved_by_.clear();
   if (options_.glu_in_loop) return out_proj_.forward(y);
   const Var weight = z_y_proj_->weight(x);
   const Var from_previous = previous.defined() ? linear(previous, weight) : Var();
@@ -301,11 +297,11 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
                                         const Vars& signals, const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
-  // As the solver had it, or the residual would be that of another map.
-  const ProductOptions of_solver{.exact =
-                                     solved_in_floats(y.value(), s, w, *mixer_, options_, solver)};
   const auto project = [&](const Var& v) {
-    return v.defined() && w.from_y.defined() ? linear(v, w.from_y, {}, of_solver) : Var();
+    if (!v.defined() || !w.from_y.defined()) return Var();
+    for (const auto& [of, product] : solved_by_)
+      if (of.data() == v.data()) return linear_known(v, w.from_y, product);
+    return linear(v, w.from_y);
   };
   FpMambaMixInputs in{.projected = s.projected,
                       .from_y = project(y),
@@ -370,6 +366,14 @@ bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Tenso
   sweep.state = data_or_null(state.scan);
   sweep.state_out = state_out.data();
   sweep.iterations = iterations.data();
+  solved_by_.clear();
+  const auto known = [&](const Tensor& of) {
+    if (sweep.from_y == nullptr || !of.defined()) return static_cast<real*>(nullptr);
+    solved_by_.emplace_back(of, Tensor(context, of.shape().with(-1, sweep.P)));
+    return solved_by_.back().second.data();
+  };
+  sweep.product = known(y);
+  sweep.of_previous = known(state.y);
   launch_on_gpu(context, sweep);
   state.scan = state_out;
   return true;

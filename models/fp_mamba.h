@@ -88,6 +88,9 @@ class FpMamba : public FixedPointLayer {
   Parameter& skip_;
   LayerNorm out_norm_;  // inside the loop
   Linear out_proj_;
+  // y, and the y before, with the products with from_y that a solver on the GPU had of them: f is
+  // applied to them with the same, or the residual would be that of another map.
+  mutable std::vector<std::pair<Tensor, Tensor>> solved_by_;
 };
 
 }  // namespace fprnn

@@ -30,7 +30,11 @@ struct FpMambaSweep {
   const real* state;        // (B, D, N) or null: the scan's state there
   real* y;                  // (B, T, D)
   real* state_out;          // (B, D, N)
-  int32_t* iterations;      // (B): the most of any step
+  // With from_y, y W^T as the sweep had it, by which its solution is to be judged: in another precision f would be
+  // another map, whose residual can be ten times a tolerance.
+  real* product;        // (B, T, P) or null: of y_t, but of the last
+  real* of_previous;    // (B, P) or null: of previous
+  int32_t* iterations;  // (B): the most of any step
   int64_t B, T, D, N, P;
   SweepMixer mixer;
   bool bc_norm;
@@ -39,12 +43,6 @@ struct FpMambaSweep {
 };
 // Whether there is a kernel for these sizes and this mixer.
 bool supports(Cuda, const FpMambaSweep&);
-// Whether that kernel's products y_{t-1} W^T are in fp32 whatever matmul_precision is. Then so must be those by
-// which the solution is judged: tf32 moves f(y) by 1e-3, ten times a tolerance.
-struct FpMambaSweepInFloats {
-  const FpMambaSweep& sweep;
-};
-bool supports(Cuda, const FpMambaSweepInFloats&);
 void run(Cuda, const FpMambaSweep&);
 
 }  // namespace fprnn

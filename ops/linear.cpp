@@ -8,7 +8,33 @@
 
 namespace fprnn {
 
-Var linear(const Var& x, const Var& weight, const Var& bias, const ProductOptions& options) {
+namespace {
+
+// y of these, which is or becomes the product.
+Var record_linear(const Var& x, const Var& weight, const Var& bias, const Tensor& y) {
+  const int64_t N = weight.size(0), K = weight.size(1), M = x.shape().elements_before(-1);
+  return record(
+      "linear", {x, weight, bias}, y, [=, x = x.value(), weight = weight.value()](Backward& back) {
+        const Tensor dy = back.output().reshaped(Shape{M, N});
+        if (back.wants(0)) back.give(0, matmul(dy, weight).value().reshaped(x.shape()));
+        if (back.wants(1))
+          back.give(1, matmul(dy, x.reshaped(Shape{M, K}), {.transpose_a = true}).value());
+        if (back.wants(2)) back.give(2, sum_to(dy, Shape{N}).value());
+      });
+}
+
+}  // namespace
+
+Var linear_known(const Var& x, const Var& weight, const Tensor& y) {
+  require(x.shape().rank() >= 1 && weight.shape().rank() == 2 && x.size(-1) == weight.size(1) &&
+              y.shape() == x.shape().with(-1, weight.size(0)),
+          "linear_known", "x must be (..., K), weight (N, K) and y (..., N)", x.shape(),
+          weight.shape(), y.shape());
+  require_together("linear_known", x, weight, y);
+  return record_linear(x, weight, {}, y);
+}
+
+Var linear(const Var& x, const Var& weight, const Var& bias) {
   require(x.shape().rank() >= 1 && weight.shape().rank() == 2 && x.size(-1) == weight.size(1),
           "linear", "x must be (..., K) and weight (N, K)", x.shape(), weight.shape());
   const int64_t N = weight.size(0), K = weight.size(1), M = x.shape().elements_before(-1);
@@ -26,16 +52,8 @@ Var linear(const Var& x, const Var& weight, const Var& bias, const ProductOption
                            .lda = K,
                            .ldb = K,
                            .ldc = N,
-                           .transpose_b = true,
-                           .exact = options.exact});
-  return record(
-      "linear", {x, weight, bias}, y, [=, x = x.value(), weight = weight.value()](Backward& back) {
-        const Tensor dy = back.output().reshaped(Shape{M, N});
-        if (back.wants(0)) back.give(0, matmul(dy, weight).value().reshaped(x.shape()));
-        if (back.wants(1))
-          back.give(1, matmul(dy, x.reshaped(Shape{M, K}), {.transpose_a = true}).value());
-        if (back.wants(2)) back.give(2, sum_to(dy, Shape{N}).value());
-      });
+                           .transpose_b = true});
+  return record_linear(x, weight, bias, y);
 }
 
 std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector<int64_t>& rows) {

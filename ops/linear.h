@@ -8,13 +8,10 @@
 
 namespace fprnn {
 
-struct ProductOptions {
-  bool exact = false;  // the product forward in fp32, whatever the Context's matmul_precision
-};
-
 // x (..., K), weight (N, K), optional bias (N) -> (..., N). ShapeError: sizes do not fit.
-Var linear(const Var& x, const Var& weight, const Var& bias = {},
-           const ProductOptions& options = {});
+Var linear(const Var& x, const Var& weight, const Var& bias = {});
+// The same without a bias where what it gives, y (..., N), is known already.
+Var linear_known(const Var& x, const Var& weight, const Tensor& y);
 
 // x (..., K), weight (N, K) -> linear of these numbers of rows of the weight, one after the other,
 // as tensors of their own: (..., rows) each. ValueError: rows that do not add up to N.

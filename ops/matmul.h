@@ -34,7 +34,6 @@ struct Gemm {
   bool transpose_a = false;
   bool transpose_b = false;
   bool accumulate = false;  // start from C instead of from bias or 0
-  bool exact = false;       // fp32 on a GPU too, whatever the Context's matmul_precision
 };
 
 // G products of contiguous matrices, one after the other in memory.

@@ -109,6 +109,15 @@ void add_linears(OpCases& cases) {
          .reference =
              [](const Arrays& v) { return Arrays{reference::linear(v[0], v[1], nullptr)}; }});
     cases.push_back(
+        {.op = "linear_known",
+         .inputs = {x, {{N, K}}},
+         .apply =
+             [](const Vars& v) {
+               return Vars{linear_known(v[0], v[1], linear(v[0], v[1]).value())};
+             },
+         .reference =
+             [](const Arrays& v) { return Arrays{reference::linear(v[0], v[1], nullptr)}; }});
+    cases.push_back(
         {.op = "linear",
          .variation = "with bias",
          .inputs = {x, {{N, K}}, {{N}}},
@@ -285,6 +294,9 @@ void add_linear_errors(ErrorCases& errors) {
   });
   refuse("linear", "bias must be (N), got (4) and (5, 3)", [](const Context& at) {
     linear(tensor(at, {2, 3}), tensor(at, {5, 3}), tensor(at, {4}));
+  });
+  refuse("linear_known", "y (..., N), got (2, 3), (5, 3) and (2, 4)", [](const Context& at) {
+    linear_known(tensor(at, {2, 3}), tensor(at, {5, 3}), tensor(at, {2, 4}));
   });
   refuse("linear_parts", "got (2, 3) and (5, 4)", [](const Context& at) {
     linear_parts(tensor(at, {2, 3}), tensor(at, {5, 4}), {5});

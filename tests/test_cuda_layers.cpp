@@ -148,6 +148,41 @@ TEST_CASE("cuda: wide fixed-point layers give what the CPU gives" * needs_gpu())
   }
 }
 
+// The products y W^T in 16 bits, out of shared memory and out of memory, and those that stay in floats; in one
+// piece and in two. A residual far below the precision of tf32 shows that f is the solver's own
+// map.
+TEST_CASE("cuda: layers with products in tf32 are solved by their own map" * needs_gpu() *
+          needs_float()) {
+  ContextOptions options = test_options();
+  options.matmul_precision = MatmulPrecision::tf32;
+  const Context cpu = host_context(), gpu = device_context(options);
+  constexpr double kNear = 1e-2;  // ten roundings of tf32
+  constexpr int64_t kSteps = 17, kFirst = 6;
+  for (const Width& of : {Width{32, 16, MixerKind::householder, 1},
+                          {128, 16, MixerKind::householder, 4},
+                          {48, 16, MixerKind::householder, 2},
+                          {128, 16, MixerKind::kronecker, 1}}) {
+    const Case entry = wide_mamba(of);
+    Twins twins(cpu, gpu, entry, {5, kSteps, of.width});
+    twins.both([&](Built& built) {
+      built.set(Solver::sequential);
+      built.layer->solver.tolerance = real(1e-5);
+    });
+    const Found here(twins.here), there(twins.there);
+    for (size_t i = 1; i < here.values.size(); ++i)
+      check_close(fmt::format("{}, value {}", entry.name, i), there.values[i], here.values[i],
+                  kNear);
+    CHECK_MESSAGE(twins.there.layer->report().unconverged() == 0, entry.name);
+    FixedPointState state;
+    for (const int64_t begin : {int64_t{0}, kFirst}) {
+      const int64_t end = begin == 0 ? kFirst : kSteps;
+      twins.there.layer->forward(slice(twins.there.u, 1, begin, end), state);
+      CHECK_MESSAGE(twins.there.layer->report().unconverged() == 0,
+                    entry.name << " from " << begin);
+    }
+  }
+}
+
 TEST_CASE("cuda: layers with dropped states and in chunks give what the CPU gives" * needs_gpu()) {
   const Context cpu = host_context(), gpu = test_context();
   for (const Case& entry : mamba_cases()) {

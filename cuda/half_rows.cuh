@@ -1,0 +1,136 @@
+// Products of a matrix and a few vectors by tensor cores, to the precision of tf32. A row of the matrix is kept in
+// 16 bits a number, times a power of two by which the largest of them is between 1 and 2: 11 bits,
+// as tf32 has. A vector is two such, the second what the first leaves, so it keeps 22 bits. Cost:
+// half of the matrix's bytes, and a thirtieth of the instructions of multiply-adds.
+#pragma once
+
+#include <cuda_fp16.h>
+#include <fprnn/core/real.h>
+#include <fprnn/cuda/block.cuh>
+
+namespace fprnn::cuda {
+
+// Eight numbers, or a lane's part of two tiles.
+using Halves8 = uint4;
+inline constexpr int kHalves = 8;
+
+struct HalfRows {
+  const Halves8* rows;  // (P, D / 8); null: there is no such matrix
+  const float* scale;   // (P): row i is scale[i] times what is kept
+};
+
+// The power of two that brings numbers of this size between 1 and 2; 1 if that is 0 or not finite.
+__device__ __forceinline__ float scale_to_one(float largest) {
+  if (!(largest > 0 && largest < INFINITY)) return 1;
+  const int exponent = ::ilogbf(largest);
+  return ::scalbnf(1, -(exponent < -100 ? -100 : exponent > 100 ? 100 : exponent));
+}
+
+// A warp takes a row.
+static __global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __half* rows, float* scale) {
+  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  if (row >= P) return;
+  const real* const from = w + row * D;
+  float largest = 0;
+  for (int64_t d = lane_of(); d < D; d += kWarp)
+    largest = LargerSize()(::fabsf(static_cast<float>(from[d])), largest);
+  const float factor = scale_to_one(warp_largest(largest));
+  for (int64_t d = lane_of(); d < D; d += kWarp)
+    rows[row * D + d] = __float2half_rn(static_cast<float>(from[d]) * factor);
+  if (lane_of() == 0) scale[row] = 1 / factor;
+}
+
+// Where eight numbers of a row are in shared memory, so that the lanes of a load meet all banks.
+__device__ __forceinline__ int swizzled(int row, int eight, int eights) {
+  return row * eights + (eight ^ (row & 1) << 2);
+}
+
+// G vectors of D numbers in shared memory, D a multiple of 64.
+template <int G>
+class HalfVectors {
+ public:
+  // shared: G D floats at a multiple of 16 bytes; factors: G.
+  __device__ __forceinline__ HalfVectors(float* shared, float* factors, int D)
+      : high_(reinterpret_cast<Halves8*>(shared)),
+        low_(high_ + G * (D / kHalves)),
+        factors_(factors),
+        eights_(D / kHalves) {}
+
+  // Vector g becomes x, of which a thread has some channels. The team has met when others read it.
+  template <class T, class Channels, int C>
+  __device__ __forceinline__ void put(const T& team, const Channels& each_channel, int g,
+                                      const real (&x)[C]) const {
+    float largest = 0;
+    each_channel([&](int k, int64_t) {
+      largest = LargerSize()(::fabsf(static_cast<float>(x[k])), largest);
+    });
+    const float factor = scale_to_one(static_cast<float>(team.largest(largest)));
+    each_channel([&](int k, int64_t d) {
+      const float value = static_cast<float>(x[k]) * factor;
+      const __half high = __float2half_rn(value);
+      const int at = swizzled(g, static_cast<int>(d) / kHalves, eights_) * kHalves +
+                     static_cast<int>(d) % kHalves;
+      reinterpret_cast<__half*>(high_)[at] = high;
+      reinterpret_cast<__half*>(low_)[at] = __float2half_rn(value - __half2float(high));
+    });
+    if (team.rank == 0) factors_[g] = 1 / factor;
+  }
+  // The lane's part of vector lane / 4: what `eight` counts from, and the rest of these.
+  __device__ __forceinline__ void load(int eight, Halves8& high, Halves8& low) const {
+    const int g = lane_of() / 4;
+    high = low = Halves8{};
+    if (g >= G) return;
+    const int at = swizzled(g, eight + lane_of() % 4, eights_);
+    high = high_[at];
+    low = low_[at];
+  }
+  __device__ __forceinline__ float factor(int g) const { return factors_[g]; }
+
+ private:
+  Halves8 *high_, *low_;
+  float* factors_;
+  int eights_;
+};
+
+// c += a b for a (16, 16), b (16, 8).
+__device__ __forceinline__ void multiply_halves(float (&c)[4], uint32_t a0, uint32_t a1,
+                                                uint32_t a2, uint32_t a3, uint32_t b0,
+                                                uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// out (G, P) <- the vectors times the rows, by all kWarps warps of the block, 16 rows a warp at a
+// time. load(row, eight) gives eight numbers of a row. The order of what is summed up is free, so a
+// lane takes eight neighbours, which are its parts of two tiles.
+template <int G, int kWarps, class Load>
+__device__ __forceinline__ void multiply_rows(int P, int D, const Load& load, const float* scale,
+                                              const HalfVectors<G>& vectors, real* out) {
+  static_assert(G <= 8);
+  const int warp = static_cast<int>(threadIdx.x) / kWarp, g = lane_of() / 4, t = lane_of() % 4;
+  for (int first = warp * 16; first < P; first += kWarps * 16) {
+    const int upper = first + g < P ? first + g : P - 1,
+              lower = first + g + 8 < P ? first + g + 8 : P - 1;
+    float sums[2][4]{};
+#pragma unroll 4
+    for (int eight = 0; eight < D / kHalves; eight += 4) {
+      const Halves8 a = load(upper, eight + t), b = load(lower, eight + t);
+      Halves8 high, low;
+      vectors.load(eight, high, low);
+      multiply_halves(sums[0], a.x, b.x, a.y, b.y, high.x, high.y);
+      multiply_halves(sums[1], a.x, b.x, a.y, b.y, low.x, low.y);
+      multiply_halves(sums[0], a.z, b.z, a.w, b.w, high.z, high.w);
+      multiply_halves(sums[1], a.z, b.z, a.w, b.w, low.z, low.w);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int vector = 2 * t + i % 2, row = first + g + i / 2 * 8;
+      if (vector < G && row < P)
+        out[vector * P + row] = (sums[0][i] + sums[1][i]) * (scale[row] * vectors.factor(vector));
+    }
+  }
+}
+
+}  // namespace fprnn::cuda
