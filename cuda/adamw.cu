@@ -1,6 +1,7 @@
 // All parameters in one launch (as many as fit a kernel's arguments): blocks are numbered through
-// the pieces of all parts. The norm is a sum of the pieces' sums in order, by one block; what clips, and
-// whether the step is taken at all, every block reads from it, so the host waits for nothing.
+// the pieces of all parts. The norm is a sum of the pieces' sums in order, by one block; what
+// clips, and whether the step is taken at all, every block reads from it, so the host waits for
+// nothing.
 #include <fprnn/core/pieces.h>
 #include <fprnn/core/tensor.h>
 #include <fprnn/cuda/block.cuh>
@@ -58,26 +59,29 @@ __global__ void gradient_squares_kernel(Parts parts, double* sums) {
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
 
-__global__ void add_squares_kernel(const double* sums, int64_t count, AdamWOutcome* outcome) {
+// noted: whether a rule was broken (core/fault.h). That is in the host's memory, where each look
+// takes as long as the whole update, so it is looked at here alone.
+__global__ void add_squares_kernel(const double* sums, int64_t count, const int* noted,
+                                   AdamWOutcome* outcome) {
   __shared__ double shared[kWarp];
   double total = 0;
   for (int64_t i = threadIdx.x; i < count; i += blockDim.x) total += sums[i];
   total = block_sum(total, shared);
-  if (threadIdx.x == 0) *outcome = {total, 1};
+  if (threadIdx.x == 0) *outcome = {total, *noted == 0 ? 1.0 : 0.0};
 }
 
 struct Update {
   const AdamWNumbers* numbers;
   const real* loss;
   AdamWOutcome* outcome;
-  const int* noted;  // whether a rule was broken (core/fault.h)
   real beta1, beta2, eps;
 };
 
 __global__ void adamw_update_kernel(Parts parts, Update args) {
   const double norm = ::sqrt(args.outcome->squares);
+  // Whoever reads what block 0 has written already finds the same.
   const bool taken =
-      isfinite(norm) && *args.noted == 0 && (args.loss == nullptr || isfinite(*args.loss));
+      isfinite(norm) && args.outcome->taken != 0 && (args.loss == nullptr || isfinite(*args.loss));
   if (threadIdx.x == 0 && blockIdx.x == 0) args.outcome->taken = taken;
   if (!taken || parts.count == 0) return;
   const AdamWNumbers numbers = *args.numbers;
@@ -111,12 +115,11 @@ void run(Cuda cuda, const GradientSquares& args) {
           {.blocks = parts.first[parts.count], .threads = kThreads}, parts, out + before);
   });
   start(cuda, "add_squares", add_squares_kernel, {.blocks = 1, .threads = kThreads}, out, count,
-        args.outcome);
+        fault_note(cuda).noted, args.outcome);
 }
 
 void run(Cuda cuda, const AdamWUpdate& args) {
-  const Update update{args.numbers, args.loss,  args.outcome, fault_note(cuda).noted,
-                      args.beta1,   args.beta2, args.eps};
+  const Update update{args.numbers, args.loss, args.outcome, args.beta1, args.beta2, args.eps};
   // Without parts there is still a loss to look at.
   if (args.parts.empty()) start(cuda, "adamw_update", adamw_update_kernel, {1, 1}, Parts{}, update);
   for_parts(args.parts, [&](const Parts& parts, int64_t) {

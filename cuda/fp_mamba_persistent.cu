@@ -8,8 +8,9 @@
 //
 // Cost: a block reads W once a step. In fp32 it comes from the second-level cache, P D reals for every
 // B / kSequences sequences, and that cache's speed is most of what 1 takes. In tf32 W has 16 bits a
-// number (cuda/half_rows.cuh): it stays in shared memory where it fits, else half as much comes.
-// The chain of a step is 1 and the iterations of its slowest sequence.
+// number (cuda/half_rows.cuh), and half as much comes. To keep that in shared memory, where it
+// fits, is no faster: there is less of the first-level cache then for what 2 reads. The chain of a
+// step is 1 and the iterations of its slowest sequence.
 #include <fprnn/cuda/fp_mamba_persistent.cuh>
 #include <fprnn/cuda/fp_mamba_step.cuh>
 #include <fprnn/cuda/half_rows.cuh>
@@ -37,8 +38,7 @@ struct SharedState {
 struct BlockPlaces {
   int64_t y, factors, from_y, sequence;  // (G, D), (G), (G, P)
   int64_t state, b, c, team, mixer,
-      each;         // from the sequence's first on; each: reals of a sequence
-  int64_t weights;  // (P, D) in 16 bits, behind all else; 0: they are not there
+      each;  // from the sequence's first on; each: reals of a sequence
   int64_t end;
 
   FPRNN_HOST_DEVICE BlockPlaces(const FpMambaSweep& in, int64_t G, int64_t of_team,
@@ -61,7 +61,6 @@ struct BlockPlaces {
     mixer = take(of_mixer);
     each = next;
     end = sequence + G * each;
-    weights = 0;
   }
 };
 constexpr int64_t kMostShared = (225 << 10) / sizeof(real);  // of a block
@@ -127,10 +126,9 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   const SharedState state{own + places.state, in.D};
 
   const auto each_channel = [&](const auto& visit) { Mixer::each_channel(team, in, visit); };
-  const int D = static_cast<int>(in.D), P = static_cast<int>(in.P), eights = D / kHalves;
+  const int D = static_cast<int>(in.D), P = static_cast<int>(in.P);
   const HalfVectors<G> halves(reinterpret_cast<float*>(of_y),
                               reinterpret_cast<float*>(shared + places.factors), D);
-  Halves8* const weights = reinterpret_cast<Halves8*>(shared + places.weights);
   const auto keep_y = [&](const real(&y)[C]) {
     if (half.rows != nullptr)
       halves.put(team, each_channel, g, y);
@@ -148,9 +146,6 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
           in.state != nullptr ? load_states(in.state + (sequence * in.D + d) * in.N + n) : Quad{});
   });
   team.each(2 * in.N, [&](int64_t n) { own[places.b + n] = 0; });
-  if (places.weights > 0)
-    for (int i = threadIdx.x; i < P * eights; i += blockDim.x)
-      weights[swizzled(i / eights, i % eights, eights)] = __ldcg(half.rows + i);
   if (in.previous != nullptr) {
     each_channel([&](int k, int64_t d) { y[k] = in.previous[sequence * in.D + d]; });
     keep_y(y);
@@ -165,14 +160,8 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
       real* const out = shared + places.from_y;
       if (half.rows == nullptr)
         project<G, kWarps>(in.from_y, in.P, in.D, of_y, out);
-      else if (places.weights == 0)
-        multiply_rows<G, kWarps>(
-            P, D, [&](int row, int eight) { return __ldcg(half.rows + row * eights + eight); },
-            half.scale, halves, out);
       else
-        multiply_rows<G, kWarps>(
-            P, D, [&](int row, int eight) { return weights[swizzled(row, eight, eights)]; },
-            half.scale, halves, out);
+        multiply_rows<G, kWarps>(P, D, half, halves, out);
       __syncthreads();
       team.copy(
           in.P, out + g * in.P,
@@ -228,11 +217,10 @@ void run_persistent(Cuda cuda, const FpMambaSweep& args) {
   constexpr int64_t kPairs = sizeof(real) / sizeof(__half);
   const bool halved = !kDouble && args.from_y != nullptr && args.D % 64 == 0 &&
                       gpu(cuda).matmul_precision != MatmulPrecision::fp32;
-  const int64_t weights = args.P * args.D / kPairs;
   Tensor rows, scale;
   HalfRows half{};
   if (halved) {
-    rows = Tensor(cuda.context, {weights});
+    rows = Tensor(cuda.context, {args.P * args.D / kPairs});
     scale = Tensor(cuda.context, {args.P});
     half = {reinterpret_cast<const Halves8*>(rows.data()), reinterpret_cast<float*>(scale.data())};
     constexpr int kRows = 4;  // of a block
@@ -243,11 +231,7 @@ void run_persistent(Cuda cuda, const FpMambaSweep& args) {
   with_mixer(args.mixer, args.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
     constexpr int G = Mixer::kSequences;
-    BlockPlaces places = places_of<Mixer>(args);
-    if (halved && places.end + weights <= kMostShared) {
-      places.weights = places.end;
-      places.end += weights;
-    }
+    const BlockPlaces places = places_of<Mixer>(args);
     start(cuda, "fp_mamba_persistent", fp_mamba_persistent_kernel<Mixer, G>,
           {.blocks = ceil_div(args.B, G),
            .threads = Mixer::T::kSize * G,

@@ -27,7 +27,8 @@ __device__ __forceinline__ float scale_to_one(float largest) {
 }
 
 // A warp takes a row.
-static __global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __half* rows, float* scale) {
+static __global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __half* rows,
+                                        float* scale) {
   const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
   if (row >= P) return;
   const real* const from = w + row * D;
@@ -40,7 +41,7 @@ static __global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __h
   if (lane_of() == 0) scale[row] = 1 / factor;
 }
 
-// Where eight numbers of a row are in shared memory, so that the lanes of a load meet all banks.
+// Where eight numbers of a vector are in shared memory, so that the lanes of a load meet all banks.
 __device__ __forceinline__ int swizzled(int row, int eight, int eights) {
   return row * eights + (eight ^ (row & 1) << 2);
 }
@@ -103,20 +104,22 @@ __device__ __forceinline__ void multiply_halves(float (&c)[4], uint32_t a0, uint
 }
 
 // out (G, P) <- the vectors times the rows, by all kWarps warps of the block, 16 rows a warp at a
-// time. load(row, eight) gives eight numbers of a row. The order of what is summed up is free, so a
-// lane takes eight neighbours, which are its parts of two tiles.
-template <int G, int kWarps, class Load>
-__device__ __forceinline__ void multiply_rows(int P, int D, const Load& load, const float* scale,
+// time. The order of what is summed up is free, so a lane takes eight neighbours, which are its
+// parts of two tiles.
+template <int G, int kWarps>
+__device__ __forceinline__ void multiply_rows(int P, int D, const HalfRows& w,
                                               const HalfVectors<G>& vectors, real* out) {
   static_assert(G <= 8);
   const int warp = static_cast<int>(threadIdx.x) / kWarp, g = lane_of() / 4, t = lane_of() % 4;
   for (int first = warp * 16; first < P; first += kWarps * 16) {
-    const int upper = first + g < P ? first + g : P - 1,
-              lower = first + g + 8 < P ? first + g + 8 : P - 1;
+    const auto row_of = [&](int row) {
+      return w.rows + (row < P ? row : P - 1) * (D / kHalves) + t;
+    };
+    const Halves8 *const upper = row_of(first + g), *const lower = row_of(first + g + 8);
     float sums[2][4]{};
 #pragma unroll 4
     for (int eight = 0; eight < D / kHalves; eight += 4) {
-      const Halves8 a = load(upper, eight + t), b = load(lower, eight + t);
+      const Halves8 a = __ldcg(upper + eight), b = __ldcg(lower + eight);
       Halves8 high, low;
       vectors.load(eight, high, low);
       multiply_halves(sums[0], a.x, b.x, a.y, b.y, high.x, high.y);
@@ -128,7 +131,7 @@ __device__ __forceinline__ void multiply_rows(int P, int D, const Load& load, co
     for (int i = 0; i < 4; ++i) {
       const int vector = 2 * t + i % 2, row = first + g + i / 2 * 8;
       if (vector < G && row < P)
-        out[vector * P + row] = (sums[0][i] + sums[1][i]) * (scale[row] * vectors.factor(vector));
+        out[vector * P + row] = (sums[0][i] + sums[1][i]) * (w.scale[row] * vectors.factor(vector));
     }
   }
 }

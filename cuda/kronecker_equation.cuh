@@ -13,9 +13,6 @@ struct KroneckerParameters {
   int32_t max_iterations;
 };
 
-__device__ __forceinline__ float inverse_root(float x) { return ::rsqrtf(x); }
-__device__ __forceinline__ double inverse_root(double x) { return ::rsqrt(x); }
-
 // How far f is from y.
 struct Distance {
   real difference, size;  // max |f - y|, max |f|

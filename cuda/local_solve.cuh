@@ -45,6 +45,7 @@ struct LocalVectors {
 // Working space for rank R and C channels a thread.
 template <int R, int C>
 struct LocalSpace {
+  using Scalar = double;
   static constexpr int kRank = R;
   static constexpr int r = R, c = C;
   real w[R][C];  // W^T
@@ -55,6 +56,7 @@ struct LocalSpace {
 };
 template <>
 struct LocalSpace<0, 0> {
+  using Scalar = double;
   static constexpr int kRank = 0;  // any
   int64_t r, c;
   StridedRows<real> w;
@@ -230,12 +232,12 @@ __device__ __forceinline__ void make_products(const Team& team, const LocalParam
 }
 
 // sigma^2(beta).
-template <class Space, class Ranks>
-__device__ __forceinline__ double variance_at(const Space& n, const Ranks& beta, double eps) {
-  double variance = n.variance;
+template <class Space, class Ranks, class Scalar = typename Space::Scalar>
+__device__ __forceinline__ Scalar variance_at(const Space& n, const Ranks& beta, Scalar eps) {
+  Scalar variance = n.variance;
 #pragma unroll
   for (int64_t i = 0; i < n.r; ++i) {
-    double slope = 2 * n.cross[i];
+    Scalar slope = 2 * n.cross[i];
 #pragma unroll
     for (int64_t j = 0; j < n.r; ++j) slope += n.square[i][j] * beta[j];
     variance += beta[i] * slope;
@@ -243,24 +245,25 @@ __device__ __forceinline__ double variance_at(const Space& n, const Ranks& beta,
   return variance < eps ? eps : variance;
 }
 
+template <class Scalar>
 struct Residual {
-  double difference = 0, size = 0;  // max |F - beta|, max |F|
+  Scalar difference = 0, size = 0;  // max |F - beta|, max |F|
 };
 
 // f <- F(beta), and its 1 / sigma, which nothing else here waits for.
-template <class Space>
-__device__ __forceinline__ Residual evaluate(Space& n, double eps) {
-  Residual residual;
+template <class Space, class Scalar = typename Space::Scalar>
+__device__ __forceinline__ Residual<Scalar> evaluate(Space& n, Scalar eps) {
+  Residual<Scalar> residual;
 #pragma unroll
   for (int64_t i = 0; i < n.r; ++i) {
-    double total = n.p0[i];
+    Scalar total = n.p0[i];
 #pragma unroll
     for (int64_t j = 0; j < n.r; ++j) total += n.p1[i][j] * n.beta[j];
     n.f[i] = total * n.inverse + n.e[i];
     residual.difference = Larger()(::fabs(n.f[i] - n.beta[i]), residual.difference);
     residual.size = ::fmax(residual.size, ::fabs(n.f[i]));
   }
-  n.next = ::rsqrt(variance_at(n, n.f, eps));
+  n.next = inverse_root(variance_at(n, n.f, eps));
   return residual;
 }
 
@@ -289,30 +292,86 @@ __device__ __forceinline__ bool write(const Team& team, const LocalParameters& a
 }
 
 // Plain iteration, whose root is the one that can be learnt, as long as it gets somewhere, and 32 times.
+template <class Scalar>
 struct Plain {
-  double best = INFINITY;
+  static constexpr int kMost = 32;
+  Scalar best = INFINITY;
   int stalled = 0;
 
   template <class Space>
-  __device__ __forceinline__ bool move(Space& n, double residual, int64_t count) {
-    double along = 0;  // the last step
+  __device__ __forceinline__ bool move(Space& n, Scalar residual, int64_t count) {
+    Scalar along = 0;  // the last step
 #pragma unroll
     for (int64_t i = 0; i < n.r; ++i) {
-      const double now = n.f[i] - n.beta[i];
+      const Scalar now = n.f[i] - n.beta[i];
       if (count > 1) along += now * n.before[i];
       n.before[i] = now;
       n.beta[i] = n.f[i];
     }
     n.inverse = n.next;
-    if (residual < 0.9 * best) {
+    if (residual < static_cast<Scalar>(0.9) * best) {
       best = residual;
       stalled = 0;
     } else if (along < 0) {
       ++stalled;
     }
-    return stalled < 4 && count < 32;
+    return stalled < 4 && count < kMost;
   }
 };
+
+// What plain iteration works on, in floats.
+template <int R>
+struct FloatSpace {
+  using Scalar = float;
+  static constexpr int r = R;
+  float square[R][R], p1[R][R], cross[R], p0[R], e[R], beta[R], f[R], before[R];
+  float variance, inverse = 0, next = 0;
+
+  template <class Space>
+  __device__ __forceinline__ explicit FloatSpace(const Space& n)
+      : variance(static_cast<float>(n.variance)) {
+#pragma unroll
+    for (int i = 0; i < R; ++i) {
+#pragma unroll
+      for (int j = 0; j < R; ++j) {
+        square[i][j] = static_cast<float>(n.square[i][j]);
+        p1[i][j] = static_cast<float>(n.p1[i][j]);
+      }
+      cross[i] = static_cast<float>(n.cross[i]);
+      p0[i] = static_cast<float>(n.p0[i]);
+      e[i] = static_cast<float>(n.e[i]);
+      beta[i] = before[i] = 0;
+    }
+  }
+};
+
+// The first steps of plain iteration, as far as floats tell where it goes: a third of the time of
+// those in double. Returns how many; none where they left the range of floats.
+template <class Space>
+__device__ __forceinline__ int64_t plain_in_floats(Space& n, const LocalParameters& at) {
+  constexpr float kNear = 4e-6f;  // relative, well above what they round
+  const float eps = static_cast<float>(at.eps),
+              near = at.tolerance > kNear ? static_cast<float>(at.tolerance) : kNear;
+  const int64_t most =
+      at.max_iterations < Plain<float>::kMost ? at.max_iterations : int64_t{Plain<float>::kMost};
+  FloatSpace<Space::kRank> in(n);
+  Plain<float> plain;
+  in.inverse = inverse_root(variance_at(in, in.beta, eps));
+  int64_t count = 0;
+  bool going = true;
+  while (going && count + 1 < most) {
+    const Residual<float> residual = evaluate(in, eps);
+    if (!(residual.difference < 1e15f)) return 0;
+    if (residual.difference <= near * residual.size) break;
+    going = plain.move(in, residual.difference, ++count);
+  }
+#pragma unroll
+  for (int i = 0; i < Space::kRank; ++i) {
+    n.beta[i] = in.beta[i];
+    n.before[i] = in.before[i];
+  }
+  return count;
+}
 
 // The equation in sigma alone: the largest root. Each lane of a warp has a sigma.
 struct Secular {
@@ -409,11 +468,14 @@ __device__ __forceinline__ int32_t iterate(const Team& team, const LocalParamete
                                            const Vectors& x, Space& n, Row& y) {
   double tolerance = at.tolerance, last = 0;
   bool going = true;
-  Plain plain;
+  Plain<double> plain;
   Secular secular;
-  n.inverse = ::rsqrt(variance_at(n, n.beta, at.eps));
-  for (int64_t count = 1;; ++count) {
-    const Residual residual = evaluate(n, at.eps);
+  const double eps = at.eps;
+  int64_t count = 1;
+  if constexpr (Space::kRank > 0 && !kDouble) count += plain_in_floats(n, at);
+  n.inverse = ::rsqrt(variance_at(n, n.beta, eps));
+  for (;; ++count) {
+    const Residual<double> residual = evaluate(n, eps);
     const bool finite = residual.difference < INFINITY;
     if (finite && residual.difference <= tolerance * (residual.size + kSmall)) {
       if (write(team, at, x, n, y)) return static_cast<int32_t>(count);
@@ -432,10 +494,10 @@ __device__ __forceinline__ int32_t iterate(const Team& team, const LocalParamete
       newton(n);
       last = residual.difference;
     } else {
-      count += secular.narrow(n, at.eps, at.max_iterations - count - 1);
+      count += secular.narrow(n, eps, at.max_iterations - count - 1);
       last = INFINITY;
     }
-    n.inverse = ::rsqrt(variance_at(n, n.beta, at.eps));
+    n.inverse = ::rsqrt(variance_at(n, n.beta, eps));
   }
 }
 

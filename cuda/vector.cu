@@ -3,6 +3,9 @@
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
+#include <fprnn/cuda/pack.cuh>
+
+#include <cmath>
 
 namespace fprnn {
 
@@ -60,6 +63,10 @@ __global__ void argmax_kernel(Argmax args) {
 using namespace cuda;
 
 void run(Cuda cuda, const Fill& args) {
+  if (args.count == 0) return;
+  if (args.value == 0 && !std::signbit(args.value))
+    return check(cudaMemsetAsync(args.out, 0, args.count * sizeof(real), stream(cuda)),
+                 "filling a tensor");
   for_each(cuda, "fill", args.count,
            [out = args.out, value = args.value] __device__(int64_t i) { out[i] = value; });
 }
@@ -87,6 +94,16 @@ void run(Cuda cuda, const Copy& args) {
 }
 
 void run(Cuda cuda, const AddInPlace& args) {
+  if (args.count % Quad::kCount == 0 && quads_aligned(args.y, args.x))
+    return for_each(
+        cuda, "add_in_place", args.count / Quad::kCount,
+        [y = packs<Quad::kCount>(args.y), x = packs<Quad::kCount>(args.x)] __device__(int64_t i) {
+          Pack<Quad::kCount> sum = y[i];
+          const Pack<Quad::kCount> more = x[i];
+#pragma unroll
+          for (int j = 0; j < Quad::kCount; ++j) sum.v[j] += more.v[j];
+          y[i] = sum;
+        });
   for_each(cuda, "add_in_place", args.count,
            [y = args.y, x = args.x] __device__(int64_t i) { y[i] += x[i]; });
 }

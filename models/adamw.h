@@ -109,7 +109,7 @@ struct AdamWOutcome {
 // The sum over all parts, each in pieces of kGrain whose sums are added in order.
 struct GradientSquares {
   std::span<const AdamWPart> parts;  // on the host
-  AdamWOutcome* outcome;             // squares is set
+  AdamWOutcome* outcome;             // set: squares, and taken as far as it is known
 };
 struct AdamWUpdate {
   std::span<const AdamWPart> parts;  // on the host
