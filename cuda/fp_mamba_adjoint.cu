@@ -78,7 +78,7 @@ __device__ __forceinline__ void through_norm(const Channels& c, const FpMambaAdj
                                              const real (&value)[C], real (&v)[C]) {
   real squares = 0;
   real n[C]{}, g[C]{};
-  const real mean = c.sum([&](int k) { return value[k]; }) / in.D;
+  const real mean = sum_over(c, [&](auto k) { return value[k]; }) / in.D;
   c.each([&](int k, int64_t) { squares += (value[k] - mean) * (value[k] - mean); });
   const real inverse = 1 / square_root(c.team.sum(squares) / in.D + in.eps);
   real sums[2]{};

@@ -25,12 +25,6 @@ struct Channels {
       if (d < D) visit(k, d);
     }
   }
-  template <class Term>
-  __device__ __forceinline__ real sum(const Term& term) const {
-    real total = 0;
-    each([&](auto k, auto) { total += term(k); });
-    return team.sum(total);
-  }
 };
 
 // The same where a thread has C neighbouring elements of a column of X (M1, M2).
@@ -46,13 +40,15 @@ struct ColumnChannels {
 #pragma unroll
     for (int k = 0; k < C; ++k) visit(k, first + k * M2);
   }
-  template <class Term>
-  __device__ __forceinline__ real sum(const Term& term) const {
-    real total = 0;
-    each([&](auto k, auto) { total += term(k); });
-    return team.sum(total);
-  }
 };
+
+// The sum of term(k) over the team's channels.
+template <class Channels, class Term>
+__device__ __forceinline__ real sum_over(const Channels& c, const Term& term) {
+  real total = 0;
+  c.each([&](auto k, auto) { total += term(k); });
+  return c.team.sum(total);
+}
 
 // A thread's part of a vector in memory, indexed as one in registers.
 template <class Real, int kStride>
@@ -185,12 +181,6 @@ struct TileChannels {
     const int first = row(team) * M2 + column(team);
 #pragma unroll
     for (int k = 0; k < C; ++k) visit(k, first + k / 2 * 8 * M2 + k % 2);
-  }
-  template <class Term>
-  __device__ __forceinline__ real sum(const Term& term) const {
-    real total = 0;
-    each([&](auto k, auto) { total += term(k); });
-    return team.sum(total);
   }
 };
 

@@ -66,7 +66,7 @@ struct KroneckerEquation {
     real last = static_cast<real>(INFINITY);
     bool plain = true, linear = !at.normalised;
     c.each([&](auto k, auto) { y[k] = 0; });
-    shift = at.normalised ? c.sum([&](auto k) { return offset[k]; }) / c.D : real(0);
+    shift = at.normalised ? sum_over(c, [&](auto k) { return offset[k]; }) / c.D : real(0);
     int32_t count = 1;
 #pragma unroll 1
     for (;; ++count) {
@@ -132,10 +132,10 @@ struct KroneckerEquation {
       c.each([&](auto k, auto) { v[k] = bias[k]; });
       product.apply(v, v);
       c.each([&](auto k, auto) { v[k] = offset[k] + gain[k] * (at.scale * v[k]); });
-      const real mean = c.sum([&](auto k) { return v[k]; }) / c.D;
+      const real mean = sum_over(c, [&](auto k) { return v[k]; }) / c.D;
       c.each([&](auto k, auto) { v[k] -= mean; });
     }
-    const real length = ::sqrt(c.sum([&](auto k) { return v[k] * v[k]; }));
+    const real length = ::sqrt(sum_over(c, [&](auto k) { return v[k] * v[k]; }));
     const real part = length > 0 ? 1 / length : real(0);
     c.each([&](auto k, auto) { v[k] *= part; });
     return length;
@@ -188,7 +188,7 @@ struct KroneckerEquation {
       if (squares.left > squares.before * static_cast<real>(0.01)) break;
     }
     krylov.squares += before;
-    const real left = c.sum([&](auto k) { return v[k] * v[k]; });
+    const real left = sum_over(c, [&](auto k) { return v[k] * v[k]; });
     const real inverse = left > 0 ? inverse_root(left) : real(0);
     krylov.next = left * inverse;
     if (c.team.rank == 0 && m < Basis::kMost) {
@@ -288,7 +288,7 @@ __device__ __forceinline__ real kronecker_normalised(const KroneckerParameters& 
   product.apply(y, n);
   c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * (at.scale * n[k]); });
   if (!at.normalised) return 1;
-  real shift = c.sum([&](auto k) { return n[k]; }) / c.D;
+  real shift = sum_over(c, [&](auto k) { return n[k]; }) / c.D;
   const real inverse = center(c, at.eps, shift, n);
   c.each([&](auto k, auto) { n[k] *= inverse; });
   return inverse;
