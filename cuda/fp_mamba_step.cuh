@@ -79,14 +79,7 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   real weight[C], bias[C], mixed[C];
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
   fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
-  const LocalParameters parameters{.D = in.D,
-                                   .scale = in.mixer.scale,
-                                   .in_order = in.mixer.in_order,
-                                   .normalised = true,
-                                   .eps = in.eps,
-                                   .tolerance = in.tolerance,
-                                   .max_iterations = in.max_iterations};
-  const int32_t count = mixer.solve(parameters, offset, gain, weight, bias, y);
+  const int32_t count = mixer.solve(local_parameters(in), offset, gain, weight, bias, y);
 
   // What the state gains: dt (Q x + (I - Q) y) b^T.
 #pragma unroll

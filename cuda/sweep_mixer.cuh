@@ -20,6 +20,18 @@ __device__ __forceinline__ real silu_slope(real x) {
   return s * (1 + x * (1 - s));
 }
 
+// Of a sweep's local equations, which have a LayerNorm.
+template <class Sweep>
+__device__ __forceinline__ LocalParameters local_parameters(const Sweep& in) {
+  return {.D = in.D,
+          .scale = in.mixer.scale,
+          .in_order = in.mixer.in_order,
+          .normalised = true,
+          .eps = in.eps,
+          .tolerance = in.tolerance,
+          .max_iterations = in.max_iterations};
+}
+
 template <int R_, int W, int C_>
 struct LowRankMixer {
   using T = Team<W>;
