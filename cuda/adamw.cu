@@ -59,8 +59,8 @@ __global__ void gradient_squares_kernel(Parts parts, double* sums) {
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
 
-// noted: whether a rule was broken (core/fault.h). That is in the host's memory, where each look
-// takes as long as the whole update, so it is looked at here alone.
+// noted: whether a rule was broken (core/fault.h). That is in the host's memory, far from here, so
+// one thread looks.
 __global__ void add_squares_kernel(const double* sums, int64_t count, const int* noted,
                                    AdamWOutcome* outcome) {
   __shared__ double shared[kWarp];

@@ -63,7 +63,7 @@ struct BlockPlaces {
     end = sequence + G * each;
   }
 };
-constexpr int64_t kMostShared = (225 << 10) / sizeof(real);  // of a block
+constexpr int64_t kMostOfBlock = (225 << 10) / sizeof(real);  // of a block
 
 // out (G, P) <- y (G, D) W^T for W (P, D), by all warps of the block. A warp takes kRows rows at a
 // time for all sequences; blocks begin at different ones, so that not all want the same at a time.
@@ -208,7 +208,7 @@ bool persists(Cuda, const FpMambaSweep& args) {
   if (args.from_y != nullptr && !quads_aligned(args.from_y)) return false;
   bool fits = false;
   with_mixer(args.mixer, args.D, [&](auto type) {
-    fits = places_of<typename decltype(type)::type>(args).end <= kMostShared;
+    fits = places_of<typename decltype(type)::type>(args).end <= kMostOfBlock;
   });
   return fits;
 }
@@ -222,11 +222,12 @@ void run_persistent(Cuda cuda, const FpMambaSweep& args) {
   if (halved) {
     rows = Tensor(cuda.context, {args.P * args.D / kPairs});
     scale = Tensor(cuda.context, {args.P});
-    half = {reinterpret_cast<const Halves8*>(rows.data()), reinterpret_cast<float*>(scale.data())};
+    float* const scales = reinterpret_cast<float*>(scale.data());
+    half = {reinterpret_cast<const Halves8*>(rows.data()), scales};
     constexpr int kRows = 4;  // of a block
     start(cuda, "half_rows", half_rows_kernel,
           {.blocks = ceil_div(args.P, kRows), .threads = kRows * kWarp}, args.from_y, args.P,
-          args.D, reinterpret_cast<__half*>(rows.data()), const_cast<float*>(half.scale));
+          args.D, reinterpret_cast<__half*>(rows.data()), scales);
   }
   with_mixer(args.mixer, args.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;

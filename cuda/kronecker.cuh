@@ -186,10 +186,10 @@ struct TileChannels {
 
 // x = high + low, as tensor cores take them: they read the upper 19 bits, so high is rounded to
 // those, half away from zero, and low loses its last bit. (cvt.rna.tf32 takes five instructions.)
-struct Halves {
+struct HighLow {
   uint32_t high, low;
-  Halves() = default;
-  __device__ __forceinline__ explicit Halves(float x) {
+  HighLow() = default;
+  __device__ __forceinline__ explicit HighLow(float x) {
     high = (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
     low = __float_as_uint(x - __uint_as_float(high));
   }
@@ -204,7 +204,7 @@ __device__ __forceinline__ void multiply_tiles(float (&c)[4], uint32_t a0, uint3
 }
 struct TileSums {
   float c[3][4] = {};  // apart, so that none waits for another
-  __device__ __forceinline__ void add(const Halves (&a)[4], const Halves (&b)[2]) {
+  __device__ __forceinline__ void add(const HighLow (&a)[4], const HighLow (&b)[2]) {
     multiply_tiles(c[0], a[0].high, a[1].high, a[2].high, a[3].high, b[0].high, b[1].high);
     multiply_tiles(c[1], a[0].high, a[1].high, a[2].high, a[3].high, b[0].low, b[1].low);
     multiply_tiles(c[2], a[0].low, a[1].low, a[2].low, a[3].low, b[0].high, b[1].high);
@@ -241,7 +241,8 @@ class TileProduct {
     for (int s = 0; s < M2 / 8; ++s) {
       const float2 upper = read_row_.at<float2>(turn_ + 8 * s),
                    lower = read_row_.at<float2>(turn_ + 8 * s + 8 * kRow);
-      product.add({Halves(upper.x), Halves(lower.x), Halves(upper.y), Halves(lower.y)}, right_[s]);
+      product.add({HighLow(upper.x), HighLow(lower.x), HighLow(upper.y), HighLow(lower.y)},
+                  right_[s]);
     }
     turn_ = kRows - turn_;  // so that one barrier does, as in Team
 #pragma unroll
@@ -254,7 +255,7 @@ class TileProduct {
 #pragma unroll
     for (int s = 0; s < M1 / 8; ++s) {
       const float2 both = read_column_.at<float2>(8 * s);
-      sums.add(left_[s], {Halves(both.x), Halves(both.y)});
+      sums.add(left_[s], {HighLow(both.x), HighLow(both.y)});
     }
 #pragma unroll
     for (int k = 0; k < C; ++k) y[k] = sums[k];
@@ -274,19 +275,19 @@ class TileProduct {
     for (int s = 0; s < M2 / 8; ++s)
 #pragma unroll
       for (int i = 0; i < 2; ++i)
-        right_[s][i] = Halves(right[(8 * s + pair + i) * M2 + lane_column]);
+        right_[s][i] = HighLow(right[(8 * s + pair + i) * M2 + lane_column]);
 #pragma unroll
     for (int s = 0; s < M1 / 8; ++s)
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        left_[s][i] = Halves(left[(8 * s + pair + i / 2) * M1 + row + i % 2 * 8]);
+        left_[s][i] = HighLow(left[(8 * s + pair + i / 2) * M1 + row + i % 2 * 8]);
     team.sync();  // whoever used work before has done so
   }
 
   const T& team_;
   SharedPlace write_row_, read_row_, write_column_, read_column_;
   mutable int turn_ = 0;
-  Halves right_[M2 / 8][2], left_[M1 / 8][4];
+  HighLow right_[M2 / 8][2], left_[M1 / 8][4];
 };
 
 // The product of these sizes and the warps of its team.

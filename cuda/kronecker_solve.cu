@@ -1,8 +1,8 @@
 // The local equation of a Kronecker mixer (ops/kronecker_solve.md). A team takes a token of up to 1024
 // channels and goes on until that has converged, its vectors in registers; for sizes that it
 // divides evenly the factors are there too, or in shared memory (cuda/kronecker.cuh). For more
-// channels the vectors are in memory. Krylov's basis is in memory of the thread, which the driver
-// keeps for each that the GPU can hold.
+// channels the vectors are in memory. Krylov's basis begins in registers and goes on in memory of
+// the thread, which the driver keeps for each that the GPU can hold.
 // Cost: a plain step is a chain of the two products, LayerNorm's sums and a maximum.
 #include <fprnn/cuda/kronecker_equation.cuh>
 #include <fprnn/cuda/launch.cuh>
@@ -133,8 +133,10 @@ void run(Cuda cuda, const KroneckerSolve& args) {
     constexpr int M1 = decltype(m1)::value, M2 = decltype(m2)::value;
     constexpr int W = kTeamOf<M1, M2>;
     using Product = ProductOf<M1, M2>;
-    start_teams<W>(cuda, "kronecker_solve", kronecker_solve_kernel<M1, M2>, args.tokens,
-                   M1 * M1 + M2 * M2 + Product::kSpace + kEquationSpace<Team<W>, Product::C>, 1,
+    constexpr int64_t kReals =
+        M1 * M1 + M2 * M2 + Product::kSpace + kEquationSpace<Team<W>, Product::C>;
+    static_assert(kReals * sizeof(real) <= kMostShared);  // where a product's numbers must be
+    start_teams<W>(cuda, "kronecker_solve", kronecker_solve_kernel<M1, M2>, args.tokens, kReals, 1,
                    args, parameters);
   });
   if (!done) start_any(cuda, args, parameters);

@@ -22,27 +22,28 @@ using Parts = real[kVectorsTogether + 1];
 // a member, since what lies beside something that is counted through lies in memory too.
 template <int Most, int C>
 struct NearBasis {
-  static constexpr int kMost = Most, kNear = kVectorsTogether;
-  static constexpr int kChunks = (Most + kNear - 1) / kNear;
-  using Far = real[kChunks > 1 ? (kChunks - 1) * kNear : 1][C];
+  static constexpr int kMost = Most;
+  static constexpr int kChunks = (Most + kVectorsTogether - 1) / kVectorsTogether;
+  using Far = real[kChunks > 1 ? (kChunks - 1) * kVectorsTogether : 1][C];
 
   Far& far;
-  real near[kNear][C];
+  real near[kVectorsTogether][C];
 
   // What is not a vector yet is 0, so that it has no part in sums.
   __device__ __forceinline__ void clear() {
-    each_constant<kNear>([&](auto j) { each_constant<C>([&](auto k) { near[j][k] = 0; }); });
+    each_constant<kVectorsTogether>(
+        [&](auto j) { each_constant<C>([&](auto k) { near[j][k] = 0; }); });
   }
   // Each of the first vectors becomes v or stays: registers cannot be counted through.
   template <class Channels>
   __device__ __forceinline__ void put(const Channels&, int i, const real (&v)[C]) {
-    if (i < kNear) {
-      each_constant<kNear>([&](auto j) {
+    if (i < kVectorsTogether) {
+      each_constant<kVectorsTogether>([&](auto j) {
         each_constant<C>([&](auto k) { near[j][k] = i == j ? v[k] : near[j][k]; });
       });
       return;
     }
-    real(*const chunk)[C] = far + (i - kNear) / kVectorsTogether * kVectorsTogether;
+    real(*const chunk)[C] = far + (i - kVectorsTogether) / kVectorsTogether * kVectorsTogether;
     if (i % kVectorsTogether == 0)
       each_constant<kVectorsTogether>(
           [&](auto j) { each_constant<C>([&](auto k) { chunk[j][k] = 0; }); });
@@ -77,7 +78,7 @@ struct NearBasis {
     if (first == 0)
       visit(near);
     else
-      visit(far + (first - kNear));
+      visit(far + (first - kVectorsTogether));
   }
 };
 // All of it in memory, as the vectors themselves.

@@ -1,8 +1,8 @@
 // The local equation y = N(A + S . ((I - Q) y)) of a mixer of rank r, with the names of
 // ops/fp_mamba_solve.md, brought down to r numbers beta by one team (cuda/local_root.cuh finds
 // them). A thread holds the channels rank, rank + kSize, ... of vectors, which are 0 beyond the
-// last; what is r or r x r every thread has for itself, in double as on the CPU, and the same bits,
-// so all threads go the same way.
+// last; what is r or r x r every thread has for itself, in double as on the CPU (most plain steps
+// in floats), and the same bits, so all threads go the same way.
 //
 // The functions see arrays that are indexed by rank and channel of the thread. For small sizes they are
 // registers; for any other they lie in memory (Strided), the same code with longer loops.

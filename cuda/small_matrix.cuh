@@ -123,12 +123,13 @@ __device__ __forceinline__ void for_tokens(int64_t tokens, const Workspace& work
   }
 }
 
+inline constexpr int64_t kMostShared = 96 << 10;  // bytes of a block's working space
+
 // Starts kernel(args..., Workspace) over tokens with `reals` of working space for each, that many teams of W
 // warps to a block.
 template <int W, class Kernel, class... Args>
 void start_teams(Cuda cuda, std::string_view name, Kernel kernel, int64_t tokens, int64_t reals,
                  int teams, const Args&... args) {
-  constexpr int64_t kMostShared = 96 << 10;
   reals = ceil_div(reals, Quad::kCount) * Quad::kCount;
   const int64_t exchange = teams * Team<W>::kSpace * sizeof(real),
                 bytes = teams * reals * sizeof(real);

@@ -137,8 +137,8 @@ struct LowRankMixer {
   }
 };
 
-// Sizes of a Kronecker product: those that a team divides into columns, as constants, and any others with up
-// to C channels to a thread.
+// Sizes of a Kronecker product: those that a team divides evenly, as constants, and any others with up to C
+// channels to a thread.
 template <int M1, int M2>
 struct FixedKroneckerSizes {
   static constexpr int W = kTeamOf<M1, M2>, C = M1 * M2 / Team<W>::kSize;

@@ -109,13 +109,13 @@ struct AdamWOutcome {
 // The sum over all parts, each in pieces of kGrain whose sums are added in order.
 struct GradientSquares {
   std::span<const AdamWPart> parts;  // on the host
-  AdamWOutcome* outcome;             // set: squares, and taken as far as it is known
+  AdamWOutcome* outcome;             // squares is set; on a GPU also whether a rule was broken
 };
 struct AdamWUpdate {
   std::span<const AdamWPart> parts;  // on the host
   const AdamWNumbers* numbers;
   const real* loss;       // one element, or null
-  AdamWOutcome* outcome;  // squares is read, taken is set
+  AdamWOutcome* outcome;  // as GradientSquares left it; taken is set
   real beta1, beta2, eps;
 };
 // The factor that brings a norm down to `clip`.

@@ -238,6 +238,7 @@ Var FpMamba::evaluate(const Var& u, FixedPointState& state) {
   }
   const Var previous = state.y.defined() ? Var(state.y) : Var();
   const Projections of = projections_beside(x);
+  solved_by_.clear();  // an earlier solve may have thrown
   const Var y = solve(signals_of(x, z, of), weights_beside(x, of), inner_, state);
   solved_by_.clear();
   if (options_.glu_in_loop) return out_proj_.forward(y);
@@ -300,7 +301,7 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
   const auto project = [&](const Var& v) {
     if (!v.defined() || !w.from_y.defined()) return Var();
     for (const auto& [of, product] : solved_by_)
-      if (of.data() == v.data()) return linear_known(v, w.from_y, product);
+      if (of.data() == v.data()) return linear_known(v, w.from_y, product);  // but the last step's
     return linear(v, w.from_y);
   };
   FpMambaMixInputs in{.projected = s.projected,

@@ -32,8 +32,8 @@ struct FpMambaSweep {
   real* state_out;          // (B, D, N)
   // With from_y, y W^T as the sweep had it, by which its solution is to be judged: in another precision f would be
   // another map, whose residual can be ten times a tolerance.
-  real* product;        // (B, T, P) or null: of y_t, but of the last
-  real* of_previous;    // (B, P) or null: of previous
+  real* product;      // (B, T, P), null without from_y: of y_t, but the last step's is not written
+  real* of_previous;  // (B, P), null without from_y or previous: of that
   int32_t* iterations;  // (B): the most of any step
   int64_t B, T, D, N, P;
   SweepMixer mixer;

@@ -10,7 +10,7 @@ namespace fprnn {
 
 // x (..., K), weight (N, K), optional bias (N) -> (..., N). ShapeError: sizes do not fit.
 Var linear(const Var& x, const Var& weight, const Var& bias = {});
-// The same without a bias where what it gives, y (..., N), is known already.
+// The same without a bias where what it gives, y (..., N), is known already, or those rows of it that are used.
 Var linear_known(const Var& x, const Var& weight, const Tensor& y);
 
 // x (..., K), weight (N, K) -> linear of these numbers of rows of the weight, one after the other,
