@@ -1,7 +1,7 @@
 // Rules about values that only whoever reads a tensor's elements can check. The CPU throws on the
-// spot; a GPU kernel notes a breach, one of several, which is thrown when the host next waits for the
-// device (Context::synchronise, and whatever reads numbers back). What was computed since is of no use:
-// gradients among it must be dropped.
+// spot; a GPU kernel notes a breach, one of several, which is thrown when the host next waits for
+// the device (Context::synchronise, and whatever reads numbers back). What was computed since is of
+// no use: gradients among it must be dropped.
 #pragma once
 
 #include <fprnn/core/real.h>

@@ -56,7 +56,8 @@ Tensor normal(const Context& context, const Shape& shape, real mean, real deviat
 enum class Distribution { uniform, normal, keep };
 
 // Element i of a stream: uniform in [0, 1); standard normal by Box and Muller's method on the words 2 i
-// and 2 i + 1, in double: the first is kept away from 0; or 1 where a uniform one is at least `rate`, else 0.
+// and 2 i + 1, in double: the first is kept away from 0; or 1 where a uniform one is at least
+// `rate`, else 0.
 FPRNN_HOST_DEVICE inline real random_number(Distribution distribution, double rate, const Rng& rng,
                                             int64_t i) {
   if (distribution == Distribution::uniform) return rng.uniform(i);

@@ -1,6 +1,7 @@
 // Causal depthwise convolution in time (ops/conv.h). A thread takes a few neighbouring channels of a run
-// of 8 steps: it reads the run's rows and the W - 1 before (backward of dy: after) it into registers,
-// all at once, and every product is there. Rows that two runs need come from a cache the second time.
+// of 8 steps: it reads the run's rows and the W - 1 before (backward of dy: after) it into
+// registers, all at once, and every product is there. Rows that two runs need come from a cache the
+// second time.
 // Cost: 8 bytes an element forward, 12 backward; bound by memory. 4 taps, which layers have, are compiled
 // in; any other number goes by way of one thread an element that reads every tap's row.
 //
@@ -93,8 +94,8 @@ struct ConvRun {
   }
 };
 
-// dx of a run, or dstate of the W - 1 rows before step 0: the outputs that each input reached. dy[j] is
-// row begin + j.
+// dx of a run, or dstate of the W - 1 rows before step 0: the outputs that each input reached.
+// dy[j] is row begin + j.
 template <int Width>
 __device__ __forceinline__ void input_gradients(const ConvBackward& args, const Run& run,
                                                 int64_t channel, const Pack<Width> (&dy)[kRows]) {

@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   });
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
   fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
-  mixer.adjoint(local_parameters(in), offset, gain, weight, bias, y, w, v);
+  mixer.adjoint(local_parameters(in, true), offset, gain, weight, bias, y, w, v);
   channels.each([&](int k, int64_t d) { in.v[first + d] = v[k]; });
 
   // Back to the step before: through the norm, the states, and Q, b and c to y_{t-1}.

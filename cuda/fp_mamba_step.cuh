@@ -79,7 +79,7 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   real weight[C], bias[C], mixed[C];
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
   fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
-  const int32_t count = mixer.solve(local_parameters(in), offset, gain, weight, bias, y);
+  const int32_t count = mixer.solve(local_parameters(in, true), offset, gain, weight, bias, y);
 
   // What the state gains: dt (Q x + (I - Q) y) b^T.
 #pragma unroll

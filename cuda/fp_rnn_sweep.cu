@@ -10,17 +10,6 @@ namespace fprnn {
 namespace cuda {
 namespace {
 
-template <class Sweep>
-LocalParameters parameters_of(const Sweep& in) {
-  return {.D = in.D,
-          .scale = in.mixer.scale,
-          .in_order = in.mixer.in_order,
-          .normalised = false,
-          .eps = in.eps,
-          .tolerance = in.tolerance,
-          .max_iterations = in.max_iterations};
-}
-
 // Step t of all sequences.
 struct Step {
   FpRnnSweep in;
@@ -148,7 +137,7 @@ bool supports(Cuda, const FpRnnAdjoint& args) { return fits_a_team(args.mixer, a
 void run(Cuda cuda, const FpRnnSweep& args) {
   const Tensor from_y(cuda.context, {args.B, args.P});
   Step step{.in = args,
-            .parameters = parameters_of(args),
+            .parameters = local_parameters(args, false),
             .t = 0,
             .from_y = nullptr,
             .before = args.state};
@@ -181,7 +170,7 @@ void run(Cuda cuda, const FpRnnAdjoint& args) {
   for (int64_t t = args.T - 1; t >= 0; --t) {
     const bool last = t == args.T - 1;
     const AdjointStep step{.in = args,
-                           .parameters = parameters_of(args),
+                           .parameters = local_parameters(args, false),
                            .t = t,
                            .dprevious = last || !sees_y ? nullptr : dprevious.data(),
                            .dstate = dstate.data(),

@@ -1,6 +1,6 @@
 // One token's factor of a Kronecker mixer on its way from k to K and the gradient of that, as in
-// ops/kronecker_kernel.cpp, by a team of threads. All is in working space; each function ends with what
-// it wrote visible to the whole team.
+// ops/kronecker_kernel.cpp, by a team of threads. All is in working space; each function ends with
+// what it wrote visible to the whole team.
 #pragma once
 
 #include <fprnn/cuda/small_matrix.cuh>
@@ -129,8 +129,8 @@ struct KroneckerFactor {
   }
 
  private:
-  // v = (1, ..., 1) / sqrt(m); eight times u = nrm(K v), v = nrm(K u); sigma = u . K v. K itself is left
-  // as it is.
+  // v = (1, ..., 1) / sqrt(m); eight times u = nrm(K v), v = nrm(K u); sigma = u . K v. K itself is
+  // left as it is.
   template <class T>
   __device__ __forceinline__ void divide_by_eigenvalue(const T& team) {
     using Index = typename T::Index;
@@ -158,8 +158,9 @@ struct KroneckerFactor {
     inverse = 1 / (team.sum_of(m, [&](Index i) { return products[i]; }) + eps);
   }
 
-  // d: the cotangent of K on entry, of the undivided K on return. sigma and each step of the iteration add
-  // an outer product to it, a pull times an iterate; all are added at once. work: (3 + kSteps) m reals.
+  // d: the cotangent of K on entry, of the undivided K on return. sigma and each step of the
+  // iteration add an outer product to it, a pull times an iterate; all are added at once.
+  // work: (3 + kSteps) m reals.
   template <class T>
   __device__ __forceinline__ void through_eigenvalue(const T& team, real* d, real* work) const {
     using Index = typename T::Index;

@@ -1,8 +1,8 @@
 // Mixers of rank r (ops/low_rank.h). A warp takes a token and has its vectors in registers, in packs of
-// 16 bytes where addresses allow. Each row of u is read once, while the sums of the row before it are
-// taken. Above 1024 channels (512 where addresses do not allow packs) a block takes a token, and its
-// threads go over their channels in memory again for each factor. Cost: (r + 2) D elements moved
-// forward, (2 r + 3) D backward; bound by memory.
+// 16 bytes where addresses allow. Each row of u is read once, while the sums of the row before it
+// are taken. Above 1024 channels (512 where addresses do not allow packs) a block takes a token,
+// and its threads go over their channels in memory again for each factor. Cost: (r + 2) D elements
+// moved forward, (2 r + 3) D backward; bound by memory.
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
@@ -182,7 +182,8 @@ __global__ void __launch_bounds__(kLongThreads)
   }
 }
 
-// visit(packs in a lane, their width, in_order) as constants; false where D is too large for a warp.
+// visit(packs in a lane, their width, in_order) as constants; false where D is too large for a
+// warp.
 template <int C, int W, class Visit>
 bool with_order(bool in_order, const Visit& visit) {
   const std::integral_constant<int, C / W> count;

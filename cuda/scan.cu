@@ -1,11 +1,13 @@
 // The first-order scan (ops/scan.md): a warp takes 32 columns, a row of 128 bytes, through time with
-// one state a lane in a register; its inputs come through a ring in shared memory (scan.cuh), and what
-// it computes goes from registers straight to memory. Backward is the same from the end, with h read
-// one step earlier. Cost: 12 bytes an element forward and 20 backward, 2 and 3 flops: bound by memory.
+// one state a lane in a register; its inputs come through a ring in shared memory (scan.cuh), and
+// what it computes goes from registers straight to memory. Backward is the same from the end, with
+// h read one step earlier. Cost: 12 bytes an element forward and 20 backward, 2 and 3 flops: bound
+// by memory.
 //
 // Where columns are few, one warp for 32 of them leaves most of the GPU idle. Then time is split into
-// pieces: a first kernel finds each piece's product of a and what it makes of a state of 0, a second
-// carries the state from piece to piece, and the scan proper starts each piece from its own state.
+// pieces: a first kernel finds each piece's product of a and what it makes of a state of 0, a
+// second carries the state from piece to piece, and the scan proper starts each piece from its own
+// state.
 // That reads a and b (or dh) twice, 20 and 28 bytes an element.
 #include <fprnn/core/tensor.h>
 #include <fprnn/cuda/launch.cuh>
@@ -105,8 +107,8 @@ __global__ void __launch_bounds__(kWarp, kResident<Stages>)
   ends[share.piece * plan.columns + column] = end;
 }
 
-// starts (pieces, columns) <- the state before each piece, the first being h0 or 0. The pieces are this
-// scan's steps. A state of 0 contributes nothing even where the product has overflown.
+// starts (pieces, columns) <- the state before each piece, the first being h0 or 0. The pieces are
+// this scan's steps. A state of 0 contributes nothing even where the product has overflown.
 template <int Stages>
 __global__ void __launch_bounds__(kWarp, kResident<Stages>)
     scan_carry_kernel(const real* products, const real* ends, const real* h0, ScanPlan plan,

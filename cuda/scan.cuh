@@ -94,9 +94,9 @@ struct ScanFrom {
   bool present;
 };
 
-// body(x) for every step of the share in order, with x[array] of this lane's column; source(array, i,
-// s, column) is a ScanFrom for step s of a column, which is at i in (B, T, D). Lanes beyond the last
-// column see zeros.
+// body(x) for every step of the share in order, with x[array] of this lane's column; source(array,
+// i, s, column) is a ScanFrom for step s of a column, which is at i in (B, T, D). Lanes beyond the
+// last column see zeros.
 //
 // Stage c + Stages - 1 goes where stage c - 1 was: the __syncwarp that shows all lanes what each of
 // them copied into stage c also says that all have read stage c - 1.

@@ -20,13 +20,13 @@ __device__ __forceinline__ real silu_slope(real x) {
   return s * (1 + x * (1 - s));
 }
 
-// Of a sweep's local equations, which have a LayerNorm.
+// Of a sweep's local equations; normalised: N is a LayerNorm.
 template <class Sweep>
-__device__ __forceinline__ LocalParameters local_parameters(const Sweep& in) {
+FPRNN_HOST_DEVICE inline LocalParameters local_parameters(const Sweep& in, bool normalised) {
   return {.D = in.D,
           .scale = in.mixer.scale,
           .in_order = in.mixer.in_order,
-          .normalised = true,
+          .normalised = normalised,
           .eps = in.eps,
           .tolerance = in.tolerance,
           .max_iterations = in.max_iterations};

@@ -104,8 +104,8 @@ class FixedPointLayer : public Layer {
   virtual Var advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
                       const Vars& weights) const = 0;
   // Both sweeps on a device that has kernels for this layer; whether it has. The first makes y (B, T, D)
-  // and iterations (B), which start from 0, from `state`, and replaces its scan; the second makes v of
-  // g, in its place, for the solution y.
+  // and iterations (B), which start from 0, from `state`, and replaces its scan; the second makes v
+  // of g, in its place, for the solution y.
   virtual bool solve_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Tensor& /*y*/,
                             const IntTensor& /*iterations*/, FixedPointState& /*state*/) const {
     return false;

@@ -1,7 +1,7 @@
 // The exact adjoint of FP-Mamba's fixed point (autograd/fixed_point.md), v = g + J^T v, one time step of
-// all sequences before the other: what models/fixed_point_layer does op by op on tapes, as one contract
-// for a device that has kernels for it. At the solution everything but v is known, so all that does
-// not depend on v is made before, for all steps at once.
+// all sequences before the other: what models/fixed_point_layer does op by op on tapes, as one
+// contract for a device that has kernels for it. At the solution everything but v is known, so all
+// that does not depend on v is made before, for all steps at once.
 //
 // Backwards in time, w_t = g_t + what comes from step t + 1, through y_t as its y_{t-1} (a product with
 // W) and as what the state kept of it; v_t solves v_t = w_t + (df_t / dy_t)^T v_t (ops/fp_mamba_solve.md).

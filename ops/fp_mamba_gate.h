@@ -9,8 +9,8 @@
 
 namespace fprnn {
 
-// z, from_y and y (B, T, D), from_previous (B, D) or undefined for zero, which step 0 has instead of
-// from_y; -> (B, T, D). ShapeError: shapes that do not fit.
+// z, from_y and y (B, T, D), from_previous (B, D) or undefined for zero, which step 0 has instead
+// of from_y; -> (B, T, D). ShapeError: shapes that do not fit.
 Var fp_mamba_gate(const Var& z, const Var& from_y, const Var& from_previous, const Var& y);
 
 struct FpMambaGateForward {

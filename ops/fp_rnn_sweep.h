@@ -1,9 +1,10 @@
 // The vector FP-RNN's fixed point and its exact adjoint, one time step of all sequences after the other:
-// what models/fixed_point_layer does op by op, as contracts for a device that has kernels for it. The
-// equations are those of models/fp_rnn.h:
+// what models/fixed_point_layer does op by op, as contracts for a device that has kernels for it.
+// The equations are those of models/fp_rnn.h:
 //   y_t = f_t = lambda_t . f_{t-1} + (1 - lambda_t) . (Q_t (bx_t - y_t) + y_t)
-// with Q_t made of projected_t + W y_{t-1}. Backwards, v_t = w_t + (df_t / dy_t)^T v_t, where w_t is g_t and
-// what comes from step t + 1 through y_t as its y_{t-1} and through f_t. Cost a step: 2 B D P flops.
+// with Q_t made of projected_t + W y_{t-1}. Backwards, v_t = w_t + (df_t / dy_t)^T v_t, where w_t
+// is g_t and what comes from step t + 1 through y_t as its y_{t-1} and through f_t. Cost a step: 2
+// B D P flops.
 #pragma once
 
 #include <fprnn/core/device.h>

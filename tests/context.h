@@ -1,6 +1,6 @@
 // The device that the tests run on, from the environment: DEVICE=cpu|cuda (default cpu), ISA=baseline|
-// avx2|avx512 (default the best), THREADS (default 2). Fresh memory is NaN, so whatever reads what was
-// never written shows.
+// avx2|avx512 (default the best), THREADS (default 2). Fresh memory is NaN, so whatever reads what
+// was never written shows.
 #pragma once
 
 #include <fprnn/core/check.h>

@@ -1,6 +1,6 @@
 // Tensors of more than 2^31 elements on the GPU, an op of each family: its last rows, which numbers of
-// 32 bits do not reach, against the same op on the CPU on those rows alone. LARGE=1, needs about 50 GB
-// in float, twice that in double.
+// 32 bits do not reach, against the same op on the CPU on those rows alone. LARGE=1, needs about 50
+// GB in float, twice that in double.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <fprnn/core/rng.h>
