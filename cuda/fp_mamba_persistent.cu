@@ -15,6 +15,7 @@
 #include <fprnn/cuda/fp_mamba_step.cuh>
 #include <fprnn/cuda/half_rows.cuh>
 #include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/scan.cuh>
 
 namespace fprnn::cuda {
 
@@ -23,9 +24,14 @@ namespace {
 // Quads of neighbouring channels lie together, so that neighbouring threads meet all banks.
 struct SharedState {
   real* first;
-  int64_t D;
-  __device__ __forceinline__ Quad* at(int64_t d, int64_t n) const {
-    return reinterpret_cast<Quad*>(first) + n / Quad::kCount * D + d;
+  real* kept_a;  // null: there is no room for A
+  const FpMambaSweep& in;
+  __device__ __forceinline__ Quad* place(real* from, int64_t d, int64_t n) const {
+    return reinterpret_cast<Quad*>(from) + n / Quad::kCount * in.D + d;
+  }
+  __device__ __forceinline__ Quad* at(int64_t d, int64_t n) const { return place(first, d, n); }
+  __device__ __forceinline__ Quad a(int64_t d, int64_t n) const {
+    return kept_a == nullptr ? load_states(in.a + d * in.N + n) : *place(kept_a, d, n);
   }
   __device__ __forceinline__ Quad load(int64_t d, int64_t n) const { return *at(d, n); }
   __device__ __forceinline__ void store(int64_t d, int64_t n, const Quad& h) const {
@@ -36,19 +42,22 @@ struct SharedState {
 // Where things begin in a block's shared memory, each at a multiple of 16 bytes: for the block, then for each
 // sequence.
 struct BlockPlaces {
-  int64_t y, factors, from_y, sequence;  // (G, D), (G), (G, P)
-  int64_t state, b, c, team, mixer,
-      each;  // from the sequence's first on; each: reals of a sequence
+  int64_t a, y, factors, from_y, sequence;  // (D, N) or -1, (G, D), (G), (G, P)
+  // From the sequence's first on. each: reals of a sequence; ahead (2, of_step): what x decides of
+  // this step and the next, of_step from the first of each kind on.
+  int64_t state, b, c, team, mixer, ahead, each;
+  int64_t x, delta, z, of_step;
   int64_t end;
 
   FPRNN_HOST_DEVICE BlockPlaces(const FpMambaSweep& in, int64_t G, int64_t of_team,
-                                int64_t of_mixer) {
+                                int64_t of_mixer, bool keeps_a) {
     int64_t next = 0;
     const auto take = [&next](int64_t reals) {
       const int64_t at = next;
       next += (reals + Quad::kCount - 1) / Quad::kCount * Quad::kCount;
       return at;
     };
+    a = keeps_a ? take(in.D * in.N) : -1;
     y = take(G * in.D);
     factors = take(G);
     from_y = take(G * in.P);
@@ -59,7 +68,14 @@ struct BlockPlaces {
     c = take(in.N);
     team = take(of_team);
     mixer = take(of_mixer);
-    each = next;
+    ahead = next;
+    next = 0;
+    take(in.P);
+    x = take(in.D);
+    delta = take(in.D);
+    z = take(in.z == nullptr ? 0 : in.D);
+    of_step = next;
+    each = ahead + 2 * of_step;
     end = sequence + G * each;
   }
 };
@@ -99,14 +115,25 @@ __device__ __forceinline__ void project(const real* __restrict__ w, int64_t P, i
   }
 }
 
-// Asks for what the next step reads, which lies in memory.
+// What is contiguous, to shared memory while the team goes on.
 template <class T>
-__device__ __forceinline__ void ask_for(const T& team, const real* row, int64_t reals) {
-  constexpr int64_t kLine = 128 / sizeof(real);
-  if (row == nullptr) return;
-  team.each((reals + kLine - 1) / kLine, [&](auto i) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(row + (i * kLine < reals ? i * kLine : 0)));
-  });
+__device__ __forceinline__ void bring(const T& team, int64_t reals, const real* from, real* to) {
+  const bool in_quads = reals % Quad::kCount == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0;
+  if (in_quads)
+    team.each(reals / Quad::kCount, [&](auto i) {
+      copy_async<16>(to + i * Quad::kCount, from + i * Quad::kCount, true);
+    });
+  else
+    team.each(reals, [&](auto i) { copy_async<sizeof(real)>(to + i, from + i, true); });
+}
+// What x decides of a step, to its place in turns.
+template <class T>
+__device__ __forceinline__ void bring_step(const T& team, const StepToken& at,
+                                           const BlockPlaces& places, real* to) {
+  bring(team, at.in.P, at.projected, to);
+  bring(team, at.in.D, at.x, to + places.x);
+  bring(team, at.in.D, at.delta, to + places.delta);
+  if (at.z != nullptr) bring(team, at.in.D, at.z, to + places.z);
 }
 
 template <class Mixer, int G>
@@ -123,7 +150,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   real* const own = shared + places.sequence + g * places.each;
   real* const of_y = shared + places.y;
   const T team(own + places.team);
-  const SharedState state{own + places.state, in.D};
+  const SharedState state{own + places.state, places.a < 0 ? nullptr : shared + places.a, in};
 
   const auto each_channel = [&](const auto& visit) { Mixer::each_channel(team, in, visit); };
   const int D = static_cast<int>(in.D), P = static_cast<int>(in.P);
@@ -135,6 +162,10 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
     else
       each_channel([&](int k, int64_t d) { of_y[g * in.D + d] = y[k]; });
   };
+
+  if (places.a >= 0)
+    for (int64_t i = threadIdx.x * Quad::kCount; i < in.D * in.N; i += blockDim.x * Quad::kCount)
+      *state.place(state.kept_a, i / in.N, i % in.N) = load_states(in.a + i);
 
   // Where the sequence begins.
   real gained[C]{}, y[C]{};
@@ -150,6 +181,10 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
     each_channel([&](int k, int64_t d) { y[k] = in.previous[sequence * in.D + d]; });
     keep_y(y);
   }
+  const auto ahead = [&](int64_t t) { return own + places.ahead + t % 2 * places.of_step; };
+  bring_step(team, StepToken(in, sequence, 0, nullptr), places, ahead(0));
+  commit_async();
+  wait_async<0>();
   __syncthreads();
 
   int32_t most = 0;
@@ -167,19 +202,21 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
           in.P, out + g * in.P,
           t > 0 ? in.product + (sequence * in.T + t - 1) * in.P : in.of_previous + sequence * in.P);
     }
-    const int64_t next = sequence * in.T + t + 1;
-    if (t + 1 < in.T) {
-      ask_for(team, in.projected + next * in.P, in.P);
-      for (const real* row : {in.x, in.delta, in.z})
-        if (row != nullptr) ask_for(team, row + next * in.D, in.D);
-    }
+    if (t + 1 < in.T)
+      bring_step(team, StepToken(in, sequence, t + 1, nullptr), places, ahead(t + 1));
+    commit_async();
     real* const b = own + places.b;
     const int64_t now = t % 2 * in.N, before = in.N - now;
-    const StepToken at{in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr};
+    StepToken at(in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr);
+    at.projected = ahead(t);
+    at.x = ahead(t) + places.x;
+    at.delta = ahead(t) + places.delta;
+    if (at.z != nullptr) at.z = ahead(t) + places.z;
     const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
                                             own + places.mixer, gained, y);
     most = count > most ? count : most;
     keep_y(y);
+    wait_async<0>();
     __syncthreads();
   }
   const real* const b = own + places.b + (in.T - 1) % 2 * in.N;
@@ -197,7 +234,11 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
 
 template <class Mixer>
 BlockPlaces places_of(const FpMambaSweep& in) {
-  return {in, Mixer::kSequences, Mixer::T::kSpace, Mixer::space(in.mixer, false)};
+  const auto places = [&](bool keeps_a) {
+    return BlockPlaces(in, Mixer::kSequences, Mixer::T::kSpace, Mixer::space(in.mixer, false),
+                       keeps_a);
+  };
+  return places(places(true).end <= kMostOfBlock);
 }
 
 }  // namespace

@@ -8,30 +8,40 @@
 
 namespace fprnn::cuda {
 
-// The step's token, and what it has from y_{t-1}: P numbers or null.
+// The step's token: its numbers in the sweep's arrays, of which some may have been brought nearer, and what it
+// has from y_{t-1}, P numbers or null.
 struct StepToken {
   const FpMambaSweep& in;
-  int64_t b, t;
+  int64_t row;                            // of all tokens
+  const real *projected, *x, *delta, *z;  // (P), (D), (D), (D) or null
   const real* from_y;
 
-  __device__ __forceinline__ int64_t row() const { return b * in.T + t; }
+  __device__ __forceinline__ StepToken(const FpMambaSweep& in, int64_t b, int64_t t,
+                                       const real* from_y)
+      : in(in),
+        row(b * in.T + t),
+        projected(in.projected + row * in.P),
+        x(in.x + row * in.D),
+        delta(in.delta + row * in.D),
+        z(in.z == nullptr ? nullptr : in.z + row * in.D),
+        from_y(from_y) {}
   __device__ __forceinline__ real p(int64_t j) const {
-    const real from_x = in.projected[row() * in.P + j];
-    return from_y == nullptr ? from_x : from_x + from_y[j];
+    return from_y == nullptr ? projected[j] : projected[j] + from_y[j];
   }
 };
 
 // The state of channel d through one step: h <- k exp(dt A) (h + gained before^T). Returns h . c. State has
-// load(d, n) and store(d, n, quad), of different memory or of elements that no other thread has.
+// load(d, n) and store(d, n, quad), of different memory or of elements that no other thread has, and
+// a(d, n).
 template <class State>
 __device__ __forceinline__ real decay_channel(const StepToken& at, const State& state, int64_t d,
                                               real gained, const real* before, const real* c,
                                               real dt, real keep) {
   const FpMambaSweep& in = at.in;
   real total = 0;
-#pragma unroll 2
+#pragma unroll 4
   for (int64_t n = 0; n < in.N; n += Quad::kCount) {
-    const Quad a = load_states(in.a + d * in.N + n);
+    const Quad a = state.a(d, n);
     Quad h = state.load(d, n);
 #pragma unroll
     for (int j = 0; j < Quad::kCount; ++j) {
@@ -56,21 +66,20 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   const FpMambaSweep& in = at.in;
   const auto p = [&](int64_t j) { return at.p(j); };
   const Mixer mixer(team, in.mixer, in.D, in.eps, p, space, false);
-  const int64_t M = in.P - 2 * in.N, first = at.row() * in.D;
+  const int64_t M = in.P - 2 * in.N;
   const Directions<typename Mixer::T> s(
       team, in.N, in.bc_norm, in.eps, [&](int64_t j) { return at.p(M + j); }, b, c);
   const auto channels = mixer.channels();
 
   // A and S of the local equation.
-  const real keep = in.keep == nullptr ? real(1) : in.keep[at.row()];
+  const real keep = in.keep == nullptr ? real(1) : in.keep[at.row];
   real unmixed[C], dt[C], offset[C]{}, gain[C]{};
-  fill_channels(channels, unmixed, [&](int64_t d) { return in.x[first + d]; });
+  fill_channels(channels, unmixed, [&](int64_t d) { return at.x[d]; });
   mixer.apply(unmixed);
-  fill_channels(channels, dt,
-                [&](int64_t d) { return softplus(in.delta[first + d] + in.delta_bias[d]); });
+  fill_channels(channels, dt, [&](int64_t d) { return softplus(at.delta[d] + in.delta_bias[d]); });
   channels.each([&](int k, int64_t d) {
     const real carried = decay_channel(at, state, d, gained[k], before, s.c, dt[k], keep);
-    const real gate = in.z == nullptr ? real(1) : in.z[first + d] * sigmoid(in.z[first + d]);
+    const real gate = at.z == nullptr ? real(1) : silu(at.z[d]);
     gain[k] = dt[k] * s.product + in.skip[d];
     offset[k] = gate * (carried + gain[k] * unmixed[k]);
     gain[k] *= gate;
@@ -87,7 +96,7 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   mixer.apply(mixed);
 #pragma unroll
   for (int k = 0; k < C; ++k) gained[k] = dt[k] * (unmixed[k] + y[k] - mixed[k]);
-  channels.each([&](int k, int64_t d) { in.y[first + d] = y[k]; });
+  channels.each([&](int k, int64_t d) { in.y[at.row * in.D + d] = y[k]; });
   return count;
 }
 

@@ -30,7 +30,11 @@ struct Step {
 struct MovedState {
   const real* __restrict__ from;
   real* __restrict__ to;
+  const real* __restrict__ of_a;
   int64_t N;
+  __device__ __forceinline__ Quad a(int64_t d, int64_t n) const {
+    return load_states(of_a + d * N + n);
+  }
   __device__ __forceinline__ Quad load(int64_t d, int64_t n) const {
     return from == nullptr ? Quad{} : load_states(from + d * N + n);
   }
@@ -54,9 +58,9 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
     Mixer::each_channel(team, in, [&](int k, int64_t d) { gained[k] = step.gained[b * in.D + d]; });
   team.each(in.N, [&](int64_t n) { before[n] = step.t > 0 ? step.b[b * in.N + n] : real(0); });
   team.sync();
-  const StepToken at{in, b, step.t, step.from_y == nullptr ? nullptr : step.from_y + b * step.row};
+  const StepToken at(in, b, step.t, step.from_y == nullptr ? nullptr : step.from_y + b * step.row);
   const MovedState state{step.from == nullptr ? nullptr : step.from + states, step.to + states,
-                         in.N};
+                         in.a, in.N};
   const int32_t count =
       solve_step<Mixer>(team, at, state, before, now, now + in.N, before + in.N, gained, y);
   team.each(in.N, [&](int64_t n) { step.b[b * in.N + n] = now[n]; });

@@ -56,32 +56,38 @@ struct KroneckerEquation {
   const Product& product;
   const In &offset, &gain, &weight, &bias;
   Basis& basis;
-  Krylov<Basis::kMost> krylov;
+  Krylov<std::decay_t<decltype(c.team)>, Basis::kMost> krylov;
   Vector &y, &n, &v;  // n: f before weight and bias, if there is a LayerNorm
-  real shift, inverse = 1;
+  real shift = 0, inverse = 1;
   Distance distance{};
 
   __device__ __forceinline__ int32_t solve() {
     const int most = c.D < Basis::kMost ? static_cast<int>(c.D) : Basis::kMost;
-    real last = static_cast<real>(INFINITY);
-    bool plain = true, linear = !at.normalised;
-    c.each([&](auto k, auto) { y[k] = 0; });
-    shift = at.normalised ? sum_over(c, [&](auto k) { return offset[k]; }) / c.D : real(0);
     int32_t count = 1;
+    c.each([&](auto k, auto) { y[k] = at.normalised ? bias[k] : real(0); });
+    bool linear = !at.normalised, ready = !linear;
+    real last = static_cast<real>(INFINITY);
 #pragma unroll 1
     for (;; ++count) {
-      evaluate();
-      if (distance.broken()) {
-        c.each([&](auto k, auto) { y[k] = static_cast<real>(NAN); });
-        return at.max_iterations;
+      if (!ready) {
+        evaluate();
+        if (distance.broken()) {
+          c.each([&](auto k, auto) { y[k] = static_cast<real>(NAN); });
+          return at.max_iterations;
+        }
+        if (distance.difference <= within() || count >= at.max_iterations) break;
+        linear = linear || !(distance.difference < last * real(0.5) ||
+                             distance.difference <= kKrylovNear * distance.size);
+        last = distance.difference;
       }
-      if (distance.difference <= within() || count >= at.max_iterations) break;
-      plain = plain &&
-              ((at.normalised && count < kKrylovAfter) || distance.difference < last * real(0.5) ||
-               distance.difference <= kKrylovNear * distance.size);
-      last = distance.difference;
-      if (plain || !leap(linear, most, count)) c.each([&](auto k, auto) { y[k] = f(k); });
-      linear = linear || !plain;
+      // The equation in sigma first, then Newton's steps or plain ones. There is one place for all
+      // leaps: the code is long.
+      const bool leapt = (ready || linear) && leap(!ready, most, count);
+      if (ready)
+        --count;
+      else if (!leapt)
+        c.each([&](auto k, auto) { y[k] = f(k); });
+      ready = false;
     }
     return count < at.max_iterations ? count : at.max_iterations;
   }
@@ -106,22 +112,20 @@ struct KroneckerEquation {
         c, [&](auto k) { return f(k); }, y);
   }
 
-  // v <- J v: linear, of f at y; otherwise M v.
+  // v <- J v: linear, of f at y; otherwise M v before C.
   __device__ __forceinline__ void apply(bool linear) {
     if (!linear) c.each([&](auto k, auto) { v[k] *= weight[k]; });
     product.apply(v, v);
+    c.each([&](auto k, auto) { v[k] = gain[k] * (at.scale * v[k]); });
+    if (!linear || !at.normalised) return;
     real sums[2]{};
     c.each([&](auto k, auto) {
-      v[k] = gain[k] * (at.scale * v[k]);
       sums[0] += v[k];
       sums[1] += v[k] * n[k];
     });
-    if (!at.normalised) return;
     c.team.sums(sums);
     const real mean = sums[0] / c.D, along = sums[1] / c.D;
-    c.each([&](auto k, auto) {
-      v[k] = linear ? weight[k] * inverse * (v[k] - mean - along * n[k]) : v[k] - mean;
-    });
+    c.each([&](auto k, auto) { v[k] = weight[k] * inverse * (v[k] - mean - along * n[k]); });
   }
 
   // v: the first vector: f - y, or b = C (A + S . (I - Q) delta). Returns its length.
@@ -132,33 +136,53 @@ struct KroneckerEquation {
       c.each([&](auto k, auto) { v[k] = bias[k]; });
       product.apply(v, v);
       c.each([&](auto k, auto) { v[k] = offset[k] + gain[k] * (at.scale * v[k]); });
-      const real mean = sum_over(c, [&](auto k) { return v[k]; }) / c.D;
-      c.each([&](auto k, auto) { v[k] -= mean; });
+      shift = sum_over(c, [&](auto k) { return v[k]; }) / c.D;
+      c.each([&](auto k, auto) { v[k] -= shift; });
     }
     const real length = ::sqrt(sum_over(c, [&](auto k) { return v[k] * v[k]; }));
     const real part = length > 0 ? 1 / length : real(0);
     c.each([&](auto k, auto) { v[k] *= part; });
+    // f at n = 0 tells how large f is, before any is known.
+    if (!linear)
+      distance.size =
+          largest_of([&](auto k) { return bias[k] + ::sqrt(real(c.D)) * weight[k] * v[k]; });
     return length;
+  }
+  // The largest |term(k)| of the team's channels.
+  template <class Term>
+  __device__ __forceinline__ real largest_of(const Term& term) const {
+    real most = 0;
+    c.each([&](auto k, auto) { most = LargerSize()(magnitude(term(k)), most); });
+    return c.team.largest(most);
   }
 
   struct Squares {
-    real before, left;  // of v, and of what is orthogonal to the basis
+    real whole, before, left;  // of v, of C v, and of what is orthogonal to the basis
   };
-  // v <- v without the first m vectors, whose parts are added to column m - 1 of H. So many vectors
-  // and v's square go through one exchange.
-  __device__ __forceinline__ Squares orthogonalise(int m) {
-    constexpr int kVectors = kVectorsTogether, kLanes = kWarp / (kVectors + 1);
+  // v <- v without the first m vectors, whose parts are added to column m - 1 of H, and without its mean where N
+  // is centred, which those vectors do not have. So many vectors and v's sums go through one
+  // exchange.
+  __device__ __forceinline__ Squares orthogonalise(int m, bool centred) {
+    constexpr int kVectors = kVectorsTogether, kLanes = kWarp / (kVectors + 2);
     Squares squares{};
     real removed = 0;
 #pragma unroll 1
     for (int first = 0; first < m; first += kVectors) {
       Parts parts;
       basis.dots(c, first, m, v, parts);
-      parts[kVectors] = 0;
-      c.each([&](auto k, auto) { parts[kVectors] += v[k] * v[k]; });
+      parts[kVectors] = parts[kVectors + 1] = 0;
+      c.each([&](auto k, auto) {
+        parts[kVectors] += v[k] * v[k];
+        parts[kVectors + 1] += v[k];
+      });
       const real own = c.team.sums_apart(parts);
       const auto value = [&](int i) { return __shfl_sync(kAllLanes, own, i * kLanes); };
-      if (first == 0) squares.before = value(kVectors);
+      if (first == 0) {
+        const real total = value(kVectors + 1), mean = centred ? total / c.D : real(0);
+        squares.whole = value(kVectors);
+        squares.before = squares.whole - mean * (centred ? total : real(0));
+        c.each([&](auto k, auto) { v[k] -= mean; });
+      }
       basis.add(
           c, first, m,
           [&](int i) {
@@ -176,19 +200,21 @@ struct KroneckerEquation {
   }
 
   // v, the newest vector, becomes vector m - 1 of the basis, and v the next. Returns whether it is
-  // new. Once more where little is left, which is the difference of large numbers.
+  // new. Once more where little is left, which is the difference of large numbers; so is its square.
   __device__ __forceinline__ bool extend(bool linear, int m) {
     basis.put(c, m - 1, v);
     apply(linear);
-    real before = 0;
+    real before = 0, left = 0;
 #pragma unroll 1
     for (int round = 0; round < 2; ++round) {
-      const Squares squares = orthogonalise(m);
+      const Squares squares = orthogonalise(m, at.normalised);
       if (round == 0) before = squares.before;
-      if (squares.left > squares.before * static_cast<real>(0.01)) break;
+      left = squares.left;
+      if (!(left > squares.whole * static_cast<real>(0.1)))
+        left = sum_over(c, [&](auto k) { return v[k] * v[k]; });
+      if (left > squares.before * static_cast<real>(0.01)) break;
     }
     krylov.squares += before;
-    const real left = sum_over(c, [&](auto k) { return v[k] * v[k]; });
     const real inverse = left > 0 ? inverse_root(left) : real(0);
     krylov.next = left * inverse;
     if (c.team.rank == 0 && m < Basis::kMost) {
@@ -205,21 +231,29 @@ struct KroneckerEquation {
     if (most > at.max_iterations - count - 2) most = at.max_iterations - count - 2;
     if (!(length > 0) || most < 1) return false;
     basis.clear();
-    krylov.begin(c.team, length);
+    krylov.begin(length);
     if (!linear) ++count;
+    const real tenth = static_cast<real>(0.1) * at.tolerance;
     Section section{};
-    int m = 0;
+    int m = 0, look = kKrylovLook;
 #pragma unroll 1
     for (bool ends = false; !ends;) {
       ++m;
       ends = !extend(linear, m) || m == most;
       ++count;
-      if (!ends && !FPRNN_KRYLOV_LOOKS(m)) continue;
-      bool solved = false;
+      if (!ends && m < look) continue;
+      const real largest = largest_of([&](auto k) { return linear ? v[k] : weight[k] * v[k]; });
       c.team.sync();  // H is whole
-      section =
-          krylov.secular(c.team, linear, m, static_cast<real>(c.D), at.eps, within(), ends, solved);
-      ends = ends || solved;
+      const real sigma = linear ? real(1) : krylov.go_on(m);
+      // What the projected equation leaves of the whole one, over what it may.
+      real left =
+          linear ? real(0) : krylov.missing_after_steps(m, sigma, largest) / (sigma * within());
+      if (ends || !(left > kKrylovHope)) {
+        section = krylov.root(m, linear, sigma, tenth > kKrylovMatch ? tenth : kKrylovMatch);
+        left = krylov.missing(section.last, largest) / (section.sigma * within());
+        ends = ends || left <= 1;
+      }
+      for (look = m + 1; left > 2 && look < m + kKrylovLook; left *= real(0.5)) ++look;
     }
     write(linear, m, section);
     return true;
@@ -248,7 +282,7 @@ struct KroneckerEquation {
 };
 
 // y from 0 on, to the tolerance as in ops/kronecker_solve.h; returns how many products that took. f
-// and v are working space, krylov too: Krylov<Basis::kMost>::kSpace reals.
+// and v are working space, krylov too: Krylov<T, Basis::kMost>::kSpace reals.
 template <class Channels, class Product, class In, class Basis, class Vector>
 __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& at,
                                                      const Channels& c, const Product& product,
@@ -257,7 +291,10 @@ __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& 
                                                      real* krylov, Vector& y, Vector& f,
                                                      Vector& v) {
   return KroneckerEquation<Channels, Product, In, Basis, Vector>{
-      at, c, product, offset, gain, weight, bias, basis, Krylov<Basis::kMost>(krylov), y, f, v, 0}
+      at,     c,     product,
+      offset, gain,  weight,
+      bias,   basis, {c.team, static_cast<real>(c.D), at.eps, krylov},
+      y,      f,     v}
       .solve();
 }
 
@@ -265,7 +302,7 @@ __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& 
 template <class T, int C>
 using BasisOf = NearBasis<krylov_most(C* T::kSize), C>;
 template <class T, int C>
-inline constexpr int kEquationSpace = Krylov<BasisOf<T, C>::kMost>::kSpace;
+inline constexpr int kEquationSpace = Krylov<T, BasisOf<T, C>::kMost>::kSpace;
 template <class Channels, class Product, int C>
 __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& at,
                                                      const Channels& c, const Product& product,

@@ -93,7 +93,7 @@ __global__ void __launch_bounds__(Team<kLongWarps>::kSize)
     const Channels<T, int64_t, int64_t> channels{team, (D + T::kSize - 1) / T::kSize, D};
     const auto in = [&](const real* x) { return Spread<const real, T::kSize>{x + team.rank}; };
     real* const krylov = space;
-    space += Krylov<kKrylovMostLong>::kSpace;
+    space += Krylov<T, kKrylovMostLong>::kSpace;
     Spread<real, T::kSize> y{args.y + token * D + team.rank}, f{space + team.rank},
         v{space + D + team.rank};
     FarBasis<T> basis{space + 4 * D + team.rank, D};
@@ -118,7 +118,7 @@ void start_any(Cuda cuda, const KroneckerSolve& args, const KroneckerParameters&
   if (D <= 512) return start_any<4, 4>(cuda, args, parameters);
   if (D <= 1024) return start_any<8, 4>(cuda, args, parameters);
   start_teams<kLongWarps>(cuda, "kronecker_solve", kronecker_solve_long_kernel, args.tokens,
-                          Krylov<kKrylovMostLong>::kSpace + (4 + kKrylovMostLong) * D, 1, args,
+                          Krylov<Team<kLongWarps>, kKrylovMostLong>::kSpace + (4 + kKrylovMostLong) * D, 1, args,
                           parameters);
 }
 

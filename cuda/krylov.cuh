@@ -1,7 +1,7 @@
 // The Krylov space of a token's equation (ops/kronecker_solve.md, whose names these are): an orthonormal basis,
 // whose vectors are spread over the team as all are, and the Hessenberg matrix H that the operator
-// is in it, in memory of the team. Every lane of a warp solves (sigma I - H) c = |b| e_1 for a
-// sigma of its own; all warps do the same.
+// is in it, in memory of the team. Plain steps in its coordinates have a coordinate a lane. Then
+// every lane solves (sigma I - H) c = |b| e_1 for a sigma of its own. All warps do the same.
 #pragma once
 
 #include <fprnn/cuda/kronecker.cuh>
@@ -14,9 +14,9 @@ constexpr int krylov_most(int D) {
   return D > kKrylovLong ? kKrylovMostLong : D < kKrylovMost ? D : kKrylovMost;
 }
 
-// What goes through one exchange of a team: so many vectors' products with another, and a sum.
-inline constexpr int kVectorsTogether = 15;
-using Parts = real[kVectorsTogether + 1];
+// What goes through one exchange of a team: so many vectors' products with another, and two sums.
+inline constexpr int kVectorsTogether = 14;
+using Parts = real[kVectorsTogether + 2];
 
 // The thread's part of the basis: the first vectors in registers, the others in memory of its own, which is not
 // a member, since what lies beside something that is counted through lies in memory too.
@@ -34,15 +34,9 @@ struct NearBasis {
     each_constant<kVectorsTogether>(
         [&](auto j) { each_constant<C>([&](auto k) { near[j][k] = 0; }); });
   }
-  // Each of the first vectors becomes v or stays: registers cannot be counted through.
   template <class Channels>
   __device__ __forceinline__ void put(const Channels&, int i, const real (&v)[C]) {
-    if (i < kVectorsTogether) {
-      each_constant<kVectorsTogether>([&](auto j) {
-        each_constant<C>([&](auto k) { near[j][k] = i == j ? v[k] : near[j][k]; });
-      });
-      return;
-    }
+    if (i < kVectorsTogether) return put_near<0, kVectorsTogether>(i, v);
     real(*const chunk)[C] = far + (i - kVectorsTogether) / kVectorsTogether * kVectorsTogether;
     if (i % kVectorsTogether == 0)
       each_constant<kVectorsTogether>(
@@ -73,6 +67,19 @@ struct NearBasis {
   }
 
  private:
+  // Registers cannot be counted through: halves are chosen from until one is left.
+  template <int First, int End>
+  __device__ __forceinline__ void put_near(int i, const real (&v)[C]) {
+    if constexpr (First + 1 == End) {
+      each_constant<C>([&](auto k) { near[First][k] = v[k]; });
+    } else {
+      constexpr int kMiddle = (First + End) / 2;
+      if (i < kMiddle)
+        put_near<First, kMiddle>(i, v);
+      else
+        put_near<kMiddle, End>(i, v);
+    }
+  }
   template <class Visit>
   __device__ __forceinline__ void with_chunk(int first, const Visit& visit) const {
     if (first == 0)
@@ -126,34 +133,56 @@ struct Section {
 };
 
 // H's tiles of B by B, those above and on the diagonal, a column of tiles after the other.
-template <int Most>
+template <class T, int Most>
 struct Krylov {
   static constexpr int kMost = Most, B = 8;
   static constexpr int kBlocks = (Most + B - 1) / B, kTiles = kBlocks * (kBlocks + 1) / 2;
-  // Reals of memory: H, the inverse of its subdiagonal, and c.
-  static constexpr int kSpace = (kTiles * B + 2 * kBlocks) * B;
+  // Reals of memory: H, the inverse of its subdiagonal, c, and each warp's plain steps.
+  static constexpr int kSpace = (kTiles * B + (2 + T::kWarps) * kBlocks) * B;
 
-  real *h, *inverse, *c;
-  real squares = 0;  // |H|^2
-  real start = 0;    // lengths of the first vector, and of
-  real next = 0;     // the one after the last before it became 1
+  const T& team;
+  real D, eps;  // |c|^2 = |n|^2 = D (1 - eps / sigma^2)
+  real *h, *inverse, *c, *plain;
+  real squares = 0;                   // |H|^2
+  real start = 0, inverse_start = 0;  // lengths of the first vector, and of
+  real next = 0;                      // the one after the last before it became 1
+  bool stepped = false;
 
-  __device__ __forceinline__ explicit Krylov(real* space)
-      : h(space), inverse(h + kTiles * B * B), c(inverse + kBlocks * B) {}
+  __device__ __forceinline__ Krylov(const T& team, real D, real eps, real* space)
+      : team(team),
+        D(D),
+        eps(eps),
+        h(space),
+        inverse(h + kTiles * B * B),
+        c(inverse + kBlocks * B),
+        plain(c + (1 + team.warp()) * kBlocks * B) {}
 
   static __device__ __forceinline__ int tile(int i, int j) { return (j * (j + 1) / 2 + i) * B * B; }
   __device__ __forceinline__ real& at(int i, int j) const {
     return h[tile(i / B, j / B) + i % B * B + j % B];
   }
 
-  // Ready for a first vector of that length. Elements that are not part of H yet must be finite.
-  template <class T>
-  __device__ __forceinline__ void begin(const T& team, real length) {
+  // Ready for a first vector of that length. Elements that are not part of H yet are 0.
+  __device__ __forceinline__ void begin(real length) {
     start = length;
+    inverse_start = 1 / length;
     squares = 0;
+    stepped = false;
     for (int i = team.rank * Quad::kCount; i < kTiles * B * B; i += T::kSize * Quad::kCount)
       *reinterpret_cast<Quad*>(h + i) = Quad{};
+    for (int i = team.lane(); i < kBlocks * B; i += kWarp) plain[i] = i == 0;
     team.sync();
+  }
+
+  // n <- (b + M n) / sigma(n) in the space's m coordinates, from n = 0 on: what plain steps are, as far as the
+  // space holds them. They go on when it has grown. `plain` is b + M n in units of |b|. Returns
+  // sigma after these steps.
+  __device__ __forceinline__ real go_on(int m) {
+    const int count = stepped ? kKrylovMore : kKrylovFirst;
+    stepped = true;
+    if (m <= 2 * B) return steps<2>(m, count);
+    if (kMost >= 4 * B && m <= 4 * B) return steps<4>(m, count);
+    return steps(m, count);
   }
 
   // (sigma I - H) c = t e_1 from c_m = 1 upwards (Hyman). What becomes large makes all before it
@@ -176,51 +205,186 @@ struct Krylov {
     return {sigma, t < 0, at.squares * part * part, magnitude(at.last * part)};
   }
 
-  // What the projected equation leaves of the whole one.
-  __device__ __forceinline__ real missing(const Section& section) const {
-    return magnitude(next * section.last * start);
+  // What the projected equation leaves of the whole one, for a next vector whose largest element that is.
+  __device__ __forceinline__ real missing(real last, real largest) const {
+    return magnitude(next * last * start) * largest;
+  }
+  __device__ __forceinline__ real missing_after_steps(int m, real sigma, real largest) const {
+    return missing(plain[m - 1], largest) / sigma;
   }
 
-  // The solution for sigma = 1 if the equation is `linear`, or for the largest sigma with |c| = |n|, and its c;
-  // `solved`: whether that solves the whole equation. Not `certain`: one that does not is given up
-  // early.
-  template <class T>
-  __device__ __forceinline__ Section secular(const T& team, bool linear, int m, real D, real eps,
-                                             real within, bool certain, bool& solved) const {
+  // The solution for sigma = 1 if the equation is linear; else the one with |c| = |n| whose sigma is next to this
+  // one, to which plain steps have come, or the largest of all if none is near, |c| being |n| to a
+  // relative `match`. c is the solution's.
+  __device__ __forceinline__ Section root(int m, bool linear, real sigma, real match) const {
     static_assert(kKrylovSections == kWarp);
+    constexpr int kMiddle = kWarp / 2;
     const int lane = team.lane();
-    real low = ::sqrt(eps);
-    real high = ::sqrt(squares) + static_cast<real>(1.5) * start / ::sqrt(D) + 2 * low;
-    bool top = false;
-    Section at{};
+    const real step = static_cast<real>(lane + 1) / kWarp, least = ::sqrt(eps);
+    // Sections on both sides of sigma, else from the smallest to where there is no root any more, by
+    // factors; then between two sections, and where the line between their values meets 0, which is
+    // the solution when it is near enough.
+    bool around = true, between = false, negative = false;
+    real low = least, low_value = -1, high = 0, high_value = 0;
+    int round = 0;
 #pragma unroll 1
-    for (int round = linear ? kKrylovRounds : 0;; ++round) {
-      const bool last = round == kKrylovRounds;
-      const real part = static_cast<real>(lane + 1) / kWarp;
-      const real sigma = linear       ? real(1)
-                         : last       ? (low + high) / 2
-                         : round == 0 ? low * ::exp2(part * ::log2(high / low))
-                                      : low + (high - low) * part;
-      at = solve(m, sigma, last && team.rank == 0);
-      if (last) break;
-      if (round == 0) top = __shfl_sync(kAllLanes, at.negative, kWarp - 1);
-      // Too small a sigma: |c| is larger than |n|, or has been infinite since.
-      const real most = D * (1 - eps / (sigma * sigma));
-      const bool below =
-          lane < kWarp - 1 && (at.negative != top || !(start * start * at.squares < most));
-      const int k = kWarp - __clz(static_cast<int>(__ballot_sync(kAllLanes, below)));
-      const real left = __shfl_sync(kAllLanes, missing(at), k);
-      if (k > 0) low = __shfl_sync(kAllLanes, sigma, k - 1);
-      high = __shfl_sync(kAllLanes, sigma, k);
-      solved = left <= kKrylovHope * high * within;
-      if (round == 1 && !certain && !solved) return at;
+    for (;;) {
+      real at_sigma = 1;
+      if (between) {
+        real part = low_value / (low_value - high_value);
+        if (!(part > 0 && part < 1)) part = static_cast<real>(0.5);
+        at_sigma = low + (high - low) * (lane < kKept ? step : part);
+      } else if (!linear) {
+        const real most = ::sqrt(squares) + static_cast<real>(1.5) * start / ::sqrt(D) + 2 * least;
+        const real exponent = around ? kLog2Apart * static_cast<real>(lane - kMiddle + 1)
+                                     : step * ::log2(most / least);
+        at_sigma = (around ? sigma : least) * ::exp2(exponent);
+      }
+      const Section at = solve(m, at_sigma, (between || linear) && team.rank == kKept);
+      int k = 0;
+      if (between || linear) {
+        const real own = value(at, negative);
+        const bool found = magnitude(own) <= match || round == kKrylovRounds;
+        if (linear || __shfl_sync(kAllLanes, static_cast<int>(found), kKept) != 0) {
+          team.sync();
+          return {__shfl_sync(kAllLanes, at.sigma, kKept), at.negative,
+                  __shfl_sync(kAllLanes, at.squares, kKept),
+                  __shfl_sync(kAllLanes, at.last, kKept)};
+        }
+        ++round;
+        k = kWarp - __clz(static_cast<int>(__ballot_sync(kAllLanes, lane < kKept && !(own > 0))));
+      } else {
+        const unsigned roots = crossings(at);
+        if (roots == 0 && around) {
+          around = false;
+          continue;
+        }
+        k = around ? nearest(roots) : roots == 0 ? 0 : 31 - __clz(static_cast<int>(roots));
+        negative = __shfl_sync(kAllLanes, static_cast<int>(at.negative), k) != 0;
+      }
+      const real own = value(at, negative);
+      if (!between || k < kKept) {
+        high = __shfl_sync(kAllLanes, at.sigma, k);
+        high_value = __shfl_sync(kAllLanes, own, k);
+      }
+      if (k > 0) {
+        low = __shfl_sync(kAllLanes, at.sigma, k - 1);
+        low_value = __shfl_sync(kAllLanes, own, k - 1);
+      }
+      between = true;
     }
-    team.sync();
-    solved = missing(at) <= at.sigma * within;
-    return at;
   }
 
  private:
+  // A lane has a row of H in registers.
+  template <int Blocks>
+  __device__ __forceinline__ real steps(int m, int count) const {
+    const int row = team.lane();
+    const bool first = row == 0, inside = row < m;
+    real of_h[Blocks][B];
+#pragma unroll
+    for (int column = 0; column < Blocks; ++column) {
+#pragma unroll
+      for (int j = 0; j < B; ++j) of_h[column][j] = 0;
+      if (column < kBlocks && inside && row / B <= column)
+        load(h + tile(row / B, column) + row % B * B, of_h[column]);
+      // Left of the diagonal, no tile has it.
+      if (row == (column + 1) * B && inside) of_h[column][B - 1] = 1 / inverse[row];
+    }
+    const real part = start * start / D;
+#pragma unroll 1
+    for (;; --count) {
+      real of_plain[Blocks][B];
+#pragma unroll
+      for (int column = 0; column < Blocks; ++column) load(plain + column * B, of_plain[column]);
+      real total[4]{}, length[4]{};  // chains of their own
+#pragma unroll
+      for (int column = 0; column < Blocks; ++column)
+#pragma unroll
+        for (int j = 0; j < B; ++j) {
+          total[j % 4] += of_h[column][j] * of_plain[column][j];
+          length[j % 4] += of_plain[column][j] * of_plain[column][j];
+        }
+      const real squares = (length[0] + length[1]) + (length[2] + length[3]);
+      const real inverse_sigma = inverse_root(part * squares + eps);
+      if (count == 0) return 1 / inverse_sigma;
+      const real along = (total[0] + total[1]) + (total[2] + total[3]);
+      __syncwarp();
+      if (inside) plain[row] = (first ? real(1) : real(0)) + inverse_sigma * along;
+      __syncwarp();
+    }
+  }
+  // The same for any m.
+  __device__ __forceinline__ real steps(int m, int count) const {
+    constexpr int kRows = (kBlocks * B + kWarp - 1) / kWarp;  // of a lane
+    const int blocks = (m + B - 1) / B;
+    const real part = start * start / D;
+#pragma unroll 1
+    for (;; --count) {
+      real total[kRows]{}, length = 0;
+#pragma unroll 1
+      for (int column = 0; column < blocks; ++column) {
+        real of_plain[B];
+        load(plain + column * B, of_plain);
+#pragma unroll
+        for (int j = 0; j < B; ++j) length += of_plain[j] * of_plain[j];
+#pragma unroll
+        for (int k = 0; k < kRows; ++k) {
+          const int row = k * kWarp + team.lane();
+          if (row / B > column) continue;
+          real of_h[B];
+          load(h + tile(row / B, column) + row % B * B, of_h);
+#pragma unroll
+          for (int j = 0; j < B; ++j) total[k] += of_h[j] * of_plain[j];
+        }
+      }
+      const real inverse_sigma = inverse_root(part * length + eps);
+      if (count == 0) return 1 / inverse_sigma;
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        const int row = k * kWarp + team.lane();
+        if (row % B == 0 && row > 0 && row < m) total[k] += plain[row - 1] / inverse[row];
+      }
+      __syncwarp();
+#pragma unroll
+      for (int k = 0; k < kRows; ++k) {
+        const int row = k * kWarp + team.lane();
+        if (row < m) plain[row] = (row == 0 ? real(1) : real(0)) + inverse_sigma * total[k];
+      }
+      __syncwarp();
+    }
+  }
+
+  static constexpr int kKept = kWarp - 1;  // the section that becomes the solution
+  static constexpr real kLog2Apart = static_cast<real>(0.04264433740849373);
+
+  // |n| / |c|, to a few units in the last place.
+  __device__ __forceinline__ real ratio(const Section& at) const {
+    const real of_sigma = inverse_root(at.sigma * at.sigma);
+    const real squares_of_n = D * (1 - eps * of_sigma * of_sigma);
+    if (!(squares_of_n > 0)) return 0;
+    return squares_of_n * inverse_root(squares_of_n) * inverse_root(at.squares) * inverse_start;
+  }
+  // |n| / |c| - 1, whose root is wanted: where c has been infinite since a sigma with that sign it is below -1, and
+  // goes through -1 where c is infinite.
+  __device__ __forceinline__ real value(const Section& at, bool negative) const {
+    return (at.negative == negative ? ratio(at) : -ratio(at)) - 1;
+  }
+  // Lanes that have a root between their section and the one before: |c| becomes smaller than |n|.
+  __device__ __forceinline__ unsigned crossings(const Section& at) const {
+    const unsigned shorter = __ballot_sync(kAllLanes, ratio(at) > 1);
+    const unsigned negative = __ballot_sync(kAllLanes, at.negative);
+    return shorter & ~(shorter << 1 & ~(negative ^ negative << 1)) & ~1u;
+  }
+  // The one of these lanes, some, that is nearest to the middle, the upper of two.
+  static __device__ __forceinline__ int nearest(unsigned lanes) {
+    constexpr int kMiddle = kWarp / 2;
+    const unsigned lower = lanes & ((1u << kMiddle) - 1), upper = lanes >> kMiddle;
+    const int up = upper == 0 ? kWarp : __ffs(static_cast<int>(upper)) - 1;
+    const int down = lower == 0 ? kWarp : kMiddle - 32 + __clz(static_cast<int>(lower));
+    return up <= down ? kMiddle + up : kMiddle - 1 - down;
+  }
+
   // B rows, `whole` if all of them are among m. t is c of the row above; `at` has c's squares and c_m.
   template <class Whole>
   __device__ __forceinline__ void solve_rows(Whole whole, int m, int row, int blocks,

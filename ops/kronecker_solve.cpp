@@ -65,7 +65,7 @@ void run(Cpu cpu, const KroneckerSolve& args) {
   const auto kernel = FPRNN_SELECT(cpu, kronecker_solve);
   const int64_t D = args.m1 * args.m2;
   const int64_t most = std::min<int64_t>(D, D <= kKrylovLong ? kKrylovMost : kKrylovMostLong);
-  const int64_t reals = (4 + most + 1) * D + (most + 1 + kKrylovSections) * most;
+  const int64_t reals = (4 + most + 1) * D + (2 + most + 1 + kKrylovSections) * most;
   const int64_t space = (reals + 15) / 16 * 16;
   const int64_t grain = std::max(grain_for(16 * D * (args.m1 + args.m2)), pieces(args.tokens, 256));
   const Tensor work(cpu.context, Shape{pieces(args.tokens, grain), space});

@@ -29,19 +29,19 @@ LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
 Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t max_iterations,
                        const IntTensor& iterations);
 
-// What the solvers of all devices share: Krylov's space after evaluation kKrylovAfter, of at most D and
-// kKrylovMost vectors for up to kKrylovLong channels, kKrylovMostLong for more; sigma is looked for
-// among kKrylovSections at a time, kKrylovRounds times.
-inline constexpr int kKrylovAfter = 24, kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 64;
+// What the solvers of all devices share: Krylov's space of at most D and kKrylovMost vectors for up to
+// kKrylovLong channels, kKrylovMostLong for more. The first kKrylovLook vectors are looked at, and
+// then as many more as it takes to halve what is missing so often, kKrylovLook at most. At the
+// first look kKrylovFirst plain steps are taken in it, at each other kKrylovMore. sigma is looked for
+// if they leave no more than kKrylovHope times too much, among kKrylovSections at a time, first with
+// neighbours kKrylovApart, up to kKrylovRounds times, until |c| is |n| to kKrylovMatch, relative.
+inline constexpr int kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 48;
+inline constexpr int kKrylovLook = 8, kKrylovFirst = 16, kKrylovMore = 12;
+inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;
+inline constexpr real kKrylovHope = 2, kKrylovApart = static_cast<real>(1.03);
+inline constexpr real kKrylovMatch = static_cast<real>(kDouble ? 1e-14 : 2e-6);
 // Nearer than this, relative to max |f|, plain steps are at their root: what is left is rounding.
 inline constexpr real kKrylovNear = static_cast<real>(kDouble ? 1e-14 : 2e-6);
-inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;
-// More vectors are made if after two rounds that many times too much is left: sigma is known to a hundredth.
-inline constexpr real kKrylovHope = 100;
-// Whether it is looked if m vectors are enough. A macro: kernel files share no functions.
-#define FPRNN_KRYLOV_LOOKS(m)                                                                \
-  ((m) == 8 || (m) == 12 || (m) == 16 || (m) == 24 || (m) == 32 || (m) == 48 || (m) == 64 || \
-   (m) == 96)
 
 struct KroneckerSolve {
   const real* left;     // (tokens, m1, m1)

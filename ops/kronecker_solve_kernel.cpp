@@ -11,7 +11,8 @@ namespace {
 struct Projection {
   const real* h;  // rows are `stride` apart; H's last subdiagonal element is h[m, m - 1]
   int64_t m, stride;
-  real start;  // the length of the vector that the basis begins with
+  real start;   // the length of the vector that the basis begins with
+  real D, eps;  // |c|^2 = |n|^2 = D (1 - eps / sigma^2)
   FPRNN_INLINE real at(int64_t i, int64_t j) const { return h[i * stride + j]; }
 };
 
@@ -26,6 +27,19 @@ struct Sections {
 
   FPRNN_INLINE void solve(const Projection& p) {
     for (int64_t group = 0; group < kGroups; ++group) solve(p, group * kLanes);
+  }
+  FPRNN_INLINE bool negative(int64_t k) const { return t[k] < 0; }
+  // |n| / |c| - 1, whose root is wanted: where c has been infinite since a sigma with the sign
+  // `negative` it is below -1, and goes through -1 where c is infinite.
+  FPRNN_INLINE real value(const Projection& p, int64_t k, bool negative) const {
+    const real part = 1 - p.eps / (sigma[k] * sigma[k]);
+    const real ratio =
+        square_root((part > 0 ? part : 0) * p.D / squares[k]) * __builtin_fabs(t[k]) / p.start;
+    return ((t[k] < 0) == negative ? ratio : -ratio) - 1;
+  }
+  // Whether there is a root between section k - 1 and k: |c| becomes smaller than |n|.
+  FPRNN_INLINE bool crosses(const Projection& p, int64_t k) const {
+    return value(p, k, negative(k)) > 0 && !(value(p, k - 1, negative(k)) > 0);
   }
 
  private:
@@ -63,6 +77,38 @@ struct Sections {
   }
 };
 
+// n <- (b + M n) / sigma(n) in the space's coordinates, from n = 0 on: what plain steps are, as far as the
+// space holds them. They go on when it has grown.
+struct PlainSteps {
+  real *w, *next;  // b + M n in units of |b|: `known` coordinates, the others are 0
+  int64_t known = 0;
+  bool began = false;
+
+  // sigma after these steps.
+  FPRNN_INLINE real go_on(const Projection& p) {
+    for (int64_t i = known; i < p.m; ++i) w[i] = i == 0;
+    known = p.m;
+    for (int count = began ? kKrylovMore : kKrylovFirst; count > 0; --count) {
+      const real inverse = 1 / sigma(p);
+      for (int64_t i = 0; i < p.m; ++i) {
+        const int64_t first = i == 0 ? 0 : i - 1;
+        next[i] =
+            (i == 0) + inverse * small_dot(p.h + i * p.stride + first, w + first, p.m - first);
+      }
+      real* const swap = w;
+      w = next;
+      next = swap;
+    }
+    began = true;
+    return sigma(p);
+  }
+
+ private:
+  FPRNN_INLINE real sigma(const Projection& p) const {
+    return square_root(p.start * p.start * small_dot(w, w, p.m) / p.D + p.eps);
+  }
+};
+
 // One token's equation, and its working space.
 class Token {
  public:
@@ -77,7 +123,9 @@ class Token {
         y_(args.y + token * D_) {
     real** const vectors[] = {&n_, &change_, &v_, &left_x_};
     for (real** vector : vectors) *vector = space, space += D_;
-    basis_ = space;
+    plain_[0] = space;
+    plain_[1] = plain_[0] + most_;
+    basis_ = plain_[1] + most_;
     h_ = basis_ + (most_ + 1) * D_;
     sections_.c = h_ + (most_ + 1) * most_;
   }
@@ -85,26 +133,24 @@ class Token {
   // y; how many products that took.
   FPRNN_INLINE int64_t solve() {
     const bool normalised = args_.weight != nullptr;
-    for (int64_t d = 0; d < D_; ++d) y_[d] = 0;
-    real last = static_cast<real>(__builtin_inff());
-    bool plain = true, linear = !normalised;
+    for (int64_t d = 0; d < D_; ++d) y_[d] = normalised ? args_.bias[d] : 0;
     int64_t count = 1;
-    for (;; ++count) {
+    if (normalised) leap(false, count);
+    real last = static_cast<real>(__builtin_inff());
+    for (bool linear = !normalised;; ++count) {
       evaluate();
       if (!(difference_ == difference_)) {
         for (int64_t d = 0; d < D_; ++d) y_[d] = difference_;
         return args_.max_iterations;
       }
       if (difference_ <= within() || count >= args_.max_iterations) break;
-      plain = plain &&
-              ((normalised && count < kKrylovAfter) ||
-               difference_ < last * static_cast<real>(0.5) || difference_ <= kKrylovNear * size_);
+      linear = linear ||
+               !(difference_ < last * static_cast<real>(0.5) || difference_ <= kKrylovNear * size_);
       last = difference_;
-      if (plain || !leap(linear, count))
+      if (!linear || !leap(true, count))
         for_lanes(D_, [&](int64_t d, auto lanes) {
           lanes.store(y_ + d, lanes.load(y_ + d) + lanes.load(change_ + d));
         });
-      linear = linear || !plain;
     }
     return minimum(count, args_.max_iterations);
   }
@@ -193,7 +239,23 @@ class Token {
     }
     const real length = square_root(small_dot(basis_, basis_, D_));
     shrink(basis_, length);
+    // f at n = 0 tells how large f is, before any is known.
+    if (!linear)
+      size_ = largest_of([&](int64_t d, auto lanes) {
+        return lanes.load(args_.bias + d) + square_root(static_cast<real>(D_)) *
+                                                lanes.load(args_.weight + d) *
+                                                lanes.load(basis_ + d);
+      });
     return length;
+  }
+  // The largest |value(d)|.
+  template <class Value>
+  FPRNN_INLINE real largest_of(const Value& value) const {
+    Vec most{};
+    for_lanes(D_, [&](int64_t d, auto lanes) {
+      most = larger(magnitude(lanes.keep(value(d, lanes))), most);
+    });
+    return largest(most);
   }
   FPRNN_INLINE void shrink(real* x, real length) {
     const real inverse = length > 0 ? 1 / length : 0;
@@ -230,72 +292,101 @@ class Token {
     const int64_t most = minimum(most_, args_.max_iterations - count - 2);
     if (!(start > 0) || most < 1) return false;
     if (!linear) ++count;
-    int64_t m = 0;
+    PlainSteps plain{plain_[0], plain_[1]};
+    int64_t m = 0, look = kKrylovLook;
     for (bool ends = false; !ends;) {
       ends = !extend(linear, ++m) || m == most;
       ++count;
-      if (!ends && !FPRNN_KRYLOV_LOOKS(m)) continue;
-      const Projection p{h_, m, most_, start};
-      if (linear) {
-        for (real& sigma : sections_.sigma) sigma = 1;
-        sections_.solve(p);
-        ends = ends || missing(p, 0) <= within();
-      } else {
-        ends = secular(p, ends) || ends;
+      if (!ends && m < look) continue;
+      const Projection p{h_, m, most_, start, static_cast<real>(D_), args_.eps};
+      // What the projected equation leaves of the whole one, times |c_m| in units of |b|, over what it may.
+      const real missing =
+          p.at(m, m - 1) * start / within() * largest_of([&](int64_t d, auto lanes) {
+            const Vec next = lanes.load(basis_ + m * D_ + d);
+            return linear ? next : next * lanes.load(args_.weight + d);
+          });
+      sigma_ = linear ? 1 : plain.go_on(p);
+      real left = linear ? 0 : missing * __builtin_fabs(plain.w[m - 1]) / (sigma_ * sigma_);
+      if (ends || !(left > kKrylovHope)) {
+        if (linear) {
+          for (real& sigma : sections_.sigma) sigma = sigma_;
+          sections_.solve(p);
+        } else {
+          secular(p);
+        }
+        const real last = sections_.c[(m - 1) * kKrylovSections + kKept] / sections_.t[kKept];
+        left = missing * __builtin_fabs(last) / sigma_;
+        ends = ends || left <= 1;
       }
+      for (look = m + 1; left > 2 && look < m + kKrylovLook; left /= 2) ++look;
     }
     write(linear, m, start);
     return true;
   }
 
-  // What the projected equation leaves of the whole one, for section k.
-  FPRNN_INLINE real missing(const Projection& p, int64_t k) const {
-    const real last = sections_.c[(p.m - 1) * kKrylovSections + k];
-    return __builtin_fabs(p.at(p.m, p.m - 1) * last * p.start / sections_.t[k]);
+  // sigma_ <- the root next to sigma_, to which plain steps have come, or the largest of all if none is near; the
+  // last section becomes its.
+  FPRNN_INLINE void secular(const Projection& p) {
+    real low = square_root(p.eps), low_value = -1;
+    int64_t k = around(p, sigma_);
+    if (k == 0) k = everywhere(p, low);
+    const bool negative = sections_.negative(k);
+    real high = sections_.sigma[k], high_value = sections_.value(p, k, negative);
+    if (k > 0) low = sections_.sigma[k - 1], low_value = sections_.value(p, k - 1, negative);
+    const real tenth = args_.tolerance * static_cast<real>(0.1);
+    const real match = tenth > kKrylovMatch ? tenth : kKrylovMatch;
+    for (int round = 0;; ++round) {
+      for (k = 0; k < kKept; ++k)
+        sections_.sigma[k] =
+            low + (high - low) * static_cast<real>(k + 1) / static_cast<real>(kKrylovSections);
+      const real part = low_value / (low_value - high_value);
+      sections_.sigma[kKept] = low + (high - low) * (part > 0 && part < 1 ? part : real(0.5));
+      sections_.solve(p);
+      const real value = sections_.value(p, kKept, negative);
+      if (__builtin_fabs(value) <= match || round == kKrylovRounds) break;
+      while (k > 0 && sections_.value(p, k - 1, negative) > 0) --k;
+      if (k < kKept) high = sections_.sigma[k], high_value = sections_.value(p, k, negative);
+      if (k > 0) low = sections_.sigma[k - 1], low_value = sections_.value(p, k - 1, negative);
+    }
+    sigma_ = sections_.sigma[kKept];
   }
-
-  // The largest sigma with |c| = |n|, and its c; returns whether that solves the whole equation. Not
-  // `certain`: one that does not is given up early.
-  FPRNN_INLINE bool secular(const Projection& p, bool certain) {
-    const real D = static_cast<real>(D_);
-    real low = square_root(args_.eps), squares = 0, top = 0;
+  // Sections on both sides of sigma, each larger by kKrylovApart; the first above the nearest root. 0: none.
+  FPRNN_INLINE int64_t around(const Projection& p, real sigma) {
+    constexpr int64_t kMiddle = kKrylovSections / 2;
+    sections_.sigma[kMiddle] = sigma * kKrylovApart;
+    sections_.sigma[kMiddle - 1] = sigma;
+    for (int64_t i = 1; i < kMiddle; ++i) {
+      sections_.sigma[kMiddle + i] = sections_.sigma[kMiddle + i - 1] * kKrylovApart;
+      sections_.sigma[kMiddle - 1 - i] = sections_.sigma[kMiddle - i] / kKrylovApart;
+    }
+    sections_.solve(p);
+    for (int64_t i = 0; i < kMiddle; ++i) {
+      if (sections_.crosses(p, kMiddle + i)) return kMiddle + i;
+      if (i < kMiddle - 1 && sections_.crosses(p, kMiddle - 1 - i)) return kMiddle - 1 - i;
+    }
+    return 0;
+  }
+  // Sections from `low` to where there is no root any more; the first above the largest.
+  FPRNN_INLINE int64_t everywhere(const Projection& p, real low) {
+    real squares = 0;
     for (int64_t i = 0; i < p.m; ++i)
       for (int64_t j = i == 0 ? 0 : i - 1; j < p.m; ++j) squares += p.at(i, j) * p.at(i, j);
-    real high = square_root(squares) + static_cast<real>(1.5) * p.start / square_root(D) + 2 * low;
+    const real high =
+        square_root(squares) + static_cast<real>(1.5) * p.start / square_root(p.D) + 2 * low;
     const real ratio = static_cast<real>(
         __builtin_exp(__builtin_log(static_cast<double>(high / low)) / kKrylovSections));
-    for (int round = 0; round < kKrylovRounds; ++round) {
-      real grown = low;
-      for (int64_t k = 0; k < kKrylovSections; ++k) {
-        grown *= ratio;
-        sections_.sigma[k] = round == 0 ? grown
-                                        : low + (high - low) * static_cast<real>(k + 1) /
-                                                    static_cast<real>(kKrylovSections);
-      }
-      sections_.solve(p);
-      if (round == 0) top = sections_.t[kKrylovSections - 1];
-      int64_t k = kKrylovSections - 1;
-      while (k > 0 && !below(p, k - 1, top)) --k;
-      if (k > 0) low = sections_.sigma[k - 1];
-      high = sections_.sigma[k];
-      if (round == 1 && !certain && missing(p, k) > kKrylovHope * high * within()) return false;
-    }
-    sigma_ = (low + high) / 2;
-    for (real& sigma : sections_.sigma) sigma = sigma_;
+    for (int64_t i = 0; i < kKrylovSections; ++i)
+      sections_.sigma[i] = (i == 0 ? low : sections_.sigma[i - 1]) * ratio;
     sections_.solve(p);
-    return missing(p, 0) <= sigma_ * within();
-  }
-  // Whether section k's sigma is too small: |c| is larger than |n|, or has been infinite since.
-  FPRNN_INLINE bool below(const Projection& p, int64_t k, real top) const {
-    const real t = sections_.t[k], sigma = sections_.sigma[k];
-    const real most = static_cast<real>(D_) * (1 - args_.eps / (sigma * sigma));
-    return (t < 0) != (top < 0) || p.start * p.start * sections_.squares[k] >= most * t * t;
+    int64_t k = kKept;
+    while (k > 0 && !sections_.crosses(p, k)) --k;
+    return k;
   }
 
   // y + V c, no further than f is long, or delta + gamma . V c with the n that has the length for
   // sigma.
   FPRNN_INLINE void write(bool linear, int64_t m, real start) {
-    const real t = sections_.t[0], length = square_root(sections_.squares[0]);
+    const real t = sections_.t[kKept], length = square_root(sections_.squares[kKept]);
     const real D = static_cast<real>(D_);
     real factor = start / t;
     if (linear) {
@@ -309,7 +400,7 @@ class Token {
     for_lanes(D_, [&](int64_t d, auto lanes) {
       Vec total{};
       for (int64_t i = 0; i < m; ++i)
-        total += sections_.c[i * kKrylovSections] * lanes.load(basis_ + i * D_ + d);
+        total += sections_.c[i * kKrylovSections + kKept] * lanes.load(basis_ + i * D_ + d);
       total *= factor;
       lanes.store(y_ + d, linear
                               ? lanes.load(y_ + d) + total
@@ -317,10 +408,12 @@ class Token {
     });
   }
 
+  static constexpr int64_t kKept = kKrylovSections - 1;  // the section that becomes the solution
+
   const KroneckerSolve& args_;
   const int64_t D_, most_;
   const real *left_, *right_, *offset_, *gain_;
-  real *y_, *n_, *change_, *v_, *left_x_, *basis_, *h_;
+  real *y_, *n_, *change_, *v_, *left_x_, *plain_[2], *basis_, *h_;
   real inverse_ = 1, difference_ = 0, size_ = 0, sigma_ = 0;
   Sections sections_;
 };
