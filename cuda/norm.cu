@@ -103,7 +103,9 @@ __global__ void norm_backward_kernel(NormBackward args, real* statistics) {
   const real pull = s.pull * at.sum(sum_gn, shared);
   for (int64_t i = at.first; i < args.D; i += at.kStride) {
     const real n = (x[i] - s.center) * s.scale;
-    args.dx[at.row * args.D + i] = s.scale * (weighted(i) - shift - n * pull);
+    real& dx = args.dx[at.row * args.D + i];
+    const real gift = s.scale * (weighted(i) - shift - n * pull);
+    dx = args.accumulate ? dx + gift : gift;
   }
   if (at.first == 0) {
     statistics[2 * at.row] = s.center;

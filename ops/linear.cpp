@@ -16,7 +16,21 @@ Var record_linear(const Var& x, const Var& weight, const Var& bias, const Tensor
   return record(
       "linear", {x, weight, bias}, y, [=, x = x.value(), weight = weight.value()](Backward& back) {
         const Tensor dy = back.output().reshaped(Shape{M, N});
-        if (back.wants(0)) back.give(0, matmul(dy, weight).value().reshaped(x.shape()));
+        if (back.wants(0)) {
+          const Tensor sum = back.given(0),
+                       dx = sum.defined() ? sum : Tensor(x.context(), x.shape());
+          launch(x.context(), Gemm{.a = dy.data(),
+                                   .b = weight.data(),
+                                   .c = dx.data(),
+                                   .M = M,
+                                   .N = K,
+                                   .K = N,
+                                   .lda = N,
+                                   .ldb = K,
+                                   .ldc = K,
+                                   .accumulate = sum.defined()});
+          if (!sum.defined()) back.give(0, dx);
+        }
         if (back.wants(1))
           back.give(1, matmul(dy, x.reshaped(Shape{M, K}), {.transpose_a = true}).value());
         if (back.wants(2)) back.give(2, sum_to(dy, Shape{N}).value());
@@ -88,7 +102,10 @@ std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector
   return record_all(op, {x, weight}, std::move(parts),
                     [=, x = x.value(), weight = weight.value()](Backward& back) {
                       const Context& context = x.context();
-                      const Tensor dx = back.wants(0) ? Tensor(context, x.shape()) : Tensor();
+                      const Tensor sum = back.given(0);
+                      const Tensor dx = sum.defined()   ? sum
+                                        : back.wants(0) ? Tensor(context, x.shape())
+                                                        : Tensor();
                       const Tensor dweight =
                           back.wants(1) ? Tensor(context, weight.shape()) : Tensor();
                       int64_t row = 0;
@@ -104,7 +121,7 @@ std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector
                                                .lda = rows[i],
                                                .ldb = K,
                                                .ldc = K,
-                                               .accumulate = i > 0});
+                                               .accumulate = i > 0 || sum.defined()});
                         if (back.wants(1))
                           launch(context, Gemm{.a = dy.data(),
                                                .b = x.data(),
@@ -118,7 +135,7 @@ std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector
                                                .transpose_a = true});
                         row += rows[i];
                       }
-                      if (back.wants(0)) back.give(0, dx);
+                      if (dx.defined() && !sum.defined()) back.give(0, dx);
                       if (back.wants(1)) back.give(1, dweight);
                     });
 }
