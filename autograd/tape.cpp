@@ -53,6 +53,12 @@ void Backward::give(int input, Tensor cotangent) {
   if (wants(input)) table_.accumulate(node_.inputs[input], std::move(cotangent));
 }
 
+Tensor Backward::given(int input) const {
+  if (!wants(input)) return {};
+  const Tensor& sum = table_.cotangents[node_.inputs[input]];
+  return sum.defined() && sum.unique() ? sum : Tensor();
+}
+
 Var Tape::variable(Tensor value) {
   if (!recording_) return constant(std::move(value));
   shapes_.push_back(value.shape());

@@ -15,7 +15,8 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kParts = 64;  // in one launch
+constexpr int kParts = 64;        // in one launch
+constexpr int64_t kPiece = 1024;  // elements of a block: one quad a thread, or two of doubles
 
 struct Parts {
   AdamWPart part[kParts];
@@ -26,8 +27,8 @@ struct Parts {
   __device__ const AdamWPart& find(int64_t piece, int64_t& begin, int64_t& end) const {
     int i = 0;
     while (piece >= first[i + 1]) ++i;
-    begin = (piece - first[i]) * kGrain;
-    end = min(part[i].count, begin + kGrain);
+    begin = (piece - first[i]) * kPiece;
+    end = min(part[i].count, begin + kPiece);
     return part[i];
   }
 };
@@ -40,7 +41,7 @@ void for_parts(std::span<const AdamWPart> all, const Visit& visit) {
     Parts parts{};
     for (size_t i = begin; i < std::min(all.size(), begin + kParts); ++i) {
       parts.part[parts.count] = all[i];
-      parts.first[parts.count + 1] = parts.first[parts.count] + pieces(all[i].count, kGrain);
+      parts.first[parts.count + 1] = parts.first[parts.count] + pieces(all[i].count, kPiece);
       ++parts.count;
     }
     visit(parts, before);
@@ -48,13 +49,48 @@ void for_parts(std::span<const AdamWPart> all, const Visit& visit) {
   }
 }
 
+// A thread's neighbours from i on, and whether they are read and written at once.
+struct Neighbours {
+  static constexpr int kCount = Quad::kCount;
+  int64_t i;
+  int count;
+  __device__ Neighbours(int64_t i, int64_t end)
+      : i(i), count(end - i < kCount ? static_cast<int>(end - i) : kCount) {}
+  template <class... Pointers>
+  __device__ bool whole(const Pointers*... from) const {
+    return count == kCount &&
+           (((reinterpret_cast<uintptr_t>(from + i) % sizeof(Quad)) == 0) && ...);
+  }
+  __device__ Quad load(const real* from, bool whole) const {
+    if (whole) return *reinterpret_cast<const Quad*>(from + i);
+    Quad x{};
+#pragma unroll
+    for (int j = 0; j < kCount; ++j)
+      if (j < count) x.v[j] = from[i + j];
+    return x;
+  }
+  __device__ void store(const Quad& x, real* to, bool whole) const {
+    if (whole) {
+      *reinterpret_cast<Quad*>(to + i) = x;
+      return;
+    }
+#pragma unroll
+    for (int j = 0; j < kCount; ++j)
+      if (j < count) to[i + j] = x.v[j];
+  }
+};
+
 __global__ void gradient_squares_kernel(Parts parts, double* sums) {
   __shared__ double shared[kWarp];
   int64_t begin, end;
   const AdamWPart& part = parts.find(blockIdx.x, begin, end);
   double total = 0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads)
-    total += static_cast<double>(part.gradient[i]) * part.gradient[i];
+  for (int64_t i = begin + threadIdx.x * Quad::kCount; i < end; i += kThreads * Quad::kCount) {
+    const Neighbours at(i, end);
+    const Quad g = at.load(part.gradient, at.whole(part.gradient));
+#pragma unroll
+    for (const real x : g.v) total += static_cast<double>(x) * x;
+  }
   total = block_sum(total, shared);
   if (threadIdx.x == 0) sums[blockIdx.x] = total;
 }
@@ -77,6 +113,15 @@ struct Update {
   real beta1, beta2, eps;
 };
 
+// The numbers of one element, with whether it decays in shrink.
+__device__ __forceinline__ void update(const Update& args, const AdamWNumbers& numbers, real shrink,
+                                       real g, real& mean, real& variance, real& value) {
+  mean = args.beta1 * mean + (1 - args.beta1) * g;
+  variance = args.beta2 * variance + (1 - args.beta2) * g * g;
+  const real deviation = square_root(variance) * numbers.variance_correction + args.eps;
+  value = shrink * value - numbers.step_size * mean / deviation;
+}
+
 __global__ void adamw_update_kernel(Parts parts, Update args) {
   const double norm = ::sqrt(args.outcome->squares);
   // Whoever reads what block 0 has written already finds the same.
@@ -89,14 +134,18 @@ __global__ void adamw_update_kernel(Parts parts, Update args) {
   int64_t begin, end;
   const AdamWPart& part = parts.find(blockIdx.x, begin, end);
   const real shrink = part.decays ? numbers.shrink : 1;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kThreads) {
-    const real g = scale * part.gradient[i];
-    const real mean = args.beta1 * part.mean[i] + (1 - args.beta1) * g;
-    const real variance = args.beta2 * part.variance[i] + (1 - args.beta2) * g * g;
-    part.mean[i] = mean;
-    part.variance[i] = variance;
-    const real deviation = square_root(variance) * numbers.variance_correction + args.eps;
-    part.value[i] = shrink * part.value[i] - numbers.step_size * mean / deviation;
+  for (int64_t i = begin + threadIdx.x * Quad::kCount; i < end; i += kThreads * Quad::kCount) {
+    const Neighbours at(i, end);
+    const bool whole = at.whole(part.gradient, part.mean, part.variance, part.value);
+    const Quad g = at.load(part.gradient, whole);
+    Quad mean = at.load(part.mean, whole), variance = at.load(part.variance, whole);
+    Quad value = at.load(part.value, whole);
+#pragma unroll
+    for (int j = 0; j < Quad::kCount; ++j)
+      update(args, numbers, shrink, scale * g.v[j], mean.v[j], variance.v[j], value.v[j]);
+    at.store(mean, part.mean, whole);
+    at.store(variance, part.variance, whole);
+    at.store(value, part.value, whole);
   }
 }
 
@@ -107,7 +156,7 @@ using namespace cuda;
 
 void run(Cuda cuda, const GradientSquares& args) {
   int64_t count = 0;
-  for (const AdamWPart& part : args.parts) count += pieces(part.count, kGrain);
+  for (const AdamWPart& part : args.parts) count += pieces(part.count, kPiece);
   const Storage sums(cuda.context, count * int64_t{sizeof(double)});
   auto* const out = static_cast<double*>(sums.data());
   for_parts(args.parts, [&](const Parts& parts, int64_t before) {

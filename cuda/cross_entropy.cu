@@ -23,15 +23,26 @@ Grid grid_for(int64_t rows) {
   return {.blocks = ceil_div(rows, kThreads / kWarp), .threads = kThreads};
 }
 
-// One block: the mask's sum in double, each thread's share in order.
+// One block: the mask's sum in double, each thread's share in order, with several reads on their way.
 __global__ void check_targets_kernel(CheckTargets args, FaultNote note) {
   __shared__ double shared[kWarp];
+  constexpr int kAtOnce = 8;
   double total = 0;
-  for (int64_t i = threadIdx.x; i < args.rows; i += blockDim.x) {
-    const int32_t target = args.targets[i];
-    total += args.mask[i];
-    if (args.mask[i] != 0 && (target < 0 || target >= args.V))
-      note(Fault::Rule::target, target, i, args.V);
+  for (int64_t first = threadIdx.x; first < args.rows; first += kAtOnce * blockDim.x) {
+    real mask[kAtOnce];
+    int32_t target[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int64_t i = first + k * blockDim.x;
+      mask[k] = i < args.rows ? args.mask[i] : real(0);
+      target[k] = i < args.rows ? args.targets[i] : 0;
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      total += mask[k];
+      if (mask[k] != 0 && (target[k] < 0 || target[k] >= args.V))
+        note(Fault::Rule::target, target[k], first + k * blockDim.x, args.V);
+    }
   }
   total = block_sum(total, shared);
   if (threadIdx.x != 0) return;
@@ -47,6 +58,8 @@ __global__ void cross_entropy_forward_kernel(CrossEntropyForward args) {
   const Row at;
   if (at.row >= args.rows) return;
   const real* logits = args.logits + at.row * args.V;
+  const real mask = args.mask[at.row];
+  const real of_target = logits[within(args.targets[at.row], args.V)];
   real largest = logits[0];
   for (int64_t i = at.lane; i < args.V; i += kWarp)
     if (!(logits[i] <= largest)) largest = logits[i];
@@ -55,11 +68,9 @@ __global__ void cross_entropy_forward_kernel(CrossEntropyForward args) {
   for (int64_t i = at.lane; i < args.V; i += kWarp) total += exp(logits[i] - largest);
   total = warp_sum(total);
   if (at.lane != 0) return;
-  const real mask = args.mask[at.row];
   const real log_sum = largest + static_cast<real>(::log(static_cast<double>(total)));
   args.log_sum[at.row] = log_sum;
-  args.loss[at.row] =
-      mask == 0 ? 0 : mask * (log_sum - logits[within(args.targets[at.row], args.V)]);
+  args.loss[at.row] = mask == 0 ? 0 : mask * (log_sum - of_target);
 }
 
 __global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {

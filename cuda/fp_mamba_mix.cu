@@ -3,6 +3,8 @@
 // the cotangent g of what is mixed: the block waits for them once, together with the lengths of b
 // and c, and the rest is numbers, the same in every thread (ops/fp_mamba_mix.md). p is read once
 // from either part, and its gradient written where both parts have it. Bound by memory.
+//
+// For the other mixers only what p says is made here, a number after the other.
 #include <fprnn/core/vector.h>
 #include <fprnn/cuda/fp_mamba_token.cuh>
 #include <fprnn/cuda/row.cuh>
@@ -21,7 +23,8 @@ struct MixToken {
   int64_t b, t, row;
   const real *projected, *from_y;  // the second may be null
 
-  __device__ explicit MixToken(const FpMambaMixForward& in)
+  template <class Forward>
+  __device__ explicit MixToken(const Forward& in)
       : b(blockIdx.x / in.T),
         t(blockIdx.x % in.T),
         row(blockIdx.x),
@@ -164,7 +167,8 @@ __global__ void __launch_bounds__(kRowThreads)
 struct MixGradient {
   real *projected, *from_y, *last;  // the second and third may be null
 
-  __device__ MixGradient(const FpMambaMixBackward& args, const MixToken& token)
+  template <class Backward>
+  __device__ MixGradient(const Backward& args, const MixToken& token)
       : projected(args.dprojected + token.row * args.forward.P), from_y(nullptr), last(nullptr) {
     const int64_t P = args.forward.P;
     if (token.t > 0 && args.dfrom_y != nullptr) from_y = args.dfrom_y + (token.row - 1) * P;
@@ -182,14 +186,22 @@ struct MixGradient {
 };
 
 // What b or c has of the gradient: x (N) from `begin` of p, with the sums |x|^2 and x . dx.
-__device__ __forceinline__ void direction_gradient(const FpMambaMixForward& in,
-                                                   const MixToken& token, int64_t begin,
-                                                   const real* d, real squares, real along,
-                                                   const MixGradient& to) {
+template <class Forward>
+__device__ __forceinline__ void direction_gradient(const Forward& in, const MixToken& token,
+                                                   int64_t begin, const real* d, real squares,
+                                                   real along, const MixGradient& to) {
   const real inverse = in.bc_norm ? inverse_length(squares, in.eps) : real(1);
   const real pull = in.bc_norm ? inverse * normal_part(inverse, in.eps, inverse * along) : real(0);
   for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x)
     to.give(begin + n, inverse * (d[n] - pull * token.p(begin + n)));
+}
+
+// Numbers of p that nothing is made of: behind those of the mixer, and behind c.
+template <class Forward>
+__device__ __forceinline__ void clear_rest(const Forward& in, int64_t outputs,
+                                           const MixGradient& to) {
+  for (int64_t j = outputs + threadIdx.x; j < in.directions; j += blockDim.x) to.give(j, 0);
+  for (int64_t j = in.directions + 2 * in.N + threadIdx.x; j < in.P; j += blockDim.x) to.give(j, 0);
 }
 
 template <int R, int W>
@@ -295,9 +307,61 @@ __global__ void __launch_bounds__(kRowThreads)
   direction_gradient(in, token, in.directions, db, sums[kLengths], sums[kLengths + 2], to);
   direction_gradient(in, token, in.directions + in.N, dc, sums[kLengths + 1], sums[kLengths + 3],
                      to);
-  // Numbers of p that nothing is made of.
-  for (int64_t j = R * (in.D + 1) + threadIdx.x; j < in.directions; j += blockDim.x) to.give(j, 0);
-  for (int64_t j = in.directions + 2 * in.N + threadIdx.x; j < in.P; j += blockDim.x) to.give(j, 0);
+  clear_rest(in, R * (in.D + 1), to);
+}
+
+// What p says without the mixer: a block takes a token, a thread every so many of the numbers.
+constexpr int kNumbersThreads = 128;
+__global__ void __launch_bounds__(kNumbersThreads)
+    fp_mamba_numbers_forward_kernel(const FpMambaNumbersForward in) {
+  __shared__ RowSpace<2> space;
+  const MixToken token(in);
+  real sums[2]{};
+  for (int64_t n = threadIdx.x; n < in.N; n += kNumbersThreads) {
+    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    sums[0] += b * b;
+    sums[1] += c * c;
+  }
+#pragma unroll 4
+  for (int64_t j = threadIdx.x; j < in.V; j += kNumbersThreads)
+    in.vectors[token.row * in.V + j] = Silu().value(token.p(j));
+  for (int64_t j = threadIdx.x; j < in.G; j += kNumbersThreads)
+    in.gates[token.row * in.G + j] = sigmoid(token.p(in.V + j));
+  sum_row(sums, space);
+  const real of_b = in.bc_norm ? inverse_length(sums[0], in.eps) : real(1);
+  const real of_c = in.bc_norm ? inverse_length(sums[1], in.eps) : real(1);
+  for (int64_t n = threadIdx.x; n < in.N; n += kNumbersThreads) {
+    in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
+    in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
+  }
+}
+
+__global__ void __launch_bounds__(kNumbersThreads)
+    fp_mamba_numbers_backward_kernel(const FpMambaNumbersBackward args) {
+  __shared__ RowSpace<4> space;
+  const FpMambaNumbersForward& in = args.forward;
+  const MixToken token(in);
+  const MixGradient to(args, token);
+  const real *db = args.db + token.row * in.N, *dc = args.dc + token.row * in.N;
+  real sums[4]{};
+  for (int64_t n = threadIdx.x; n < in.N; n += kNumbersThreads) {
+    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    sums[0] += b * b;
+    sums[1] += c * c;
+    sums[2] += b * db[n];
+    sums[3] += c * dc[n];
+  }
+#pragma unroll 4
+  for (int64_t j = threadIdx.x; j < in.V; j += kNumbersThreads)
+    to.give(j, args.dvectors[token.row * in.V + j] * Silu().slope(token.p(j)));
+  for (int64_t j = threadIdx.x; j < in.G; j += kNumbersThreads) {
+    const real gate = sigmoid(token.p(in.V + j));
+    to.give(in.V + j, args.dgates[token.row * in.G + j] * gate * (1 - gate));
+  }
+  sum_row(sums, space);
+  direction_gradient(in, token, in.directions, db, sums[0], sums[2], to);
+  direction_gradient(in, token, in.directions + in.N, dc, sums[1], sums[3], to);
+  clear_rest(in, in.V + in.G, to);
 }
 
 // visit(rank, width) as constants.
@@ -315,6 +379,13 @@ void with_mix(const FpMambaMixForward& in, bool aligned, const Visit& visit) {
     with_rank<Quad::kCount>(in.mixer.rank, visit);
   else
     with_rank<1>(in.mixer.rank, visit);
+}
+// Where there are no steps, nothing comes from the one before.
+template <class Backward>
+void clear_without_steps(Cuda cuda, const Backward& args) {
+  if (args.forward.T == 0 && args.dfrom_previous != nullptr)
+    run(cuda,
+        Fill{.out = args.dfrom_previous, .count = args.forward.B * args.forward.P, .value = 0});
 }
 Grid grid_for(const FpMambaMixForward& in) {
   return {.blocks = in.B * in.T, .threads = row_threads(in.D)};
@@ -338,10 +409,22 @@ void run(Cuda cuda, const FpMambaMixForward& args) {
   });
 }
 
+bool supports(Cuda, const FpMambaNumbersForward&) { return true; }
+
+void run(Cuda cuda, const FpMambaNumbersForward& args) {
+  start(cuda, "fp_mamba_numbers_forward", fp_mamba_numbers_forward_kernel,
+        {.blocks = args.B * args.T, .threads = kNumbersThreads}, args);
+}
+
+void run(Cuda cuda, const FpMambaNumbersBackward& args) {
+  clear_without_steps(cuda, args);
+  start(cuda, "fp_mamba_numbers_backward", fp_mamba_numbers_backward_kernel,
+        {.blocks = args.forward.B * args.forward.T, .threads = kNumbersThreads}, args);
+}
+
 void run(Cuda cuda, const FpMambaMixBackward& args) {
   const FpMambaMixForward& in = args.forward;
-  if (in.T == 0 && args.dfrom_previous != nullptr)
-    run(cuda, Fill{.out = args.dfrom_previous, .count = in.B * in.P, .value = 0});
+  clear_without_steps(cuda, args);
   const bool aligned =
       quads_aligned(in.projected, in.from_y, in.from_previous, in.x, in.y, args.dmixed) &&
       quads_aligned(args.dprojected, args.dfrom_y, args.dfrom_previous, args.dx, args.dy);

@@ -113,26 +113,38 @@ __global__ void __launch_bounds__(kRowThreads)
   RowPacks<W>::store(D, dbias, shares + (gridDim.x + blockIdx.x) * D);
 }
 
-// 32 columns a block, whose warps go through the shares in turns; their sums are added in the order
-// of warps.
-constexpr int kSumThreads = 1024, kSumWarps = kSumThreads / kWarp;
+// 8 columns a block, 32 neighbouring bytes, whose threads go through the shares in turns with several
+// on their way. Then a warp adds up what the threads of one column have, in an order of its own.
+constexpr int kSumThreads = 1024, kSumColumns = 8, kSumRows = kSumThreads / kSumColumns;
 __global__ void __launch_bounds__(kSumThreads)
     gated_norm_parameters_kernel(const GatedNormBackward args, int64_t pieces, int64_t tiles,
                                  const real* shares) {
-  __shared__ real totals[kSumWarps][kWarp + 1];
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int64_t which = blockIdx.x / tiles, d = blockIdx.x % tiles * kWarp + lane;
+  __shared__ real totals[kSumColumns][kSumRows + 1];
+  constexpr int kAtOnce = 8;
+  const int own = threadIdx.x % kSumColumns, row = threadIdx.x / kSumColumns;
+  const int64_t which = blockIdx.x / tiles, first = blockIdx.x % tiles * kSumColumns;
+  const bool inside = first + own < args.D;
+  const real* from = shares + which * pieces * args.D + first + own;
   real total = 0;
-  if (d < args.D)
-#pragma unroll 8
-    for (int64_t i = warp; i < pieces; i += kSumWarps)
-      total += shares[(which * pieces + i) * args.D + d];
-  totals[warp][lane] = total;
+  for (int64_t begin = row; begin < pieces; begin += kAtOnce * kSumRows) {
+    real some[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int64_t i = begin + k * kSumRows;
+      some[k] = inside && i < pieces ? from[i * args.D] : real(0);
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) total += some[k];
+  }
+  totals[own][row] = total;
   __syncthreads();
-  // A warp adds up one column.
-  const int64_t column = blockIdx.x % tiles * kWarp + warp;
-  total = warp_sum(totals[lane][warp]);
-  if (lane == 0 && column < args.D) (which == 0 ? args.dweight : args.dbias)[column] = total;
+  const int lane = threadIdx.x % kWarp, column = threadIdx.x / kWarp;
+  if (column >= kSumColumns || first + column >= args.D) return;
+  total = 0;
+#pragma unroll
+  for (int i = 0; i < kSumRows; i += kWarp) total += totals[column][i + lane];
+  total = warp_sum(total);
+  if (lane == 0) (which == 0 ? args.dweight : args.dbias)[first + column] = total;
 }
 
 template <class Visit>
@@ -176,7 +188,7 @@ void run(Cuda cuda, const GatedNormBackward& args) {
           of_pieces);
   });
   if (!parameters) return;
-  const int64_t tiles = ceil_div(args.D, kWarp);
+  const int64_t tiles = ceil_div(args.D, kSumColumns);
   start(cuda, "gated_norm_parameters", gated_norm_parameters_kernel,
         {.blocks = 2 * tiles, .threads = kSumThreads}, args, pieces, tiles,
         static_cast<const real*>(of_pieces));

@@ -1,8 +1,11 @@
 // Moving rows. Copies take a quad of neighbours a thread where strides and addresses allow it, else one
 // element: one read and one write of each.
 //
-// ScatterAddRows adds rows in order of position without atomics, whatever the tokens are: first the
-// positions are sorted by token, stably, then a thread takes a pack of columns of 64 sorted
+// ScatterAddRows adds rows in a fixed order without atomics, whatever the tokens are. Where the table is
+// small, a warp has 32 columns of all of it in shared memory and adds a piece of the positions to
+// them, in order; the pieces' tables, no larger than dout together, are then summed.
+//
+// Otherwise the positions are first sorted by token, stably, then a thread takes a pack of columns of 64 sorted
 // positions, sums neighbours with the same token in a register and adds each sum to the token's
 // row. Sums that cross into other chunks of 64 go to scratch memory and meet in a last kernel, so
 // that few tokens with thousands of positions each keep the GPU as busy as many with one. dout is
@@ -14,10 +17,12 @@
 // is faster than the several kernels that all multiprocessors would need.
 #include <fprnn/core/check.h>
 #include <fprnn/core/tensor.h>
+#include <fprnn/core/vector.h>
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
 #include <fprnn/ops/layout.h>
+#include <fprnn/ops/reduce.h>
 
 #include <utility>
 
@@ -297,6 +302,55 @@ struct ScatterCrossing {
   }
 };
 
+constexpr int64_t kFewTokens = 256;   // whose columns of a warp fit 32 KB, of doubles 64
+constexpr int64_t kFewPiece = 64;     // positions of a warp at least
+constexpr int64_t kFewPieces = 1024;  // at most: they keep a GPU busy
+
+// shares (pieces, V, D). A lane has a column; tokens outside the table are passed over.
+__global__ void __launch_bounds__(kWarp)
+    scatter_few_kernel(ScatterAddRows args, int64_t piece, int64_t tiles, real* shares) {
+  extern __shared__ Quad few[];
+  const int lane = threadIdx.x, V = static_cast<int>(args.V);
+  real* const table = reinterpret_cast<real*>(few) + lane;  // (V), a warp apart
+  const int64_t number = blockIdx.x / tiles, column = blockIdx.x % tiles * kWarp + lane;
+  const int64_t begin = number * piece, end = min(args.count, begin + piece);
+  const bool inside = column < args.D;
+  for (int v = 0; v < V; ++v) table[v * kWarp] = 0;
+  for (int64_t first = begin; first < end; first += kWarp) {
+    const int length = min(static_cast<int64_t>(kWarp), end - first);
+    const int own = lane < length ? args.tokens[first + lane] : -1;
+    real rows[kWarp];
+#pragma unroll
+    for (int k = 0; k < kWarp; ++k)
+      rows[k] = inside && k < length ? args.dout[(first + k) * args.D + column] : real(0);
+#pragma unroll
+    for (int k = 0; k < kWarp; ++k) {
+      const int token = __shfl_sync(kAllLanes, own, k);
+      if (token >= 0 && token < V) table[token * kWarp] += rows[k];
+    }
+  }
+  if (!inside) return;
+  real* const to = shares + number * V * args.D + column;
+#pragma unroll 4
+  for (int v = 0; v < V; ++v) to[v * args.D] = table[v * kWarp];
+}
+
+void scatter_few(Cuda cuda, const ScatterAddRows& args) {
+  const int64_t piece = std::max({kFewPiece, args.V, ceil_div(args.count, kFewPieces)});
+  const int64_t pieces = ceil_div(args.count, piece);
+  const int64_t tiles = ceil_div(args.D, kWarp), size = args.V * args.D;
+  const Tensor shares = pieces > 1 ? Tensor(cuda.context, Shape{pieces, size}) : Tensor();
+  start(cuda, "scatter_few", scatter_few_kernel,
+        {.blocks = pieces * tiles,
+         .threads = kWarp,
+         .shared_bytes = static_cast<size_t>(args.V) * kWarp * sizeof(real)},
+        args, piece, tiles, pieces > 1 ? shares.data() : args.dtable);
+  if (pieces > 1)
+    run(cuda,
+        SumMiddle{
+            .x = shares.data(), .y = args.dtable, .outer = 1, .middle = pieces, .inner = size});
+}
+
 template <int Width>
 void scatter_chunks(Cuda cuda, const ScatterAddRows& args, const Entry* entries, uint32_t outside) {
   const int64_t chunks = ceil_div(args.count, kChunk), threads = chunks * (args.D / Width);
@@ -338,6 +392,8 @@ void run(Cuda cuda, const GatherRows& args) {
 }
 
 void run(Cuda cuda, const ScatterAddRows& args) {
+  if (args.V <= kFewTokens && args.count > 0) return scatter_few(cuda, args);
+  run(cuda, Fill{.out = args.dtable, .count = args.V * args.D, .value = 0});
   if (args.count == 0 || args.D == 0) return;
   require(args.count <= UINT32_MAX, "embedding", "tokens must be fewer than 2^32", args.count);
   // No token of 31 bits reaches 2^31.

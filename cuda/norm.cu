@@ -5,8 +5,8 @@
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
+#include <fprnn/cuda/reduce.cuh>
 #include <fprnn/ops/norm.h>
-#include <fprnn/ops/reduce.h>
 
 namespace fprnn {
 
@@ -103,7 +103,9 @@ __global__ void norm_backward_kernel(NormBackward args, real* statistics) {
   const real pull = s.pull * at.sum(sum_gn, shared);
   for (int64_t i = at.first; i < args.D; i += at.kStride) {
     const real n = (x[i] - s.center) * s.scale;
-    args.dx[at.row * args.D + i] = s.scale * (weighted(i) - shift - n * pull);
+    real& dx = args.dx[at.row * args.D + i];
+    const real gift = s.scale * (weighted(i) - shift - n * pull);
+    dx = args.accumulate ? dx + gift : gift;
   }
   if (at.first == 0) {
     statistics[2 * at.row] = s.center;
@@ -121,9 +123,15 @@ __global__ void norm_parameters_kernel(NormBackward args, const real* statistics
   const int64_t begin = piece * kPiece, end = min(args.rows, begin + kPiece);
   real weight = 0, bias = 0;
   if (d < args.D)
-    for (int64_t row = begin + warp; row < end; row += kRowLanes) {
-      const real dy = args.dy[row * args.D + d], x = args.x[row * args.D + d];
-      weight += dy * ((x - statistics[2 * row]) * statistics[2 * row + 1]);
+#pragma unroll
+    for (int64_t k = 0; k < kPiece; k += kRowLanes) {
+      const int64_t row = begin + k + warp;
+      const bool exists = row < end;
+      const real dy = exists ? args.dy[row * args.D + d] : real(0);
+      const real x = exists ? args.x[row * args.D + d] : real(0);
+      const real center = exists ? statistics[2 * row] : real(0);
+      const real scale = exists ? statistics[2 * row + 1] : real(0);
+      weight += dy * ((x - center) * scale);
       bias += dy;
     }
   shared[0][warp][lane] = weight;
@@ -165,11 +173,12 @@ void run(Cuda cuda, const NormBackward& args) {
   start(cuda, "norm_parameters", norm_parameters_kernel,
         {.blocks = pieces * columns, .threads = kThreads}, args, statistics.data(), columns,
         dweight, dbias);
-  run(cuda,
-      SumMiddle{.x = dweight, .y = args.dweight, .outer = 1, .middle = pieces, .inner = args.D});
-  if (dbias != nullptr)
-    run(cuda,
-        SumMiddle{.x = dbias, .y = args.dbias, .outer = 1, .middle = pieces, .inner = args.D});
+  const auto sum = [&](const real* x, real* y) {
+    return SumMiddle{.x = x, .y = y, .outer = 1, .middle = pieces, .inner = args.D};
+  };
+  std::vector<SumMiddle> sums{sum(dweight, args.dweight)};
+  if (dbias != nullptr) sums.push_back(sum(dbias, args.dbias));
+  sum_together(cuda, sums);
 }
 
 }  // namespace fprnn

@@ -23,6 +23,7 @@ namespace {
 
 constexpr int kSumThreads = 256;
 constexpr int64_t kDepth = 32;  // elements of a piece that a thread adds up
+constexpr int kAtOnce = 16;     // of them that are on their way
 
 struct SumPlan {
   int outers, rows, columns;  // of a block: powers of two, 256 together
@@ -62,8 +63,16 @@ __global__ void __launch_bounds__(kSumThreads) sum_middle_kernel(const SumList l
     const int64_t begin = piece * plan.length, left = args.middle - begin;
     const int64_t length = left < plan.length ? left : plan.length;
     const real* x = args.x + (outer * args.middle + begin) * args.inner + column;
-#pragma unroll 8
-    for (int64_t i = row; i < length; i += plan.rows) total += x[i * args.inner];
+    for (int64_t first = row; first < length; first += kAtOnce * plan.rows) {
+      real some[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        const int64_t i = first + k * plan.rows;
+        some[k] = i < length ? x[i * args.inner] : real(0);
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) total += some[k];
+    }
   }
   totals[thread] = total;
   for (int distance = plan.rows / 2; distance > 0; distance /= 2) {

@@ -106,7 +106,7 @@ struct AdamWOutcome {
   double squares;  // the sum of the gradients'
   double taken;    // 1, or 0
 };
-// The sum over all parts, each in pieces of kGrain whose sums are added in order.
+// The sum over all parts, each in pieces whose sums are added in order.
 struct GradientSquares {
   std::span<const AdamWPart> parts;  // on the host
   AdamWOutcome* outcome;             // squares is set; on a GPU also whether a rule was broken

@@ -41,6 +41,7 @@ bool FixedPointLayer::recordable() const {
 
 Var FixedPointLayer::forward(const Var& u) {
   FixedPointState state;
+  state.wanted = false;
   return forward(u, state);
 }
 
@@ -48,7 +49,7 @@ Var FixedPointLayer::forward(const Var& u, LayerState& state) {
   require<UsageError>(state.size() != 1, "fixed_point", "a state must be one of such a layer");
   FixedPointState carried;
   if (!state.empty())
-    carried = {{state.begin(), state.end() - 2}, state.end()[-2], state.end()[-1]};
+    carried = {{state.begin(), state.end() - 2}, state.end()[-2], state.end()[-1], true};
   const Var out = forward(u, carried);
   state = std::move(carried.convolutions);
   state.insert(state.end(), {carried.y, carried.scan});
@@ -323,7 +324,7 @@ void for_blocks(const Context& context, int64_t B, const Visit& visit) {
 
 Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weights,
                                            const Tensor& start, FixedPointState& state) const {
-  const Tensor y(start.context(), start.shape());
+  const Tensor& y = start;
   const int64_t B = y.size(0);
   const IntTensor counted = int_zeros(y.context(), {B});
   if (solve_on_gpu(signals, weights, y, counted, state)) return {y, {}, counted};
@@ -403,12 +404,15 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
       });
       return v;
     };
-  const auto [y, report, record] =
-      fixed_point(step, inputs, zeros(some.context(), {B, T, channels}), solve, options);
+  // A sweep through time only writes it.
+  const Shape shape{B, T, channels};
+  Tensor start = solver.solver == Solver::sequential ? Tensor(some.context(), shape)
+                                                     : zeros(some.context(), shape);
+  const auto [y, report, record] = fixed_point(step, inputs, std::move(start), solve, options);
   *solution = y.value();
   record_ = record;
   solution_ = y.value();
-  if (T > 0) {
+  if (T > 0 && state.wanted) {
     if (solver.solver != Solver::sequential) state.scan = *scanned;
     state.y = slice(y.value(), 1, T - 1, T).value().reshaped({B, channels});
   }

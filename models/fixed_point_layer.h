@@ -53,6 +53,7 @@ struct FixedPointState {
   std::vector<Tensor> convolutions;  // (B, W - 1, channels) each
   Tensor y;                          // (B, D): the last step's solution
   Tensor scan;                       // what the scan carries
+  bool wanted = true;                // whether anybody goes on from here
 };
 
 class FixedPointLayer : public Layer {

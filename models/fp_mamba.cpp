@@ -242,37 +242,59 @@ Var FpMamba::evaluate(const Var& u, FixedPointState& state) {
   const Var y = solve(signals_of(x, z, of), weights_beside(x, of), inner_, state);
   solved_by_.clear();
   if (options_.glu_in_loop) return out_proj_.forward(y);
-  const Var weight = z_y_proj_->weight(x);
-  const Var from_previous = previous.defined() ? linear(previous, weight) : Var();
-  return out_proj_.forward(fp_mamba_gate(z, linear(y, weight), from_previous, y));
+  const Var from_previous = previous.defined() ? linear(previous, of.gate) : Var();
+  return out_proj_.forward(fp_mamba_gate(z, linear(y, of.gate), from_previous, y));
 }
 
+// All of them from the parameters at once.
 FpMamba::Projections FpMamba::projections_beside(const Var& x) {
-  const int64_t N = options_.d_state, R = options_.dt_rank, D = inner_, M = mixer_->outputs();
+  const int64_t N = options_.d_state, R = options_.dt_rank, D = inner_;
+  const int64_t above_rows = mixer_->above().direction.value.size(0);
+  const int64_t below_rows = mixer_->below().direction.value.size(0);
+  const int64_t padding = directions_of(*mixer_, options_) - mixer_->outputs();
   const HiddenDependence& sees = options_.dependence;
-  const int64_t padding = directions_of(*mixer_, options_) - M;
-  const auto none = [&](int64_t rows) { return Var(zeros(x.context(), {rows, D})); };
-  const Var weight = mixer_->weight(x);
-  const bool concatenated = sees.q && !options_.symmetric;
-  const Vars of_mixer = concatenated ? split(weight, 1, {D, D}) : Vars{weight, weight};
-  const Vars of_x = split(beside(x, x_proj_.weight), 0, {R, 2 * N});  // of delta, of B and C
+  constexpr int kNone = -1;
 
-  Vars from_x{of_mixer[0], none(padding), of_x[1]};
-  if (sees.lambda) from_x.push_back(of_x[0]);
+  std::vector<WeightSource> sources;
+  const auto add = [&](const WeightSource& source) {
+    sources.push_back(source);
+    return static_cast<int>(sources.size()) - 1;
+  };
+  const auto map = [&](WeightNormLinear* of) { return of == nullptr ? kNone : add(of->source(x)); };
+  const int above = map(&mixer_->above()), below = map(&mixer_->below());
+  const int bias = add({{}, reshape(beside(x, *mixer_->below().bias), {below_rows, 1})});
+  const int of_x = add({{}, beside(x, x_proj_.weight)});  // R rows of delta, 2 N of b and c
+  const int bc = map(bc_y_proj_.get()), dt = map(dt_y_proj_.get()), gate = map(z_y_proj_.get());
+
+  WeightLayout from_x{D, {{above, above_rows}, {below, below_rows}, {kNone, padding}}};
+  from_x.blocks.push_back({of_x, 2 * N, R});
+  if (sees.lambda) from_x.blocks.push_back({of_x, R});
   const int64_t without = padding + 2 * N + (sees.lambda ? R : 0);
-  const Var bias = concat({mixer_->bias(x), zeros(x.context(), Shape{without})}, 0);
-  if (!sees.any()) return {concat(from_x, 0), bias, {}, of_x[0]};
-
-  Vars from_y{sees.q ? of_mixer[1] : none(M), none(padding)};
-  const Var bc = bc_y_proj_ != nullptr ? bc_y_proj_->weight(x) : Var();
-  if (sees.b && sees.c) {
-    from_y.push_back(bc);
-  } else {
-    from_y.push_back(sees.b ? slice(bc, 0, 0, N) : none(N));
-    from_y.push_back(sees.c ? slice(bc, 0, N, 2 * N) : none(N));
+  std::vector<WeightLayout> made{from_x,
+                                 {1, {{kNone, above_rows}, {bias, below_rows}, {kNone, without}}}};
+  if (sees.any()) {
+    const int64_t column = options_.symmetric ? 0 : D;
+    WeightLayout from_y{D,
+                        {{sees.q ? above : kNone, above_rows, 0, column},
+                         {sees.q ? below : kNone, below_rows, 0, column},
+                         {kNone, padding},
+                         {sees.b ? bc : kNone, N},
+                         {sees.c ? bc : kNone, N, N}}};
+    if (sees.lambda) from_y.blocks.push_back({dt, R});
+    made.push_back(from_y);
   }
-  if (sees.lambda) from_y.push_back(dt_y_proj_->weight(x));
-  return {concat(from_x, 0), bias, concat(from_y, 0), of_x[0]};
+  if (!sees.lambda) made.push_back({D, {{of_x, R}}});
+  if (gate != kNone) made.push_back({D, {{gate, D}}});
+
+  const Vars all = assemble_weights(sources, made);
+  auto next = all.begin();
+  Projections of;
+  of.from_x = *next++;
+  of.bias = reshape(*next++, Shape{of.from_x.size(0)});
+  if (sees.any()) of.from_y = *next++;
+  if (!sees.lambda) of.step = *next++;
+  if (gate != kNone) of.gate = *next++;
+  return of;
 }
 
 // Everything that f has from x, once for all iterations.

@@ -68,7 +68,8 @@ class FpMamba : public FixedPointLayer {
   struct Projections {
     Var from_x, bias;  // (P, D), (P)
     Var from_y;        // (P, D); undefined where nothing sees y
-    Var step;          // (R, D): delta's, from x
+    Var step;          // (R, D): delta's, from x; undefined where it sees y
+    Var gate;          // (D, D): of y; undefined with glu_in_loop
   };
   Projections projections_beside(const Var& x);
   Vars signals_of(const Var& x, const Var& z, const Projections& of);

@@ -1,7 +1,6 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/models/linear.h>
 #include <fprnn/ops/elementwise.h>
-#include <fprnn/ops/linear.h>
 #include <fprnn/ops/reduce.h>
 
 #include <cmath>
@@ -50,8 +49,13 @@ Var WeightNormLinear::forward(const Var& x) {
                             bias != nullptr ? beside(x, *bias) : Var());
 }
 
+WeightSource WeightNormLinear::source(const Var& like) {
+  return {beside(like, magnitude), beside(like, direction)};
+}
+
 Var WeightNormLinear::weight(const Var& like) {
-  return weight_norm(beside(like, magnitude), beside(like, direction));
+  const auto [magnitude, direction] = source(like);
+  return weight_norm(magnitude, direction);
 }
 
 }  // namespace fprnn

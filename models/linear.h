@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fprnn/models/module.h>
+#include <fprnn/ops/linear.h>
 
 namespace fprnn {
 
@@ -27,7 +28,8 @@ class WeightNormLinear : public Module {
   WeightNormLinear(Module& parent, std::string name, const Init& init, int64_t inputs,
                    int64_t outputs, const LinearOptions& options = {});
   Var forward(const Var& x);
-  Var weight(const Var& like);  // the normalised one, on the tape of `like`
+  Var weight(const Var& like);           // the normalised one, on the tape of `like`
+  WeightSource source(const Var& like);  // the same, to be put together with others
   Parameter& direction;
   Parameter& magnitude;
   Parameter* const bias;

@@ -31,20 +31,25 @@ SweepMixer Mixer::sweep() const {
           .m2 = sizes.m2};
 }
 
+Var Mixer::weight(const Var& like) {
+  const auto all_of = [](int source, const WeightNormLinear& map) {
+    return WeightBlock{.source = source, .rows = map.direction.value.size(0)};
+  };
+  return assemble_weights({above().source(like), below().source(like)},
+                          {{options_.parameters, {all_of(0, above()), all_of(1, below())}}})
+      .front();
+}
+
+Var Mixer::bias(const Var& like) {
+  const Var none = zeros(like.context(), Shape{above().direction.value.size(0)});
+  return concat({none, beside(like, *below().bias)}, 0);
+}
+
 Var Mixer::forward(const Var& p, const Var& v) {
   return apply(factors(linear(p, weight(p), bias(p))), v);
 }
 
 namespace {
-
-// Two maps of p, one below the other; the first has no bias.
-Var weight_of(const Var& like, WeightNormLinear& above, WeightNormLinear& below) {
-  return concat({above.weight(like), below.weight(like)}, 0);
-}
-Var bias_of(const Var& like, WeightNormLinear& above, WeightNormLinear& below) {
-  const Var none = zeros(like.context(), Shape{above.direction.value.size(0)});
-  return concat({none, beside(like, *below.bias)}, 0);
-}
 
 class LowRankMixer : public Mixer {
  public:
@@ -54,8 +59,8 @@ class LowRankMixer : public Mixer {
         alpha_proj_(*this, "alpha_proj", init, options.parameters, options.rank, {.bias = true}) {}
 
   int64_t outputs() const override { return options_.rank * (options_.channels + 1); }
-  Var weight(const Var& like) override { return weight_of(like, u_proj_, alpha_proj_); }
-  Var bias(const Var& like) override { return bias_of(like, u_proj_, alpha_proj_); }
+  WeightNormLinear& above() override { return u_proj_; }
+  WeightNormLinear& below() override { return alpha_proj_; }
 
   MixerFactors factors(const Var& projected) const override {
     const int64_t split = options_.rank * options_.channels;
@@ -82,8 +87,8 @@ class KroneckerMixer : public Mixer {
         diag_(*this, "diag", init, options.parameters, sizes_.m1 + sizes_.m2, {.bias = true}) {}
 
   int64_t outputs() const override { return sizes_.triangles() + sizes_.m1 + sizes_.m2; }
-  Var weight(const Var& like) override { return weight_of(like, uv_project_, diag_); }
-  Var bias(const Var& like) override { return bias_of(like, uv_project_, diag_); }
+  WeightNormLinear& above() override { return uv_project_; }
+  WeightNormLinear& below() override { return diag_; }
 
   MixerFactors factors(const Var& projected) const override {
     const int64_t split = sizes_.triangles();

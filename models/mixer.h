@@ -38,9 +38,12 @@ class Mixer : public Module {
   SweepMixer sweep() const;  // the same for a kernel of a whole time step
 
   // The projection of p, all maps in one: p -> p weight^T + bias, (..., P) -> (..., outputs).
+  Var weight(const Var& like);  // (outputs, P), on the tape of `like`
+  Var bias(const Var& like);    // (outputs)
   virtual int64_t outputs() const = 0;
-  virtual Var weight(const Var& like) = 0;  // (outputs, P), on the tape of `like`
-  virtual Var bias(const Var& like) = 0;    // (outputs)
+  // The maps, one below the other; the first has no bias.
+  virtual WeightNormLinear& above() = 0;
+  virtual WeightNormLinear& below() = 0;
   virtual MixerFactors factors(const Var& projected) const = 0;
   virtual Var apply(const MixerFactors& q, const Var& v) const = 0;  // Q v
 

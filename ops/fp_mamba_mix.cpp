@@ -34,36 +34,104 @@ void check_shapes(const FpMambaMixInputs& in) {
   require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y);
 }
 
-// Q v for the mixer that p begins with.
-Var mix(const FpMambaMixInputs& in, const Var& p, const Var& v) {
-  const SweepMixer& mixer = in.mixer;
-  const int64_t D = v.size(-1), outputs = outputs_of(mixer, D);
-  if (mixer.rank == 0) {
-    const int64_t split = outputs - mixer.m1 - mixer.m2;
-    return kronecker(
-        kronecker_factors(silu(slice(p, -1, 0, split)), sigmoid(slice(p, -1, split, outputs)), D,
-                          mixer.norm, in.eps),
-        v, mixer.scale);
-  }
-  const int64_t split = mixer.rank * D;
-  const Shape vectors = p.shape().with(-1, mixer.rank).appended(D);
-  const Var u = l2_normalize(reshape(silu(slice(p, -1, 0, split)), vectors), in.eps);
-  const Var alpha = sigmoid(slice(p, -1, split, outputs));
-  return mixer.in_order ? householder(u, alpha, v, mixer.scale) : dplr(u, alpha, v, mixer.scale);
+int64_t gates_of(const SweepMixer& mixer) {
+  return mixer.rank > 0 ? mixer.rank : mixer.m1 + mixer.m2;
 }
 
-FpMambaMixResult op_by_op(const FpMambaMixInputs& in) {
+// Q v for the mixer with these SiLUs and sigmoids of p.
+Var mix(const FpMambaMixInputs& in, const Var& vectors, const Var& gates, const Var& v) {
+  const SweepMixer& mixer = in.mixer;
+  const int64_t D = v.size(-1);
+  if (mixer.rank == 0)
+    return kronecker(kronecker_factors(vectors, gates, D, mixer.norm, in.eps), v, mixer.scale);
+  const Shape shape = vectors.shape().with(-1, mixer.rank).appended(D);
+  const Var u = l2_normalize(reshape(vectors, shape), in.eps);
+  return mixer.in_order ? householder(u, gates, v, mixer.scale) : dplr(u, gates, v, mixer.scale);
+}
+
+// The inputs in the order of the tape.
+enum Input { kProjected, kFromY, kFromPrevious, kX, kY };
+
+struct Numbers {
+  Var vectors, gates, b, c;
+};
+
+Numbers numbers_by_parts(const FpMambaMixInputs& in, int64_t vectors, int64_t gates) {
   Var p = in.projected;
   if (in.from_y.defined())
     p = add(p, shift(in.from_y, in.from_previous));
   else if (in.from_previous.defined())
     p = add(p, shift(Var(zeros(p.context(), p.shape())), in.from_previous));
-  const auto direction = [&](int64_t begin) {
-    const Var part = slice(p, -1, begin, begin + in.N);
+  const std::vector<Var> parts = split(p, -1,
+                                       {vectors, gates, in.directions - vectors - gates, in.N, in.N,
+                                        p.size(-1) - in.directions - 2 * in.N});
+  const auto direction = [&](const Var& part) {
     return in.bc_norm ? l2_normalize(part, in.eps) : part;
   };
-  return {add(mix(in, p, sub(in.x, in.y)), in.y), direction(in.directions),
-          direction(in.directions + in.N)};
+  return {silu(parts[0]), sigmoid(parts[1]), direction(parts[3]), direction(parts[4])};
+}
+
+void give_gradients(const FpMambaNumbersForward& forward, const FpMambaMixInputs& in,
+                    Backward& back) {
+  const Context& context = in.projected.context();
+  const auto wanted = [&](Input input, const Var& like) {
+    return back.wants(input) ? Tensor(context, like.shape()) : Tensor();
+  };
+  const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
+  const Tensor dprojected(context, in.projected.shape());
+  const Tensor dfrom_y = wanted(kFromY, in.from_y);
+  const Tensor dfrom_previous = wanted(kFromPrevious, in.from_previous);
+  launch_on_gpu(context, FpMambaNumbersBackward{.forward = forward,
+                                                .dvectors = back.output(0).data(),
+                                                .dgates = back.output(1).data(),
+                                                .db = back.output(2).data(),
+                                                .dc = back.output(3).data(),
+                                                .dprojected = dprojected.data(),
+                                                .dfrom_y = place(dfrom_y),
+                                                .dfrom_previous = place(dfrom_previous)});
+  back.give(kProjected, dprojected);
+  if (dfrom_y.defined()) back.give(kFromY, dfrom_y);
+  if (dfrom_previous.defined()) back.give(kFromPrevious, dfrom_previous);
+}
+
+Numbers numbers_of(const FpMambaMixInputs& in) {
+  const int64_t gates = gates_of(in.mixer);
+  const int64_t vectors = outputs_of(in.mixer, in.x.size(-1)) - gates;
+  const Context& context = in.projected.context();
+  const Shape tokens = in.projected.shape().without(-1);
+  FpMambaNumbersForward forward{.projected = in.projected.data(),
+                                .from_y = data_or_null(in.from_y),
+                                .from_previous = data_or_null(in.from_previous),
+                                .vectors = nullptr,
+                                .gates = nullptr,
+                                .b = nullptr,
+                                .c = nullptr,
+                                .B = tokens[0],
+                                .T = tokens[1],
+                                .P = in.projected.size(-1),
+                                .V = vectors,
+                                .G = gates,
+                                .N = in.N,
+                                .directions = in.directions,
+                                .bc_norm = in.bc_norm,
+                                .eps = in.eps};
+  if (!supported_on_gpu(context, forward)) return numbers_by_parts(in, vectors, gates);
+  const auto of = [&](int64_t count) { return Tensor(context, tokens.appended(count)); };
+  const Tensor made[] = {of(vectors), of(gates), of(in.N), of(in.N)};
+  forward.vectors = made[0].data();
+  forward.gates = made[1].data();
+  forward.b = made[2].data();
+  forward.c = made[3].data();
+  launch_on_gpu(context, forward);
+  const auto all = record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous},
+                              {std::begin(made), std::end(made)},
+                              [forward, in](Backward& back) { give_gradients(forward, in, back); });
+  return {all[0], all[1], all[2], all[3]};
+}
+
+FpMambaMixResult op_by_op(const FpMambaMixInputs& in) {
+  const auto [vectors, gates, b, c] = numbers_of(in);
+  return {add(mix(in, vectors, gates, sub(in.x, in.y)), in.y), b, c};
 }
 
 FpMambaMixForward contract_of(const FpMambaMixInputs& in) {
@@ -85,9 +153,6 @@ FpMambaMixForward contract_of(const FpMambaMixInputs& in) {
           .bc_norm = in.bc_norm,
           .eps = in.eps};
 }
-
-// The inputs in the order of the tape.
-enum Input { kProjected, kFromY, kFromPrevious, kX, kY };
 
 void give_gradients(const FpMambaMixInputs& in, Backward& back) {
   const Context& context = in.x.context();

@@ -4,7 +4,8 @@
 //   mixed_t = Q(p_t)(x_t - y_t) + y_t,   b_t = nrm(p_t),   c_t = nrm(p_t)
 // with the mixer's numbers first in p, b and c where `directions` says. from_y is what a product
 // makes of y, a step ahead: so neither y nor the product is shifted or added up in memory.
-// On a GPU one kernel each way for householder and dplr (fp_mamba_mix.md); else op by op.
+// On a GPU one kernel each way for householder and dplr (fp_mamba_mix.md); else op by op, where a GPU
+// makes all that p says in one kernel each way.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -57,6 +58,33 @@ struct FpMambaMixBackward {
   real* dx;                   // (B, T, D) or null
   real* dy;                   // (B, T, D) or null
 };
+// What p says for any mixer: SiLU of its first V numbers, sigmoid of G after them, b and c.
+struct FpMambaNumbersForward {
+  const real* projected;      // (B, T, P)
+  const real* from_y;         // (B, T, P) or null
+  const real* from_previous;  // (B, P) or null
+  real* vectors;              // (B, T, V)
+  real* gates;                // (B, T, G)
+  real* b;                    // (B, T, N)
+  real* c;                    // (B, T, N)
+  int64_t B, T, P, V, G, N, directions;
+  bool bc_norm;
+  real eps;
+};
+struct FpMambaNumbersBackward {
+  FpMambaNumbersForward forward;  // its inputs
+  const real* dvectors;           // (B, T, V)
+  const real* dgates;             // (B, T, G)
+  const real* db;                 // (B, T, N)
+  const real* dc;                 // (B, T, N)
+  real* dprojected;               // (B, T, P)
+  real* dfrom_y;                  // (B, T, P) or null
+  real* dfrom_previous;           // (B, P) or null
+};
+bool supports(Cuda, const FpMambaNumbersForward&);
+void run(Cuda, const FpMambaNumbersForward&);
+void run(Cuda, const FpMambaNumbersBackward&);
+
 // Whether there is a kernel for these sizes and this mixer.
 bool supports(Cuda, const FpMambaMixForward&);
 void run(Cuda, const FpMambaMixForward&);

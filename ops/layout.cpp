@@ -172,7 +172,7 @@ Var embedding(const Var& table, const IntTensor& tokens) {
                                      .V = V});
   return record("embedding", {table}, y, [=](Backward& back) {
     const Tensor& dy = back.output();
-    const Tensor dtable = zeros(dy.context(), Shape{V, D});
+    const Tensor dtable(dy.context(), Shape{V, D});
     launch(dy.context(), ScatterAddRows{.dout = dy.data(),
                                         .tokens = tokens.data(),
                                         .dtable = dtable.data(),
@@ -211,6 +211,8 @@ void run(Cpu cpu, const GatherRows& args) {
 void run(Cpu cpu, const ScatterAddRows& args) {
   const int64_t columns = 16;
   parallel_for(cpu, args.D, columns, [&](int64_t begin, int64_t end) {
+    for (int64_t v = 0; v < args.V; ++v)
+      std::fill(args.dtable + v * args.D + begin, args.dtable + v * args.D + end, real(0));
     for (int64_t i = 0; i < args.count; ++i) {
       real* row = args.dtable + args.tokens[i] * args.D;
       for (int64_t d = begin; d < end; ++d) row[d] += args.dout[i * args.D + d];

@@ -51,7 +51,7 @@ struct GatherRows {
   real* out;              // (count, D)
   int64_t count, D, V;
 };
-// The transpose: rows of dout are added to their token's row in order of position.
+// The transpose: a row of dtable becomes the sum of its token's rows of dout, 0 where it has none.
 struct ScatterAddRows {
   const real* dout;       // (count, D)
   const int32_t* tokens;  // (count)

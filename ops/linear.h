@@ -25,23 +25,54 @@ Var weight_norm(const Var& magnitude, const Var& direction);
 Var weight_norm_linear(const Var& x, const Var& magnitude, const Var& direction,
                        const Var& bias = {});
 
-// On a GPU the weight norm is one kernel each way.
-struct WeightNormForward {
-  const real* magnitude;  // (N)
-  const real* direction;  // (N, K)
-  real* weight;           // (N, K)
-  int64_t N, K;
+// Weights put together from rows of others, on a GPU all of them by one kernel each way. A source is
+// weight_norm(magnitude, direction), or the direction as it is where there is no magnitude. An
+// output (its blocks' rows, columns) is blocks one below the other: rows of a source from a row and
+// a column on, or zeros where the source is -1.
+// ShapeError: as weight_norm. ValueError: no sources or outputs, a block that its source does not have.
+struct WeightSource {
+  Var magnitude;  // (N, 1) or undefined
+  Var direction;  // (N, K)
 };
-struct WeightNormBackward {
-  const real* magnitude;  // (N)
-  const real* direction;  // (N, K)
-  const real* dweight;    // (N, K)
-  real* dmagnitude;       // (N)
-  real* ddirection;       // (N, K)
-  int64_t N, K;
+struct WeightBlock {
+  int source;
+  int64_t rows;
+  int64_t row = 0, column = 0;  // where it begins
 };
-bool supports(Cuda, const WeightNormForward&);
-void run(Cuda, const WeightNormForward&);
-void run(Cuda, const WeightNormBackward&);
+struct WeightLayout {
+  int64_t columns;
+  std::vector<WeightBlock> blocks;
+};
+std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
+                                  const std::vector<WeightLayout>& outputs);
+
+struct AssembleWeights {
+  static constexpr int kMost = 16;
+  struct Source {
+    const real* magnitude;  // (N) or null
+    const real* direction;  // (N, K)
+    real* dmagnitude;       // these where gradients go; null if nobody asks
+    real* ddirection;
+    int64_t N, K;
+  };
+  // blocks follow one another through all outputs. Backward `at` has the output's cotangent.
+  struct Block {
+    int source;
+    real* at;  // (rows, columns)
+    int64_t rows, columns, row, column;
+  };
+  Source sources[kMost];
+  Block blocks[kMost];
+  int source_count, block_count;
+};
+struct AssembleWeightsForward {
+  AssembleWeights weights;
+};
+struct AssembleWeightsBackward {
+  AssembleWeights weights;
+};
+bool supports(Cuda, const AssembleWeightsForward&);
+void run(Cuda, const AssembleWeightsForward&);
+void run(Cuda, const AssembleWeightsBackward&);
 
 }  // namespace fprnn

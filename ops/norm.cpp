@@ -35,7 +35,8 @@ Var normalize(std::string_view op, Norm norm, const Var& x, const Var& weight, c
   return record(op, {x, weight, bias}, y,
                 [=, x = x.value(), w = weight.value(), has_bias = bias.defined()](Backward& back) {
                   const Tensor& dy = back.output();
-                  const Tensor dx(x.context(), x.shape());
+                  const Tensor given = back.given(0);
+                  const Tensor dx = given.defined() ? given : Tensor(x.context(), x.shape());
                   const Tensor dweight = w.defined() ? Tensor(x.context(), Shape{D}) : Tensor();
                   const Tensor dbias = has_bias ? Tensor(x.context(), Shape{D}) : Tensor();
                   launch(x.context(),
@@ -48,8 +49,9 @@ Var normalize(std::string_view op, Norm norm, const Var& x, const Var& weight, c
                                       .dbias = has_bias ? dbias.data() : nullptr,
                                       .rows = rows,
                                       .D = D,
-                                      .eps = eps});
-                  back.give(0, dx);
+                                      .eps = eps,
+                                      .accumulate = given.defined()});
+                  if (!given.defined()) back.give(0, dx);
                   if (w.defined()) back.give(1, dweight);
                   if (has_bias) back.give(2, dbias);
                 });

@@ -41,6 +41,7 @@ struct NormBackward {
   real* dbias;         // (D), layer only
   int64_t rows, D;
   real eps;
+  bool accumulate = false;  // dx is added to
 };
 void run(Cpu, const NormForward&);
 void run(Cpu, const NormBackward&);

@@ -79,7 +79,8 @@ void norm_backward(const NormBackward& args, int64_t begin, int64_t end, real* d
     const real pull = s.pull * sum(sum_gn);
     for_lanes(D, [&](int64_t i, auto lanes) {
       const Vec n = (lanes.load(x + i) - s.center) * s.scale;
-      lanes.store(dx + i, s.scale * (weighted(i, lanes) - shift - n * pull));
+      const Vec gift = s.scale * (weighted(i, lanes) - shift - n * pull);
+      lanes.store(dx + i, args.accumulate ? lanes.load(dx + i) + gift : gift);
       if (dweight != nullptr)
         lanes.store(dweight + i, lanes.load(dweight + i) + lanes.load(dy + i) * n);
       if (dbias != nullptr) lanes.store(dbias + i, lanes.load(dbias + i) + lanes.load(dy + i));

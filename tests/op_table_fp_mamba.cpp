@@ -127,6 +127,11 @@ void add_mixes(OpCases& cases) {
              .behind = 1,
              .from_y = from_y,
              .from_previous = from_previous});
+  add_mix(cases, {3, 2, 12, 5}, {.kind = MixerKind::kronecker, .rank = 0, .bc_norm = false});
+  add_mix(cases, {3, 2, 16, 4}, {.kind = MixerKind::kronecker, .rank = 0, .eps = 8});
+  add_mix(cases, {2, 0, 6, 2}, {.kind = MixerKind::kronecker, .rank = 0, .padding = 1});
+  add_mix(cases, {3, 5, 64, 16}, {.kind = MixerKind::kronecker, .rank = 0, .padding = 2});
+  add_mix(cases, {3, 2, 5, 2}, {.kind = MixerKind::householder, .rank = 5, .padding = 1});
 }
 
 void add_gates(OpCases& cases) {

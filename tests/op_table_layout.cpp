@@ -199,13 +199,17 @@ std::vector<int32_t> tokens_for(const Shape& shape, int64_t V) {
 }
 
 void add_embeddings(OpCases& cases) {
-  for (const auto& [table, shape] : {std::pair{Shape{1, 1}, Shape{}},
-                                     {Shape{5, 3}, Shape{7}},
-                                     {Shape{9, 17}, Shape{3, 5}},
-                                     {Shape{4, 33}, Shape{2, 2, 2}},
-                                     {Shape{5, 3}, Shape{0}},
-                                     {Shape{60, 130}, Shape{3, 200}}}) {
-    const auto tokens = tokens_for(shape, table[0]);
+  // used: how many of the table's rows. Few in a large table meet thousands of times.
+  struct Case {
+    Shape table, shape;
+    int64_t used;
+  };
+  for (const auto& [table, shape, used] :
+       {Case{{1, 1}, {}, 1}, Case{{5, 3}, {7}, 5}, Case{{9, 17}, {3, 5}, 9},
+        Case{{4, 33}, {2, 2, 2}, 4}, Case{{5, 3}, {0}, 5}, Case{{300, 5}, {0}, 300},
+        Case{{256, 3}, {7, 100}, 256}, Case{{300, 33}, {3, 5}, 300}, Case{{300, 8}, {2, 300}, 5},
+        Case{{1100, 3}, {2, 300}, 1100}, Case{{60, 130}, {3, 200}, 60}}) {
+    const auto tokens = tokens_for(shape, used);
     cases.push_back({.op = "embedding",
                      .variation = "of " + describe(shape),
                      .inputs = {{table}},

@@ -190,6 +190,41 @@ void add_weight_norms(OpCases& cases) {
   }
 }
 
+// Two outputs of a normalised source, a part of a plain one in both, and a column: rows alone, side by side
+// and twice, columns that are left out, and zeros.
+void add_assembled_weights(OpCases& cases) {
+  for (const auto& [N, K] : {std::pair{1, 2}, {3, 5}, {6, 8}, {33, 66}, {70, 136}}) {
+    const int64_t half = K / 2, rest = N - N / 2;
+    const std::vector<WeightLayout> outputs{
+        {half, {{0, N}, {-1, 3}, {1, rest, N / 2}, {1, N, 0, 1}}},
+        {half, {{0, N, 0, half}, {1, rest, N / 2}}},
+        {1, {{-1, 2}, {2, N}, {-1, 0}}},
+        {K, {{0, N / 2, rest}}}};
+    cases.push_back({.op = "assemble_weights",
+                     .inputs = {{{N, 1}, -2, 2}, {{N, K}, 0.5, 1.5}, {{N, K}}, {{N, 1}}},
+                     .apply =
+                         [=](const Vars& v) {
+                           return assemble_weights({{v[0], v[1]}, {{}, v[2]}, {{}, v[3]}}, outputs);
+                         },
+                     .reference =
+                         [=, N = N](const Arrays& v) {
+                           const Array sources[] = {reference::weight_norm(v[0], v[1]), v[2], v[3]};
+                           Arrays made;
+                           for (const auto& [columns, blocks] : outputs) {
+                             Arrays parts;
+                             for (const auto& [source, rows, row, column] : blocks)
+                               parts.push_back(source < 0 ? Array(Shape{rows, columns})
+                                                          : reference::slice(
+                                                                reference::slice(sources[source], 0,
+                                                                                 row, row + rows),
+                                                                1, column, column + columns));
+                             made.push_back(reference::concat(parts, 0));
+                           }
+                           return made;
+                         }});
+  }
+}
+
 void add_norm_shape(OpCases& cases, const Shape& shape) {
   const int64_t D = shape[-1];
   const Input x{shape, -2, 2, shape.rank() == 3}, weight{{D}, 0.5, 1.5}, bias{{D}};
@@ -312,6 +347,17 @@ void add_linear_errors(ErrorCases& errors) {
   refuse("weight_norm", "got (5) and (5, 1)", [](const Context& at) {
     weight_norm(tensor(at, {5, 1}), tensor(at, {5}));
   });
+  const auto assemble = [](const Shape& magnitude, const std::vector<WeightLayout>& outputs) {
+    return [=](const Context& at) {
+      assemble_weights({{tensor(at, magnitude), tensor(at, {5, 3})}}, outputs);
+    };
+  };
+  refuse("assemble_weights", "got (5, 3) and (5)", assemble({5}, {{3, {{0, 5}}}}));
+  for (const WeightBlock& block :
+       {WeightBlock{1, 5}, {0, 5, 1}, {0, 5, -1}, {0, 5, 0, 1}, {0, -1}, {-1, -1}})
+    errors.push_back(
+        refuses<ValueError>("assemble_weights", "a block must", assemble({5, 1}, {{3, {block}}})));
+  errors.push_back(refuses<ValueError>("assemble_weights", "got 1 and 0", assemble({5, 1}, {})));
   errors.push_back(refuses<ShapeError>(
       "weight_norm_linear", "got (2, 4) and (5, 3)",
       [](const Context& at) {
@@ -329,6 +375,7 @@ void add_products(OpCases& cases, ErrorCases& errors) {
   add_linears(cases);
   add_linear_parts(cases);
   add_weight_norms(cases);
+  add_assembled_weights(cases);
   add_matmul_errors(errors);
   add_linear_errors(errors);
 }

@@ -66,6 +66,29 @@ TEST_CASE("tape: seeds of one variable given twice are added and not changed") {
   CHECK(seed.to_vector() == Numbers{1, 10});
 }
 
+// A product and a norm add their gifts where the sum is, unless that is somebody's seed.
+TEST_CASE("tape: products and norms of one variable add up in one tensor and leave seeds alone") {
+  const Context context = test_context();
+  Tape tape(context);
+  const auto one = [&](const Shape& shape, const Numbers& x) { return Tensor(context, shape, x); };
+  const Var x = tape.variable(one({1, 2}, {1, 2}));
+  const Tensor first = one({1, 2}, {3, 5}), second = one({2, 2}, {7, 11, 13, 17});
+  const Tensor seed = one({1, 1}, {10}), of_two = one({1, 2}, {1, 100}), own = one({1, 2}, {1, 1});
+  const Var n = layer_norm(x, numbers(context, {1, 2}), numbers(context, {3, 4}), 1);
+  const Var y = linear(x, first), z = linear(x, second);
+  const auto parts = linear_parts(x, second, {1, 1});
+  CHECK(tape.vjp({y, z}, {seed, of_two}, {x})[0].to_vector() == Numbers{1337, 1761});
+  CHECK(tape.vjp({parts[0], parts[1], y}, {seed, seed, seed}, {x})[0].to_vector() ==
+        Numbers{230, 330});
+  CHECK(tape.vjp({x, y, y}, {own, seed, seed}, {x})[0].to_vector() == Numbers{61, 101});
+  Numbers sum = tape.vjp({n}, {of_two}, {x})[0].to_vector();
+  CHECK(tape.vjp({x, n}, {own, of_two}, {x})[0].to_vector() == Numbers{1 + sum[0], 1 + sum[1]});
+  sum = {30 + sum[0], 50 + sum[1]};
+  check_close("norm and product", tape.vjp({n, y}, {of_two, seed}, {x})[0].to_vector(), sum,
+              kDouble ? 1e-15 : 1e-6);
+  CHECK(own.to_vector() == Numbers{1, 1});
+}
+
 TEST_CASE("tape: vjp can be asked again and gives the same") {
   const Context context = test_context();
   Tape tape(context);
