@@ -352,7 +352,8 @@ Tensor plainly(const Step& step, const Tensor& y, const std::vector<Var>& inputs
 }
 
 // v = g + J^T v as the rule has it.
-Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOptions& options) {
+Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOptions& options,
+                     const Adjoint& adjoint) {
   const GradientRule& rule = options.gradient;
   if (rule.kind == GradientRule::Kind::one_step) return g;
   const Map map = [&](const Tensor& v) {
@@ -368,15 +369,13 @@ Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOption
   }
   // A solver's own adjoint sums in another order: its residual in J^T v may be larger by rounding.
   constexpr real kSlack = 100;
-  const Solution solution = options.adjoint
-                                ? Solution{options.adjoint(g), std::vector<int64_t>(g.size(0), 1)}
-                                : picard(map, g,
-                                         {.tolerance = rule.tolerance,
-                                          .max_iterations = rule.max_iterations,
-                                          .backwards = true});
+  const Solution solution = adjoint ? Solution{adjoint(g), std::vector<int64_t>(g.size(0), 1)}
+                                    : picard(map, g,
+                                             {.tolerance = rule.tolerance,
+                                              .max_iterations = rule.max_iterations,
+                                              .backwards = true});
   if (options.unconverged != Unconverged::accept)
-    act_on(record_of(solution, map(solution.y), (options.adjoint ? kSlack : 1) * rule.tolerance)
-               .read(),
+    act_on(record_of(solution, map(solution.y), (adjoint ? kSlack : 1) * rule.tolerance).read(),
            options.unconverged, "gradient");
   return solution.y;
 }
@@ -405,16 +404,17 @@ FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, T
   if (options.report || options.unconverged != Unconverged::accept)
     result.report = result.record.read();
   act_on(result.report, options.unconverged, "solution");
-  result.y = record("fixed_point", inputs, solution.y, [at, options](Backward& back) {
-    const Tensor v = solve_adjoint(*at, back.output(), options);
-    std::vector<Var> wanted;
-    for (const Var& input : at->inputs)
-      if (input.defined() && input.differentiable()) wanted.push_back(input);
-    const std::vector<Tensor> gradients = at->tape.vjp({at->f}, {v}, wanted);
-    for (size_t i = 0, next = 0; i < at->inputs.size(); ++i)
-      if (at->inputs[i].defined() && at->inputs[i].differentiable())
-        back.give(static_cast<int>(i), gradients[next++]);
-  });
+  result.y = record("fixed_point", inputs, solution.y,
+                    [at, options, adjoint = solution.adjoint](Backward& back) {
+                      const Tensor v = solve_adjoint(*at, back.output(), options, adjoint);
+                      std::vector<Var> wanted;
+                      for (const Var& input : at->inputs)
+                        if (input.defined() && input.differentiable()) wanted.push_back(input);
+                      const std::vector<Tensor> gradients = at->tape.vjp({at->f}, {v}, wanted);
+                      for (size_t i = 0, next = 0; i < at->inputs.size(); ++i)
+                        if (at->inputs[i].defined() && at->inputs[i].differentiable())
+                          back.give(static_cast<int>(i), gradients[next++]);
+                    });
   return result;
 }
 

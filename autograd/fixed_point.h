@@ -14,12 +14,17 @@ namespace fprnn {
 // residual at (b, t) is max_d |f(y) - y| / (max_d |f(y)| + 1e-8), that of a sequence its largest.
 using Map = std::function<Tensor(const Tensor& y)>;
 
+// v for g, where a solver knows more of J at its solution than products with it; it is checked like any
+// other, within 100 times the tolerance.
+using Adjoint = std::function<Tensor(const Tensor& g)>;
+
 // What a solver returns; the number of times that each sequence needed f, which may still be on its way
 // on a device.
 struct Solution {
   Tensor y;
   std::vector<int64_t> iterations;      // (B)
   IntTensor counted = {};               // (B), if defined instead of those
+  Adjoint adjoint = {};                 // of the exact gradient; without one it iterates
   std::vector<int64_t> counts() const;  // of either, on the host
 };
 using Solve =
@@ -101,16 +106,11 @@ struct SolveRecord {
   FixedPointReport read() const;  // empty before any solve
 };
 
-// v for g, where a solver knows more of J than products with it; it is checked like any other,
-// within 100 times the tolerance.
-using Adjoint = std::function<Tensor(const Tensor& g)>;
-
 struct FixedPointOptions {
   real tolerance = static_cast<real>(1e-4);
   Unconverged unconverged = Unconverged::warn;
   GradientRule gradient = {};
-  Adjoint adjoint = {};  // of the exact gradient; without one it iterates
-  bool report = true;    // read the report at once; it is anyway unless all is accepted
+  bool report = true;  // read the report at once; it is anyway unless all is accepted
 };
 struct FixedPointResult {
   Var y;                    // (B, T, D)

@@ -63,6 +63,8 @@ Parameters parameters_of(const Options& options, const Layer& layer) {
     parameters["mixer"] = options.mixer;
     if (options.mixer != "kronecker") parameters["rank"] = std::to_string(options.rank);
     parameters["solver"] = options.solver;
+    if (fixed_point->solver.solver == Solver::automatic)
+      parameters["solved_by"] = name_of(fixed_point->used());
     parameters["gradient"] = options.gradient;
     std::snprintf(text, sizeof(text), "%.1f", report.mean_iterations());
     parameters["iterations_mean"] = text;

@@ -92,7 +92,8 @@ int main(int argc, char** argv) {
   app.add_option("--rank", options.rank, "layer, train: rank of householder and dplr");
   app.add_option("--mixer-scale", options.mixer_scale,
                  "layer, train: 1 contracts, 2 allows reflections");
-  app.add_option("--solver", options.solver, "layer, train: sequential, parallel or patience");
+  app.add_option("--solver", options.solver,
+                 "layer, train: auto, sequential, parallel or patience");
   app.add_option("--gradient", options.gradient, "layer, train: one-step, neumann:K or exact");
   app.add_option("--tolerance", options.tolerance,
                  "layer, train: residual that the solver aims at");

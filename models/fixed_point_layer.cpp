@@ -13,16 +13,18 @@
 namespace fprnn {
 
 Solver solver_named(std::string_view name) {
-  for (const Solver solver : {Solver::parallel, Solver::sequential, Solver::patience})
+  for (const Solver solver :
+       {Solver::parallel, Solver::sequential, Solver::patience, Solver::automatic})
     if (name == name_of(solver)) return solver;
-  throw ValueError("solver", "solvers are parallel, sequential and patience",
+  throw ValueError("solver", "solvers are auto, parallel, sequential and patience",
                    std::array{describe(name)});
 }
 
 std::string_view name_of(Solver solver) {
   return solver == Solver::parallel     ? "parallel"
          : solver == Solver::sequential ? "sequential"
-                                        : "patience";
+         : solver == Solver::patience   ? "patience"
+                                        : "auto";
 }
 
 int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng) {
@@ -323,8 +325,7 @@ void for_blocks(const Context& context, int64_t B, const Visit& visit) {
 }  // namespace
 
 Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weights,
-                                           const Tensor& start, FixedPointState& state) const {
-  const Tensor& y = start;
+                                           const Tensor& y, FixedPointState& state) const {
   const int64_t B = y.size(0);
   const IntTensor counted = int_zeros(y.context(), {B});
   if (solve_on_gpu(signals, weights, y, counted, state)) return {y, {}, counted};
@@ -355,6 +356,62 @@ Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weig
   return solution;
 }
 
+Adjoint FixedPointLayer::sweep_back(const Vars& signals, const Vars& weights,
+                                    const FixedPointState& before, const Tensor& solution) const {
+  return [this, signals, weights, before, solution](const Tensor& g) {
+    const Tensor v = clone(g);
+    if (adjoint_on_gpu(signals, weights, solution, v, before)) return v;
+    for_blocks(v.context(), v.size(0), [&](int64_t begin, int64_t end) {
+      Sweep(*this, signals, weights, begin, end)
+          .adjoint(solution, v, rows_of(before.y, begin, end), rows_of(before.scan, begin, end));
+    });
+    return v;
+  };
+}
+
+Solution FixedPointLayer::solve_in_parallel(const Map& f, Tensor start,
+                                            int64_t max_iterations) const {
+  return picard(
+      f, std::move(start),
+      {.tolerance = solver.tolerance, .max_iterations = max_iterations, .damping = solver.damping});
+}
+
+Solution FixedPointLayer::solve_automatically(const Map& f, const Tensor& start,
+                                              const Sequential& sequential) {
+  require<ValueError>(solver.crossover >= 0, "solver", "the crossover must not be negative",
+                      solver.crossover);
+  const int64_t B = start.size(0), T = start.size(1);
+  const int64_t crossover =
+      solver.crossover > 0 ? solver.crossover : solver_crossover(start.context().device(), B, T);
+  const bool single = B < 1 || T <= 1;  // a step alone is its local equation
+  const int64_t allowed = single ? 0 : memory.allowed(std::min(crossover, solver.max_iterations));
+  if (allowed > 0) {
+    Solution solution = solve_in_parallel(f, start, allowed);
+    // What has settled is counted no more, so all have if none came to the cap.
+    const int64_t slowest = std::ranges::max(solution.counts());
+    if (slowest < allowed) {
+      memory.settled_after(slowest);
+      used_ = Solver::parallel;
+      return solution;
+    }
+    memory.missed(allowed);
+  }
+  used_ = Solver::sequential;
+  return sequential(start);  // over what the try has left
+}
+
+Solution FixedPointLayer::solve_by_name(const Map& f, Tensor start, const Sequential& sequential) {
+  used_ = solver.solver;
+  if (used_ == Solver::automatic) return solve_automatically(f, start, sequential);
+  if (used_ == Solver::sequential) return sequential(start);
+  if (used_ == Solver::parallel)
+    return solve_in_parallel(f, std::move(start), solver.max_iterations);
+  PatienceOptions options = solver.patience;
+  options.max_iterations = solver.max_iterations;
+  trace_ = {};
+  return patience(f, start, options, &trace_);
+}
+
 Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t channels,
                            FixedPointState& state) {
   const Var& some = signals.front();
@@ -374,46 +431,28 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
     *scanned = scan.value();
     return f;
   };
-  const Solve solve = [&](const Map& f, Tensor start) {
-    if (solver.solver == Solver::sequential)
-      return solve_sequential(plain_signals, plain_weights, start, state);
-    if (solver.solver == Solver::parallel)
-      return picard(f, std::move(start),
-                    {.tolerance = solver.tolerance,
-                     .max_iterations = solver.max_iterations,
-                     .damping = solver.damping});
-    PatienceOptions options = solver.patience;
-    options.max_iterations = solver.max_iterations;
-    trace_ = {};
-    return patience(f, start, options, &trace_);
+  const auto sequential = [&](const Tensor& to) {
+    Solution solution = solve_sequential(plain_signals, plain_weights, to, state);
+    solution.adjoint = sweep_back(plain_signals, plain_weights, before, solution.y);
+    return solution;
   };
-  FixedPointOptions options{
+  const Solve solve = [&](const Map& f, Tensor start) {
+    return solve_by_name(f, std::move(start), sequential);
+  };
+  const FixedPointOptions options{
       .tolerance = solver.solver == Solver::patience ? solver.patience.threshold : solver.tolerance,
       .unconverged = solver.unconverged,
       .gradient = solver.gradient,
-      .adjoint = {},
       .report = false};
-  const auto solution = std::make_shared<Tensor>();
-  if (solver.solver == Solver::sequential)
-    options.adjoint = [this, plain_signals, plain_weights, before, solution](const Tensor& g) {
-      const Tensor v = clone(g);
-      if (adjoint_on_gpu(plain_signals, plain_weights, *solution, v, before)) return v;
-      for_blocks(v.context(), v.size(0), [&](int64_t begin, int64_t end) {
-        Sweep(*this, plain_signals, plain_weights, begin, end)
-            .adjoint(*solution, v, rows_of(before.y, begin, end), rows_of(before.scan, begin, end));
-      });
-      return v;
-    };
   // A sweep through time only writes it.
   const Shape shape{B, T, channels};
   Tensor start = solver.solver == Solver::sequential ? Tensor(some.context(), shape)
                                                      : zeros(some.context(), shape);
   const auto [y, report, record] = fixed_point(step, inputs, std::move(start), solve, options);
-  *solution = y.value();
   record_ = record;
   solution_ = y.value();
   if (T > 0 && state.wanted) {
-    if (solver.solver != Solver::sequential) state.scan = *scanned;
+    if (used_ != Solver::sequential) state.scan = *scanned;
     state.y = slice(y.value(), 1, T - 1, T).value().reshaped({B, channels});
   }
   return y;

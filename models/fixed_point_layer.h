@@ -1,4 +1,4 @@
-// What the fixed-point layers share: three ways to solve y = f(y) for a whole sequence, and the
+// What the fixed-point layers share: four ways to solve y = f(y) for a whole sequence, and the
 // gradients of the solution (autograd/fixed_point.h).
 //
 // parallel: damped Picard iteration over all steps at once; about as many iterations as the memory
@@ -9,16 +9,23 @@
 // step carries to the next and nothing else.
 //
 // patience: the authors' rule, for comparison.
+//
+// automatic, named auto: parallel where it settles sooner than a sequential solve would be done, else
+// sequential (models/automatic_solver.h). Batch mates, cuts in time and the solves before then have a
+// say in who finds a sequence's solution. It is within the tolerance either way, but where there are
+// several the two may find different ones: what is trained, or compared to the bit, asks for one of
+// the two by its name.
 #pragma once
 
 #include <fprnn/autograd/fixed_point.h>
+#include <fprnn/models/automatic_solver.h>
 #include <fprnn/models/layer.h>
 #include <fprnn/models/mixer.h>
 
 namespace fprnn {
 
-enum class Solver { parallel, sequential, patience };
-Solver solver_named(std::string_view name);  // ValueError: none of the three
+enum class Solver { parallel, sequential, patience, automatic };
+Solver solver_named(std::string_view name);  // ValueError: none of the four
 std::string_view name_of(Solver solver);
 
 struct SolverOptions {
@@ -26,8 +33,9 @@ struct SolverOptions {
   real tolerance = static_cast<real>(1e-4);
   int64_t max_iterations = 1000;  // parallel and patience: of the whole; sequential: of each step
   real damping = 1;               // parallel
+  int64_t crossover = 0;          // automatic: as in automatic_solver.h; 0: that of the device
   PatienceOptions patience = {};  // its max_iterations gives way to the one above
-  GradientRule gradient = {};     // exact: one sweep back in time after sequential, else iterated
+  GradientRule gradient = {};  // exact: one sweep back in time if sequential solved, else iterated
   Unconverged unconverged = Unconverged::warn;
   bool operator==(const SolverOptions&) const = default;
 };
@@ -58,10 +66,11 @@ struct FixedPointState {
 
 class FixedPointLayer : public Layer {
  public:
-  SolverOptions solver;  // may be changed between calls, like the next
+  SolverOptions solver;  // may be changed between calls, like the next two
   StateDropout state_dropout;
+  SolverMemory memory;                              // of automatic; {} forgets
   virtual bool has_states() const { return true; }  // that could be dropped
-  // What iterates over a whole sequence reads residuals back.
+  // What iterates over a whole sequence reads residuals back, and automatic may do so.
   bool recordable() const override;
   // Of the last forward. The report waits for the device, the record does not. Steps that are repeated
   // (core/graph.h) leave them as they are, but write into the same tensors.
@@ -69,6 +78,7 @@ class FixedPointLayer : public Layer {
   const SolveRecord& record() const { return record_; }
   const Tensor& solution() const { return solution_; }   // (B, T, D)
   const PatienceTrace& trace() const { return trace_; }  // of `patience`
+  Solver used() const { return used_; }                  // of automatic, one of the two
 
   Var forward(const Var& u) final;
   Var forward(const Var& u, LayerState& state) final;  // the state below: convolutions, y, scan
@@ -125,8 +135,17 @@ class FixedPointLayer : public Layer {
 
  private:
   class Sweep;
-  Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& start,
+  // By the solver that was asked for; `sequential` does it by that one.
+  using Sequential =
+      std::function<Solution(const Tensor& y)>;  // writes y (B, T, D), whatever it is
+  Solution solve_by_name(const Map& f, Tensor start, const Sequential& sequential);
+  Solution solve_automatically(const Map& f, const Tensor& start, const Sequential& sequential);
+  Solution solve_in_parallel(const Map& f, Tensor start, int64_t max_iterations) const;
+  Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& y,
                             FixedPointState& state) const;
+  Adjoint sweep_back(const Vars& signals, const Vars& weights, const FixedPointState& before,
+                     const Tensor& solution) const;
+  Solver used_ = Solver::sequential;
   SolveRecord record_;
   Tensor solution_;
   PatienceTrace trace_;

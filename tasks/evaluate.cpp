@@ -34,6 +34,7 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
   const Batch all = task.sample(host, evaluation_stream(seed, length), sequences, length);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
   LengthResult result{.length = length, .sequences = sequences};
+  forget_solves(model);
   for (int64_t begin = 0; begin < sequences; begin += piece) {
     stop();
     const int64_t end = std::min(begin + piece, sequences);

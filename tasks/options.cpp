@@ -35,8 +35,11 @@ void add_model(Settings& settings, ModelSettings& m) {
 
 void add_solver(Settings& settings, SolverSettings& s) {
   settings.title("Solver", Decides::solver);
-  settings.add("solver", s.solver, "How fixed points are found; on the CPU auto is sequential",
-               {"auto", "sequential", "parallel", "patience"});
+  settings.add(
+      "solver", s.solver,
+      "How fixed points are found; auto: parallel where that is known to be faster, never in "
+      "training or on the CPU, else sequential",
+      {"auto", "sequential", "parallel", "patience"});
   settings.add("gradient", s.gradient, "one-step, neumann:K or exact");
   settings.add("tolerance", s.tolerance, "Residual that a solve aims at");
   settings.add("max_iterations", s.max_iterations,
@@ -189,7 +192,7 @@ void add_to(Settings& settings, Options& options) {
 }
 
 SolverOptions solver_options(const SolverSettings& s) {
-  return {.solver = s.solver == "auto" ? Solver::sequential : solver_named(s.solver),
+  return {.solver = solver_named(s.solver),
           .tolerance = static_cast<real>(s.tolerance),
           .max_iterations = s.max_iterations,
           .gradient = gradient_named(s.gradient),

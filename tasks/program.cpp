@@ -117,7 +117,9 @@ void Invocation::open() {
 
 Evaluation Invocation::evaluation(const StepMetrics& trained) {
   const bool solves = options_.model.model != "mamba";
-  const SolverOptions solver = solver_options(options_.solver);
+  SolverOptions solver = solver_options(options_.solver);
+  const bool cpu = context_->device() == DeviceKind::cpu;  // there auto is sequential
+  if (cpu && solver.solver == Solver::automatic) solver.solver = Solver::sequential;
   Evaluation evaluation{.task = program_.name(),
                         .group = program_.group(),
                         .model = options_.model.model,

@@ -73,7 +73,9 @@ std::vector<FixedPointLayer*> fixed_points(const SequenceModel& model) {
 constexpr double kPatienceQuantile = 0.75;
 
 // What holds for a step of training and not beyond it, for as long as this lives: the iteration
-// cap, the quantile and the dropping of states, whose masks are drawn into `keep`.
+// cap, the quantile and the dropping of states, whose masks are drawn into `keep`. The automatic
+// solver is the sequential one here: a step must not depend on solves before it, which a resumed run
+// has not made, nor the fixed point that is trained on who found it; and a GPU may record it.
 class TrainingStep {
  public:
   TrainingStep(const SequenceModel& model, const TrainOptions& options, int64_t step,
@@ -89,6 +91,7 @@ class TrainingStep {
         draw_kept_states(dropout, dropout.keep);
       }
       before_.emplace_back(layer, layer->solver);
+      if (layer->solver.solver == Solver::automatic) layer->solver.solver = Solver::sequential;
       if (most > 0) layer->solver.max_iterations = most;
       layer->solver.patience.quantile = kPatienceQuantile;
     }
@@ -131,6 +134,10 @@ std::vector<SolveRecord> records_of(const SequenceModel& model) {
 }  // namespace
 
 Solves last_solves(const SequenceModel& model) { return read_solves(records_of(model)); }
+
+void forget_solves(const SequenceModel& model) {
+  for (FixedPointLayer* layer : fixed_points(model)) layer->memory = {};
+}
 
 Training::Training(SequenceModel& model, const Task& task, const Context& context,
                    const TrainOptions& options)

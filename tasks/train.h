@@ -59,6 +59,8 @@ struct Solves {
   int64_t unconverged = 0;
 };
 Solves last_solves(const SequenceModel& model);
+// Lets the automatic solver start anew, so that what follows does not depend on what was solved before.
+void forget_solves(const SequenceModel& model);
 
 // Trains a model in place. What a step does is a function of the options, the step's number and the
 // values of the model and the optimiser, so a training can go on where another one stopped.

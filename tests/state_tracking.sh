@@ -38,6 +38,7 @@ case_run() {
   for file in config.json metrics.jsonl eval.json report.svg LATEST; do
     [ -s "a/$file" ] || die "no $file"
   done
+  grep -q '"solver": *"auto"' a/config.json || die "the default solver"
   [ "$(wc -l <a/metrics.jsonl)" -eq "$steps" ] || die "metrics.jsonl has not a line a step"
   [ "$(cat a/LATEST)" = "$last_checkpoint" ] || die "LATEST"
   [ "$(find a/checkpoints -mindepth 1 -maxdepth 1 | wc -l)" -le 3 ] || die "old checkpoints stay"

@@ -71,13 +71,16 @@ std::vector<Tensor> gradients(const Step& step, const std::vector<Tensor>& value
   Tape tape(seed.context());
   std::vector<Var> inputs;
   for (const Tensor& value : values) inputs.push_back(tape.variable(value));
-  const auto result =
-      fixed_point(step, inputs, zeros(seed.context(), seed.shape()), by_picard(kTolerance),
-                  {.tolerance = kTolerance,
-                   // an adjoint of the caller's may be wrong on purpose
-                   .unconverged = adjoint ? Unconverged::accept : Unconverged::fail,
-                   .gradient = rule,
-                   .adjoint = adjoint});
+  const auto result = fixed_point(step, inputs, zeros(seed.context(), seed.shape()),
+                                  [&](const Map& f, const Tensor& start) {
+                                    Solution solution = by_picard(kTolerance)(f, start);
+                                    solution.adjoint = adjoint;
+                                    return solution;
+                                  },
+                                  {.tolerance = kTolerance,
+                                   // an adjoint of the caller's may be wrong on purpose
+                                   .unconverged = adjoint ? Unconverged::accept : Unconverged::fail,
+                                   .gradient = rule});
   return tape.vjp({result.y}, {seed}, inputs);
 }
 
@@ -450,7 +453,7 @@ TEST_CASE("fixed point: patience stops by the quantile of the best residuals") {
   int64_t before = 0;
   for (const double quantile : {0.0, 0.5, 0.75, 1.0}) {
     PatienceTrace trace;
-    const auto [y, iterations, counted] =
+    const auto [y, iterations, counted, adjoint] =
         patience(map, start, {.threshold = kLoose, .quantile = quantile}, &trace);
     const auto& best = trace.best_residual;
     REQUIRE(best.size() >= 2);

@@ -183,7 +183,10 @@ TEST_CASE("settings: options become models, solvers and training, or are refused
       CHECK(made->parameter_count() > 0);
       CHECK(made->layers().size() == 1);
     }
-  CHECK(solver_options({}).solver == Solver::sequential);
+  CHECK(solver_options({}).solver == Solver::automatic);
+  for (const char* solver : {"auto", "sequential", "parallel", "patience"})
+    CHECK(name_of(solver_options({.solver = solver}).solver) == solver);
+  CHECK_THROWS_AS(solver_options({.solver = "automatic"}), ValueError);
   CHECK(train_options({.iteration_cap = "16"}).iteration_cap.fixed == 16);
   CHECK(train_options({.iteration_cap = "gamma:4,1.5"}).iteration_cap.scale == 1.5);
   CHECK(train_options({.betas = "0.8,0.95"}).adamw.beta2 == 0.95);
