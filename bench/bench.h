@@ -73,6 +73,9 @@ std::vector<Result> arithmetic(const Context& context, const Options& options);
 std::vector<Result> gemm(const Context& context, const Options& options);
 std::vector<Result> scan(const Context& context, const Options& options);
 std::vector<Result> selective_scan(const Context& context, const Options& options);
+std::vector<Result> ladder(const Context& context, const Options& options);
+std::vector<Result> gpu_ladder(const Context& context,
+                               const Options& options);  // of builds with CUDA alone
 std::vector<Result> layer(const Context& context, const Options& options);
 std::vector<Result> train(const Context& context, const Options& options);
 

@@ -1,5 +1,6 @@
 #include "bench.h"
 
+#include <fprnn/core/check.h>
 #include <fprnn/core/rng.h>
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/scan.h>
@@ -260,6 +261,13 @@ std::vector<Result> selective_scan(const Context& context, const Options& option
     }
   }
   return results;
+}
+
+std::vector<Result> ladder(const Context& context, const Options& options) {
+  require<ValueError>(context.device() == DeviceKind::cuda, "bench",
+                      "ladder is measured on a GPU alone");
+  if constexpr (kHasCuda) return gpu_ladder(context, options);
+  return {};
 }
 
 }  // namespace fprnn::bench
