@@ -22,10 +22,13 @@ fprnn_precompile(fprnn_tasks <algorithm> <filesystem> <string> <vector> <fmt/for
 
 # The rungs below the kernels in use (cuda/ladder/README.md), for bench and the tests.
 if(FPRNN_CUDA)
-  add_library(fprnn_ladder STATIC EXCLUDE_FROM_ALL cuda/ladder/scan.cu cuda/ladder/solve.cu)
+  add_library(fprnn_ladder OBJECT EXCLUDE_FROM_ALL cuda/ladder/scan.cu cuda/ladder/solve.cu)
   fprnn_cuda_flags(fprnn_ladder)
-  target_link_libraries(fprnn_ladder PUBLIC fprnn PRIVATE CUDA::cudart_static)
 endif()
+function(fprnn_use_ladder target)
+  target_sources(${target} PRIVATE $<TARGET_OBJECTS:fprnn_ladder>)
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static)
+endfunction()
 
 if(FPRNN_BUILD_PROGRAMS)
   fprnn_program(state_tracking tasks/state_tracking.cpp)
@@ -36,7 +39,7 @@ if(FPRNN_BUILD_PROGRAMS)
   fprnn_kernels(bench bench/limits_kernel.cpp)
   if(FPRNN_CUDA)
     target_sources(bench PRIVATE bench/limits_gpu.cpp bench/ladder.cpp)
-    target_link_libraries(bench PRIVATE fprnn_ladder CUDA::cudart_static)
+    fprnn_use_ladder(bench)
   endif()
   if(FPRNN_OPENBLAS)
     # The OpenMP variant shares our threads; two pools that spin would spoil each other's figures.
@@ -65,7 +68,7 @@ if(FPRNN_BUILD_TESTS)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   if(FPRNN_CUDA)
     target_sources(tests PRIVATE tests/test_ladder.cpp)
-    target_link_libraries(tests PRIVATE fprnn_ladder)
+    fprnn_use_ladder(tests)
   endif()
   fprnn_precompile(tests <algorithm> <cmath> <filesystem> <fstream> <functional> <map> <set> <vector>
                    <doctest/doctest.h> <fmt/format.h> <fprnn/ops/ops.h>)
