@@ -44,22 +44,22 @@ std::vector<Result> scan_ladder(const Context& context, const Options& options) 
                               .reverse = false};
   const double bytes[] = {3.0 * shape.elements() * sizeof(real),
                           5.0 * shape.elements() * sizeof(real)};
-  std::vector<Work> works{CopyOf(context, bytes[0]), CopyOf(context, bytes[1])};
+  std::vector<Work> works;
   const auto rungs = ladder::scan_rungs();
   const Cuda cuda{context};
   for (const ScanRung& rung : rungs) {
     works.push_back([=, &forward] { rung.forward(cuda, forward); });
     works.push_back([=, &backward] { rung.backward(cuda, backward); });
   }
-  const auto times = medians(context, options, works);
+  const auto times = medians_and_copies(context, options, works, {bytes[0], bytes[1]});
   std::vector<Result> results;
-  for (size_t i = 2; i < times.size(); ++i)
+  for (size_t i = 0; i < works.size(); ++i)
     results.push_back({.name = i % 2 == 0 ? "ladder-scan-forward" : "ladder-scan-backward",
-                       .parameters = {{"rung", rungs[i / 2 - 1].name}},
+                       .parameters = {{"rung", rungs[i / 2].name}},
                        .milliseconds = times[i].milliseconds,
                        .gigabytes_per_second = bytes[i % 2] / times[i].milliseconds / 1e6,
                        .runs = options.runs,
-                       .limit_milliseconds = times[i % 2].milliseconds,
+                       .limit_milliseconds = times[works.size() + i % 2].milliseconds,
                        .how = times[i].how});
   return results;
 }

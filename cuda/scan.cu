@@ -4,9 +4,9 @@
 // the same from the end, with h read one step earlier. Cost: 12 bytes an element forward and 20
 // backward, 2 and 3 flops: bound by memory.
 //
-// Stores straight from registers are a row of 128 bytes each, and forward with them stopped at 70 % of a
-// copy, whatever the inputs came through; with boxes both ways it reaches 98 %. Sizes that the engine
-// refuses, and few columns for long, take a ring instead (scan_ring.cuh).
+// With stores straight from registers forward stopped at 70 % of a copy, with boxes both ways it reaches
+// 98 % (cuda/ladder). Sizes that the engine refuses, and few columns for long, take a ring instead
+// (scan_ring.cuh).
 #include <fprnn/cuda/box.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/scan_ring.cuh>
@@ -111,8 +111,8 @@ __global__ void __launch_bounds__(kWarp)
   using Of = ScanStages<Backward, Lane>;
   constexpr int kSteps = Of::kSteps;
   extern __shared__ BoxRow rows[];
-  __shared__ BoxBarrier full[Of::kStages];
   real* const ring = rows[0].v;
+  auto* const full = reinterpret_cast<BoxBarrier*>(ring + plan.stages * Of::kStage);
   const bool asks = threadIdx.x == 0;
   const int sequence = blockIdx.x / plan.across, channel = blockIdx.x % plan.across * Of::kChannels;
   const int count = (plan.T - 1) / kSteps + 1, early = Backward ? count * kSteps - plan.T : 0;
@@ -196,7 +196,7 @@ void start_boxes(Cuda cuda, const real* const (&in)[2 + Backward], real* const (
         scan_boxes_kernel<Backward, Descending, Lane>,
         {.blocks = boxes_of(B, D, Of::kChannels),
          .threads = kWarp,
-         .shared_bytes = stages * Of::kStage * sizeof(real)},
+         .shared_bytes = stages * (Of::kStage * sizeof(real) + sizeof(BoxBarrier))},
         maps, plan, h0, dh0);
 }
 

@@ -70,6 +70,34 @@ TEST_CASE("ladder: every rung of the scan gives what the CPU gives" * needs_gpu(
       for (const bool reverse : {false, true}) check_scan_rungs(shape, starts, reverse);
 }
 
+// Columns by fours go in boxes of 32, of 64 where there are many (the last three shapes here), of so many
+// steps; the last box of either may be partly empty. The first two are few columns for long.
+TEST_CASE("ladder: the scan's boxes may reach beyond time and channels" * needs_gpu()) {
+  std::vector<Shape> shapes{{1, 1000, 64},  {3, 1000, 100}, {1, 1000, 2116},
+                            {133, 17, 100}, {67, 70, 68},   {2, 41, 5000}};
+  for (const int64_t D : {4, 60, 64, 100, 1536})
+    for (const int64_t T : {1, 2, 7, 8, 9, 15, 16, 17, 65})
+      for (const int64_t B : {1, 3}) shapes.push_back({B, T, D});
+  for (const Shape& shape : shapes)
+    for (const bool starts : {false, true})
+      for (const bool reverse : {false, true}) check_scan_rungs(shape, starts, reverse);
+}
+
+// An array that begins off a boundary of 16 bytes is none for boxes.
+TEST_CASE("ladder: the scan of arrays in the midst of others" * needs_gpu()) {
+  const Context gpu = test_context(), cpu = host_context();
+  const ScanCase here(cpu, cpu, {2, 21, 64}, true, false);
+  const ScanCase there(cpu, gpu, {2, 21, 64}, true, false);
+  launch(cpu, here.forward);
+  Tensor wide(gpu, {2 * 21 * 64 + 1});
+  ScanForward forward = there.forward;
+  forward.h = wide.data() + 1;
+  launch(gpu, forward);
+  auto values = wide.to_vector();
+  values.erase(values.begin());
+  check_close("h", values, here.h.to_vector(), kDouble ? 1e-13 : 1e-5);
+}
+
 // Where the mixer contracts there is one solution; products are rounded to 11 bits in the last.
 TEST_CASE("ladder: every rung of the solver finds the same" * needs_gpu()) {
   for (const bool gate : {false, true})

@@ -2,7 +2,7 @@
 // and take it through time; they differ in where the next steps' numbers wait until they are needed.
 #include <fprnn/cuda/ladder/ladder.h>
 #include <fprnn/cuda/launch.cuh>
-#include <fprnn/cuda/scan.cuh>
+#include <fprnn/cuda/scan_ring.cuh>
 
 namespace fprnn::ladder {
 
@@ -220,12 +220,15 @@ void pieces_backward(Cuda cuda, const ScanBackward& in) {
         {.blocks = ceil_div(in.B * in.D, kWarp), .threads = kPieces * kWarp}, in);
 }
 
-// 5. cuda/scan.cu itself.
+// 5. The library's own ring (scan_ring.cuh): a, b, h, dh come through shared memory, as many bytes ahead as there is
+// room; results go out of registers.
+// 6. cuda/scan.cu itself: boxes in and out.
 constexpr ScanRung kRungs[] = {
     {"naive", naive_forward<256>, naive_backward<256>},
     {"a warp a block", naive_forward<kWarp>, naive_backward<kWarp>},
     {"16 steps ahead", ahead_forward, ahead_backward},
     {"time in 8 pieces", pieces_forward, pieces_backward},
+    {"ring", scan_in_ring, scan_in_ring},
     {"in use", run, run},
 };
 
