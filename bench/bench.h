@@ -53,12 +53,14 @@ double median(const Context& context, const Options& options, const Work& work);
 // Of calls that wait for their own end and are never recorded by us.
 double median_of_calls(const Options& options, const Work& call);
 
-// A copy that moves so many bytes, read and written both counted: what the device's memory can do.
-struct CopyOf {
-  Tensor from, to;
-  CopyOf(const Context& context, double bytes);
-  void operator()() const { fprnn::copy(from, to); }
-};
+// The same, and behind them, for each number of bytes, the fastest copy that moves as many, read and written
+// both counted: what the device's memory can do. On a GPU that is the driver's or one of ours; the
+// driver's in a graph is at some sizes a third slower.
+std::vector<Timing> medians_and_copies(const Context& context, const Options& options,
+                                       std::vector<Work> alternatives,
+                                       const std::vector<double>& bytes);
+void copy_by_kernel(const Context& context, const Tensor& from,
+                    const Tensor& to);  // of builds with CUDA alone
 
 // Exponentials and multiply-adds a second: on the CPU those of the kernels' own instruction set, out
 // of registers and the first-level cache, as measured. On a GPU exponentials are counted instead:
@@ -73,6 +75,9 @@ std::vector<Result> arithmetic(const Context& context, const Options& options);
 std::vector<Result> gemm(const Context& context, const Options& options);
 std::vector<Result> scan(const Context& context, const Options& options);
 std::vector<Result> selective_scan(const Context& context, const Options& options);
+std::vector<Result> ladder(const Context& context, const Options& options);
+std::vector<Result> gpu_ladder(const Context& context,
+                               const Options& options);  // of builds with CUDA alone
 std::vector<Result> layer(const Context& context, const Options& options);
 std::vector<Result> train(const Context& context, const Options& options);
 

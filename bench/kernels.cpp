@@ -1,5 +1,6 @@
 #include "bench.h"
 
+#include <fprnn/core/check.h>
 #include <fprnn/core/rng.h>
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/scan.h>
@@ -138,10 +139,9 @@ std::vector<Result> scan(const Context& context, const Options& options) {
                                 .reverse = false};
     const double bytes[] = {3.0 * shape.elements() * sizeof(real),
                             5.0 * shape.elements() * sizeof(real)};
-    const CopyOf copies[] = {{context, bytes[0]}, {context, bytes[1]}};
-    const auto times = medians(context, options,
-                               {[&] { launch(context, forward); },
-                                [&] { launch(context, backward); }, copies[0], copies[1]});
+    const auto times = medians_and_copies(
+        context, options, {[&] { launch(context, forward); }, [&] { launch(context, backward); }},
+        {bytes[0], bytes[1]});
     for (int i = 0; i < 2; ++i)
       results.push_back({.name = i == 0 ? "scan-forward" : "scan-backward",
                          .parameters = sizes({{"B", B}, {"T", T}, {"D", D}}),
@@ -234,11 +234,11 @@ std::vector<Result> selective_scan(const Context& context, const Options& option
     const double wide = static_cast<double>(B * T * D) * sizeof(real);
     const double narrow = static_cast<double>(B * T * N) * sizeof(real);
     const double bytes[] = {3 * wide + 2 * narrow, 5 * wide + 4 * narrow};
-    const CopyOf copies[] = {{context, bytes[0]}, {context, bytes[1]}};
     const auto times =
-        medians(context, options,
-                {[&] { launch(context, at.forward); }, [&] { launch(context, at.backward); },
-                 [&] { launch(context, alone); }, copies[0], copies[1]});
+        medians_and_copies(context, options,
+                           {[&] { launch(context, at.forward); },
+                            [&] { launch(context, at.backward); }, [&] { launch(context, alone); }},
+                           {bytes[0], bytes[1]});
     constexpr std::array kNames{"selective-scan-forward", "selective-scan-backward",
                                 "selective-scan-forward-alone"};
     for (size_t i = 0; i < kNames.size(); ++i) {
@@ -260,6 +260,13 @@ std::vector<Result> selective_scan(const Context& context, const Options& option
     }
   }
   return results;
+}
+
+std::vector<Result> ladder(const Context& context, const Options& options) {
+  require<ValueError>(context.device() == DeviceKind::cuda, "bench",
+                      "ladder is measured on a GPU alone");
+  if constexpr (kHasCuda) return gpu_ladder(context, options);
+  return {};
 }
 
 }  // namespace fprnn::bench

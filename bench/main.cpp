@@ -25,6 +25,7 @@ const std::map<std::string, Entry> kBenchmarks = {
     {"gemm", {bench::gemm, "matrix products; against OpenBLAS where built with FPRNN_OPENBLAS"}},
     {"scan", {bench::scan, "first-order scan, against a copy of as many bytes"}},
     {"selective-scan", {bench::selective_scan, "selective scan, against its roofline"}},
+    {"ladder", {ladder, "the scan and the solver of a GPU, rung by rung (cuda/ladder)"}},
     {"layer", {bench::layer, "one layer, forward and with gradients (--model, sizes)"}},
     {"train", {bench::train, "one step of training a layer on A5 (--model, sizes)"}},
 };

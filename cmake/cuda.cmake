@@ -11,24 +11,29 @@ find_package(CUDAToolkit 13 REQUIRED GLOBAL)  # as in dependencies.cmake
 set(FPRNN_CUDA_SOURCES
     cuda/device.cu cuda/memory.cu cuda/launch.cu cuda/vector.cu cuda/rng.cu cuda/fixed_point.cu
     cuda/elementwise.cu cuda/reduce.cu cuda/layout.cu cuda/gemm.cu cuda/norm.cu cuda/conv.cu
-    cuda/scan.cu cuda/selective_scan.cu cuda/low_rank.cu cuda/kronecker.cu cuda/outer.cu
+    cuda/box.cu cuda/scan.cu cuda/scan_ring.cu cuda/selective_scan.cu cuda/low_rank.cu cuda/kronecker.cu cuda/outer.cu
     cuda/linear.cu cuda/gated_norm.cu cuda/fp_mamba_mix.cu cuda/fp_mamba_gate.cu
     cuda/fp_mamba_solve.cu cuda/kronecker_solve.cu cuda/fp_mamba_sweep.cu cuda/fp_mamba_persistent.cu
     cuda/fp_mamba_adjoint.cu
     cuda/fp_rnn_sweep.cu
     cuda/cross_entropy.cu cuda/adamw.cu cuda/graph.cu)
 
+# How CUDA sources are compiled.
+function(fprnn_cuda_flags target)
+  set_target_properties(${target} PROPERTIES
+    CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
+    CUDA_SEPARABLE_COMPILATION OFF POSITION_INDEPENDENT_CODE ON)
+  target_compile_options(${target} PRIVATE
+    --extended-lambda --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra
+    $<$<BOOL:${FPRNN_WERROR}>:-Werror=all-warnings>)
+  target_include_directories(${target} PRIVATE ${FPRNN_INCLUDE})
+endfunction()
+
 # Objects of their own: CUDA has flags of its own, and a static library takes both. cudart and cuBLAS
 # are what whoever links the library needs besides; no program needs the language or its headers.
 function(fprnn_cuda target)
   add_library(${target}_cuda OBJECT ${FPRNN_CUDA_SOURCES})
-  set_target_properties(${target}_cuda PROPERTIES
-    CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_EXTENSIONS OFF
-    CUDA_SEPARABLE_COMPILATION OFF POSITION_INDEPENDENT_CODE ON)
-  target_compile_options(${target}_cuda PRIVATE
-    --extended-lambda --expt-relaxed-constexpr -Xcompiler=-Wall,-Wextra
-    $<$<BOOL:${FPRNN_WERROR}>:-Werror=all-warnings>)
-  target_include_directories(${target}_cuda PRIVATE ${FPRNN_INCLUDE})
+  fprnn_cuda_flags(${target}_cuda)
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_cuda>)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublasLt)
 endfunction()

@@ -20,6 +20,21 @@ target_link_libraries(fprnn_tasks PUBLIC fprnn
 fprnn_optimise_little(fprnn_tasks)
 fprnn_precompile(fprnn_tasks <algorithm> <filesystem> <string> <vector> <fmt/format.h> <nlohmann/json.hpp>)
 
+# Kernels of programs, in objects of their own as the library's: the rungs below those in use
+# (cuda/ladder/README.md), for bench and the tests; the copy that bench compares with.
+if(FPRNN_CUDA)
+  add_library(fprnn_ladder OBJECT EXCLUDE_FROM_ALL cuda/ladder/scan.cu cuda/ladder/solve.cu)
+  add_library(fprnn_limits OBJECT EXCLUDE_FROM_ALL bench/limits_gpu.cu)
+  fprnn_cuda_flags(fprnn_ladder)
+  fprnn_cuda_flags(fprnn_limits)
+endif()
+function(fprnn_use_kernels target)
+  foreach(objects ${ARGN})
+    target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
+  endforeach()
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static)
+endfunction()
+
 if(FPRNN_BUILD_PROGRAMS)
   fprnn_program(state_tracking tasks/state_tracking.cpp)
   target_link_libraries(state_tracking PRIVATE fprnn_tasks)
@@ -28,8 +43,8 @@ if(FPRNN_BUILD_PROGRAMS)
   target_link_libraries(bench PRIVATE fprnn_tasks)
   fprnn_kernels(bench bench/limits_kernel.cpp)
   if(FPRNN_CUDA)
-    target_sources(bench PRIVATE bench/limits_gpu.cpp)
-    target_link_libraries(bench PRIVATE CUDA::cudart_static)
+    target_sources(bench PRIVATE bench/ladder.cpp)
+    fprnn_use_kernels(bench fprnn_ladder fprnn_limits)
   endif()
   if(FPRNN_OPENBLAS)
     # The OpenMP variant shares our threads; two pools that spin would spoil each other's figures.
@@ -56,6 +71,10 @@ if(FPRNN_BUILD_TESTS)
     tests/test_record.cpp tests/test_report.cpp tests/test_svg.cpp
     tests/test_cuda.cpp tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
+  if(FPRNN_CUDA)
+    target_sources(tests PRIVATE tests/test_ladder.cpp)
+    fprnn_use_kernels(tests fprnn_ladder)
+  endif()
   fprnn_precompile(tests <algorithm> <cmath> <filesystem> <fstream> <functional> <map> <set> <vector>
                    <doctest/doctest.h> <fmt/format.h> <fprnn/ops/ops.h>)
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

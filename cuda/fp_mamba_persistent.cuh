@@ -1,4 +1,4 @@
-// The sequential solver in one kernel (cuda/fp_mamba_persistent.cu).
+// The two ways of the sequential solver (ops/fp_mamba_sweep.h).
 #pragma once
 
 #include <fprnn/core/device.h>
@@ -6,8 +6,11 @@
 
 namespace fprnn::cuda {
 
-// Whether it is the faster way for these sizes; false where they do not fit.
+// In one kernel (cuda/fp_mamba_persistent.cu): whether that is the faster way for these sizes; false where they
+// do not fit.
 bool persists(Cuda cuda, const FpMambaSweep& args);
 void run_persistent(Cuda cuda, const FpMambaSweep& args);
+// A product and a kernel a step (cuda/fp_mamba_sweep.cu), for all sizes.
+void run_step_by_step(Cuda cuda, const FpMambaSweep& args);
 
 }  // namespace fprnn::cuda

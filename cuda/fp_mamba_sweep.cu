@@ -100,17 +100,8 @@ void multiply_y(Cuda cuda, Step& step) {
 }
 
 }  // namespace
-}  // namespace cuda
 
-using namespace cuda;
-
-bool supports(Cuda, const FpMambaSweep& args) {
-  return fits_a_team(args.mixer, args.D) && states_fit(args);
-}
-
-void run(Cuda cuda, const FpMambaSweep& args) {
-  if (args.B * args.T * args.D == 0) return;
-  if (persists(cuda, args)) return run_persistent(cuda, args);
+void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
   const Tensor gained(cuda.context, {args.B, args.D}), b(cuda.context, {args.B, args.N});
   const Tensor other(cuda.context, {args.B, args.D, args.N});
   Step step{.in = args,
@@ -134,6 +125,19 @@ void run(Cuda cuda, const FpMambaSweep& args) {
                      .tokens = args.B,
                      .M = args.D,
                      .N = args.N});
+}
+
+}  // namespace cuda
+
+using namespace cuda;
+
+bool supports(Cuda, const FpMambaSweep& args) {
+  return fits_a_team(args.mixer, args.D) && states_fit(args);
+}
+
+void run(Cuda cuda, const FpMambaSweep& args) {
+  if (args.B * args.T * args.D == 0) return;
+  persists(cuda, args) ? run_persistent(cuda, args) : run_step_by_step(cuda, args);
 }
 
 }  // namespace fprnn

@@ -1,17 +1,15 @@
-// The first-order scan (ops/scan.md): a warp takes 32 columns, a row of 128 bytes, through time with
-// one state a lane in a register; its inputs come through a ring in shared memory (scan.cuh), and
-// what it computes goes from registers straight to memory. Backward is the same from the end, with
-// h read one step earlier. Cost: 12 bytes an element forward and 20 backward, 2 and 3 flops: bound
-// by memory.
+// The first-order scan (ops/scan.md): a warp takes 64 columns, channels of one sequence, through time
+// with two states a lane in registers. The copy engine brings what it reads and takes away what it
+// computes, in boxes of some steps (box.cuh): results replace inputs in shared memory. Backward is
+// the same from the end, with h read one step earlier. Cost: 12 bytes an element forward and 20
+// backward, 2 and 3 flops: bound by memory.
 //
-// Where columns are few, one warp for 32 of them leaves most of the GPU idle. Then time is split into
-// pieces: a first kernel finds each piece's product of a and what it makes of a state of 0, a
-// second carries the state from piece to piece, and the scan proper starts each piece from its own
-// state.
-// That reads a and b (or dh) twice, 20 and 28 bytes an element.
-#include <fprnn/core/tensor.h>
+// With stores straight from registers forward stopped at 70 % of a copy, with boxes both ways it reaches
+// 98 % (cuda/ladder). Sizes that the engine refuses, and few columns for long, take a ring instead
+// (scan_ring.cuh).
+#include <fprnn/cuda/box.cuh>
 #include <fprnn/cuda/launch.cuh>
-#include <fprnn/cuda/scan.cuh>
+#include <fprnn/cuda/scan_ring.cuh>
 #include <fprnn/ops/scan.h>
 
 #include <type_traits>
@@ -21,188 +19,197 @@ namespace fprnn {
 namespace cuda {
 namespace {
 
-// The H200's, as a number: results must depend on sizes alone.
-constexpr int64_t kMultiprocessors = 132;
-// Warps whose registers must fit on one of them: with few stages their rings do.
-template <int Stages>
-constexpr int kResident = Stages > 4 ? 8
-                          : kDouble  ? 16
-                                     : 32;
+// Columns of a lane, steps of a stage, and stages: 32 KB on their way to a warp forward and 48 backward.
+// One column a lane where boxes of 64 would leave multiprocessors without any.
+template <bool Backward, int Lane>
+struct ScanStages {
+  static constexpr int kArrays = Backward ? 3 : 2, kChannels = Lane * kWarp;
+  static constexpr int kSteps = !Backward && Lane == 2 ? 8 : 16;
+  static constexpr int kStages = Backward && Lane == 2 ? 4 : 8;
+  static constexpr int kBox = kSteps * kChannels, kStage = kArrays * kBox;  // reals
+};
 
-template <int Stages>
-__global__ void __launch_bounds__(kWarp, kResident<Stages>)
-    scan_forward_kernel(ScanForward args, ScanPlan plan, const real* starts) {
-  extern __shared__ Quad ring[];
-  const ScanShare share(plan);
-  const int64_t column = share.column + threadIdx.x;
-  const bool inside = column < plan.columns;
-  const real* before = starts != nullptr ? starts + share.piece * plan.columns : args.h0;
-  real state = inside && before != nullptr ? before[column] : real(0);
-  real* h = args.h + share.first(plan, column);
-  stream_scan<2, Stages>(
-      plan, share, ring[0].v,
-      [&](int array, int64_t i, int64_t, int64_t) {
-        return ScanFrom{(array == 0 ? args.a : args.b) + i, true};
-      },
-      [&](const real(&x)[2]) {
-        state = x[0] * state + x[1];
-        if (inside) __stcs(h, state);
-        h += share.stride;
-      });
-}
-
-// The carry is a_{t+1} g_{t+1}, with t + 1 the step processed before. Array 1 is h at the step processed
-// after, which is h0 for the last.
-template <int Stages>
-__global__ void __launch_bounds__(kWarp, kResident<Stages>)
-    scan_backward_kernel(ScanBackward args, ScanPlan plan, const real* starts) {
-  extern __shared__ Quad ring[];
-  const ScanShare share(plan);
-  const int64_t column = share.column + threadIdx.x;
-  const bool inside = column < plan.columns;
-  real carry = inside && starts != nullptr ? starts[share.piece * plan.columns + column] : real(0);
-  real* da = args.da + share.first(plan, column);
-  real* db = args.db + share.first(plan, column);
-  const int64_t last = plan.T - 1 - share.begin;
-  stream_scan<3, Stages>(
-      plan, share, ring[0].v,
-      [&](int array, int64_t i, int64_t s, int64_t column) {
-        if (array != 1) return ScanFrom{(array == 0 ? args.a : args.dh) + i, true};
-        if (s != last) return ScanFrom{args.h + i + share.stride, true};
-        return ScanFrom{args.h0 + column, args.h0 != nullptr};
-      },
-      [&](const real(&x)[3]) {
-        const real g = x[2] + carry;
-        carry = x[0] * g;
-        if (inside) {
-          __stcs(db, g);
-          __stcs(da, g * x[1]);
-        }
-        db += share.stride;
-        da += share.stride;
-      });
-  if (inside && share.piece == plan.pieces - 1) args.dh0[column] = carry;
-}
-
-// What a piece makes of the state before it: product * state + end. (pieces, columns) each. Backward's
-// carry takes b before the factor: end = a (end + b).
-template <int Stages, bool Backward>
-__global__ void __launch_bounds__(kWarp, kResident<Stages>)
-    scan_piece_kernel(const real* a, const real* b, ScanPlan plan, real* products, real* ends) {
-  extern __shared__ Quad ring[];
-  const ScanShare share(plan);
-  const int64_t column = share.column + threadIdx.x;
-  real product = 1, end = 0;
-  stream_scan<2, Stages>(
-      plan, share, ring[0].v,
-      [&](int array, int64_t i, int64_t, int64_t) {
-        return ScanFrom{(array == 0 ? a : b) + i, true};
-      },
-      [&](const real(&x)[2]) {
-        product *= x[0];
-        end = Backward ? x[0] * (end + x[1]) : x[0] * end + x[1];
-      });
-  if (column >= plan.columns) return;
-  products[share.piece * plan.columns + column] = product;
-  ends[share.piece * plan.columns + column] = end;
-}
-
-// starts (pieces, columns) <- the state before each piece, the first being h0 or 0. The pieces are
-// this scan's steps. A state of 0 contributes nothing even where the product has overflown.
-template <int Stages>
-__global__ void __launch_bounds__(kWarp, kResident<Stages>)
-    scan_carry_kernel(const real* products, const real* ends, const real* h0, ScanPlan plan,
-                      real* starts) {
-  extern __shared__ Quad ring[];
-  const ScanShare share(plan);
-  const int64_t column = share.column + threadIdx.x;
-  const bool inside = column < plan.columns;
-  real state = inside && h0 != nullptr ? h0[column] : real(0);
-  real* to = starts + column;
-  stream_scan<2, Stages>(
-      plan, share, ring[0].v,
-      [&](int array, int64_t i, int64_t, int64_t) {
-        return ScanFrom{(array == 0 ? products : ends) + i, true};
-      },
-      [&](const real(&x)[2]) {
-        if (inside) *to = state;
-        to += plan.columns;
-        state = state == 0 ? x[1] : x[0] * state + x[1];
-      });
-}
-
-// As many stages as keep the GPU's memory busy, but no more than time has: where warps are many, each
-// needs fewer, and more of them must fit.
-int ring_stages(const ScanPlan& plan, int arrays) {
-  constexpr int64_t kRoom = 160 << 10;  // bytes of rings on a multiprocessor
-  const int64_t stage = arrays * kScanSteps * kWarp * sizeof(real);
-  const int64_t warps =
-      std::clamp<int64_t>(ceil_div(plan.units * plan.pieces, kMultiprocessors), 1, 32);
-  int stages = 16;
-  while (stages > 2 && (stages * warps * stage > kRoom || stages / 2 * kScanSteps >= plan.length))
-    stages /= 2;
-  return stages;
-}
-
-// Time is whole wherever every other multiprocessor has a warp of its own, which moves as many bytes as
-// the split moves with its second reading; and where it is too short to pay for two more kernels.
-ScanPlan plan_scan(int64_t B, int64_t T, int64_t D, bool descending, int arrays, bool aligned) {
-  constexpr int64_t kWarps = 4 * kMultiprocessors;  // wanted of a split
-  constexpr int64_t kShortest = 128, kFewest = 4;   // steps of a piece, pieces
-  ScanPlan plan{.T = T,
-                .D = D,
-                .columns = B * D,
-                .units = ceil_div(B * D, kWarp),
-                .descending = descending,
-                .quads = aligned && D % Quad::kCount == 0};
-  if (plan.units > 0 && plan.units * 2 <= kMultiprocessors && T >= kFewest * kShortest) {
-    const int64_t pieces = std::min(T / kShortest, ceil_div(kWarps, plan.units));
-    plan.length = ceil_div(ceil_div(T, pieces), kScanSteps) * kScanSteps;
-    plan.pieces = ceil_div(T, plan.length);
-  }
-  plan.stages = ring_stages(plan, arrays);
-  return plan;
-}
-
-// body(stages) with the number as a type.
-template <int Stages = 16, class Body>
-void with_stages(int stages, const Body& body) {
-  if constexpr (Stages > 2) {
-    if (stages < Stages) return with_stages<Stages / 2>(stages, body);
-  }
-  body(std::integral_constant<int, Stages>());
-}
-
-// One warp a block, so that the blocks spread evenly over the multiprocessors.
-Grid scan_grid(const ScanPlan& plan, int arrays) {
-  return {.blocks = plan.units * plan.pieces,
-          .threads = kWarp,
-          .shared_bytes = plan.stages * arrays * kScanSteps * kWarp * sizeof(real)};
-}
-
-// The states before each piece, (pieces, columns), where time is split; else an empty tensor.
+struct ScanBoxes {
+  int T, D, across;  // boxes abreast in a sequence
+  int stages;        // no more than there are
+};
 template <bool Backward>
-Tensor piece_starts(Cuda cuda, const real* a, const real* b, const real* h0, ScanPlan plan) {
-  if (plan.pieces == 1) return {};
-  const Shape shape{plan.pieces, plan.columns};
-  const Tensor products(cuda.context, shape), ends(cuda.context, shape);
-  const Tensor starts(cuda.context, shape);
-  plan.stages = ring_stages(plan, 2);
-  with_stages(plan.stages, [&](auto stages) {
-    start(cuda, "scan_piece", scan_piece_kernel<stages(), Backward>, scan_grid(plan, 2), a, b, plan,
-          products.data(), ends.data());
-  });
-  ScanPlan over{.T = plan.pieces,
-                .D = plan.columns,
-                .columns = plan.columns,
-                .units = plan.units,
-                .quads = plan.columns % Quad::kCount == 0};
-  over.stages = ring_stages(over, 2);
-  with_stages(over.stages, [&](auto stages) {
-    start(cuda, "scan_carry", scan_carry_kernel<stages()>, scan_grid(over, 2), products.data(),
-          ends.data(), h0, over, starts.data());
-  });
-  return starts;
+struct ScanMaps {
+  CUtensorMap in[2 + Backward], out[1 + Backward];
+};
+
+struct alignas(128) BoxRow {
+  real v[kWarp];
+};
+template <int Lane>
+struct alignas(Lane * sizeof(real)) Columns {
+  real v[Lane];
+};
+
+// Forward a, b -> h in b's place; backward a, h, dh -> da in a's place, db in dh's.
+template <bool Backward>
+constexpr int place_of_output(int output) {
+  return Backward ? 2 * output : 1;
+}
+template <bool Backward, int Lane>
+__device__ __forceinline__ void scan_step(Columns<Lane> (&x)[2 + Backward], Columns<Lane>& state) {
+#pragma unroll
+  for (int i = 0; i < Lane; ++i) {
+    if constexpr (Backward) {
+      const real g = x[2].v[i] + state.v[i];
+      state.v[i] = x[0].v[i] * g;
+      x[0].v[i] = g * x[1].v[i];
+      x[2].v[i] = g;
+    } else {
+      x[1].v[i] = state.v[i] = x[0].v[i] * state.v[i] + x[1].v[i];
+    }
+  }
+}
+
+// A stage's steps, in registers eight at a time. Where it is the last backward, h of its last step is
+// `before_last`, not in the array.
+template <bool Backward, bool Descending, int Lane>
+__device__ __forceinline__ void scan_stage(real* stage, Columns<Lane>& state, bool last,
+                                           const Columns<Lane>& before_last) {
+  using Of = ScanStages<Backward, Lane>;
+  constexpr int kGroup = 8;
+#pragma unroll
+  for (int from = 0; from < Of::kSteps; from += kGroup) {
+    const auto at = [&](int k, int array) {
+      const int row = Descending ? Of::kSteps - 1 - from - k : from + k;
+      real* const place = stage + array * Of::kBox + row * Of::kChannels + threadIdx.x * Lane;
+      return reinterpret_cast<Columns<Lane>*>(place);
+    };
+    Columns<Lane> x[kGroup][Of::kArrays];
+#pragma unroll
+    for (int k = 0; k < kGroup; ++k)
+#pragma unroll
+      for (int array = 0; array < Of::kArrays; ++array) x[k][array] = *at(k, array);
+    if (Backward && last && from + kGroup == Of::kSteps) x[kGroup - 1][1] = before_last;
+#pragma unroll
+    for (int k = 0; k < kGroup; ++k) {
+      scan_step<Backward>(x[k], state);
+#pragma unroll
+      for (int output = 0; output <= Backward; ++output) {
+        constexpr auto place = place_of_output<Backward>;
+        *at(k, place(output)) = x[k][place(output)];
+      }
+    }
+  }
+}
+
+// Steps are numbered in the order of processing. Forward the first stage begins with step 0, and what the
+// last has too much is not written; backward the last stage ends with the last step, and what the first
+// has too much is zeros, which leave the carry 0.
+//
+// Thread 0 asks for all. The stage of chunk c is filled again once c's results have been read out of it,
+// which is waited for one chunk later.
+template <bool Backward, bool Descending, int Lane>
+__global__ void __launch_bounds__(kWarp)
+    scan_boxes_kernel(const __grid_constant__ ScanMaps<Backward> maps, ScanBoxes plan,
+                      const real* h0, real* dh0) {
+  using Of = ScanStages<Backward, Lane>;
+  constexpr int kSteps = Of::kSteps;
+  extern __shared__ BoxRow rows[];
+  real* const ring = rows[0].v;
+  auto* const full = reinterpret_cast<BoxBarrier*>(ring + plan.stages * Of::kStage);
+  const bool asks = threadIdx.x == 0;
+  const int sequence = blockIdx.x / plan.across, channel = blockIdx.x % plan.across * Of::kChannels;
+  const int count = (plan.T - 1) / kSteps + 1, early = Backward ? count * kSteps - plan.T : 0;
+  const auto place = [&](int chunk, int later) {
+    const int step = chunk * kSteps - early;
+    return BoxPlace{channel, Descending ? plan.T - kSteps - step - later : step + later, sequence};
+  };
+  const auto fetch = [&](int chunk, int slot) {
+    full[slot].expect(Of::kStage * sizeof(real));
+#pragma unroll
+    for (int array = 0; array < Of::kArrays; ++array)
+      full[slot].read(ring + slot * Of::kStage + array * Of::kBox, maps.in[array],
+                      place(chunk, Backward && array == 1));
+  };
+  if (asks) {
+    for (int slot = 0; slot < plan.stages; ++slot) full[slot].open();
+    for (int slot = 0; slot < plan.stages; ++slot) fetch(slot, slot);
+  }
+  __syncwarp();
+
+  const int lane = threadIdx.x * Lane;
+  const bool inside = channel + lane < plan.D;
+  const int64_t column = int64_t{sequence} * plan.D + channel + lane;
+  Columns<Lane> start{}, state{};
+  if (inside && h0 != nullptr)
+#pragma unroll
+    for (int i = 0; i < Lane; ++i) start.v[i] = h0[column + i];
+  if constexpr (!Backward) state = start;
+
+  unsigned phase = 0;
+  for (int chunk = 0, slot = 0, before = 0; chunk < count; ++chunk) {
+    full[slot].wait(phase);
+    real* const stage = ring + slot * Of::kStage;
+    scan_stage<Backward, Descending>(stage, state, chunk == count - 1, start);
+    show_boxes();
+    __syncwarp();
+    if (asks) {
+#pragma unroll
+      for (int output = 0; output <= Backward; ++output)
+        write_box(maps.out[output], stage + place_of_output<Backward>(output) * Of::kBox,
+                  place(chunk, 0));
+      commit_boxes();
+      if (chunk > 0 && chunk - 1 + plan.stages < count) {
+        wait_read<1>();
+        fetch(chunk - 1 + plan.stages, before);
+      }
+    }
+    before = slot;
+    if (++slot == plan.stages) slot = 0, phase ^= 1;
+  }
+  if (asks) wait_written();
+  if constexpr (Backward)
+    if (inside)
+#pragma unroll
+      for (int i = 0; i < Lane; ++i) dh0[column + i] = state.v[i];
+}
+
+int64_t boxes_of(int64_t B, int64_t D, int channels) { return B * ceil_div(D, channels); }
+
+// Whether boxes can be had, and do better than the ring.
+template <class... Pointers>
+bool boxes_suit(int64_t B, int64_t T, int64_t D, const Pointers*... arrays) {
+  return !kDouble && boxes_fit({.B = B, .T = T, .D = D}) && quads_aligned(arrays...) &&
+         !ring_splits_time(B, T, D) && boxes_of(B, D, kWarp) <= INT32_MAX;
+}
+
+template <bool Backward, bool Descending, int Lane>
+void start_boxes(Cuda cuda, const real* const (&in)[2 + Backward], real* const (&out)[1 + Backward],
+                 int64_t B, int64_t T, int64_t D, const real* h0, real* dh0) {
+  using Of = ScanStages<Backward, Lane>;
+  const BoxSizes sizes{.B = B, .T = T, .D = D, .channels = Of::kChannels, .steps = Of::kSteps};
+  ScanMaps<Backward> maps;
+  for (int i = 0; i < 2 + Backward; ++i) maps.in[i] = box_map(in[i], sizes);
+  for (int i = 0; i < 1 + Backward; ++i) maps.out[i] = box_map(out[i], sizes);
+  const int64_t stages = std::min<int64_t>(Of::kStages, ceil_div(T, Of::kSteps));
+  const ScanBoxes plan{.T = static_cast<int>(T),
+                       .D = static_cast<int>(D),
+                       .across = static_cast<int>(ceil_div(D, Of::kChannels)),
+                       .stages = static_cast<int>(stages)};
+  start(cuda, Backward ? "scan_backward" : "scan_forward",
+        scan_boxes_kernel<Backward, Descending, Lane>,
+        {.blocks = boxes_of(B, D, Of::kChannels),
+         .threads = kWarp,
+         .shared_bytes = stages * (Of::kStage * sizeof(real) + sizeof(BoxBarrier))},
+        maps, plan, h0, dh0);
+}
+
+// body(descending, lane), both as types.
+template <class Body>
+void with_boxes(int64_t B, int64_t D, bool descending, const Body& body) {
+  const auto with_lane = [&](auto lane) {
+    descending ? body(std::true_type(), lane) : body(std::false_type(), lane);
+  };
+  if (D > kWarp && boxes_of(B, D, 2 * kWarp) >= kMultiprocessors)
+    with_lane(std::integral_constant<int, 2>());
+  else
+    with_lane(std::integral_constant<int, 1>());
 }
 
 }  // namespace
@@ -211,23 +218,18 @@ Tensor piece_starts(Cuda cuda, const real* a, const real* b, const real* h0, Sca
 using namespace cuda;
 
 void run(Cuda cuda, const ScanForward& args) {
-  if (args.T == 0) return;
-  const ScanPlan plan =
-      plan_scan(args.B, args.T, args.D, args.reverse, 2, quads_aligned(args.a, args.b));
-  const Tensor starts = piece_starts<false>(cuda, args.a, args.b, args.h0, plan);
-  with_stages(plan.stages, [&](auto stages) {
-    start(cuda, "scan_forward", scan_forward_kernel<stages()>, scan_grid(plan, 2), args, plan,
-          starts.defined() ? starts.data() : nullptr);
+  const auto& [a, b, h0, h, B, T, D, reverse] = args;
+  if (!boxes_suit(B, T, D, a, b, h)) return scan_in_ring(cuda, args);
+  with_boxes(B, D, reverse, [&](auto descending, auto lane) {
+    start_boxes<false, descending(), lane()>(cuda, {a, b}, {h}, B, T, D, h0, nullptr);
   });
 }
 
 void run(Cuda cuda, const ScanBackward& args) {
-  const ScanPlan plan = plan_scan(args.B, args.T, args.D, !args.reverse, 3,
-                                  quads_aligned(args.a, args.h, args.h0, args.dh));
-  const Tensor starts = piece_starts<true>(cuda, args.a, args.dh, nullptr, plan);
-  with_stages(plan.stages, [&](auto stages) {
-    start(cuda, "scan_backward", scan_backward_kernel<stages()>, scan_grid(plan, 3), args, plan,
-          starts.defined() ? starts.data() : nullptr);
+  const auto& [a, h, h0, dh, da, db, dh0, B, T, D, reverse] = args;
+  if (!boxes_suit(B, T, D, a, h, dh, da, db)) return scan_in_ring(cuda, args);
+  with_boxes(B, D, !reverse, [&](auto descending, auto lane) {
+    start_boxes<true, descending(), lane()>(cuda, {a, h, dh}, {da, db}, B, T, D, h0, dh0);
   });
 }
 

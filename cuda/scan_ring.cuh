@@ -10,8 +10,18 @@
 
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/math.cuh>
+#include <fprnn/ops/scan.h>
 
 namespace fprnn::cuda {
+
+// The ops' contracts, of all sizes (scan_ring.cu).
+void scan_in_ring(Cuda cuda, const ScanForward& args);
+void scan_in_ring(Cuda cuda, const ScanBackward& args);
+// Columns so few, and time so long, that time is taken in pieces at once.
+bool ring_splits_time(int64_t B, int64_t T, int64_t D);
+
+// The H200's, as a number: results must depend on sizes alone.
+constexpr int64_t kMultiprocessors = 132;
 
 // Bytes (4, 8 or 16; both addresses are multiples of it) to shared memory while the thread goes on;
 // zeros where nothing is present, and then `from` is not read.
