@@ -11,11 +11,11 @@
 // number (cuda/half_rows.cuh), and half as much comes. To keep that in shared memory, where it
 // fits, is no faster: there is less of the first-level cache then for what 2 reads. The chain of a
 // step is 1 and the iterations of its slowest sequence.
+#include <fprnn/cuda/async_copy.cuh>
 #include <fprnn/cuda/fp_mamba_persistent.cuh>
 #include <fprnn/cuda/fp_mamba_step.cuh>
 #include <fprnn/cuda/half_rows.cuh>
 #include <fprnn/cuda/launch.cuh>
-#include <fprnn/cuda/scan.cuh>
 
 namespace fprnn::cuda {
 

@@ -8,6 +8,7 @@
 // nothing waits for other warps.
 #pragma once
 
+#include <fprnn/cuda/async_copy.cuh>
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/math.cuh>
 #include <fprnn/ops/scan.h>
@@ -22,30 +23,6 @@ bool ring_splits_time(int64_t B, int64_t T, int64_t D);
 
 // The H200's, as a number: results must depend on sizes alone.
 constexpr int64_t kMultiprocessors = 132;
-
-// Bytes (4, 8 or 16; both addresses are multiples of it) to shared memory while the thread goes on;
-// zeros where nothing is present, and then `from` is not read.
-template <int Bytes>
-__device__ __forceinline__ void copy_async(void* to, const void* from, bool present) {
-  const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
-  const int bytes = present ? Bytes : 0;
-  if constexpr (Bytes == 16)
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(from),
-                 "r"(bytes)
-                 : "memory");
-  else
-    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared), "l"(from),
-                 "n"(Bytes), "r"(bytes)
-                 : "memory");
-}
-__device__ __forceinline__ void commit_async() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-// Until all but the last Groups committed by this thread have arrived.
-template <int Groups>
-__device__ __forceinline__ void wait_async() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(Groups) : "memory");
-}
 
 // How columns and time are divided.
 struct ScanPlan {

@@ -2,8 +2,10 @@
 // the problem, and how rows come into shared memory and become step sizes.
 #pragma once
 
+#include <fprnn/cuda/async_copy.cuh>
+#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
-#include <fprnn/cuda/scan.cuh>
+#include <fprnn/cuda/math.cuh>
 #include <fprnn/ops/selective_scan.h>
 
 #include <type_traits>
