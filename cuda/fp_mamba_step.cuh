@@ -88,12 +88,10 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   real weight[C], bias[C], mixed[C];
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
   fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
-  const int32_t count = mixer.solve(local_parameters(in, true), offset, gain, weight, bias, y);
+  const int32_t count =
+      mixer.solve(local_parameters(in, true), offset, gain, weight, bias, y, mixed);
 
   // What the state gains: dt (Q x + (I - Q) y) b^T.
-#pragma unroll
-  for (int k = 0; k < C; ++k) mixed[k] = y[k];
-  mixer.apply(mixed);
 #pragma unroll
   for (int k = 0; k < C; ++k) gained[k] = dt[k] * (unmixed[k] + y[k] - mixed[k]);
   channels.each([&](int k, int64_t d) { in.y[at.row * in.D + d] = y[k]; });

@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_step_kernel(const Step
   const auto channels = mixer.channels();
 
   // The local equation: offset + (1 - lambda) . (I - Q) y.
-  real kept[C], gain[C], mixed[C], offset[C], y[C], none[C];
+  real kept[C], gain[C], mixed[C], offset[C], y[C], mixed_y[C], none[C];
   fill_channels(channels, gain, [&](int64_t d) { return 1 - in.lambda[first + d]; });
   fill_channels(channels, kept, [&](int64_t d) {
     return step.before == nullptr ? real(0) : in.lambda[first + d] * step.before[b * D + d];
@@ -47,16 +47,12 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_step_kernel(const Step
     offset[k] = kept[k] + gain[k] * mixed[k];
     none[k] = 0;
   }
-  const int32_t count = mixer.solve(step.parameters, offset, gain, none, none, y);
+  const int32_t count = mixer.solve(step.parameters, offset, gain, none, none, y, mixed_y);
 
   // f at y, which the next step begins with.
-  fill_channels(channels, mixed, [&](int64_t d) { return in.bx[first + d]; });
-#pragma unroll
-  for (int k = 0; k < C; ++k) mixed[k] -= y[k];
-  mixer.apply(mixed);
   channels.each([&](int k, int64_t d) {
     in.y[first + d] = y[k];
-    in.state_out[b * D + d] = kept[k] + gain[k] * (mixed[k] + y[k]);
+    in.state_out[b * D + d] = kept[k] + gain[k] * (mixed[k] - mixed_y[k] + y[k]);
   });
   if (team.rank == 0) in.iterations[b] = max(in.iterations[b], count);
 }

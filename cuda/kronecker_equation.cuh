@@ -57,7 +57,7 @@ struct KroneckerEquation {
   const In &offset, &gain, &weight, &bias;
   Basis& basis;
   Krylov<std::decay_t<decltype(c.team)>, Basis::kMost> krylov;
-  Vector &y, &n, &v;  // n: f before weight and bias, if there is a LayerNorm
+  Vector &y, &n, &v;  // n: f before weight and bias, if there is a LayerNorm; v: in the end p(y)
   real shift = 0, inverse = 1;
   Distance distance{};
 
@@ -102,8 +102,8 @@ struct KroneckerEquation {
   }
 
   __device__ __forceinline__ void evaluate() {
-    product.apply(y, n);
-    c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * (at.scale * n[k]); });
+    product.apply(y, v);
+    c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * (at.scale * v[k]); });
     if (at.normalised) {
       inverse = center(c, at.eps, shift, n);
       c.each([&](auto k, auto) { n[k] *= inverse; });
@@ -162,14 +162,15 @@ struct KroneckerEquation {
   // v <- v without the first m vectors, whose parts are added to column m - 1 of H, and without its mean where N
   // is centred, which those vectors do not have. So many vectors and v's sums go through one
   // exchange.
+  template <int kVectors>
   __device__ __forceinline__ Squares orthogonalise(int m, bool centred) {
-    constexpr int kVectors = kVectorsTogether, kLanes = kWarp / (kVectors + 2);
+    constexpr int kLanes = kWarp / (kVectors + 2);
     Squares squares{};
     real removed = 0;
 #pragma unroll 1
     for (int first = 0; first < m; first += kVectors) {
-      Parts parts;
-      basis.dots(c, first, m, v, parts);
+      real parts[kVectors + 2];
+      basis.template dots<kVectors>(c, first, m, v, parts);
       parts[kVectors] = parts[kVectors + 1] = 0;
       c.each([&](auto k, auto) {
         parts[kVectors] += v[k] * v[k];
@@ -183,7 +184,7 @@ struct KroneckerEquation {
         squares.before = squares.whole - mean * (centred ? total : real(0));
         c.each([&](auto k, auto) { v[k] -= mean; });
       }
-      basis.add(
+      basis.template add<kVectors>(
           c, first, m,
           [&](int i) {
             const real part = value(i);
@@ -207,7 +208,8 @@ struct KroneckerEquation {
     real before = 0, left = 0;
 #pragma unroll 1
     for (int round = 0; round < 2; ++round) {
-      const Squares squares = orthogonalise(m, at.normalised);
+      const Squares squares = m <= kFewVectors ? orthogonalise<kFewVectors>(m, at.normalised)
+                                               : orthogonalise<kVectorsTogether>(m, at.normalised);
       if (round == 0) before = squares.before;
       left = squares.left;
       if (!(left > squares.whole * static_cast<real>(0.1)))
@@ -274,15 +276,15 @@ struct KroneckerEquation {
     c.each([&](auto k, auto) { v[k] = 0; });
 #pragma unroll 1
     for (int first = 0; first < m; first += kVectorsTogether)
-      basis.add(
+      basis.template add<kVectorsTogether>(
           c, first, m,
           [&](int i) { return first + i < m ? factor * krylov.c[first + i] : real(0); }, v);
     c.each([&](auto k, auto) { y[k] = linear ? y[k] + v[k] : weight[k] * v[k] + bias[k]; });
   }
 };
 
-// y from 0 on, to the tolerance as in ops/kronecker_solve.h; returns how many products that took. f
-// and v are working space, krylov too: Krylov<T, Basis::kMost>::kSpace reals.
+// y to the tolerance as in ops/kronecker_solve.h; returns how many products that took. v becomes the product of
+// y; f is working space, krylov too: Krylov<T, Basis::kMost>::kSpace reals.
 template <class Channels, class Product, class In, class Basis, class Vector>
 __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& at,
                                                      const Channels& c, const Product& product,
@@ -308,11 +310,13 @@ __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& 
                                                      const Channels& c, const Product& product,
                                                      const real (&offset)[C], const real (&gain)[C],
                                                      const real (&weight)[C], const real (&bias)[C],
-                                                     real (&y)[C], real* krylov) {
+                                                     real (&y)[C], real (&v)[C], real* krylov) {
   using Basis = BasisOf<std::decay_t<decltype(c.team)>, C>;
   typename Basis::Far far;
   Basis basis{far, {}};
-  real f[C]{}, v[C]{};  // 0 beyond the last channel, as all of a basis is
+  real f[C]{};
+#pragma unroll
+  for (int k = 0; k < C; ++k) v[k] = 0;  // beyond the last channel, as all of a basis is
   return kronecker_iterate(at, c, product, offset, gain, weight, bias, basis, krylov, y, f, v);
 }
 

@@ -28,7 +28,7 @@ __device__ __forceinline__ void solve_in_registers(const KroneckerSolve& args,
                                                    int64_t token, const Channels& channels,
                                                    const Product& product, real* krylov) {
   const int64_t first = token * channels.D;
-  real offset[C]{}, gain[C]{}, weight[C]{}, bias[C]{}, y[C];
+  real offset[C]{}, gain[C]{}, weight[C]{}, bias[C]{}, y[C], product_of_y[C];
   channels.each([&](int k, int d) {
     offset[k] = args.offset[first + d];
     gain[k] = args.gain[first + d];
@@ -37,8 +37,8 @@ __device__ __forceinline__ void solve_in_registers(const KroneckerSolve& args,
       bias[k] = args.bias[d];
     }
   });
-  const int32_t count =
-      kronecker_iterate(parameters, channels, product, offset, gain, weight, bias, y, krylov);
+  const int32_t count = kronecker_iterate(parameters, channels, product, offset, gain, weight, bias,
+                                          y, product_of_y, krylov);
   channels.each([&](int k, int d) { args.y[first + d] = y[k]; });
   if (channels.team.rank == 0) args.iterations[token] = count;
 }
@@ -117,9 +117,10 @@ void start_any(Cuda cuda, const KroneckerSolve& args, const KroneckerParameters&
   if (D <= 128) return start_any<4, 1>(cuda, args, parameters);
   if (D <= 512) return start_any<4, 4>(cuda, args, parameters);
   if (D <= 1024) return start_any<8, 4>(cuda, args, parameters);
-  start_teams<kLongWarps>(cuda, "kronecker_solve", kronecker_solve_long_kernel, args.tokens,
-                          Krylov<Team<kLongWarps>, kKrylovMostLong>::kSpace + (4 + kKrylovMostLong) * D, 1, args,
-                          parameters);
+  start_teams<kLongWarps>(
+      cuda, "kronecker_solve", kronecker_solve_long_kernel, args.tokens,
+      Krylov<Team<kLongWarps>, kKrylovMostLong>::kSpace + (4 + kKrylovMostLong) * D, 1, args,
+      parameters);
 }
 
 }  // namespace

@@ -14,9 +14,9 @@ constexpr int krylov_most(int D) {
   return D > kKrylovLong ? kKrylovMostLong : D < kKrylovMost ? D : kKrylovMost;
 }
 
-// What goes through one exchange of a team: so many vectors' products with another, and two sums.
-inline constexpr int kVectorsTogether = 14;
-using Parts = real[kVectorsTogether + 2];
+// What goes through one exchange of a team: so many vectors' products with another, and two sums. Where there
+// are few vectors, fewer.
+inline constexpr int kVectorsTogether = 14, kFewVectors = 6;
 
 // The thread's part of the basis: the first vectors in registers, the others in memory of its own, which is not
 // a member, since what lies beside something that is counted through lies in memory too.
@@ -43,23 +43,23 @@ struct NearBasis {
           [&](auto j) { each_constant<C>([&](auto k) { chunk[j][k] = 0; }); });
     each_constant<C>([&](auto k) { chunk[i % kVectorsTogether][k] = v[k]; });
   }
-  // parts[i]: the thread's part of v times vector first + i.
-  template <class Channels>
+  // parts[i]: the thread's part of v times vector first + i, for kCount vectors.
+  template <int kCount, class Channels, class Parts>
   __device__ __forceinline__ void dots(const Channels&, int first, int, const real (&v)[C],
                                        Parts& parts) const {
-    with_chunk(first, [&](const auto& vectors) {
-      each_constant<kVectorsTogether>([&](auto i) {
+    with_chunk<kCount>(first, [&](const auto& vectors) {
+      each_constant<kCount>([&](auto i) {
         parts[i] = 0;
         each_constant<C>([&](auto k) { parts[i] += v[k] * vectors[i][k]; });
       });
     });
   }
   // v <- v + the sum of part(i) vector first + i.
-  template <class Channels, class Part>
+  template <int kCount, class Channels, class Part>
   __device__ __forceinline__ void add(const Channels&, int first, int, const Part& part,
                                       real (&v)[C]) const {
-    with_chunk(first, [&](const auto& vectors) {
-      each_constant<kVectorsTogether>([&](auto i) {
+    with_chunk<kCount>(first, [&](const auto& vectors) {
+      each_constant<kCount>([&](auto i) {
         const real factor = part(i);
         each_constant<C>([&](auto k) { v[k] += factor * vectors[i][k]; });
       });
@@ -80,9 +80,9 @@ struct NearBasis {
         put_near<kMiddle, End>(i, v);
     }
   }
-  template <class Visit>
+  template <int kCount, class Visit>
   __device__ __forceinline__ void with_chunk(int first, const Visit& visit) const {
-    if (first == 0)
+    if (kCount < kVectorsTogether || first == 0)
       visit(near);
     else
       visit(far + (first - kVectorsTogether));
@@ -104,20 +104,20 @@ struct FarBasis {
   __device__ __forceinline__ void put(const Channels& c, int i, const V& v) const {
     c.each([&](auto k, auto) { at(i, k) = v[k]; });
   }
-  template <class Channels, class V>
+  template <int kCount, class Channels, class V, class Parts>
   __device__ __forceinline__ void dots(const Channels& c, int first, int m, const V& v,
                                        Parts& parts) const {
 #pragma unroll
-    for (int i = 0; i < kVectorsTogether; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       parts[i] = 0;
       if (first + i < m) c.each([&](auto k, auto) { parts[i] += v[k] * at(first + i, k); });
     }
   }
-  template <class Channels, class Part, class V>
+  template <int kCount, class Channels, class Part, class V>
   __device__ __forceinline__ void add(const Channels& c, int first, int m, const Part& part,
                                       V& v) const {
 #pragma unroll
-    for (int i = 0; i < kVectorsTogether; ++i) {
+    for (int i = 0; i < kCount; ++i) {
       const real factor = part(i);
       if (first + i < m) c.each([&](auto k, auto) { v[k] += factor * at(first + i, k); });
     }
@@ -221,8 +221,8 @@ struct Krylov {
     constexpr int kMiddle = kWarp / 2;
     const int lane = team.lane();
     const real step = static_cast<real>(lane + 1) / kWarp, least = ::sqrt(eps);
-    // Sections on both sides of sigma, else from the smallest to where there is no root any more, by
-    // factors; then between two sections, and where the line between their values meets 0, which is
+    // Sections on both sides of sigma, each twice as far as the one before, else from the smallest to where there
+    // is no root any more, by factors; then between two sections, and where the line between their values meets 0, which is
     // the solution when it is near enough.
     bool around = true, between = false, negative = false;
     real low = least, low_value = -1, high = 0, high_value = 0;
@@ -236,9 +236,10 @@ struct Krylov {
         at_sigma = low + (high - low) * (lane < kKept ? step : part);
       } else if (!linear) {
         const real most = ::sqrt(squares) + static_cast<real>(1.5) * start / ::sqrt(D) + 2 * least;
-        const real exponent = around ? kLog2Apart * static_cast<real>(lane - kMiddle + 1)
-                                     : step * ::log2(most / least);
-        at_sigma = (around ? sigma : least) * ::exp2(exponent);
+        const int away = lane < kMiddle ? kMiddle - 1 - lane : lane - kMiddle;
+        const real distance = kKrylovNearest * static_cast<real>(1 << away);
+        at_sigma = around ? sigma * (lane < kMiddle ? 1 - distance : 1 + distance)
+                          : least * ::exp2(step * ::log2(most / least));
       }
       const Section at = solve(m, at_sigma, (between || linear) && team.rank == kKept);
       int k = 0;
@@ -356,7 +357,6 @@ struct Krylov {
   }
 
   static constexpr int kKept = kWarp - 1;  // the section that becomes the solution
-  static constexpr real kLog2Apart = static_cast<real>(0.04264433740849373);
 
   // |n| / |c|, to a few units in the last place.
   __device__ __forceinline__ real ratio(const Section& at) const {

@@ -36,6 +36,7 @@ struct ScanBoxes {
 template <bool Backward>
 struct ScanMaps {
   CUtensorMap in[2 + Backward], out[1 + Backward];
+  real* written[1 + Backward];  // what `out` describes
 };
 
 struct alignas(128) BoxRow {
@@ -142,18 +143,31 @@ __global__ void __launch_bounds__(kWarp)
     for (int i = 0; i < Lane; ++i) start.v[i] = h0[column + i];
   if constexpr (!Backward) state = start;
 
+  // A lane's own columns of a box that begins before the array, which the engine must not write.
+  const auto write_rows = [&](const real* stage, const BoxPlace& at) {
+    if (!inside) return;
+    for (int output = 0; output <= Backward; ++output)
+      for (int row = -at.step; row < kSteps; ++row) {
+        const int64_t token = int64_t{sequence} * plan.T + at.step + row;
+        const real* const from =
+            stage + place_of_output<Backward>(output) * Of::kBox + row * Of::kChannels + lane;
+        *reinterpret_cast<Columns<Lane>*>(maps.written[output] + token * plan.D + channel + lane) =
+            *reinterpret_cast<const Columns<Lane>*>(from);
+      }
+  };
   unsigned phase = 0;
   for (int chunk = 0, slot = 0, before = 0; chunk < count; ++chunk) {
     full[slot].wait(phase);
     real* const stage = ring + slot * Of::kStage;
     scan_stage<Backward, Descending>(stage, state, chunk == count - 1, start);
+    const BoxPlace at = place(chunk, 0);
+    if (at.step < 0) write_rows(stage, at);
     show_boxes();
     __syncwarp();
     if (asks) {
 #pragma unroll
-      for (int output = 0; output <= Backward; ++output)
-        write_box(maps.out[output], stage + place_of_output<Backward>(output) * Of::kBox,
-                  place(chunk, 0));
+      for (int output = 0; output <= Backward && at.step >= 0; ++output)
+        write_box(maps.out[output], stage + place_of_output<Backward>(output) * Of::kBox, at);
       commit_boxes();
       if (chunk > 0 && chunk - 1 + plan.stages < count) {
         wait_read<1>();
@@ -175,8 +189,10 @@ int64_t boxes_of(int64_t B, int64_t D, int channels) { return B * ceil_div(D, ch
 // Whether boxes can be had, and do better than the ring.
 template <class... Pointers>
 bool boxes_suit(int64_t B, int64_t T, int64_t D, const Pointers*... arrays) {
-  return !kDouble && boxes_fit({.B = B, .T = T, .D = D}) && quads_aligned(arrays...) &&
-         !ring_splits_time(B, T, D) && boxes_of(B, D, kWarp) <= INT32_MAX;
+  constexpr int kSmallest = kWarp, kLongest = 16;  // channels and steps of a box
+  const BoxSizes sizes{.B = B, .T = T, .D = D, .channels = kSmallest, .steps = kLongest};
+  return !kDouble && boxes_fit(sizes) && quads_aligned(arrays...) && !ring_splits_time(B, T, D) &&
+         boxes_of(B, D, kWarp) <= INT32_MAX;
 }
 
 template <bool Backward, bool Descending, int Lane>
@@ -186,7 +202,10 @@ void start_boxes(Cuda cuda, const real* const (&in)[2 + Backward], real* const (
   const BoxSizes sizes{.B = B, .T = T, .D = D, .channels = Of::kChannels, .steps = Of::kSteps};
   ScanMaps<Backward> maps;
   for (int i = 0; i < 2 + Backward; ++i) maps.in[i] = box_map(in[i], sizes);
-  for (int i = 0; i < 1 + Backward; ++i) maps.out[i] = box_map(out[i], sizes);
+  for (int i = 0; i < 1 + Backward; ++i) {
+    maps.out[i] = box_map(out[i], sizes);
+    maps.written[i] = out[i];
+  }
   const int64_t stages = std::min<int64_t>(Of::kStages, ceil_div(T, Of::kSteps));
   const ScanBoxes plan{.T = static_cast<int>(T),
                        .D = static_cast<int>(D),
@@ -206,7 +225,7 @@ void with_boxes(int64_t B, int64_t D, bool descending, const Body& body) {
   const auto with_lane = [&](auto lane) {
     descending ? body(std::true_type(), lane) : body(std::false_type(), lane);
   };
-  if (D > kWarp && boxes_of(B, D, 2 * kWarp) >= kMultiprocessors)
+  if (D >= 2 * kWarp && boxes_of(B, D, 2 * kWarp) >= kMultiprocessors)
     with_lane(std::integral_constant<int, 2>());
   else
     with_lane(std::integral_constant<int, 1>());

@@ -94,13 +94,18 @@ struct LowRankMixer {
       add_multiple(v, -mixer.scale * alpha[i] * dot(team, u[i], v), u[i]);
   }
 
-  // The local equation of A, S, gamma, delta (cuda/local_solve.cuh).
+  // y, the solution of the local equation of A, S, gamma, delta (cuda/local_solve.cuh), and Q y.
   using Vectors = LocalVectors<real[R][C], real[R], real[C]>;
   __device__ int32_t solve(const LocalParameters& at, const real (&offset)[C],
                            const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
-                           real (&y)[C]) const {
+                           real (&y)[C], real (&mixed)[C]) const {
     LocalSpace<R, C> space;
-    return local_solve(team, at, Vectors{u, alpha, offset, gain, weight, bias}, space, y);
+    const int32_t count =
+        local_solve(team, at, Vectors{u, alpha, offset, gain, weight, bias}, space, y);
+#pragma unroll
+    for (int k = 0; k < C; ++k) mixed[k] = y[k];
+    apply(mixed);
+    return count;
   }
   __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],
                           const real (&weight)[C], const real (&bias)[C], const real (&y)[C],
@@ -231,10 +236,14 @@ class KroneckerMixer {
 
   __device__ int32_t solve(const LocalParameters& at, const real (&offset)[C],
                            const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
-                           real (&y)[C]) const {
+                           real (&y)[C], real (&mixed)[C]) const {
     const auto c = channels();
-    return kronecker_iterate(parameters(at), c, product(c, at_.left, at_.right), offset, gain,
-                             weight, bias, y, space_ + at_.krylov);
+    const int32_t count =
+        kronecker_iterate(parameters(at), c, product(c, at_.left, at_.right), offset, gain, weight,
+                          bias, y, mixed, space_ + at_.krylov);
+#pragma unroll
+    for (int k = 0; k < C; ++k) mixed[k] = y[k] - mixer_.scale * mixed[k];
+    return count;
   }
   __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],
                           const real (&weight)[C], const real (&)[C], const real (&y)[C],

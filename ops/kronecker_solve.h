@@ -33,12 +33,13 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
 // kKrylovLong channels, kKrylovMostLong for more. The first kKrylovLook vectors are looked at, and
 // then as many more as it takes to halve what is missing so often, kKrylovLook at most. At the
 // first look kKrylovFirst plain steps are taken in it, at each other kKrylovMore. sigma is looked for
-// if they leave no more than kKrylovHope times too much, among kKrylovSections at a time, first with
-// neighbours kKrylovApart, up to kKrylovRounds times, until |c| is |n| to kKrylovMatch, relative.
+// if they leave no more than kKrylovHope times too much, among kKrylovSections at a time, first in
+// distances kKrylovNearest, relative, and twice as far each, on both sides of where they have come,
+// up to kKrylovRounds times more, until |c| is |n| to kKrylovMatch, relative.
 inline constexpr int kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 48;
 inline constexpr int kKrylovLook = 8, kKrylovFirst = 16, kKrylovMore = 12;
 inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;
-inline constexpr real kKrylovHope = 2, kKrylovApart = static_cast<real>(1.03);
+inline constexpr real kKrylovHope = 2, kKrylovNearest = static_cast<real>(2e-5);
 inline constexpr real kKrylovMatch = static_cast<real>(kDouble ? 1e-14 : 2e-6);
 // Nearer than this, relative to max |f|, plain steps are at their root: what is left is rounding.
 inline constexpr real kKrylovNear = static_cast<real>(kDouble ? 1e-14 : 2e-6);

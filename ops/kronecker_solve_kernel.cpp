@@ -350,14 +350,13 @@ class Token {
     }
     sigma_ = sections_.sigma[kKept];
   }
-  // Sections on both sides of sigma, each larger by kKrylovApart; the first above the nearest root. 0: none.
+  // Sections on both sides of sigma, each twice as far as the one before; the first above the nearest root. 0: none.
   FPRNN_INLINE int64_t around(const Projection& p, real sigma) {
     constexpr int64_t kMiddle = kKrylovSections / 2;
-    sections_.sigma[kMiddle] = sigma * kKrylovApart;
-    sections_.sigma[kMiddle - 1] = sigma;
-    for (int64_t i = 1; i < kMiddle; ++i) {
-      sections_.sigma[kMiddle + i] = sections_.sigma[kMiddle + i - 1] * kKrylovApart;
-      sections_.sigma[kMiddle - 1 - i] = sections_.sigma[kMiddle - i] / kKrylovApart;
+    real distance = sigma * kKrylovNearest;
+    for (int64_t i = 0; i < kMiddle; ++i, distance *= 2) {
+      sections_.sigma[kMiddle + i] = sigma + distance;
+      sections_.sigma[kMiddle - 1 - i] = sigma - distance;
     }
     sections_.solve(p);
     for (int64_t i = 0; i < kMiddle; ++i) {
