@@ -106,11 +106,7 @@ class Team {
         }
         sync();
 #pragma unroll
-        for (int i = first; i < K && i < first + kTogether; ++i) {
-          x[i] = place((i - first) * W);
-#pragma unroll
-          for (int w = 1; w < W; ++w) x[i] += place((i - first) * W + w);
-        }
+        for (int i = first; i < K && i < first + kTogether; ++i) x[i] = combined(i - first, Plus());
         turn();
       }
     }
@@ -121,12 +117,10 @@ class Team {
     real own = sums_by_lane(x);
     if constexpr (W == 1) return own;
     constexpr int kLanes = kWarp / K;
-    const int from = lane() / kLanes * W;
-    if (lane() % kLanes == 0) place(from + warp()) = own;
+    const int value = lane() / kLanes;
+    if (lane() % kLanes == 0) place(value * W + warp()) = own;
     sync();
-    own = place(from);
-#pragma unroll
-    for (int w = 1; w < W; ++w) own += place(from + w);
+    own = combined(value, Plus());
     turn();
     return own;
   }
@@ -142,9 +136,7 @@ class Team {
     if constexpr (W > 1) {
       sync();
 #pragma unroll
-      for (int i = 0; i < K; ++i)
-#pragma unroll
-        for (int w = 0; w < W; ++w) x[i] = LargerSize()(place(i * W + w), x[i]);
+      for (int i = 0; i < K; ++i) x[i] = combined(i, LargerSize());
       turn();
     }
   }
@@ -194,15 +186,32 @@ class Team {
   __device__ __forceinline__ real& place(int i) const { return places_.at(turn_ + i); }
   __device__ __forceinline__ void turn() const { turn_ ^= kTogether * W; }
 
+  // Value i of every warp, combined in their order.
+  template <class Combine>
+  __device__ __forceinline__ real combined(int i, const Combine& combine) const {
+    constexpr int kQuads = W % Quad::kCount == 0 ? W / Quad::kCount : 0;
+    real x = 0;
+    if constexpr (kQuads > 0) {
+#pragma unroll
+      for (int q = 0; q < kQuads; ++q) {
+        const Quad few = places_.template at<Quad>(turn_ + i * W + q * Quad::kCount);
+#pragma unroll
+        for (int j = 0; j < Quad::kCount; ++j) x = q + j == 0 ? few.v[j] : combine(x, few.v[j]);
+      }
+    } else {
+      x = place(i * W);
+#pragma unroll
+      for (int w = 1; w < W; ++w) x = combine(x, place(i * W + w));
+    }
+    return x;
+  }
   // x of every warp, combined.
   template <class Combine>
   __device__ __forceinline__ real exchange(real x, const Combine& combine) const {
     if constexpr (W == 1) return x;
     if (lane() == 0) place(warp()) = x;
     sync();
-    x = place(0);
-#pragma unroll
-    for (int w = 1; w < W; ++w) x = combine(x, place(w));
+    x = combined(0, combine);
     turn();
     return x;
   }
