@@ -24,10 +24,10 @@ struct MixToken {
   const real *projected, *from_y;  // the second may be null
 
   template <class Forward>
-  __device__ explicit MixToken(const Forward& in)
-      : b(blockIdx.x / in.T),
-        t(blockIdx.x % in.T),
-        row(blockIdx.x),
+  __device__ explicit MixToken(const Forward& in, int64_t row = blockIdx.x)
+      : b(row / in.T),
+        t(row % in.T),
+        row(row),
         projected(in.projected + row * in.P),
         from_y(nullptr) {
     if (t > 0 && in.from_y != nullptr) from_y = in.from_y + (row - 1) * in.P;
@@ -189,19 +189,20 @@ struct MixGradient {
 template <class Forward>
 __device__ __forceinline__ void direction_gradient(const Forward& in, const MixToken& token,
                                                    int64_t begin, const real* d, real squares,
-                                                   real along, const MixGradient& to) {
+                                                   real along, const MixGradient& to, int thread,
+                                                   int threads) {
   const real inverse = in.bc_norm ? inverse_length(squares, in.eps) : real(1);
   const real pull = in.bc_norm ? inverse * normal_part(inverse, in.eps, inverse * along) : real(0);
-  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x)
+  for (int64_t n = thread; n < in.N; n += threads)
     to.give(begin + n, inverse * (d[n] - pull * token.p(begin + n)));
 }
 
 // Numbers of p that nothing is made of: behind those of the mixer, and behind c.
 template <class Forward>
 __device__ __forceinline__ void clear_rest(const Forward& in, int64_t outputs,
-                                           const MixGradient& to) {
-  for (int64_t j = outputs + threadIdx.x; j < in.directions; j += blockDim.x) to.give(j, 0);
-  for (int64_t j = in.directions + 2 * in.N + threadIdx.x; j < in.P; j += blockDim.x) to.give(j, 0);
+                                           const MixGradient& to, int thread, int threads) {
+  for (int64_t j = outputs + thread; j < in.directions; j += threads) to.give(j, 0);
+  for (int64_t j = in.directions + 2 * in.N + thread; j < in.P; j += threads) to.give(j, 0);
 }
 
 template <int R, int W>
@@ -304,64 +305,75 @@ __global__ void __launch_bounds__(kRowThreads)
     for (int k = 0; k < kOwn; ++k) g[k] -= dx[k];
     RowPacks<W>::store(in.D, g, args.dy + first);
   }
-  direction_gradient(in, token, in.directions, db, sums[kLengths], sums[kLengths + 2], to);
+  const int thread = threadIdx.x, threads = blockDim.x;
+  direction_gradient(in, token, in.directions, db, sums[kLengths], sums[kLengths + 2], to, thread,
+                     threads);
   direction_gradient(in, token, in.directions + in.N, dc, sums[kLengths + 1], sums[kLengths + 3],
-                     to);
-  clear_rest(in, R * (in.D + 1), to);
+                     to, thread, threads);
+  clear_rest(in, R * (in.D + 1), to, thread, threads);
 }
 
-// What p says without the mixer: a block takes a token, a thread every so many of the numbers.
-constexpr int kNumbersThreads = 128;
-__global__ void __launch_bounds__(kNumbersThreads)
+// What p says without the mixer: a warp takes a token, a lane every 32nd of the numbers.
+constexpr int kNumbersWarps = 4;  // of a block
+__device__ __forceinline__ int64_t token_of_warp() {
+  return int64_t{blockIdx.x} * kNumbersWarps + threadIdx.x / kWarp;
+}
+Grid tokens_by_warps(const FpMambaNumbersForward& in) {
+  return {.blocks = ceil_div(in.B * in.T, kNumbersWarps), .threads = kNumbersWarps * kWarp};
+}
+
+__global__ void __launch_bounds__(kNumbersWarps* kWarp)
     fp_mamba_numbers_forward_kernel(const FpMambaNumbersForward in) {
-  __shared__ RowSpace<2> space;
-  const MixToken token(in);
-  real sums[2]{};
-  for (int64_t n = threadIdx.x; n < in.N; n += kNumbersThreads) {
+  if (token_of_warp() >= in.B * in.T) return;
+  const MixToken token(in, token_of_warp());
+  const int lane = lane_of();
+  real b_squares = 0, c_squares = 0;
+  for (int64_t n = lane; n < in.N; n += kWarp) {
     const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
-    sums[0] += b * b;
-    sums[1] += c * c;
+    b_squares += b * b;
+    c_squares += c * c;
   }
-#pragma unroll 4
-  for (int64_t j = threadIdx.x; j < in.V; j += kNumbersThreads)
+#pragma unroll 8
+  for (int64_t j = lane; j < in.V; j += kWarp)
     in.vectors[token.row * in.V + j] = Silu().value(token.p(j));
-  for (int64_t j = threadIdx.x; j < in.G; j += kNumbersThreads)
+  for (int64_t j = lane; j < in.G; j += kWarp)
     in.gates[token.row * in.G + j] = sigmoid(token.p(in.V + j));
-  sum_row(sums, space);
-  const real of_b = in.bc_norm ? inverse_length(sums[0], in.eps) : real(1);
-  const real of_c = in.bc_norm ? inverse_length(sums[1], in.eps) : real(1);
-  for (int64_t n = threadIdx.x; n < in.N; n += kNumbersThreads) {
+  const real of_b = in.bc_norm ? inverse_length(warp_sum(b_squares), in.eps) : real(1);
+  const real of_c = in.bc_norm ? inverse_length(warp_sum(c_squares), in.eps) : real(1);
+  for (int64_t n = lane; n < in.N; n += kWarp) {
     in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
     in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
   }
 }
 
-__global__ void __launch_bounds__(kNumbersThreads)
+__global__ void __launch_bounds__(kNumbersWarps* kWarp)
     fp_mamba_numbers_backward_kernel(const FpMambaNumbersBackward args) {
-  __shared__ RowSpace<4> space;
   const FpMambaNumbersForward& in = args.forward;
-  const MixToken token(in);
+  if (token_of_warp() >= in.B * in.T) return;
+  const MixToken token(in, token_of_warp());
   const MixGradient to(args, token);
+  const int lane = lane_of();
   const real *db = args.db + token.row * in.N, *dc = args.dc + token.row * in.N;
   real sums[4]{};
-  for (int64_t n = threadIdx.x; n < in.N; n += kNumbersThreads) {
+  for (int64_t n = lane; n < in.N; n += kWarp) {
     const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
     sums[0] += b * b;
     sums[1] += c * c;
     sums[2] += b * db[n];
     sums[3] += c * dc[n];
   }
-#pragma unroll 4
-  for (int64_t j = threadIdx.x; j < in.V; j += kNumbersThreads)
+#pragma unroll 8
+  for (int64_t j = lane; j < in.V; j += kWarp)
     to.give(j, args.dvectors[token.row * in.V + j] * Silu().slope(token.p(j)));
-  for (int64_t j = threadIdx.x; j < in.G; j += kNumbersThreads) {
+  for (int64_t j = lane; j < in.G; j += kWarp) {
     const real gate = sigmoid(token.p(in.V + j));
     to.give(in.V + j, args.dgates[token.row * in.G + j] * gate * (1 - gate));
   }
-  sum_row(sums, space);
-  direction_gradient(in, token, in.directions, db, sums[0], sums[2], to);
-  direction_gradient(in, token, in.directions + in.N, dc, sums[1], sums[3], to);
-  clear_rest(in, in.V + in.G, to);
+#pragma unroll
+  for (real& sum : sums) sum = warp_sum(sum);
+  direction_gradient(in, token, in.directions, db, sums[0], sums[2], to, lane, kWarp);
+  direction_gradient(in, token, in.directions + in.N, dc, sums[1], sums[3], to, lane, kWarp);
+  clear_rest(in, in.V + in.G, to, lane, kWarp);
 }
 
 // visit(rank, width) as constants.
@@ -412,14 +424,14 @@ void run(Cuda cuda, const FpMambaMixForward& args) {
 bool supports(Cuda, const FpMambaNumbersForward&) { return true; }
 
 void run(Cuda cuda, const FpMambaNumbersForward& args) {
-  start(cuda, "fp_mamba_numbers_forward", fp_mamba_numbers_forward_kernel,
-        {.blocks = args.B * args.T, .threads = kNumbersThreads}, args);
+  start(cuda, "fp_mamba_numbers_forward", fp_mamba_numbers_forward_kernel, tokens_by_warps(args),
+        args);
 }
 
 void run(Cuda cuda, const FpMambaNumbersBackward& args) {
   clear_without_steps(cuda, args);
   start(cuda, "fp_mamba_numbers_backward", fp_mamba_numbers_backward_kernel,
-        {.blocks = args.forward.B * args.forward.T, .threads = kNumbersThreads}, args);
+        tokens_by_warps(args.forward), args);
 }
 
 void run(Cuda cuda, const FpMambaMixBackward& args) {

@@ -206,17 +206,30 @@ class KroneckerMixer {
     real* const gates = space + at_.gates;
     team.each(sizes_.m1 + sizes_.m2, [&](auto i) { gates[i] = sigmoid(p(both_triangles() + i)); });
     team.sync();
-    // A warp makes a factor, since most of that is a chain of small steps: two warps make both at once.
+    const auto make_first = [&](const auto& by) {
+      make(by, first_, at_.left, at_.turned_left, gates, with_gradient, false,
+           [&](int t) { return silu(p(t)); });
+    };
+    const auto make_second = [&](const auto& by) {
+      make(by, second_, at_.right, at_.turned_right, gates + sizes_.m1, with_gradient, true,
+           [&](int t) { return silu(p(triangle() + t)); });
+    };
+    // Most of making a small factor is a chain of small steps: two warps make both at once. A large team
+    // makes one after the other.
+    if constexpr (T::kWarps >= 4) {
+      make_first(team);
+      make_second(team);
+      return;
+    }
+    const Team<1> alone(nullptr);
     const int warp = team.warp();
     real* const inverses = gates + sizes_.m1 + sizes_.m2;
     if (warp == 0) {
-      make(first_, at_.left, at_.turned_left, gates, with_gradient, false,
-           [&](int t) { return silu(p(t)); });
+      make_first(alone);
       inverses[0] = first_.inverse;
     }
     if (warp == (T::kWarps > 1 ? 1 : 0)) {
-      make(second_, at_.right, at_.turned_right, gates + sizes_.m1, with_gradient, true,
-           [&](int t) { return silu(p(triangle() + t)); });
+      make_second(alone);
       inverses[1] = second_.inverse;
     }
     team.sync();
@@ -320,14 +333,13 @@ class KroneckerMixer {
 
   __device__ int triangle() const { return sizes_.m1 * (sizes_.m1 + 1) / 2; }
   __device__ int both_triangles() const { return triangle() + sizes_.m2 * (sizes_.m2 + 1) / 2; }
-  template <class Factor, class Triangle>
-  __device__ void make(Factor& factor, int to, int turned, const real* gates, bool with_gradient,
-                       bool transposed, const Triangle& triangle) const {
-    const Team<1> warp(nullptr);
-    factor.make(warp, triangle);
+  template <class By, class Factor, class Triangle>
+  __device__ void make(const By& by, Factor& factor, int to, int turned, const real* gates,
+                       bool with_gradient, bool transposed, const Triangle& triangle) const {
+    factor.make(by, triangle);
     const auto gate = [=](int i) { return gates[i]; };
-    factor.write(warp, gate, transposed, space_ + to);
-    if (with_gradient) factor.write(warp, gate, !transposed, space_ + turned);
+    factor.write(by, gate, transposed, space_ + to);
+    if (with_gradient) factor.write(by, gate, !transposed, space_ + turned);
   }
 
   __device__ KroneckerParameters parameters(const LocalParameters& at) const {
