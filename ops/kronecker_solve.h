@@ -1,9 +1,9 @@
 // One time step of a fixed-point layer with a Kronecker mixer: y = N(A + S . ((I - Q) y)) as in
-// ops/fp_mamba_solve.h, but I - Q has full rank. Plain steps y <- N(..) from 0 where they are
-// quick; otherwise the equation is solved in a Krylov space, where it is one in a single number
-// (ops/kronecker_solve.md). Each token goes on until it has converged. An iteration is a product
-// with
-// I - Q: D (m1 + m2) multiply-adds, and what goes with it. Source: arXiv 2503.10799, sections 3 and 4.
+// ops/fp_mamba_solve.h, but I - Q has full rank. It is solved in a Krylov space, where it is one equation in a
+// single number and plain steps y <- N(..) cost no product (ops/kronecker_solve.md): the root is the one that
+// they come to from y = delta, N's bias. Each token goes on until it has converged. An iteration is
+// a product with I - Q: D (m1 + m2) multiply-adds, and what goes with it. Source: arXiv 2503.10799,
+// sections 3 and 4.
 #pragma once
 
 #include <fprnn/ops/fp_mamba_solve.h>
