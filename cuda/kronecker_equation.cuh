@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fprnn/cuda/krylov.cuh>
+#include <fprnn/cuda/krylov_basis.cuh>
 
 namespace fprnn::cuda {
 
