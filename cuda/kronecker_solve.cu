@@ -3,7 +3,7 @@
 // divides evenly the factors are there too, or in shared memory (cuda/kronecker.cuh). For more
 // channels the vectors are in memory. Krylov's basis begins in registers and goes on in memory of
 // the thread, which the driver keeps for each that the GPU can hold.
-// Cost: a plain step is a chain of the two products, LayerNorm's sums and a maximum.
+// Cost: a vector of the space is a chain of the two products and the sums of Gram-Schmidt.
 #include <fprnn/cuda/kronecker_equation.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/ops/kronecker_solve.h>

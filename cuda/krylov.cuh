@@ -84,6 +84,9 @@ struct Krylov {
         solve_rows(std::true_type(), m, row, blocks, x, t, at);
       else
         solve_rows(std::false_type(), m, row, blocks, x, t, at);
+    // At a real eigenvalue of H t may be 0; c is its vector then, as long as that allows.
+    constexpr real kTiny = static_cast<real>(1e-9);
+    if (!(magnitude(t) > kTiny)) t = t < 0 ? -kTiny : kTiny;
     const real part = 1 / t;
     if (keep)
       for (int i = 0; i < blocks * B; ++i) c[i] = x[i] * part;
@@ -193,7 +196,10 @@ struct Krylov {
         }
       const real squares = (length[0] + length[1]) + (length[2] + length[3]);
       const real inverse_sigma = inverse_root(part * squares + eps);
-      if (count == 0) return 1 / inverse_sigma;
+      if (count == 0) {
+        __syncwarp();  // H may be written again
+        return 1 / inverse_sigma;
+      }
       const real along = (total[0] + total[1]) + (total[2] + total[3]);
       __syncwarp();
       if (inside) plain[row] = (first ? real(1) : real(0)) + inverse_sigma * along;
@@ -225,7 +231,10 @@ struct Krylov {
         }
       }
       const real inverse_sigma = inverse_root(part * length + eps);
-      if (count == 0) return 1 / inverse_sigma;
+      if (count == 0) {
+        __syncwarp();  // H may be written again
+        return 1 / inverse_sigma;
+      }
 #pragma unroll
       for (int k = 0; k < kRows; ++k) {
         const int row = k * kWarp + team.lane();
@@ -288,18 +297,20 @@ struct Krylov {
 #pragma unroll
         for (int r = 0; r < B; ++r) total[r] += of_h[r][s] * of_x[s];
     }
-    const auto shrink = [&] {
-      if (!(magnitude(t) > kLarge)) return;
-      t *= 1 / kLarge;
-      at.squares *= 1 / (kLarge * kLarge);
-      at.last *= 1 / kLarge;
+    const auto shrink = [&](real newest) {
+      const real large = Larger()(magnitude(t), magnitude(newest));
+      if (!(large > kLarge)) return;
+      const real part = 1 / large;
+      t *= part;
+      at.squares = at.squares * part * part;
+      at.last *= part;
 #pragma unroll
       for (int r = 0; r < B; ++r) {
-        z[r] *= 1 / kLarge;
-        total[r] *= 1 / kLarge;
+        z[r] *= part;
+        total[r] *= part;
       }
 #pragma unroll 1
-      for (int j = (row + 1) * B; j < blocks * B; ++j) x[j] *= 1 / kLarge;
+      for (int j = (row + 1) * B; j < blocks * B; ++j) x[j] *= part;
     };
 #pragma unroll
     for (int r = B - 1; r >= 0; --r) {
@@ -311,9 +322,9 @@ struct Krylov {
       sum = (at.sigma - d[r][r]) * z[r] - sum;
       const real next = r > 0 || row > 0 ? sum * subdiagonal[r] : sum;
       t = whole || i < m ? next : t;
-      if (r == B / 2) shrink();
+      if (r == B / 2) shrink(z[r]);
     }
-    if (row > 0) shrink();
+    shrink(z[0]);
 #pragma unroll
     for (int r = 0; r < B; ++r) {
       at.squares += z[r] * z[r];

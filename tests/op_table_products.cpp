@@ -207,7 +207,7 @@ void add_assembled_weights(OpCases& cases) {
                            return assemble_weights({{v[0], v[1]}, {{}, v[2]}, {{}, v[3]}}, outputs);
                          },
                      .reference =
-                         [=, N = N](const Arrays& v) {
+                         [=](const Arrays& v) {
                            const Array sources[] = {reference::weight_norm(v[0], v[1]), v[2], v[3]};
                            Arrays made;
                            for (const auto& [columns, blocks] : outputs) {

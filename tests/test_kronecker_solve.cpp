@@ -93,6 +93,46 @@ TEST_CASE("kronecker solve: where plain steps do not get there") {
       }
 }
 
+TEST_CASE("kronecker solve: factors near the identity, and next to no offset") {
+  // A space that is as good as whole after few vectors: the last subdiagonals are next to 0. Next to no offset:
+  // sigma is an eigenvalue to the last bit.
+  const Context context = test_context();
+  const real tolerance = kDouble ? real(1e-9) : real(1e-4);
+  constexpr int64_t kTokens = 6;
+  for (const int64_t D : {4, 16, 64, 256})
+    for (const real near : {real(1e-3), real(1e-4), real(3e-5), real(1e-5)})
+      for (const real offset : {real(1), real(1e-7), real(1e-9)}) {
+        KroneckerProblem problem = random_problem(context, kTokens, D, true);
+        const auto factors = [&](int64_t m, real random) {
+          Rng rng{11, 0};
+          std::vector<real> x = uniform(context, {kTokens, m, m}, -1, 1, rng).to_vector();
+          for (int64_t i = 0; i < kTokens * m * m; ++i)
+            x[i] = x[i] * random + (i % (m * m) / m == i % m ? 1 : 0);
+          return Tensor(context, {kTokens, m, m}, x);
+        };
+        const KroneckerSizes sizes = kronecker_sizes(D);
+        problem.left = factors(sizes.m1, 0);
+        problem.right = factors(sizes.m2, near);
+        problem.gain = affine(problem.gain, 0, real(1.5)).value();
+        problem.offset = affine(problem.offset, offset, 0).value();
+        problem.weight = affine(problem.weight, 0, 1).value();
+        problem.bias = affine(problem.bias, 0, 0).value();
+        const LocalSolution solution = kronecker_solve(problem, tolerance, 400);
+        const std::vector<real> f = local_map(problem, solution.y).to_vector(),
+                                y = solution.y.to_vector();
+        real difference = 0, size = 0;
+        for (size_t i = 0; i < y.size(); ++i) {
+          CHECK(std::isfinite(y[i]));
+          difference = std::max(difference, std::abs(f[i] - y[i]));
+          size = std::max(size, std::abs(f[i]));
+        }
+        for (const int32_t count : solution.iterations)
+          CHECK_MESSAGE(count < 400, D << " near " << near << " offset " << offset);
+        CHECK_MESSAGE(difference <= 4 * tolerance * (size + real(1e-8)),
+                      D << " near " << near << " offset " << offset << ": " << difference);
+      }
+}
+
 TEST_CASE("kronecker solve: tokens do not meet, NaN stays with its own") {
   const Context context = test_context();
   KroneckerProblem problem = random_problem(context, 4, 12, true);
