@@ -77,7 +77,9 @@ TEST_CASE("automatic solver: the crossover is the one that was measured, or neve
   const Row rows[] = {{17, 1, 6},     {17, 64, 10},  {17, 512, 6},  {64, 1, 23},   {64, 64, 22},
                       {64, 512, 7},   {256, 1, 50},  {256, 64, 33}, {256, 512, 8}, {1024, 1, 68},
                       {1024, 64, 40}, {4096, 1, 74}, {4096, 8, 73}};
-  for (const auto& [T, B, measured] : rows) {
+  for (const Row& row : rows) {
+    const int64_t T = row.T, B = row.B;
+    const double measured = row.crossover;
     INFO("T ", T, ", B ", B);
     const int64_t crossover = solver_crossover(DeviceKind::cuda, B, T);
     if (measured < 12)
