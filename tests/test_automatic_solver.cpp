@@ -5,6 +5,7 @@
 #include <fprnn/tasks/options.h>
 #include <fprnn/tasks/word_problem.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "fp_cases.h"
