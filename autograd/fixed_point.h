@@ -14,8 +14,8 @@ namespace fprnn {
 // residual at (b, t) is max_d |f(y) - y| / (max_d |f(y)| + 1e-8), that of a sequence its largest.
 using Map = std::function<Tensor(const Tensor& y)>;
 
-// v for g, where a solver knows more of J at its solution than products with it; it is checked like any
-// other, within 100 times the tolerance.
+// v for g, where a solver knows more of J at its solution than products with it; it is checked like
+// any other, within 100 times the tolerance.
 using Adjoint = std::function<Tensor(const Tensor& g)>;
 
 // What a solver returns; the number of times that each sequence needed f, which may still be on its way

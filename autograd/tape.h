@@ -2,8 +2,8 @@
 //
 // The accumulation rule: the cotangent of a variable is the sum of what its uses give, added in the
 // reverse order of recording. The first gift is kept as it is; the second is added in place if
-// nobody else holds the first (by the op itself if it can), and into a fresh tensor otherwise. So no
-// gift is ever changed behind the giver's back, and the order, hence every bit, is fixed.
+// nobody else holds the first (by the op itself if it can), and into a fresh tensor otherwise. So
+// no gift is ever changed behind the giver's back, and the order, hence every bit, is fixed.
 #pragma once
 
 #include <fprnn/autograd/var.h>

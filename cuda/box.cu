@@ -28,9 +28,8 @@ Encode find_encode() {
 bool boxes_fit(const BoxSizes& sizes) {
   const auto numbered = [](int64_t size) { return 0 < size && size <= int64_t{1} << 30; };
   constexpr int64_t kFarthest = (int64_t{1} << 40) / static_cast<int64_t>(sizeof(real));
-  return numbered(sizes.B) && numbered(sizes.T) && numbered(sizes.D) &&
-         sizes.steps <= sizes.T && sizes.channels <= sizes.D &&
-         sizes.D % Quad::kCount == 0 && sizes.T * sizes.D < kFarthest;
+  return numbered(sizes.B) && numbered(sizes.T) && numbered(sizes.D) && sizes.steps <= sizes.T &&
+         sizes.channels <= sizes.D && sizes.D % Quad::kCount == 0 && sizes.T * sizes.D < kFarthest;
 }
 
 CUtensorMap box_map(const real* array, const BoxSizes& sizes) {

@@ -1,8 +1,9 @@
 // Boxes of a (B, T, D) array between memory and shared memory, carried by the copy engine (TMA): one
 // thread asks for thousands of bytes by one instruction, and no other counts addresses. A box is so
 // many steps of so many channels of one sequence. What of it lies beyond the array, on any side, is
-// read as zeros. What lies after its end is not written, but a box that begins before the array must
-// not be written: the engine stops the kernel for an illegal instruction (H200, driver of CUDA 13).
+// read as zeros. What lies after its end is not written, but a box that begins before the array
+// must not be written: the engine stops the kernel for an illegal instruction (H200, driver of CUDA
+// 13).
 #pragma once
 
 #include <cuda.h>
@@ -16,7 +17,8 @@ struct BoxSizes {
 };
 
 // The engine's rules: rows begin at multiples of 16 bytes, a box is not larger than the array, a place has 32
-// bits (two are left, for boxes that reach beyond), a distance 40. Arrays too must begin at such a multiple (quads_aligned).
+// bits (two are left, for boxes that reach beyond), a distance 40. Arrays too must begin at such a
+// multiple (quads_aligned).
 bool boxes_fit(const BoxSizes& sizes);
 
 // The array as the engine knows it. A kernel takes it as a const __grid_constant__ parameter.

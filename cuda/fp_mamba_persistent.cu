@@ -1,8 +1,8 @@
 // The sequential solver in one kernel. A block takes a few sequences through all of time: their states stay in
 // shared memory, y in registers, and nothing is waited for but the slowest of these few. A step is
 //
-//   1. p = y_{t-1} W^T by all warps together, each row of W for all of the block's sequences, whose y
-//      is in shared memory;
+//   1. p = y_{t-1} W^T by all warps together, each row of W for all sequences of the block, whose
+//      y is in shared memory;
 //   2. the step of each sequence by its own team (cuda/fp_mamba_step.cuh).
 //
 // Cost: a block reads W once a step. In fp32 it comes from the second-level cache, P D reals for every

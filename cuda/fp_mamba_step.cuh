@@ -31,8 +31,8 @@ struct StepToken {
 };
 
 // The state of channel d through one step: h <- k exp(dt A) (h + gained before^T). Returns h . c. State has
-// load(d, n) and store(d, n, quad), of different memory or of elements that no other thread has, and
-// a(d, n).
+// load(d, n) and store(d, n, quad), of different memory or of elements that no other thread has,
+// and a(d, n).
 template <class State>
 __device__ __forceinline__ real decay_channel(const StepToken& at, const State& state, int64_t d,
                                               real gained, const real* before, const real* c,

@@ -113,8 +113,9 @@ __global__ void __launch_bounds__(kRowThreads)
   RowPacks<W>::store(D, dbias, shares + (gridDim.x + blockIdx.x) * D);
 }
 
-// 8 columns a block, 32 neighbouring bytes, whose threads go through the shares in turns with several
-// on their way. Then a warp adds up what the threads of one column have, in an order of its own.
+// 8 columns a block, 32 neighbouring bytes, whose threads go through the shares in turns with
+// several on their way. Then a warp adds up what the threads of one column have, in an order of its
+// own.
 constexpr int kSumThreads = 1024, kSumColumns = 8, kSumRows = kSumThreads / kSumColumns;
 __global__ void __launch_bounds__(kSumThreads)
     gated_norm_parameters_kernel(const GatedNormBackward args, int64_t pieces, int64_t tiles,

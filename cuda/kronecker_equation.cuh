@@ -160,9 +160,9 @@ struct KroneckerEquation {
   struct Squares {
     real whole, before, left;  // of v, of C v, and of what is orthogonal to the basis
   };
-  // v <- v without the first m vectors, whose parts are added to column m - 1 of H, and without its mean where N
-  // is centred, which those vectors do not have. So many vectors and v's sums go through one
-  // exchange.
+  // v <- v without the first m vectors, whose parts are added to column m - 1 of H, and without its
+  // mean where N is centred, which those vectors do not have. So many vectors and v's sums go
+  // through one exchange.
   template <int kVectors>
   __device__ __forceinline__ Squares orthogonalise(int m, bool centred) {
     constexpr int kLanes = kWarp / (kVectors + 2);
@@ -202,7 +202,8 @@ struct KroneckerEquation {
   }
 
   // v, the newest vector, becomes vector m - 1 of the basis, and v the next. Returns whether it is
-  // new. Once more where little is left, which is the difference of large numbers; so is its square.
+  // new. Once more where little is left, which is the difference of large numbers; so is its
+  // square.
   __device__ __forceinline__ bool extend(bool linear, int m) {
     basis.put(c, m - 1, v);
     apply(linear);
@@ -284,8 +285,8 @@ struct KroneckerEquation {
   }
 };
 
-// y to the tolerance as in ops/kronecker_solve.h; returns how many products that took. v becomes the product of
-// y; f is working space, krylov too: Krylov<T, Basis::kMost>::kSpace reals.
+// y to the tolerance as in ops/kronecker_solve.h; returns how many products that took. v becomes
+// the product of y; f is working space, krylov too: Krylov<T, Basis::kMost>::kSpace reals.
 template <class Channels, class Product, class In, class Basis, class Vector>
 __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& at,
                                                      const Channels& c, const Product& product,

@@ -59,9 +59,9 @@ struct Krylov {
     team.sync();
   }
 
-  // n <- (b + M n) / sigma(n) in the space's m coordinates, from n = 0 on: what plain steps are, as far as the
-  // space holds them. They go on when it has grown. `plain` is b + M n in units of |b|. Returns
-  // sigma after these steps.
+  // n <- (b + M n) / sigma(n) in the space's m coordinates, from n = 0 on: what plain steps are, as
+  // far as the space holds them. They go on when it has grown. `plain` is b + M n in units of |b|.
+  // Returns sigma after these steps.
   __device__ __forceinline__ real go_on(int m) {
     const int count = stepped ? kKrylovMore : kKrylovFirst;
     stepped = true;
@@ -110,8 +110,8 @@ struct Krylov {
     const int lane = team.lane();
     const real step = static_cast<real>(lane + 1) / kWarp, least = ::sqrt(eps);
     // Sections on both sides of sigma, each twice as far as the one before, else from the smallest to where there
-    // is no root any more, by factors; then between two sections, and where the line between their values meets 0, which is
-    // the solution when it is near enough.
+    // is no root any more, by factors; then between two sections, and where the line between their
+    // values meets 0, which is the solution when it is near enough.
     bool around = true, between = false, negative = false;
     real low = least, low_value = -1, high = 0, high_value = 0;
     int round = 0;

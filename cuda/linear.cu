@@ -1,6 +1,6 @@
 // Weights put together, normalised where they are (ops/linear.h). Forward a warp takes a row of an output:
-// it reads the source's row for its length, and then from the cache what it needs of it. Backward it
-// takes a row of a source, whose cotangent is what the blocks that have it say, 0 beside them.
+// it reads the source's row for its length, and then from the cache what it needs of it. Backward
+// it takes a row of a source, whose cotangent is what the blocks that have it say, 0 beside them.
 #include <fprnn/cuda/fp_mamba_token.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>

@@ -99,8 +99,8 @@ __device__ __forceinline__ void scan_stage(real* stage, Columns<Lane>& state, bo
 }
 
 // Steps are numbered in the order of processing. Forward the first stage begins with step 0, and what the
-// last has too much is not written; backward the last stage ends with the last step, and what the first
-// has too much is zeros, which leave the carry 0.
+// last has too much is not written; backward the last stage ends with the last step, and what the
+// first has too much is zeros, which leave the carry 0.
 //
 // Thread 0 asks for all. The stage of chunk c is filled again once c's results have been read out of it,
 // which is waited for one chunk later.

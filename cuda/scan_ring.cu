@@ -1,6 +1,6 @@
 // The first-order scan where no boxes are (scan.cu): a warp takes 32 columns, a row of 128 bytes, through
-// time with one state a lane in a register; its inputs come through a ring in shared memory, and what
-// it computes goes from registers straight to memory. Cost: 12 bytes an element forward and 20
+// time with one state a lane in a register; its inputs come through a ring in shared memory, and
+// what it computes goes from registers straight to memory. Cost: 12 bytes an element forward and 20
 // backward.
 //
 // Where columns are few, one warp for 32 of them leaves most of the GPU idle. Then time is split into

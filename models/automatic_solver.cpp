@@ -6,13 +6,13 @@
 namespace fprnn {
 
 // Microseconds, but only their ratio means anything: fitted to the crossovers in
-// docs/gpu/2026-11-27-h200.md, "Which solver", all 13 within 14 %. Measured at d_model 128, Householder
-// r = 1 and tf32 alone. Width, rank and mixer change the cost of both solvers; there the same numbers
-// are a guess, and who has measured better ones sets SolverOptions::crossover.
+// docs/gpu/2026-11-27-h200.md, "Which solver", all 13 within 14 %. Measured at d_model 128,
+// Householder r = 1 and tf32 alone. Width, rank and mixer change the cost of both solvers; there
+// the same numbers are a guess, and who has measured better ones sets SolverOptions::crossover.
 //
 // On a CPU both solvers take time as B T, and a sequential solve as much as 5 to 19 iterations (bench
-// layer, one thread, d_model 32 to 128, T 17 to 1024), when few maps need less than a dozen: there is
-// too little to win.
+// layer, one thread, d_model 32 to 128, T 17 to 1024), when few maps need less than a dozen: there
+// is too little to win.
 int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T) {
   if (device != DeviceKind::cuda || B < 1 || T <= 1) return 0;
   const auto b = static_cast<double>(B), t = static_cast<double>(T);

@@ -10,11 +10,11 @@
 //
 // patience: the authors' rule, for comparison.
 //
-// automatic, named auto: parallel where it settles sooner than a sequential solve would be done, else
-// sequential (models/automatic_solver.h). Batch mates, cuts in time and the solves before then have a
-// say in who finds a sequence's solution. It is within the tolerance either way, but where there are
-// several the two may find different ones: what is trained, or compared to the bit, asks for one of
-// the two by its name.
+// automatic, named auto: parallel where it settles sooner than a sequential solve would be done,
+// else sequential (models/automatic_solver.h). Batch mates, cuts in time and the solves before then
+// have a say in who finds a sequence's solution. It is within the tolerance either way, but where
+// there are several the two may find different ones: what is trained, or compared to the bit, asks
+// for one of the two by its name.
 #pragma once
 
 #include <fprnn/autograd/fixed_point.h>

@@ -1,9 +1,9 @@
 // One time step of a fixed-point layer with a Kronecker mixer: y = N(A + S . ((I - Q) y)) as in
-// ops/fp_mamba_solve.h, but I - Q has full rank. It is solved in a Krylov space, where it is one equation in a
-// single number and plain steps y <- N(..) cost no product (ops/kronecker_solve.md): the root is the one that
-// they come to from y = delta, N's bias. Each token goes on until it has converged. An iteration is
-// a product with I - Q: D (m1 + m2) multiply-adds, and what goes with it. Source: arXiv 2503.10799,
-// sections 3 and 4.
+// ops/fp_mamba_solve.h, but I - Q has full rank. It is solved in a Krylov space, where it is one
+// equation in a single number and plain steps y <- N(..) cost no product (ops/kronecker_solve.md):
+// the root is the one that they come to from y = delta, N's bias. Each token goes on until it has
+// converged. An iteration is a product with I - Q: D (m1 + m2) multiply-adds, and what goes with
+// it. Source: arXiv 2503.10799, sections 3 and 4.
 #pragma once
 
 #include <fprnn/ops/fp_mamba_solve.h>
@@ -32,10 +32,10 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
 // What the solvers of all devices share: Krylov's space of at most D and kKrylovMost vectors for up to
 // kKrylovLong channels, kKrylovMostLong for more. The first kKrylovLook vectors are looked at, and
 // then as many more as it takes to halve what is missing so often, kKrylovLook at most. At the
-// first look kKrylovFirst plain steps are taken in it, at each other kKrylovMore. sigma is looked for
-// if they leave no more than kKrylovHope times too much, among kKrylovSections at a time, first in
-// distances kKrylovNearest, relative, and twice as far each, on both sides of where they have come,
-// up to kKrylovRounds times more, until |c| is |n| to kKrylovMatch, relative.
+// first look kKrylovFirst plain steps are taken in it, at each other kKrylovMore. sigma is looked
+// for if they leave no more than kKrylovHope times too much, among kKrylovSections at a time, first
+// in distances kKrylovNearest, relative, and twice as far each, on both sides of where they have
+// come, up to kKrylovRounds times more, until |c| is |n| to kKrylovMatch, relative.
 inline constexpr int kKrylovLong = 128, kKrylovMost = 128, kKrylovMostLong = 48;
 inline constexpr int kKrylovLook = 8, kKrylovFirst = 16, kKrylovMore = 12;
 inline constexpr int kKrylovSections = 32, kKrylovRounds = kDouble ? 9 : 5;

@@ -77,8 +77,8 @@ struct Sections {
   }
 };
 
-// n <- (b + M n) / sigma(n) in the space's coordinates, from n = 0 on: what plain steps are, as far as the
-// space holds them. They go on when it has grown.
+// n <- (b + M n) / sigma(n) in the space's coordinates, from n = 0 on: what plain steps are, as far
+// as the space holds them. They go on when it has grown.
 struct PlainSteps {
   real *w, *next;  // b + M n in units of |b|: `known` coordinates, the others are 0
   int64_t known = 0;
@@ -324,8 +324,8 @@ class Token {
     return true;
   }
 
-  // sigma_ <- the root next to sigma_, to which plain steps have come, or the largest of all if none is near; the
-  // last section becomes its.
+  // sigma_ <- the root next to sigma_, to which plain steps have come, or the largest of all if
+  // none is near; the last section becomes its.
   FPRNN_INLINE void secular(const Projection& p) {
     real low = square_root(p.eps), low_value = -1;
     int64_t k = around(p, sigma_);

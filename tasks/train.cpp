@@ -74,8 +74,8 @@ constexpr double kPatienceQuantile = 0.75;
 
 // What holds for a step of training and not beyond it, for as long as this lives: the iteration
 // cap, the quantile and the dropping of states, whose masks are drawn into `keep`. The automatic
-// solver is the sequential one here: a step must not depend on solves before it, which a resumed run
-// has not made, nor the fixed point that is trained on who found it; and a GPU may record it.
+// solver is the sequential one here: a step must not depend on solves before it, which a resumed
+// run has not made, nor the fixed point that is trained on who found it; and a GPU may record it.
 class TrainingStep {
  public:
   TrainingStep(const SequenceModel& model, const TrainOptions& options, int64_t step,

@@ -95,8 +95,8 @@ TEST_CASE("kronecker solve: where plain steps do not get there") {
 
 TEST_CASE("kronecker solve: factors near the identity, and next to no offset") {
   // A space that is as good as whole after few vectors: the last subdiagonals are next to 0. Next to no offset:
-  // sigma is an eigenvalue to the last bit, and floats may not tell it from its neighbours, which must then
-  // be said.
+  // sigma is an eigenvalue to the last bit, and floats may not tell it from its neighbours, which
+  // must then be said.
   const Context context = test_context();
   const real tolerance = kDouble ? real(1e-9) : real(1e-4);
   constexpr int64_t kTokens = 6;

@@ -1,5 +1,6 @@
 // The ladder of the first-order scan (README.md). All rungs give a thread one column, a channel of a sequence,
-// and take it through time; they differ in where the next steps' numbers wait until they are needed.
+// and take it through time; they differ in where the next steps' numbers wait until they are
+// needed.
 #include <fprnn/cuda/ladder/ladder.h>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/scan_ring.cuh>
@@ -20,10 +21,10 @@ struct Way {
         stride(descending ? -in.D : in.D) {}
 };
 
-// 1. The definition: a thread a column, a step after the other. Every step waits for memory once, and all
-// that is on its way are a step's two or three numbers a thread.
-// 2. The same, a warp a block: 256 threads a block leave whole multiprocessors without one. That should
-// not matter yet, since nobody's share of the memory is used.
+// 1. The definition: a thread a column, a step after the other. Every step waits for memory once,
+// and all that is on its way are a step's two or three numbers a thread.
+// 2. The same, a warp a block: 256 threads a block leave whole multiprocessors without one. That
+// should not matter yet, since nobody's share of the memory is used.
 __global__ void naive_forward_kernel(const ScanForward in) {
   const Way way(in, in.reverse);
   if (way.column >= in.B * in.D) return;
@@ -60,8 +61,9 @@ void naive_backward(Cuda cuda, const ScanBackward& in) {
         {.blocks = ceil_div(in.B * in.D, kThreads), .threads = kThreads}, in);
 }
 
-// 3. The next kAhead steps are asked for before these are done, into registers: as many times more is on its
-// way. Registers are what bounds it, and the names of their places: the loop has to be written out.
+// 3. The next kAhead steps are asked for before these are done, into registers: as many times more
+// is on its way. Registers are what bounds it, and the names of their places: the loop has to be
+// written out.
 constexpr int kAhead = 16;
 
 // read(step, place) for each of the kAhead steps from `step` on, then body(place) in order.
@@ -135,10 +137,10 @@ void ahead_backward(Cuda cuda, const ScanBackward& in) {
         {.blocks = ceil_div(in.B * in.D, kWarp), .threads = kWarp}, in);
 }
 
-// 4. Eight warps share 32 columns, each with an eighth of time: eight times more is on its way. A piece's product
-// of a and what it makes of 0 are found first, then each warp goes through its piece again from the
-// state that the pieces before it leave. a and b are read twice: 20 bytes an element instead of 12,
-// and 28 instead of 20.
+// 4. Eight warps share 32 columns, each with an eighth of time: eight times more is on its way. A
+// piece's product of a and what it makes of 0 are found first, then each warp goes through its
+// piece again from the state that the pieces before it leave. a and b are read twice: 20 bytes an
+// element instead of 12, and 28 instead of 20.
 constexpr int kPieces = 8;
 
 struct Piece {
@@ -220,8 +222,8 @@ void pieces_backward(Cuda cuda, const ScanBackward& in) {
         {.blocks = ceil_div(in.B * in.D, kWarp), .threads = kPieces * kWarp}, in);
 }
 
-// 5. The library's own ring (scan_ring.cuh): a, b, h, dh come through shared memory, as many bytes ahead as there is
-// room; results go out of registers.
+// 5. The library's own ring (scan_ring.cuh): a, b, h, dh come through shared memory, as many bytes
+// ahead as there is room; results go out of registers.
 // 6. cuda/scan.cu itself: boxes in and out.
 constexpr ScanRung kRungs[] = {
     {"naive", naive_forward<256>, naive_backward<256>},

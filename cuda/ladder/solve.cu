@@ -22,7 +22,8 @@ struct NaiveBlock {
   }
 };
 
-// y = N(offset + gain (y - Q y)) by iteration from 0, as the definition has it; Q y = y - u (u . y) factor.
+// y = N(offset + gain (y - Q y)) by iteration from 0, as the definition has it; Q y = y - u (u . y)
+// factor.
 // Returns how many.
 __device__ int32_t iterate_plainly(const NaiveBlock& block, const FpMambaSweep& in, real u,
                                    real factor, real offset, real gain, real& y) {
@@ -54,7 +55,8 @@ __device__ void project_plainly(const NaiveBlock& block, const FpMambaSweep& in,
   }
 }
 
-// 1. A sequence a block, a channel a thread, W and the state from memory, sums over the block for each iteration.
+// 1. A sequence a block, a channel a thread, W and the state from memory, sums over the block for
+// each iteration.
 __global__ void naive_solve_kernel(const FpMambaSweep in) {
   extern __shared__ real shared[];
   __shared__ real partial[kWarp];
@@ -127,7 +129,8 @@ class Rounding {
   MatmulPrecision &now_, before_;
 };
 
-// 2. A product of matrices for all sequences and a kernel for each step; the local equation in r numbers.
+// 2. A product of matrices for all sequences and a kernel for each step; the local equation in r
+// numbers.
 void solve_by_steps(Cuda cuda, const FpMambaSweep& in) {
   const Rounding rounding(cuda, MatmulPrecision::fp32);
   run_step_by_step(cuda, in);
