@@ -22,6 +22,9 @@ constexpr int kWarpsOf = M1 >= 32 ? 2 : 1;
 template <int W>
 constexpr int teams_of = W < 4 ? 4 / W : 1;
 constexpr int kMostThreads = Team<8>::kSize;
+// Of a product's block, four of which have a multiprocessor's registers.
+template <int M1, int M2>
+constexpr int kThreadsOf = teams_of<kWarpsOf<M1, M2>>* kWarpsOf<M1, M2>* kWarp;
 
 template <int W, class M>
 __global__ void __launch_bounds__(kMostThreads)
@@ -156,7 +159,7 @@ template <int M1, int M2>
 constexpr int64_t kBackwardSpace = M1* odd_stride(M1) + (M2 + 4 * M1) * odd_stride(M2);
 
 template <int M1, int M2>
-__global__ void __launch_bounds__(kMostThreads)
+__global__ void __launch_bounds__(kThreadsOf<M1, M2>, 4)
     kronecker_backward_kernel(KroneckerBackward args, Workspace workspace) {
   const KroneckerForward& in = args.forward;
   const Constant<M1> m1;

@@ -157,65 +157,39 @@ class RegisterProduct {
   real right_[M2], stay_[kLeftStays ? M1 : 1][C];
 };
 
-// The same for sizes that tensor cores divide into tiles, in floats: a warp has 16 rows of 8 columns, one tile.
+// The same for sizes that tensor cores divide into tiles, in floats: a warp has 16 rows of 8 S columns, S tiles.
 // Each number is the sum of two with 11 bits, of which three products are added up; the error is
-// that of floats. A warp takes its tile of X right from 16 rows of X, then its tile of left^T (X
-// right) from 8 columns of that. Both go through shared memory, the second among the warps of those
-// columns. What a tile needs of the factors stays in registers.
+// that of floats. A warp takes its tiles of X right from 16 rows of X, then its tiles of left^T (X
+// right) from 8 S columns of that. Both go through shared memory, the second among the warps of
+// those columns. What a tile needs of the factors stays in registers.
 //
-// Lane 4 g + t has rows g and g + 8 of columns 2 t and 2 t + 1, the order of its channels.
+// Lane 4 g + t has rows g and g + 8 of columns 2 t and 2 t + 1 of each tile, the order of its channels.
 template <class T, int M1, int M2>
 struct TileChannels {
-  static constexpr int C = 4;
+  static constexpr int C = M1 * M2 / T::kSize, S = C / 4;
   const T& team;
   Constant<M1 * M2> D;
 
   static __device__ __forceinline__ int row(const T& team) {
-    return team.warp() / (M2 / 8) * 16 + team.lane() / 4;
+    return team.warp() / (M2 / (8 * S)) * 16 + team.lane() / 4;
   }
   static __device__ __forceinline__ int column(const T& team) {
-    return team.warp() % (M2 / 8) * 8 + team.lane() % 4 * 2;
+    return team.warp() % (M2 / (8 * S)) * 8 * S + team.lane() % 4 * 2;
   }
   template <class Visit>
   __device__ __forceinline__ void each(const Visit& visit) const {
     const int first = row(team) * M2 + column(team);
 #pragma unroll
-    for (int k = 0; k < C; ++k) visit(k, first + k / 2 * 8 * M2 + k % 2);
+    for (int k = 0; k < C; ++k) visit(k, first + k / 4 * 8 + k / 2 % 2 * 8 * M2 + k % 2);
   }
-};
-
-// x = high + low, as tensor cores take them: they read the upper 19 bits, so high is rounded to
-// those, half away from zero, and low loses its last bit. (cvt.rna.tf32 takes five instructions.)
-struct HighLow {
-  uint32_t high, low;
-  HighLow() = default;
-  __device__ __forceinline__ explicit HighLow(float x) {
-    high = (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
-    low = __float_as_uint(x - __uint_as_float(high));
-  }
-};
-// c += a b for a (16, 8), b (8, 8).
-__device__ __forceinline__ void multiply_tiles(float (&c)[4], uint32_t a0, uint32_t a1, uint32_t a2,
-                                               uint32_t a3, uint32_t b0, uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
-struct TileSums {
-  float c[3][4] = {};  // apart, so that none waits for another
-  __device__ __forceinline__ void add(const HighLow (&a)[4], const HighLow (&b)[2]) {
-    multiply_tiles(c[0], a[0].high, a[1].high, a[2].high, a[3].high, b[0].high, b[1].high);
-    multiply_tiles(c[1], a[0].high, a[1].high, a[2].high, a[3].high, b[0].low, b[1].low);
-    multiply_tiles(c[2], a[0].low, a[1].low, a[2].low, a[3].low, b[0].high, b[1].high);
-  }
-  __device__ __forceinline__ float operator[](int i) const { return c[0][i] + (c[1][i] + c[2][i]); }
 };
 
 template <int M1, int M2>
 class TileProduct {
  public:
-  static constexpr int W = M1 * M2 / 128;
+  // Columns of tiles of a warp: large matrices have two, so that two teams fit a multiprocessor.
+  static constexpr int S = M1 * M2 >= 1024 ? 2 : 1;
+  static constexpr int W = M1 * M2 / (128 * S);
   using T = Team<W>;
   using Channels = TileChannels<T, M1, M2>;
   static constexpr int C = Channels::C;
@@ -233,32 +207,39 @@ class TileProduct {
 
   // y <- left^T x right. The order of what is summed up is free: a lane takes neighbours.
   __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C]) const {
-    write_row_.at<float2>(turn_) = {x[0], x[1]};
-    write_row_.at<float2>(turn_ + 8 * kRow) = {x[2], x[3]};
-    team_.sync();
-    TileSums product;
 #pragma unroll
-    for (int s = 0; s < M2 / 8; ++s) {
-      const float2 upper = read_row_.at<float2>(turn_ + 8 * s),
-                   lower = read_row_.at<float2>(turn_ + 8 * s + 8 * kRow);
-      product.add({HighLow(upper.x), HighLow(lower.x), HighLow(upper.y), HighLow(lower.y)},
-                  right_[s]);
+    for (int k = 0; k < C; k += 2)
+      write_row_.at<float2>(turn_ + k / 4 * 8 + k / 2 % 2 * 8 * kRow) = {x[k], x[k + 1]};
+    team_.sync();
+    TileSums product[S];
+#pragma unroll
+    for (int l = 0; l < M2 / 8; ++l) {
+      const float2 upper = read_row_.at<float2>(turn_ + 8 * l),
+                   lower = read_row_.at<float2>(turn_ + 8 * l + 8 * kRow);
+      const HighLow rows[4]{HighLow(upper.x), HighLow(lower.x), HighLow(upper.y), HighLow(lower.y)};
+#pragma unroll
+      for (int s = 0; s < S; ++s) product[s].add(rows, right_[s][l]);
     }
     turn_ = kRows - turn_;  // so that one barrier does, as in Team
 #pragma unroll
-    for (int k = 0; k < C; ++k) write_column_.at(k % 2 * kColumn + k / 2 * 8) = product[k];
+    for (int k = 0; k < C; ++k)
+      write_column_.at((k / 4 * 8 + k % 2) * kColumn + k / 2 % 2 * 8) = product[k / 4][k % 4];
     if constexpr (M1 == 16)
       __syncwarp();
     else
       team_.sync();
-    TileSums sums;
+    TileSums sums[S];
 #pragma unroll
-    for (int s = 0; s < M1 / 8; ++s) {
-      const float2 both = read_column_.at<float2>(8 * s);
-      sums.add(left_[s], {HighLow(both.x), HighLow(both.y)});
+    for (int l = 0; l < M1 / 8; ++l) {
+#pragma unroll
+      for (int s = 0; s < S; ++s) {
+        const float2 both = read_column_.at<float2>(s * 8 * kColumn + 8 * l);
+        const HighLow columns[2]{HighLow(both.x), HighLow(both.y)};
+        sums[s].add(left_[l], columns);
+      }
     }
 #pragma unroll
-    for (int k = 0; k < C; ++k) y[k] = sums[k];
+    for (int k = 0; k < C; ++k) y[k] = sums[k / 4][k % 4];
   }
 
  private:
@@ -272,34 +253,36 @@ class TileProduct {
         read_column_(work + 2 * kRows + (column - pair + team.lane() / 4) * kColumn + pair) {
     const int lane_column = column - pair + team.lane() / 4;
 #pragma unroll
-    for (int s = 0; s < M2 / 8; ++s)
+    for (int s = 0; s < S; ++s)
 #pragma unroll
-      for (int i = 0; i < 2; ++i)
-        right_[s][i] = HighLow(right[(8 * s + pair + i) * M2 + lane_column]);
+      for (int l = 0; l < M2 / 8; ++l)
 #pragma unroll
-    for (int s = 0; s < M1 / 8; ++s)
+        for (int i = 0; i < 2; ++i)
+          right_[s][l][i] = HighLow(right[(8 * l + pair + i) * M2 + s * 8 + lane_column]);
+#pragma unroll
+    for (int l = 0; l < M1 / 8; ++l)
 #pragma unroll
       for (int i = 0; i < 4; ++i)
-        left_[s][i] = HighLow(left[(8 * s + pair + i / 2) * M1 + row + i % 2 * 8]);
+        left_[l][i] = HighLow(left[(8 * l + pair + i / 2) * M1 + row + i % 2 * 8]);
     team.sync();  // whoever used work before has done so
   }
 
   const T& team_;
   SharedPlace write_row_, read_row_, write_column_, read_column_;
   mutable int turn_ = 0;
-  HighLow right_[M2 / 8][2], left_[M1 / 8][4];
+  HighLow right_[S][M2 / 8][2], left_[M1 / 8][4];
 };
 
 // The product of these sizes and the warps of its team.
 template <int M1, int M2>
 inline constexpr bool kInTiles = !kDouble && M1 % 16 == 0 && M2 % 16 == 0;
 template <int M1, int M2>
-inline constexpr int kTeamOf = M1* M2 > 128 ? M1* M2 / 128 : 1;  // four channels a thread
-template <int M1, int M2>
 using ProductOf =
     std::conditional_t<kInTiles<M1, M2>,
                        TileProduct<kInTiles<M1, M2> ? M1 : 16, kInTiles<M1, M2> ? M2 : 16>,
-                       RegisterProduct<kTeamOf<M1, M2>, M1, M2>>;
+                       RegisterProduct<(M1 * M2 > 128 ? M1 * M2 / 128 : 1), M1, M2>>;
+template <int M1, int M2>
+inline constexpr int kTeamOf = ProductOf<M1, M2>::T::kWarps;
 
 // visit(m1, m2) with the sizes that ProductOf is for as constants; false for others.
 template <class Visit>

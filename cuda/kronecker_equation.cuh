@@ -18,6 +18,9 @@ struct KroneckerParameters {
 struct Distance {
   real difference, size;  // max |f - y|, max |f|
   __device__ __forceinline__ bool broken() const { return !(difference < INFINITY); }
+  __device__ __forceinline__ real relative() const {
+    return difference / (size + static_cast<real>(1e-8));
+  }
 };
 template <class Channels, class F, class Y>
 __device__ __forceinline__ Distance distance_of(const Channels& c, const F& f, const Y& y) {
@@ -248,12 +251,13 @@ struct KroneckerEquation {
       if (!ends && m < look) continue;
       const real largest = largest_of([&](auto k) { return linear ? v[k] : weight[k] * v[k]; });
       c.team.sync();  // H is whole
-      const real sigma = linear ? real(1) : krylov.go_on(m);
+      const PlainSteps steps = linear ? PlainSteps{1, 0} : krylov.go_on(m);
       // What the projected equation leaves of the whole one, over what it may.
       real left =
-          linear ? real(0) : krylov.missing_after_steps(m, sigma, largest) / (sigma * within());
+          linear ? real(0)
+                 : krylov.missing(steps.last, largest) / (steps.sigma * steps.sigma * within());
       if (ends || !(left > kKrylovHope)) {
-        section = krylov.root(m, linear, sigma, tenth > kKrylovMatch ? tenth : kKrylovMatch);
+        section = krylov.root(m, linear, steps.sigma, tenth > kKrylovMatch ? tenth : kKrylovMatch);
         left = krylov.missing(section.last, largest) / (section.sigma * within());
         ends = ends || left <= 1;
       }

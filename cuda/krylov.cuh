@@ -1,7 +1,7 @@
 // A token's equation in its Krylov space (ops/kronecker_solve.md, whose names these are): the Hessenberg matrix H
 // that the operator is in the basis (cuda/krylov_basis.cuh), in memory of the team. Plain steps in
 // its coordinates have a coordinate a lane. Then every lane solves (sigma I - H) c = |b| e_1 for a
-// sigma of its own. All warps do the same.
+// sigma of its own.
 #pragma once
 
 #include <fprnn/cuda/kronecker.cuh>
@@ -17,17 +17,26 @@ struct Section {
   real last;      // |c_m|
 };
 
+// Where plain steps have come: sigma, and |c_m| in units of |b|.
+struct PlainSteps {
+  real sigma, last;
+};
+
 // H's tiles of B by B, those above and on the diagonal, a column of tiles after the other.
 template <class T, int Most>
 struct Krylov {
   static constexpr int kMost = Most, B = 8;
   static constexpr int kBlocks = (Most + B - 1) / B, kTiles = kBlocks * (kBlocks + 1) / 2;
-  // Reals of memory: H, the inverse of its subdiagonal, c, and each warp's plain steps.
-  static constexpr int kSpace = (kTiles * B + (2 + T::kWarps) * kBlocks) * B;
+  // All warps do the same, or where there are many, so that others have the multiprocessor meanwhile,
+  // the first does it and tells the others.
+  static constexpr bool kAlone = T::kWarps >= 4;
+  static constexpr int kSolvers = kAlone ? 1 : T::kWarps, kTold = kAlone ? 8 : 0;
+  // Reals of memory: H, the inverse of its subdiagonal, c, plain steps of each that does them, and what is told.
+  static constexpr int kSpace = (kTiles * B + (2 + kSolvers) * kBlocks) * B + kTold;
 
   const T& team;
   real D, eps;  // |c|^2 = |n|^2 = D (1 - eps / sigma^2)
-  real *h, *inverse, *c, *plain;
+  real *h, *inverse, *c, *told, *plain;
   real squares = 0;                   // |H|^2
   real start = 0, inverse_start = 0;  // lengths of the first vector, and of
   real next = 0;                      // the one after the last before it became 1
@@ -40,7 +49,8 @@ struct Krylov {
         h(space),
         inverse(h + kTiles * B * B),
         c(inverse + kBlocks * B),
-        plain(c + (1 + team.warp()) * kBlocks * B) {}
+        told(c + kBlocks * B),
+        plain(told + kTold + (kAlone ? 0 : team.warp()) * kBlocks * B) {}
 
   static __device__ __forceinline__ int tile(int i, int j) { return (j * (j + 1) / 2 + i) * B * B; }
   __device__ __forceinline__ real& at(int i, int j) const {
@@ -55,19 +65,35 @@ struct Krylov {
     stepped = false;
     for (int i = team.rank * Quad::kCount; i < kTiles * B * B; i += T::kSize * Quad::kCount)
       *reinterpret_cast<Quad*>(h + i) = Quad{};
-    for (int i = team.lane(); i < kBlocks * B; i += kWarp) plain[i] = i == 0;
+    if (solves())
+      for (int i = team.lane(); i < kBlocks * B; i += kWarp) plain[i] = i == 0;
     team.sync();
   }
 
   // n <- (b + M n) / sigma(n) in the space's m coordinates, from n = 0 on: what plain steps are, as
   // far as the space holds them. They go on when it has grown. `plain` is b + M n in units of |b|.
-  // Returns sigma after these steps.
-  __device__ __forceinline__ real go_on(int m) {
+  __device__ __forceinline__ PlainSteps go_on(int m) {
     const int count = stepped ? kKrylovMore : kKrylovFirst;
     stepped = true;
-    if (m <= 2 * B) return steps<2>(m, count);
-    if (kMost >= 4 * B && m <= 4 * B) return steps<4>(m, count);
-    return steps(m, count);
+    PlainSteps at{};
+    if (solves()) {
+      if (m <= 2 * B)
+        at.sigma = steps<2>(m, count);
+      else if (kMost >= 4 * B && m <= 4 * B)
+        at.sigma = steps<4>(m, count);
+      else
+        at.sigma = steps(m, count);
+      at.last = magnitude(plain[m - 1]);
+    }
+    if constexpr (kAlone) {
+      if (team.rank == 0) {
+        told[0] = at.sigma;
+        told[1] = at.last;
+      }
+      team.sync();
+      at = {told[0], told[1]};
+    }
+    return at;
   }
 
   // (sigma I - H) c = t e_1 from c_m = 1 upwards (Hyman). What becomes large makes all before it
@@ -97,14 +123,28 @@ struct Krylov {
   __device__ __forceinline__ real missing(real last, real largest) const {
     return magnitude(next * last * start) * largest;
   }
-  __device__ __forceinline__ real missing_after_steps(int m, real sigma, real largest) const {
-    return missing(plain[m - 1], largest) / sigma;
-  }
-
   // The solution for sigma = 1 if the equation is linear; else the one with |c| = |n| whose sigma is next to this
   // one, to which plain steps have come, or the largest of all if none is near, |c| being |n| to a
   // relative `match`. c is the solution's.
   __device__ __forceinline__ Section root(int m, bool linear, real sigma, real match) const {
+    Section at{};
+    if (solves()) at = find_root(m, linear, sigma, match);
+    if constexpr (kAlone) {
+      if (team.rank == 0) {
+        told[2] = at.sigma;
+        told[3] = at.squares;
+        told[4] = at.last;
+      }
+    }
+    team.sync();  // c is whole
+    if constexpr (kAlone) at = {told[2], false, told[3], told[4]};
+    return at;
+  }
+
+ private:
+  __device__ __forceinline__ bool solves() const { return !kAlone || team.warp() == 0; }
+
+  __device__ __forceinline__ Section find_root(int m, bool linear, real sigma, real match) const {
     static_assert(kKrylovSections == kWarp);
     constexpr int kMiddle = kWarp / 2;
     const int lane = team.lane();
@@ -135,7 +175,6 @@ struct Krylov {
         const real own = value(at, negative);
         const bool found = magnitude(own) <= match || round == kKrylovRounds;
         if (linear || __shfl_sync(kAllLanes, static_cast<int>(found), kKept) != 0) {
-          team.sync();
           return {__shfl_sync(kAllLanes, at.sigma, kKept), at.negative,
                   __shfl_sync(kAllLanes, at.squares, kKept),
                   __shfl_sync(kAllLanes, at.last, kKept)};
@@ -164,7 +203,6 @@ struct Krylov {
     }
   }
 
- private:
   // A lane has a row of H in registers.
   template <int Blocks>
   __device__ __forceinline__ real steps(int m, int count) const {

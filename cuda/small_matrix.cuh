@@ -9,6 +9,7 @@
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
 #include <fprnn/cuda/team.cuh>
+#include <fprnn/cuda/tile.cuh>
 
 #include <utility>
 
@@ -55,12 +56,59 @@ struct Tile<T, Constant<M>, Constant<N>> {
   static constexpr bool kWhole = M % kRows == 0 && N % kColumns == 0;
 };
 
-// give(i, j, the sum of a(i, l) b(l, j) over l < k) for all i < m, j < n. The rows and columns of a
-// tile lie as far apart as there are tiles, so that neighbouring threads have neighbouring ones.
+// Whether tensor cores make a product of these sizes.
+template <class M, class K, class N>
+inline constexpr bool kByTiles = false;
+template <int M, int K, int N>
+inline constexpr bool kByTiles<Constant<M>, Constant<K>, Constant<N>> =
+    !kDouble && M % 16 == 0 && K % 8 == 0 && N % 8 == 0;
+
+// A warp takes rows of tiles, or where warps are more, a part of a row. Lane 4 g + t has rows g and g + 8 of a,
+// column g of b, K / 4 neighbours of what is summed over, which lie a bank or more from those of
+// other lanes.
+template <class T, int M, int K, int N, class A, class B, class Give>
+__device__ __forceinline__ void tile_product(const T& team, const A& a, const B& b,
+                                             const Give& give) {
+  constexpr int kRows = M / 16, kColumns = N / 8;  // of tiles
+  constexpr int kSharers = T::kWarps > kRows ? T::kWarps / kRows : 1;
+  const int warp = team.warp(), g = team.lane() / 4, t = team.lane() % 4;
+  for (int row = warp / kSharers; row < kRows; row += T::kWarps / kSharers) {
+    HighLow rows[K / 8][4];
+#pragma unroll
+    for (int l = 0; l < K / 8; ++l)
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        rows[l][i] = HighLow(a(row * 16 + g + i % 2 * 8, K / 4 * t + 2 * l + i / 2));
+#pragma unroll
+    for (int first = 0; first < kColumns; first += kSharers) {
+      const int column = first + warp % kSharers;
+      if (kColumns % kSharers != 0 && column >= kColumns) break;
+      TileSums sums;
+#pragma unroll
+      for (int l = 0; l < K / 8; ++l)
+        sums.add(rows[l], {HighLow(b(K / 4 * t + 2 * l, column * 8 + g)),
+                           HighLow(b(K / 4 * t + 2 * l + 1, column * 8 + g))});
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        give(row * 16 + g + i / 2 * 8, column * 8 + 2 * t + i % 2, sums[i]);
+    }
+  }
+}
+
+// give(i, j, the sum of a(i, l) b(l, j) over l < k) for all i < m, j < n. Without tensor cores a
+// thread has a tile, whose rows and columns lie as far apart as there are tiles, so that
+// neighbouring threads have neighbouring ones.
 template <class T, class M, class K, class N, class A, class B, class Give>
 __device__ __forceinline__ void small_product(const T& team, M m, K k, N n, const A& a, const B& b,
                                               const Give& give) {
   using Index = typename T::Index;
+  if constexpr (kByTiles<M, K, N>) {
+    tile_product<T, M::value, K::value, N::value>(
+        team, [&](int i, int l) { return a(Index{i}, Index{l}); },
+        [&](int l, int j) { return b(Index{l}, Index{j}); },
+        [&](int i, int j, real total) { give(Index{i}, Index{j}, total); });
+    return;
+  }
   constexpr int kRows = Tile<T, M, N>::kRows, kColumns = Tile<T, M, N>::kColumns;
   constexpr bool kWhole = Tile<T, M, N>::kWhole;
   const Index rows = (m + kRows - 1) / kRows, columns = (n + kColumns - 1) / kColumns;
