@@ -300,15 +300,17 @@ FixedPointReport SolveRecord::read() const {
 
 namespace {
 
-SolveRecord record_of(const Solution& solution, const Tensor& f, real tolerance) {
-  SolveRecord record{.residual = largest_of_sequences(row_residuals(f, solution.y)),
-                     .iterations = solution.counted,
-                     .tolerance = tolerance};
+// residual (B).
+SolveRecord record_of(const Solution& solution, const Tensor& residual, real tolerance) {
+  SolveRecord record{.residual = residual, .iterations = solution.counted, .tolerance = tolerance};
   if (record.iterations.defined()) return record;
   std::vector<int32_t> counts;
   for (const int64_t count : solution.iterations) counts.push_back(as_count(count));
-  record.iterations = IntTensor(f.context(), {f.size(0)}, counts);
+  record.iterations = IntTensor(residual.context(), {residual.size(0)}, counts);
   return record;
+}
+Tensor residual_of(const Solution& solution, const Tensor& f) {
+  return largest_of_sequences(row_residuals(f, solution.y));
 }
 
 void act_on(const FixedPointReport& report, Unconverged action, std::string_view what) {
@@ -375,7 +377,9 @@ Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOption
                                               .max_iterations = rule.max_iterations,
                                               .backwards = true});
   if (options.unconverged != Unconverged::accept)
-    act_on(record_of(solution, map(solution.y), (adjoint ? kSlack : 1) * rule.tolerance).read(),
+    act_on(record_of(solution, residual_of(solution, map(solution.y)),
+                     (adjoint ? kSlack : 1) * rule.tolerance)
+               .read(),
            options.unconverged, "gradient");
   return solution.y;
 }
@@ -394,12 +398,15 @@ FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, T
       solve([&](const Tensor& y) { return plainly(step, y, inputs); }, std::move(start));
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
   const auto at = recorded ? std::make_shared<Recorded>(step, solution.y, inputs) : nullptr;
-  Tensor f = recorded ? at->f.value() : plainly(step, solution.y, inputs);
-  require(f.shape() == shape, "fixed_point", "step must not change the shape of y", f.shape(),
-          shape);
+  Tensor residual = solution.residual;
+  if (recorded || !residual.defined()) {
+    const Tensor f = recorded ? at->f.value() : plainly(step, solution.y, inputs);
+    require(f.shape() == shape, "fixed_point", "step must not change the shape of y", f.shape(),
+            shape);
+    residual = residual_of(solution, f);
+  }
   FixedPointResult result;
-  result.record = record_of(solution, f, options.tolerance);
-  f = Tensor();
+  result.record = record_of(solution, residual, options.tolerance);
   if (recorded) at->forget_value();
   if (options.report || options.unconverged != Unconverged::accept)
     result.report = result.record.read();

@@ -25,6 +25,7 @@ struct Solution {
   std::vector<int64_t> iterations;      // (B)
   IntTensor counted = {};               // (B), if defined instead of those
   Adjoint adjoint = {};                 // of the exact gradient; without one it iterates
+  Tensor residual = {};                 // (B), if the solver has applied f to y itself
   std::vector<int64_t> counts() const;  // of either, on the host
 };
 using Solve =
@@ -122,6 +123,7 @@ struct FixedPointResult {
 // treated as a solution that does. ShapeError: step changes the shape of y, which must be (B, T,
 // D).
 // ValueError: a tolerance or cap out of range.
+// Where no input is differentiable, a solver that knows its residual is the last to apply f.
 using Step = std::function<Var(const Var& y, const std::vector<Var>& inputs)>;
 FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, Tensor start,
                              const Solve& solve, const FixedPointOptions& options);

@@ -36,6 +36,22 @@ struct SharedState {
   __device__ __forceinline__ void store(int64_t d, int64_t n, const Quad& h) const {
     *at(d, n) = h;
   }
+  template <class T, class Channels, int C>
+  __device__ __forceinline__ void decay(const T&, const Channels& channels, const real (&gained)[C],
+                                        const real* before, const real* c, const real (&dt)[C],
+                                        real keep, real (&carried)[C]) const {
+    channels.each([&](int k, int64_t d) {
+      real total = 0;
+#pragma unroll 4
+      for (int64_t n = 0; n < in.N; n += Quad::kCount) {
+        const Quad of_a = a(d, n);
+        Quad h = load(d, n);
+        total += decay_quad(h, of_a, gained[k], before + n, c + n, dt[k] * kLog2e, keep);
+        store(d, n, h);
+      }
+      carried[k] = total;
+    });
+  }
 };
 
 // Where things begin in a block's shared memory, each at a multiple of 16 bytes: for the block, then for each
@@ -187,6 +203,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   __syncthreads();
 
   int32_t most = 0;
+  real residual = 0;
   for (int64_t t = 0; t < in.T; ++t) {
     const bool sees_y = in.from_y != nullptr && (t > 0 || in.previous != nullptr);
     if (sees_y) {
@@ -197,9 +214,10 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
       else
         multiply_rows<G, kWarps>(P, D, half, halves, out);
       __syncthreads();
-      team.copy(
-          in.P, out + g * in.P,
-          t > 0 ? in.product + (sequence * in.T + t - 1) * in.P : in.of_previous + sequence * in.P);
+      if (in.product != nullptr)
+        team.copy(in.P, out + g * in.P,
+                  t > 0 ? in.product + (sequence * in.T + t - 1) * in.P
+                        : in.of_previous + sequence * in.P);
     }
     if (t + 1 < in.T)
       bring_step(team, StepToken(in, sequence, t + 1, nullptr), places, ahead(t + 1));
@@ -212,7 +230,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
     at.delta = ahead(t) + places.delta;
     if (at.z != nullptr) at.z = ahead(t) + places.z;
     const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
-                                            own + places.mixer, gained, y);
+                                            own + places.mixer, gained, y, residual);
     most = count > most ? count : most;
     keep_y(y);
     wait_async<0>();
@@ -228,7 +246,10 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
       store_states(in.state_out + (sequence * in.D + d) * in.N + n, h);
     }
   });
-  if (team.rank == 0) in.iterations[sequence] = max(in.iterations[sequence], most);
+  if (team.rank == 0) {
+    in.iterations[sequence] = max(in.iterations[sequence], most);
+    if (in.residual != nullptr) in.residual[sequence] = residual;
+  }
 }
 
 template <class Mixer>

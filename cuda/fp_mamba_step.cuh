@@ -30,38 +30,45 @@ struct StepToken {
   }
 };
 
-// The state of channel d through one step: h <- k exp(dt A) (h + gained before^T). Returns h . c. State has
-// load(d, n) and store(d, n, quad), of different memory or of elements that no other thread has,
-// and a(d, n).
-template <class State>
-__device__ __forceinline__ real decay_channel(const StepToken& at, const State& state, int64_t d,
-                                              real gained, const real* before, const real* c,
-                                              real dt, real keep) {
-  const FpMambaSweep& in = at.in;
+// What happens to four of a channel's states in a step: h <- k exp(dt A) (h + gained before^T). Returns h . c.
+__device__ __forceinline__ real decay_quad(Quad& h, const Quad& a, real gained, const real* before,
+                                           const real* c, real of_step, real keep) {
   real total = 0;
-#pragma unroll 4
-  for (int64_t n = 0; n < in.N; n += Quad::kCount) {
-    const Quad a = state.a(d, n);
-    Quad h = state.load(d, n);
 #pragma unroll
-    for (int j = 0; j < Quad::kCount; ++j) {
-      h.v[j] += gained * before[n + j];
-      h.v[j] *= keep * exp2_decay(dt * kLog2e * a.v[j]);
-      total += h.v[j] * c[n + j];
-    }
-    state.store(d, n, h);
+  for (int j = 0; j < Quad::kCount; ++j) {
+    h.v[j] += gained * before[j];
+    h.v[j] *= keep * exp2_decay(of_step * a.v[j]);
+    total += h.v[j] * c[j];
   }
   return total;
 }
 
+// max |f - y| / (max |f| + 1e-8) for f = N(A + S . ((I - Q) y)), what all of the map makes of y
+// here, and Q y.
+template <class Channels, int C>
+__device__ __forceinline__ real residual_of(const Channels& channels, real eps,
+                                            const real (&offset)[C], const real (&gain)[C],
+                                            const real (&weight)[C], const real (&bias)[C],
+                                            const real (&y)[C], const real (&mixed)[C]) {
+  real f[C]{};
+  channels.each([&](int k, int64_t) { f[k] = offset[k] + gain[k] * (y[k] - mixed[k]); });
+  real mean = sum_over(channels, [&](int k) { return f[k]; }) / static_cast<real>(channels.D);
+  const real inverse = center(channels, eps, mean, f);
+  return distance_of(
+             channels, [&](int k) { return weight[k] * (inverse * f[k]) + bias[k]; }, y)
+      .relative();
+}
+
 // gained: what the step before has added to each channel, times its b (`before`, not read if gained
-// is 0 everywhere); becomes this step's. b and c (N each) and space are shared memory. Returns the
-// iterations.
+// is 0 everywhere); becomes this step's. b and c (N each) and space are shared memory. State has
+// decay(team, channels, gained, before, c, dt, keep, carried), which decays the state of all
+// channels; carried is h . c. residual becomes this step's if it is larger and the sweep asks for
+// it. Returns the iterations.
 template <class Mixer, class State>
 __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, const StepToken& at,
                                               const State& state, const real* before, real* b,
                                               real* c, real* space, real (&gained)[Mixer::C],
-                                              real (&y)[Mixer::C]) {
+                                              real (&y)[Mixer::C], real& residual) {
   constexpr int C = Mixer::C;
   const FpMambaSweep& in = at.in;
   const auto p = [&](int64_t j) { return at.p(j); };
@@ -73,15 +80,15 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
 
   // A and S of the local equation.
   const real keep = in.keep == nullptr ? real(1) : in.keep[at.row];
-  real unmixed[C], dt[C], offset[C]{}, gain[C]{};
+  real unmixed[C], dt[C], carried[C]{}, offset[C]{}, gain[C]{};
   fill_channels(channels, unmixed, [&](int64_t d) { return at.x[d]; });
   mixer.apply(unmixed);
   fill_channels(channels, dt, [&](int64_t d) { return softplus(at.delta[d] + in.delta_bias[d]); });
+  state.decay(team, channels, gained, before, s.c, dt, keep, carried);
   channels.each([&](int k, int64_t d) {
-    const real carried = decay_channel(at, state, d, gained[k], before, s.c, dt[k], keep);
     const real gate = at.z == nullptr ? real(1) : silu(at.z[d]);
     gain[k] = dt[k] * s.product + in.skip[d];
-    offset[k] = gate * (carried + gain[k] * unmixed[k]);
+    offset[k] = gate * (carried[k] + gain[k] * unmixed[k]);
     gain[k] *= gate;
   });
 
@@ -91,7 +98,11 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   const int32_t count =
       mixer.solve(local_parameters(in, true), offset, gain, weight, bias, y, mixed);
 
-  // What the state gains: dt (Q x + (I - Q) y) b^T.
+  if (in.residual != nullptr)
+    residual =
+        LargerSize()(residual, residual_of(channels, in.eps, offset, gain, weight, bias, y, mixed));
+
+    // What the state gains: dt (Q x + (I - Q) y) b^T.
 #pragma unroll
   for (int k = 0; k < C; ++k) gained[k] = dt[k] * (unmixed[k] + y[k] - mixed[k]);
   channels.each([&](int k, int64_t d) { in.y[at.row * in.D + d] = y[k]; });

@@ -50,11 +50,19 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_step_kernel(const Step
   const int32_t count = mixer.solve(step.parameters, offset, gain, none, none, y, mixed_y);
 
   // f at y, which the next step begins with.
+  real f[C]{};
   channels.each([&](int k, int64_t d) {
+    f[k] = kept[k] + gain[k] * (mixed[k] - mixed_y[k] + y[k]);
     in.y[first + d] = y[k];
-    in.state_out[b * D + d] = kept[k] + gain[k] * (mixed[k] - mixed_y[k] + y[k]);
+    in.state_out[b * D + d] = f[k];
   });
   if (team.rank == 0) in.iterations[b] = max(in.iterations[b], count);
+  if (in.residual == nullptr) return;
+  const real residual = distance_of(
+                            channels, [&](int k) { return f[k]; }, y)
+                            .relative();
+  if (team.rank == 0)
+    in.residual[b] = step.t > 0 ? LargerSize()(in.residual[b], residual) : residual;
 }
 
 // Backwards: step t, and what comes from the step after.

@@ -219,8 +219,7 @@ class FixedPointLayer::Sweep {
   bool is_low_rank() const { return layer_.mixer().options().kind != MixerKind::kronecker; }
 
   Var solve_local(const LocalEquation& at, const IntTensor& iterations) const {
-    // Half the tolerance: the whole f, computed in another order, must agree.
-    const real tolerance = layer_.solver.tolerance / 2;
+    const real tolerance = layer_.solver.of_a_step();
     const int64_t cap = layer_.solver.max_iterations;
     const IntTensor count(iterations.context(), iterations.shape());
     const Tensor y = is_low_rank() ? local_solve(low_rank(at), tolerance, cap, count)
@@ -325,10 +324,12 @@ void for_blocks(const Context& context, int64_t B, const Visit& visit) {
 }  // namespace
 
 Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weights,
-                                           const Tensor& y, FixedPointState& state) const {
+                                           const Tensor& y, bool judged,
+                                           FixedPointState& state) const {
   const int64_t B = y.size(0);
-  const IntTensor counted = int_zeros(y.context(), {B});
-  if (solve_on_gpu(signals, weights, y, counted, state)) return {y, {}, counted};
+  const Swept swept{y, int_zeros(y.context(), {B}), judged ? Tensor() : Tensor(y.context(), {B})};
+  if (solve_on_gpu(signals, weights, swept, state))
+    return {.y = y, .iterations = {}, .counted = swept.iterations, .residual = swept.residual};
   struct Block {
     int64_t end;
     IntTensor iterations;
@@ -431,8 +432,9 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
     *scanned = scan.value();
     return f;
   };
+  const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
   const auto sequential = [&](const Tensor& to) {
-    Solution solution = solve_sequential(plain_signals, plain_weights, to, state);
+    Solution solution = solve_sequential(plain_signals, plain_weights, to, recorded, state);
     solution.adjoint = sweep_back(plain_signals, plain_weights, before, solution.y);
     return solution;
   };

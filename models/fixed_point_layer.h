@@ -22,6 +22,8 @@
 #include <fprnn/models/layer.h>
 #include <fprnn/models/mixer.h>
 
+#include <algorithm>
+
 namespace fprnn {
 
 enum class Solver { parallel, sequential, patience, automatic };
@@ -38,6 +40,12 @@ struct SolverOptions {
   GradientRule gradient = {};  // exact: one sweep back in time if sequential solved, else iterated
   Unconverged unconverged = Unconverged::warn;
   bool operator==(const SolverOptions&) const = default;
+
+  // Of a step's equation: so that the whole f, computed in another order, agrees.
+  real of_a_step() const {
+    constexpr real kRounding = kDouble ? real(1e-12) : real(5e-6);
+    return std::max(tolerance / 2, tolerance - kRounding);
+  }
 };
 
 // A cap on the iterations of a batch drawn from Gamma(shape, scale), rounded up: the paper trains
@@ -114,11 +122,16 @@ class FixedPointLayer : public Layer {
   // What is carried out of that step once y is known.
   virtual Var advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
                       const Vars& weights) const = 0;
-  // Both sweeps on a device that has kernels for this layer; whether it has. The first makes y (B, T, D)
-  // and iterations (B), which start from 0, from `state`, and replaces its scan; the second makes v
-  // of g, in its place, for the solution y.
-  virtual bool solve_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Tensor& /*y*/,
-                            const IntTensor& /*iterations*/, FixedPointState& /*state*/) const {
+  // What a sweep makes from a state, whose scan it replaces.
+  struct Swept {
+    Tensor y;              // (B, T, D)
+    IntTensor iterations;  // (B), from 0 on
+    Tensor residual;       // (B), of the whole f at y; undefined where f is applied to y anyway
+  };
+  // Both sweeps on a device that has kernels for this layer; whether it has. The second makes v of g,
+  // in its place, for the solution y.
+  virtual bool solve_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Swept& /*to*/,
+                            FixedPointState& /*state*/) const {
     return false;
   }
   virtual bool adjoint_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Tensor& /*y*/,
@@ -141,7 +154,8 @@ class FixedPointLayer : public Layer {
   Solution solve_by_name(const Map& f, Tensor start, const Sequential& sequential);
   Solution solve_automatically(const Map& f, const Tensor& start, const Sequential& sequential);
   Solution solve_in_parallel(const Map& f, Tensor start, int64_t max_iterations) const;
-  Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& y,
+  // judged: whether f is applied to the solution afterwards.
+  Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& y, bool judged,
                             FixedPointState& state) const;
   Adjoint sweep_back(const Vars& signals, const Vars& weights, const FixedPointState& before,
                      const Tensor& solution) const;

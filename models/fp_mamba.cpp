@@ -167,6 +167,7 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
           .product = nullptr,
           .of_previous = nullptr,
           .iterations = nullptr,
+          .residual = nullptr,
           .B = y.size(0),
           .T = y.size(1),
           .D = y.size(2),
@@ -175,7 +176,7 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
           .mixer = mixer.sweep(),
           .bc_norm = options.bc_norm,
           .eps = options.eps,
-          .tolerance = solver.tolerance / 2,  // as in any local solve
+          .tolerance = solver.of_a_step(),
           .max_iterations = solver.max_iterations};
 }
 
@@ -378,8 +379,9 @@ Var FpMamba::advance(const Var& y, const LocalEquation& at, const Var&, const Va
   return add_outer(carried, of_step(moved), of_step(b));
 }
 
-bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
-                           const IntTensor& iterations, FixedPointState& state) const {
+bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
+                           FixedPointState& state) const {
+  const Tensor& y = to.y;
   if (options_.dependence.lambda || y.elements() == 0) return false;
   const Context& context = y.context();
   FpMambaSweep sweep = sweep_over(y, signals, weights, *mixer_, options_, solver);
@@ -388,10 +390,12 @@ bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Tenso
   sweep.previous = data_or_null(state.y);
   sweep.state = data_or_null(state.scan);
   sweep.state_out = state_out.data();
-  sweep.iterations = iterations.data();
+  sweep.iterations = to.iterations.data();
+  sweep.residual = to.residual.defined() ? to.residual.data() : nullptr;
   solved_by_.clear();
   const auto known = [&](const Tensor& of) {
-    if (sweep.from_y == nullptr || !of.defined()) return static_cast<real*>(nullptr);
+    const bool wanted = sweep.from_y != nullptr && sweep.residual == nullptr;
+    if (!wanted || !of.defined()) return static_cast<real*>(nullptr);
     solved_by_.emplace_back(of, Tensor(context, of.shape().with(-1, sweep.P)));
     return solved_by_.back().second.data();
   };

@@ -56,8 +56,8 @@ class FpMamba : public FixedPointLayer {
                                const Vars& weights) const override;
   Var advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
               const Vars& weights) const override;
-  bool solve_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
-                    const IntTensor& iterations, FixedPointState& state) const override;
+  bool solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
+                    FixedPointState& state) const override;
   bool adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y, const Tensor& v,
                       const FixedPointState& before) const override;
   const Mixer& mixer() const override { return *mixer_; }

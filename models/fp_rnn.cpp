@@ -145,9 +145,10 @@ Var FpRnn::advance(const Var& h, const LocalEquation& at, const Var& scan, const
   return last_of(gated_scan(s.lambda, mixed, scan));
 }
 
-bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
-                         const IntTensor& iterations, FixedPointState& state) const {
+bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
+                         FixedPointState& state) const {
   const Signals s(signals);
+  const Tensor& y = to.y;
   const Context& context = y.context();
   FpRnnSweep sweep{.bx = s.bx.data(),
                    .projected = s.projected.data(),
@@ -157,14 +158,15 @@ bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Tensor&
                    .state = data_or_null(state.scan),
                    .y = y.data(),
                    .state_out = nullptr,
-                   .iterations = iterations.data(),
+                   .iterations = to.iterations.data(),
+                   .residual = to.residual.defined() ? to.residual.data() : nullptr,
                    .B = y.size(0),
                    .T = y.size(1),
                    .D = y.size(2),
                    .P = s.projected.size(-1),
                    .mixer = mixer_->sweep(),
                    .eps = options_.eps,
-                   .tolerance = solver.tolerance / 2,  // as in any local solve
+                   .tolerance = solver.of_a_step(),
                    .max_iterations = solver.max_iterations};
   if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
   const Tensor state_out(context, {sweep.B, sweep.D});

@@ -126,12 +126,12 @@ TEST_CASE("cuda: fixed-point layers give what the CPU gives with every solver an
 // Up to the widths at which a GPU's kernels change; a prime number of steps and of sequences.
 TEST_CASE("cuda: wide fixed-point layers give what the CPU gives" * needs_gpu()) {
   const Context cpu = host_context(), gpu = test_context();
-  const Width widths[] = {
-      {12, 5, MixerKind::householder, 1},  {32, 16, MixerKind::householder, 1},
-      {64, 16, MixerKind::householder, 2}, {48, 16, MixerKind::householder, 3},
-      {32, 16, MixerKind::householder, 6}, {64, 32, MixerKind::dplr, 4},
-      {36, 16, MixerKind::kronecker, 1},   {64, 16, MixerKind::kronecker, 1},
-      {128, 16, MixerKind::kronecker, 1},  {256, 16, MixerKind::householder, 2}};
+  const Width widths[] = {{12, 5, MixerKind::householder, 1},  {32, 16, MixerKind::householder, 1},
+                          {64, 16, MixerKind::householder, 2}, {48, 16, MixerKind::householder, 3},
+                          {32, 16, MixerKind::householder, 6}, {64, 32, MixerKind::dplr, 4},
+                          {36, 16, MixerKind::kronecker, 1},   {64, 16, MixerKind::kronecker, 1},
+                          {128, 16, MixerKind::kronecker, 1},  {256, 16, MixerKind::householder, 2},
+                          {512, 16, MixerKind::kronecker, 1}};
   for (const Width& of : widths) {
     if (small_only() && of.width > 32 && of.width != 128) continue;
     for (const Case& entry : {wide_mamba(of), wide_rnn(of)}) {
@@ -146,6 +146,7 @@ TEST_CASE("cuda: wide fixed-point layers give what the CPU gives" * needs_gpu())
         });
         check_twins(twins, fmt::format("{}, {}", entry.name, gradient));
       }
+      check_judged_alike(twins.there, entry.name);
     }
   }
 }

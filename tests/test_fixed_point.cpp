@@ -453,7 +453,7 @@ TEST_CASE("fixed point: patience stops by the quantile of the best residuals") {
   int64_t before = 0;
   for (const double quantile : {0.0, 0.5, 0.75, 1.0}) {
     PatienceTrace trace;
-    const auto [y, iterations, counted, adjoint] =
+    const auto [y, iterations, counted, adjoint, residual] =
         patience(map, start, {.threshold = kLoose, .quantile = quantile}, &trace);
     const auto& best = trace.best_residual;
     REQUIRE(best.size() >= 2);

@@ -59,6 +59,7 @@ struct SolveCase {
              .product = product.data(),
              .of_previous = nullptr,
              .iterations = iterations.data(),
+             .residual = nullptr,
              .B = B,
              .T = T,
              .D = D,
