@@ -4,10 +4,11 @@
 // and c, and the rest is numbers, the same in every thread (ops/fp_mamba_mix.md). p is read once
 // from either part, and its gradient written where both parts have it. Bound by memory.
 //
-// For the other mixers only what p says is made here, a number after the other.
+// For a Kronecker product the team of cuda/kronecker_mix.cu takes a token. Where that has no room, only what p says
+// is made in one kernel, a number after the other.
 #include <fprnn/core/vector.h>
-#include <fprnn/cuda/fp_mamba_token.cuh>
-#include <fprnn/cuda/row.cuh>
+#include <fprnn/cuda/kronecker_mix.cuh>
+#include <fprnn/cuda/mix_token.cuh>
 #include <fprnn/ops/elementwise_functions.h>
 #include <fprnn/ops/fp_mamba_mix.h>
 
@@ -17,36 +18,6 @@ namespace cuda {
 namespace {
 
 constexpr int kRanks = 4;  // 1 to 4
-
-// A token's place, and p_t from its two parts.
-struct MixToken {
-  int64_t b, t, row;
-  const real *projected, *from_y;  // the second may be null
-
-  template <class Forward>
-  __device__ explicit MixToken(const Forward& in, int64_t row = blockIdx.x)
-      : b(row / in.T),
-        t(row % in.T),
-        row(row),
-        projected(in.projected + row * in.P),
-        from_y(nullptr) {
-    if (t > 0 && in.from_y != nullptr) from_y = in.from_y + (row - 1) * in.P;
-    if (t == 0 && in.from_previous != nullptr) from_y = in.from_previous + b * in.P;
-  }
-  __device__ real p(int64_t j) const {
-    return from_y == nullptr ? projected[j] : projected[j] + from_y[j];
-  }
-  // D of them from `begin` on.
-  template <int W>
-  __device__ __forceinline__ void load(int64_t D, int64_t begin, OwnChannels& x) const {
-    RowPacks<W>::load(D, projected + begin, x);
-    if (from_y == nullptr) return;
-    OwnChannels other;
-    RowPacks<W>::load(D, from_y + begin, other);
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) x[k] += other[k];
-  }
-};
 
 // Products of the s_i with each other, i < j, one after the other.
 template <int R>
@@ -160,49 +131,6 @@ __global__ void __launch_bounds__(kRowThreads)
     in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
     in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
   }
-}
-
-// Where the gradient of p_t goes: to projected, and to from_y a row before or, at the first step, to
-// from_previous. No step makes the last row of from_y, so the last one clears it.
-struct MixGradient {
-  real *projected, *from_y, *last;  // the second and third may be null
-
-  template <class Backward>
-  __device__ MixGradient(const Backward& args, const MixToken& token)
-      : projected(args.dprojected + token.row * args.forward.P), from_y(nullptr), last(nullptr) {
-    const int64_t P = args.forward.P;
-    if (token.t > 0 && args.dfrom_y != nullptr) from_y = args.dfrom_y + (token.row - 1) * P;
-    if (token.t == 0 && args.dfrom_previous != nullptr) from_y = args.dfrom_previous + token.b * P;
-    if (token.t == args.forward.T - 1 && args.dfrom_y != nullptr)
-      last = args.dfrom_y + token.row * P;
-  }
-  template <int W>
-  __device__ __forceinline__ void give(int64_t j, const Pack<W>& dp) const {
-    *packs<W>(projected + j) = dp;
-    if (from_y != nullptr) *packs<W>(from_y + j) = dp;
-    if (last != nullptr) *packs<W>(last + j) = {};
-  }
-  __device__ __forceinline__ void give(int64_t j, real dp) const { give<1>(j, {dp}); }
-};
-
-// What b or c has of the gradient: x (N) from `begin` of p, with the sums |x|^2 and x . dx.
-template <class Forward>
-__device__ __forceinline__ void direction_gradient(const Forward& in, const MixToken& token,
-                                                   int64_t begin, const real* d, real squares,
-                                                   real along, const MixGradient& to, int thread,
-                                                   int threads) {
-  const real inverse = in.bc_norm ? inverse_length(squares, in.eps) : real(1);
-  const real pull = in.bc_norm ? inverse * normal_part(inverse, in.eps, inverse * along) : real(0);
-  for (int64_t n = thread; n < in.N; n += threads)
-    to.give(begin + n, inverse * (d[n] - pull * token.p(begin + n)));
-}
-
-// Numbers of p that nothing is made of: behind those of the mixer, and behind c.
-template <class Forward>
-__device__ __forceinline__ void clear_rest(const Forward& in, int64_t outputs,
-                                           const MixGradient& to, int thread, int threads) {
-  for (int64_t j = outputs + thread; j < in.directions; j += threads) to.give(j, 0);
-  for (int64_t j = in.directions + 2 * in.N + thread; j < in.P; j += threads) to.give(j, 0);
 }
 
 template <int R, int W>
@@ -392,13 +320,6 @@ void with_mix(const FpMambaMixForward& in, bool aligned, const Visit& visit) {
   else
     with_rank<1>(in.mixer.rank, visit);
 }
-// Where there are no steps, nothing comes from the one before.
-template <class Backward>
-void clear_without_steps(Cuda cuda, const Backward& args) {
-  if (args.forward.T == 0 && args.dfrom_previous != nullptr)
-    run(cuda,
-        Fill{.out = args.dfrom_previous, .count = args.forward.B * args.forward.P, .value = 0});
-}
 Grid grid_for(const FpMambaMixForward& in) {
   return {.blocks = in.B * in.T, .threads = row_threads(in.D)};
 }
@@ -408,11 +329,13 @@ Grid grid_for(const FpMambaMixForward& in) {
 
 using namespace cuda;
 
-bool supports(Cuda, const FpMambaMixForward& args) {
+bool supports(Cuda cuda, const FpMambaMixForward& args) {
+  if (args.mixer.rank == 0) return mixes_in_teams(cuda, args);
   return args.mixer.rank >= 1 && args.mixer.rank <= kRanks && args.D <= kMostOfRow;
 }
 
 void run(Cuda cuda, const FpMambaMixForward& args) {
+  if (args.mixer.rank == 0) return mix_in_teams(cuda, args);
   const bool aligned =
       quads_aligned(args.projected, args.from_y, args.from_previous, args.x, args.y, args.mixed);
   with_mix(args, aligned, [&](auto rank, auto width) {
@@ -437,6 +360,7 @@ void run(Cuda cuda, const FpMambaNumbersBackward& args) {
 void run(Cuda cuda, const FpMambaMixBackward& args) {
   const FpMambaMixForward& in = args.forward;
   clear_without_steps(cuda, args);
+  if (in.mixer.rank == 0) return mix_in_teams(cuda, args);
   const bool aligned =
       quads_aligned(in.projected, in.from_y, in.from_previous, in.x, in.y, args.dmixed) &&
       quads_aligned(args.dprojected, args.dfrom_y, args.dfrom_previous, args.dx, args.dy);

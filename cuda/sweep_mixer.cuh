@@ -187,6 +187,10 @@ class KroneckerMixer {
                                     : T::kWarps > 2             ? 8 / T::kWarps
                                                                 : 4;
 
+  // How many numbers it is made of.
+  FPRNN_HOST_DEVICE static int64_t numbers(const SweepMixer& mixer) {
+    return (mixer.m1 * (mixer.m1 + 1) + mixer.m2 * (mixer.m2 + 1)) / 2 + mixer.m1 + mixer.m2;
+  }
   // Reals of shared memory; the gradient and the adjoint ask for more of them.
   static int64_t space(const SweepMixer& mixer, bool with_gradient) {
     return Places(Sizes(mixer), with_gradient).end;
@@ -273,17 +277,22 @@ class KroneckerMixer {
   template <class P, class Give>
   __device__ void gradient(real, const P& p, const real (&e)[C], const real (&dq)[C],
                            const Give& give) const {
-    const int D = sizes_.m1 * sizes_.m2;
-    real* const x = space_ + at_.more;
-    real *const dproduct = x + D, *const z = dproduct + D, *const left_x = z + D;
-    real *const dleft = left_x + D, *const dright = dleft + sizes_.m1 * sizes_.m1;
-    real* const rest = dright + sizes_.m2 * sizes_.m2;
-    channels().each([&](int k, int d) {
-      x[d] = e[k];
-      dproduct[d] = -mixer_.scale * dq[k];
-    });
+    const int n2 = sizes_.m2, stride = static_cast<int>(odd_stride(sizes_.m2));
+    real *const x = space_ + at_.wide, *const dproduct = x + sizes_.m1 * stride;
+    // The turned factors have been used.
+    real *const dleft = space_ + at_.turned_left, *const dright = space_ + at_.turned_right;
+    real* const rest = space_ + at_.more;
     team_.sync();
-    factor_cotangents(x, dproduct, z, left_x, dleft, dright);
+    channels().each([&](int k, int d) {
+      const int at = d / n2 * stride + d % n2;
+      x[at] = e[k];
+      dproduct[at] = -mixer_.scale * dq[k];
+    });
+    copy_rows(team_, sizes_.m1, sizes_.m1, space_ + at_.left, space_ + at_.left_rows);
+    copy_rows(team_, sizes_.m2, sizes_.m2, space_ + at_.right, space_ + at_.right_rows);
+    team_.sync();
+    factor_cotangents(x, dproduct, dproduct + sizes_.m1 * stride, space_ + at_.left_x, dleft,
+                      dright);
 
     const real* const gates = space_ + at_.gates;
     const auto give_gate = [&](int i, real dgate) {
@@ -303,7 +312,11 @@ class KroneckerMixer {
  private:
   // Where things begin in shared memory, each at a multiple of 16 bytes.
   struct Places {
-    int gates, left, right, work, first, second, turned_left, turned_right, krylov, more, end;
+    int gates, left, right, work, first, second, turned_left, turned_right, krylov;
+    // Of the gradient, with rows an odd number of reals apart: three matrices like X, another, the factors;
+    // and what their own gradients need.
+    int wide, left_x, left_rows, right_rows, more;
+    int end;
     FPRNN_HOST_DEVICE Places(const Sizes& sizes, bool with_gradient) {
       const int m1 = sizes.m1, m2 = sizes.m2, m = m1 > m2 ? m1 : m2;
       int next = 0;
@@ -324,9 +337,13 @@ class KroneckerMixer {
       if (!with_gradient && next < krylov + needed) take(krylov + needed - next);
       turned_left = with_gradient ? take(m1 * m1) : 0;
       turned_right = with_gradient ? take(m2 * m2) : 0;
-      more = next;
-      if (with_gradient)
-        take(4 * m1 * m2 + m1 * m1 + m2 * m2 + KroneckerFactor<int>::gradient_space(m));
+      const int64_t like_x = m1 * odd_stride(m2), with = with_gradient ? 1 : 0;
+      // Where the product has worked, if that does.
+      wide = sizes.work() >= 3 * like_x ? work : take(with * 3 * like_x);
+      left_x = take(with * like_x);
+      left_rows = take(with * m1 * odd_stride(m1));
+      right_rows = take(with * m2 * odd_stride(m2));
+      more = take(with * KroneckerFactor<int>::gradient_space(m));
       end = next;
     }
   };
@@ -365,23 +382,24 @@ class KroneckerMixer {
   __device__ void factor_cotangents(const real* x, const real* dproduct, real* z, real* left_x,
                                     real* dleft, real* dright) const {
     const int n1 = sizes_.m1, n2 = sizes_.m2;
-    const real *left = space_ + at_.left, *right = space_ + at_.right;
+    const int s1 = static_cast<int>(odd_stride(n1)), s2 = static_cast<int>(odd_stride(n2));
+    const real *left = space_ + at_.left_rows, *right = space_ + at_.right_rows;
     small_product(
-        team_, sizes_.m1, sizes_.m2, sizes_.m2, [=](int i, int l) { return dproduct[i * n2 + l]; },
-        [=](int l, int j) { return right[j * n2 + l]; },
-        [=](int i, int j, real total) { z[i * n2 + j] = total; });
+        team_, sizes_.m1, sizes_.m2, sizes_.m2, [=](int i, int l) { return dproduct[i * s2 + l]; },
+        [=](int l, int j) { return right[j * s2 + l]; },
+        [=](int i, int j, real total) { z[i * s2 + j] = total; });
     small_product(
-        team_, sizes_.m1, sizes_.m1, sizes_.m2, [=](int i, int l) { return left[l * n1 + i]; },
-        [=](int l, int j) { return x[l * n2 + j]; },
-        [=](int i, int j, real total) { left_x[i * n2 + j] = total; });
+        team_, sizes_.m1, sizes_.m1, sizes_.m2, [=](int i, int l) { return left[l * s1 + i]; },
+        [=](int l, int j) { return x[l * s2 + j]; },
+        [=](int i, int j, real total) { left_x[i * s2 + j] = total; });
     team_.sync();
     small_product(
-        team_, sizes_.m1, sizes_.m2, sizes_.m1, [=](int i, int l) { return x[i * n2 + l]; },
-        [=](int l, int j) { return z[j * n2 + l]; },
+        team_, sizes_.m1, sizes_.m2, sizes_.m1, [=](int i, int l) { return x[i * s2 + l]; },
+        [=](int l, int j) { return z[j * s2 + l]; },
         [=](int i, int j, real total) { dleft[i * n1 + j] = total; });
     small_product(
-        team_, sizes_.m2, sizes_.m1, sizes_.m2, [=](int i, int l) { return left_x[l * n2 + i]; },
-        [=](int l, int j) { return dproduct[l * n2 + j]; },
+        team_, sizes_.m2, sizes_.m1, sizes_.m2, [=](int i, int l) { return left_x[l * s2 + i]; },
+        [=](int l, int j) { return dproduct[l * s2 + j]; },
         [=](int i, int j, real total) { dright[i * n2 + j] = total; });
     team_.sync();
   }

@@ -131,6 +131,8 @@ void add_mixes(OpCases& cases) {
   add_mix(cases, {3, 2, 16, 4}, {.kind = MixerKind::kronecker, .rank = 0, .eps = 8});
   add_mix(cases, {2, 0, 6, 2}, {.kind = MixerKind::kronecker, .rank = 0, .padding = 1});
   add_mix(cases, {3, 5, 64, 16}, {.kind = MixerKind::kronecker, .rank = 0, .padding = 2});
+  for (const int64_t D : {32, 128, 256, 512, 1024})
+    add_mix(cases, {1, 3, D, 16}, {.kind = MixerKind::kronecker, .rank = 0, .padding = 1});
   add_mix(cases, {3, 2, 5, 2}, {.kind = MixerKind::householder, .rank = 5, .padding = 1});
 }
 

@@ -1,0 +1,93 @@
+// A token on its way from what is projected to the mixed channels, b and c (ops/fp_mamba_mix.h): where its numbers
+// are, and where their gradients go.
+#pragma once
+
+#include <fprnn/core/vector.h>
+#include <fprnn/cuda/fp_mamba_token.cuh>
+#include <fprnn/cuda/row.cuh>
+#include <fprnn/ops/fp_mamba_mix.h>
+
+namespace fprnn::cuda {
+
+// A token's place, and p_t from its two parts.
+struct MixToken {
+  int64_t b, t, row;
+  const real *projected, *from_y;  // the second may be null
+
+  template <class Forward>
+  __device__ explicit MixToken(const Forward& in, int64_t row = blockIdx.x)
+      : b(row / in.T),
+        t(row % in.T),
+        row(row),
+        projected(in.projected + row * in.P),
+        from_y(nullptr) {
+    if (t > 0 && in.from_y != nullptr) from_y = in.from_y + (row - 1) * in.P;
+    if (t == 0 && in.from_previous != nullptr) from_y = in.from_previous + b * in.P;
+  }
+  __device__ real p(int64_t j) const {
+    return from_y == nullptr ? projected[j] : projected[j] + from_y[j];
+  }
+  // D of them from `begin` on.
+  template <int W>
+  __device__ __forceinline__ void load(int64_t D, int64_t begin, OwnChannels& x) const {
+    RowPacks<W>::load(D, projected + begin, x);
+    if (from_y == nullptr) return;
+    OwnChannels other;
+    RowPacks<W>::load(D, from_y + begin, other);
+#pragma unroll
+    for (int k = 0; k < kOwn; ++k) x[k] += other[k];
+  }
+};
+
+// Where the gradient of p_t goes: to projected, and to from_y a row before or, at the first step, to
+// from_previous. No step makes the last row of from_y, so the last one clears it.
+struct MixGradient {
+  real *projected, *from_y, *last;  // the second and third may be null
+
+  template <class Backward>
+  __device__ MixGradient(const Backward& args, const MixToken& token)
+      : projected(args.dprojected + token.row * args.forward.P), from_y(nullptr), last(nullptr) {
+    const int64_t P = args.forward.P;
+    if (token.t > 0 && args.dfrom_y != nullptr) from_y = args.dfrom_y + (token.row - 1) * P;
+    if (token.t == 0 && args.dfrom_previous != nullptr) from_y = args.dfrom_previous + token.b * P;
+    if (token.t == args.forward.T - 1 && args.dfrom_y != nullptr)
+      last = args.dfrom_y + token.row * P;
+  }
+  template <int W>
+  __device__ __forceinline__ void give(int64_t j, const Pack<W>& dp) const {
+    *packs<W>(projected + j) = dp;
+    if (from_y != nullptr) *packs<W>(from_y + j) = dp;
+    if (last != nullptr) *packs<W>(last + j) = {};
+  }
+  __device__ __forceinline__ void give(int64_t j, real dp) const { give<1>(j, {dp}); }
+};
+
+// What b or c has of the gradient: x (N) from `begin` of p, with the sums |x|^2 and x . dx.
+template <class Forward>
+__device__ __forceinline__ void direction_gradient(const Forward& in, const MixToken& token,
+                                                   int64_t begin, const real* d, real squares,
+                                                   real along, const MixGradient& to, int thread,
+                                                   int threads) {
+  const real inverse = in.bc_norm ? inverse_length(squares, in.eps) : real(1);
+  const real pull = in.bc_norm ? inverse * normal_part(inverse, in.eps, inverse * along) : real(0);
+  for (int64_t n = thread; n < in.N; n += threads)
+    to.give(begin + n, inverse * (d[n] - pull * token.p(begin + n)));
+}
+
+// Numbers of p that nothing is made of: behind those of the mixer, and behind c.
+template <class Forward>
+__device__ __forceinline__ void clear_rest(const Forward& in, int64_t outputs,
+                                           const MixGradient& to, int thread, int threads) {
+  for (int64_t j = outputs + thread; j < in.directions; j += threads) to.give(j, 0);
+  for (int64_t j = in.directions + 2 * in.N + thread; j < in.P; j += threads) to.give(j, 0);
+}
+
+// Where there are no steps, nothing comes from the one before.
+template <class Backward>
+void clear_without_steps(Cuda cuda, const Backward& args) {
+  if (args.forward.T == 0 && args.dfrom_previous != nullptr)
+    run(cuda,
+        Fill{.out = args.dfrom_previous, .count = args.forward.B * args.forward.P, .value = 0});
+}
+
+}  // namespace fprnn::cuda
