@@ -41,10 +41,11 @@ struct SolverOptions {
   Unconverged unconverged = Unconverged::warn;
   bool operator==(const SolverOptions&) const = default;
 
-  // Of a step's equation: so that the whole f, computed in another order, agrees.
+  // Of a step's equation: the rest is for the rounding of the whole f in another order, a tenth, or half where that
+  // is not enough.
   real of_a_step() const {
     constexpr real kRounding = kDouble ? real(1e-12) : real(5e-6);
-    return std::max(tolerance / 2, tolerance - kRounding);
+    return tolerance - std::max(tolerance / 10, std::min(tolerance / 2, kRounding));
   }
 };
 

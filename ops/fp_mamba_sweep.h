@@ -30,10 +30,10 @@ struct FpMambaSweep {
   const real* state;        // (B, D, N) or null: the scan's state there
   real* y;                  // (B, T, D)
   real* state_out;          // (B, D, N)
-  // Or null: y W^T as the sweep had it, by which its solution is to be judged: in another precision f would be
+  // Or both null: y W^T as the sweep had it, by which its solution is to be judged: in another precision f would be
   // another map, whose residual can be ten times a tolerance.
   real* product;        // (B, T, P): of y_t, but the last step's is not written
-  real* of_previous;    // (B, P): of that
+  real* of_previous;    // (B, P): of that; null too without previous
   int32_t* iterations;  // (B): the most of any step
   real* residual;       // (B) or null: the largest of any step, of the whole f at y
   int64_t B, T, D, N, P;
