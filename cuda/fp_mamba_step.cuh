@@ -43,8 +43,8 @@ __device__ __forceinline__ real decay_quad(Quad& h, const Quad& a, real gained, 
   return total;
 }
 
-// max |f - y| / (max |f| + 1e-8) for f = N(A + S . ((I - Q) y)), what all of the map makes of y
-// here, and Q y.
+// max |f - y| / (max |f| + 1e-8) of the whole map, for f = N(A + S . ((I - Q) y)) is all that it
+// makes of y once A and S are there. mixed: Q y.
 template <class Channels, int C>
 __device__ __forceinline__ real residual_of(const Channels& channels, real eps,
                                             const real (&offset)[C], const real (&gain)[C],

@@ -1,6 +1,6 @@
 // The token's factors are made of p, used and, backward, made again in shared memory: what a team reads are p, x, y
 // and the cotangents, what it writes the mixed channels or the gradients. Bound by the chain of
-// small products that make a factor, (cuda/kronecker_factor.cuh), and of those that its gradient
+// small products that make a factor (cuda/kronecker_factor.cuh) and of those that its gradient
 // takes.
 #include <fprnn/cuda/kronecker_mix.cuh>
 #include <fprnn/cuda/mix_token.cuh>
