@@ -123,6 +123,7 @@ struct Krylov {
   __device__ __forceinline__ real missing(real last, real largest) const {
     return magnitude(next * last * start) * largest;
   }
+
   // The solution for sigma = 1 if the equation is linear; else the one with |c| = |n| whose sigma is next to this
   // one, to which plain steps have come, or the largest of all if none is near, |c| being |n| to a
   // relative `match`. c is the solution's.

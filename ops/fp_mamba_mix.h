@@ -5,8 +5,8 @@
 // with the mixer's numbers first in p, b and c where `directions` says. from_y is what a product
 // makes of y, a step ahead: so neither y nor the product is shifted or added up in memory.
 // On a GPU one kernel each way, for householder and dplr by rows (fp_mamba_mix.md), for a Kronecker product
-// by the team that a sweep has (cuda/kronecker_mix.cu). Where there is no room for that, op by op: then
-// a GPU makes all that p says in one kernel each way.
+// by the team that a sweep has (cuda/kronecker_mix.cu). Where there is no room for that, op by op:
+// then a GPU makes all that p says in one kernel each way.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
