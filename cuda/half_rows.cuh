@@ -5,9 +5,9 @@
 // thirtieth of the instructions of multiply-adds.
 #pragma once
 
-#include <cuda_fp16.h>
 #include <fprnn/core/real.h>
 #include <fprnn/cuda/block.cuh>
+#include <fprnn/cuda/tile.cuh>
 
 namespace fprnn::cuda {
 
@@ -19,13 +19,6 @@ struct HalfRows {
   const Halves8* rows;  // (P, D / 8); null: there is no such matrix
   const float* scale;   // (P): row i is scale[i] times what is kept
 };
-
-// The power of two that brings numbers of this size between 1 and 2; 1 if that is 0 or not finite.
-__device__ __forceinline__ float scale_to_one(float largest) {
-  if (!(largest > 0 && largest < INFINITY)) return 1;
-  const int exponent = ::ilogbf(largest);
-  return ::scalbnf(1, -(exponent < -100 ? -100 : exponent > 100 ? 100 : exponent));
-}
 
 // A warp takes a row.
 static __global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __half* rows,
@@ -39,7 +32,7 @@ static __global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __h
   const float factor = scale_to_one(warp_largest(largest));
   for (int64_t d = lane_of(); d < D; d += kWarp)
     rows[row * D + d] = __float2half_rn(static_cast<float>(from[d]) * factor);
-  if (lane_of() == 0) scale[row] = 1 / factor;
+  if (lane_of() == 0) scale[row] = inverse_of_power(factor);
 }
 
 // Where eight numbers of a vector are in shared memory, so that the lanes of a load meet all banks.
@@ -75,7 +68,7 @@ class HalfVectors {
       reinterpret_cast<__half*>(high_)[at] = high;
       reinterpret_cast<__half*>(low_)[at] = __float2half_rn(value - __half2float(high));
     });
-    if (team.rank == 0) factors_[g] = 1 / factor;
+    if (team.rank == 0) factors_[g] = inverse_of_power(factor);
   }
   // The lane's part of vector lane / 4: what `eight` counts from, and the rest of these.
   __device__ __forceinline__ void load(int eight, Halves8& high, Halves8& low) const {
@@ -93,16 +86,6 @@ class HalfVectors {
   float* factors_;
   int eights_;
 };
-
-// c += a b for a (16, 16), b (16, 8).
-__device__ __forceinline__ void multiply_halves(float (&c)[4], uint32_t a0, uint32_t a1,
-                                                uint32_t a2, uint32_t a3, uint32_t b0,
-                                                uint32_t b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-      "{%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
-}
 
 // out (G, P) <- the vectors times the rows, by all kWarps warps of the block, 16 rows a warp at a
 // time. The order of what is summed up is free, so a lane takes eight neighbours, which are its

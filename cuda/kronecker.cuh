@@ -57,6 +57,11 @@ struct Spread {
   __device__ __forceinline__ Real& operator[](int64_t k) const { return first[k * kStride]; }
 };
 
+// What a product that has all numbers need know of a vector, whose product is multiplied by factor.
+struct AnyRange {
+  real factor;
+};
+
 // For sizes that a team divides into columns: column c of the threads' M2, and group g of C neighbouring
 // rows, are one thread's. It needs column c of X, which goes through shared memory by columns, rows
 // of left^T, and then its own rows of left^T X, which go through shared memory among the threads of
@@ -74,6 +79,8 @@ class RegisterProduct {
   static __device__ __forceinline__ ColumnChannels<T, M1, M2> channels(const T& team) {
     return {team, {}};
   }
+  using Range = AnyRange;
+  __device__ __forceinline__ Range range(real, real factor) const { return {factor}; }
 
   __device__ __forceinline__ RegisterProduct(const T& team, const real* left, const real* right,
                                              real* work)
@@ -90,8 +97,8 @@ class RegisterProduct {
     team.sync();  // whoever used work before has done so
   }
 
-  // y <- left^T x right.
-  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C]) const {
+  // y <- factor left^T x right.
+  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C], Range range = {1}) const {
     real* const columns = work_ + turn_ * kColumns;
     real* const rows = work_ + 2 * kColumns + row_ * M2;
     turn_ ^= 1;  // so that one barrier does, as in Team
@@ -126,7 +133,7 @@ class RegisterProduct {
           odd += quad.v[q + 1] * right_[j + q + 1];
         }
       }
-      y[k] = even + odd;
+      y[k] = range.factor * (even + odd);
     }
     __syncwarp();
   }
@@ -157,11 +164,11 @@ class RegisterProduct {
   real right_[M2], stay_[kLeftStays ? M1 : 1][C];
 };
 
-// The same for sizes that tensor cores divide into tiles, in floats: a warp has 16 rows of 8 S columns, S tiles.
-// Each number is the sum of two with 11 bits, of which three products are added up; the error is
-// that of floats. A warp takes its tiles of X right from 16 rows of X, then its tiles of left^T (X
-// right) from 8 S columns of that. Both go through shared memory, the second among the warps of
-// those columns. What a tile needs of the factors stays in registers.
+// The same for sizes that tensor cores divide into tiles, in floats, each the sum of two halves
+// (cuda/tile.cuh): a warp has 16 rows of 8 S columns, S tiles. It takes its tiles of X right from
+// 16 rows of X, then its tiles of left^T (X right) from 8 S columns of that. Both go through shared
+// memory as halves, made by whoever has the number, the second among the warps of those columns.
+// What a tile needs of the factors stays in registers.
 //
 // Lane 4 g + t has rows g and g + 8 of columns 2 t and 2 t + 1 of each tile, the order of its channels.
 template <class T, int M1, int M2>
@@ -193,53 +200,70 @@ class TileProduct {
   using T = Team<W>;
   using Channels = TileChannels<T, M1, M2>;
   static constexpr int C = Channels::C;
-  // X by rows, in two places in turns, and X right by columns. Lanes that read eight of them, two numbers
-  // each, meet all banks.
-  static constexpr int kRow = M2 + 8, kColumn = M1 + 8;
-  static constexpr int kRows = M1 * kRow, kSpace = 2 * kRows + M2 * kColumn;
-  static_assert(M1 % 16 == 0 && M2 % 16 == 0);
+  // Reals of a row of halves, of what they leave, and of a gap by which eight rows meet all banks. X is
+  // in two places in turns.
+  static constexpr int kLow = M2 / 2, kRow = M2 + 4;
+  static constexpr int kRows = M1 * kRow, kSpace = 3 * kRows;
+  static_assert(M1 % 16 == 0 && M2 % 16 == 0 && kRow / 4 % 2 == 1);
   static __device__ __forceinline__ Channels channels(const T& team) { return {team, {}}; }
+  // Powers of two: X times `to` are halves, and what is made of them times `back` is the product.
+  struct Range {
+    float to, back;
+  };
 
   __device__ __forceinline__ TileProduct(const T& team, const real* left, const real* right,
                                          real* work)
       : TileProduct(team, left, right, work, Channels::row(team), Channels::column(team),
                     2 * (team.lane() % 4)) {}
 
-  // y <- left^T x right. The order of what is summed up is free: a lane takes neighbours.
-  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C]) const {
+  // Of vectors whose elements are at most `largest`; 1,000 times as large they are too.
+  __device__ __forceinline__ Range range(real largest, real factor) const {
+    const float to = 8 * scale_to_one(largest);
+    return {to, factor * (back_ * inverse_of_power(to))};
+  }
+
+  // y <- factor left^T x right.
+  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C], Range range) const {
 #pragma unroll
-    for (int k = 0; k < C; k += 2)
-      write_row_.at<float2>(turn_ + k / 4 * 8 + k / 2 % 2 * 8 * kRow) = {x[k], x[k + 1]};
+    for (int k = 0; k < C; k += 2) write(turn_, k, HalfPair(range.to * x[k], range.to * x[k + 1]));
     team_.sync();
-    TileSums product[S];
+    HalfTileSums product[S];
 #pragma unroll
-    for (int l = 0; l < M2 / 8; ++l) {
-      const float2 upper = read_row_.at<float2>(turn_ + 8 * l),
-                   lower = read_row_.at<float2>(turn_ + 8 * l + 8 * kRow);
-      const HighLow rows[4]{HighLow(upper.x), HighLow(lower.x), HighLow(upper.y), HighLow(lower.y)};
+    for (int l = 0; l < M2 / 16; ++l) {
+      uint32_t high[4], low[4];
+      load_tiles(read_rows_.address(turn_ + 8 * l), high);
+      load_tiles(read_rows_.address(turn_ + 8 * l + kLow), low);
 #pragma unroll
-      for (int s = 0; s < S; ++s) product[s].add(rows, right_[s][l]);
+      for (int s = 0; s < S; ++s)
+        product[s].add(high, low, right_[s][l][0].high, right_[s][l][1].high, right_[s][l][0].low,
+                       right_[s][l][1].low);
     }
     turn_ = kRows - turn_;  // so that one barrier does, as in Team
 #pragma unroll
-    for (int k = 0; k < C; ++k)
-      write_column_.at((k / 4 * 8 + k % 2) * kColumn + k / 2 % 2 * 8) = product[k / 4][k % 4];
+    for (int k = 0; k < C; k += 2)
+      write(2 * kRows, k, HalfPair(product[k / 4][k % 4], product[k / 4][k % 4 + 1]));
     if constexpr (M1 == 16)
       __syncwarp();
     else
       team_.sync();
-    TileSums sums[S];
+    HalfTileSums sums[S];
 #pragma unroll
-    for (int l = 0; l < M1 / 8; ++l) {
+    for (int l = 0; l < M1 / 16; ++l)
 #pragma unroll
       for (int s = 0; s < S; ++s) {
-        const float2 both = read_column_.at<float2>(s * 8 * kColumn + 8 * l);
-        const HighLow columns[2]{HighLow(both.x), HighLow(both.y)};
-        sums[s].add(left_[l], columns);
+        uint32_t columns[4];
+        load_turned_tiles(read_columns_.address(16 * l * kRow + 4 * s), columns);
+        sums[s].add(left_high_[l], left_low_[l], columns[0], columns[1], columns[2], columns[3]);
       }
-    }
 #pragma unroll
-    for (int k = 0; k < C; ++k) y[k] = sums[k / 4][k % 4];
+    for (int k = 0; k < C; ++k) y[k] = range.back * sums[k / 4][k % 4];
+  }
+  // y <- left^T x right for any numbers.
+  __device__ __forceinline__ void apply(const real (&x)[C], real (&y)[C]) const {
+    real largest = 0;
+#pragma unroll
+    for (int k = 0; k < C; ++k) largest = LargerSize()(magnitude(x[k]), largest);
+    apply(x, y, range(team_.largest(largest), 1));
   }
 
  private:
@@ -247,30 +271,63 @@ class TileProduct {
   __device__ __forceinline__ TileProduct(const T& team, const real* left, const real* right,
                                          real* work, int row, int column, int pair)
       : team_(team),
-        write_row_(work + row * kRow + column),
-        read_row_(work + row * kRow + pair),
-        write_column_(work + 2 * kRows + column * kColumn + row),
-        read_column_(work + 2 * kRows + (column - pair + team.lane() / 4) * kColumn + pair) {
+        write_(work + row * kRow + column / 2),
+        read_rows_(work + (row - team.lane() / 4 + team.lane() % 16) * kRow + team.lane() / 16 * 4),
+        read_columns_(work + 2 * kRows + team.lane() % 16 * kRow + (column - pair) / 2 +
+                      team.lane() / 16 * kLow) {
     const int lane_column = column - pair + team.lane() / 4;
+    real of_right[S][M2 / 8][2], of_left[M1 / 16][4][2], largest[2]{};
 #pragma unroll
     for (int s = 0; s < S; ++s)
 #pragma unroll
       for (int l = 0; l < M2 / 8; ++l)
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
-          right_[s][l][i] = HighLow(right[(8 * l + pair + i) * M2 + s * 8 + lane_column]);
+        for (int i = 0; i < 2; ++i) {
+          of_right[s][l][i] = right[(8 * l + pair + i) * M2 + s * 8 + lane_column];
+          largest[0] = LargerSize()(magnitude(of_right[s][l][i]), largest[0]);
+        }
 #pragma unroll
-    for (int l = 0; l < M1 / 8; ++l)
+    for (int l = 0; l < M1 / 16; ++l)
 #pragma unroll
-      for (int i = 0; i < 4; ++i)
-        left_[l][i] = HighLow(left[(8 * l + pair + i / 2) * M1 + row + i % 2 * 8]);
+      for (int j = 0; j < 4; ++j)
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          of_left[l][j][i] = left[(16 * l + j / 2 * 8 + pair + i) * M1 + row + j % 2 * 8];
+          largest[1] = LargerSize()(magnitude(of_left[l][j][i]), largest[1]);
+        }
+    const float to_right = scale_to_one(warp_largest(largest[0])),
+                to_left = scale_to_one(warp_largest(largest[1]));
+    back_ = inverse_of_power(to_right) * inverse_of_power(to_left);
+#pragma unroll
+    for (int s = 0; s < S; ++s)
+#pragma unroll
+      for (int l = 0; l < M2 / 8; ++l)
+        right_[s][l / 2][l % 2] =
+            HalfPair(to_right * of_right[s][l][0], to_right * of_right[s][l][1]);
+#pragma unroll
+    for (int l = 0; l < M1 / 16; ++l)
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const HalfPair both(to_left * of_left[l][j][0], to_left * of_left[l][j][1]);
+        left_high_[l][j] = both.high;
+        left_low_[l][j] = both.low;
+      }
     team.sync();  // whoever used work before has done so
   }
 
+  // The lane's neighbours k and k + 1.
+  __device__ __forceinline__ void write(int place, int k, const HalfPair& both) const {
+    const int at = place + k / 4 * 4 + k / 2 % 2 * 8 * kRow;
+    write_.at<uint32_t>(at) = both.high;
+    write_.at<uint32_t>(at + kLow) = both.low;
+  }
+
   const T& team_;
-  SharedPlace write_row_, read_row_, write_column_, read_column_;
+  SharedPlace write_, read_rows_, read_columns_;
   mutable int turn_ = 0;
-  HighLow right_[S][M2 / 8][2], left_[M1 / 8][4];
+  float back_;
+  HalfPair right_[S][M2 / 16][2];
+  uint32_t left_high_[M1 / 16][4], left_low_[M1 / 16][4];
 };
 
 // The product of these sizes and the warps of its team.
@@ -305,9 +362,11 @@ struct AnyProduct {
   const real *left, *right;
   real* work;
   Index m1, m2;
+  using Range = AnyRange;
 
+  __device__ __forceinline__ Range range(real, real factor) const { return {factor}; }
   template <class X, class Y>
-  __device__ __forceinline__ void apply(const X& x, Y& y) const {
+  __device__ __forceinline__ void apply(const X& x, Y& y, Range range = {1}) const {
     real* const rows = work + m1 * m2;
     c.each([&](auto k, auto d) { work[d] = x[k]; });
     c.team.sync();
@@ -321,7 +380,7 @@ struct AnyProduct {
         [&](Index l, Index j) { return right[l * m2 + j]; },
         [&](Index i, Index j, real total) { work[i * m2 + j] = total; });
     c.team.sync();
-    c.each([&](auto k, auto d) { y[k] = work[d]; });
+    c.each([&](auto k, auto d) { y[k] = range.factor * work[d]; });
   }
 };
 

@@ -5,6 +5,8 @@
 #include <fprnn/cuda/krylov.cuh>
 #include <fprnn/cuda/krylov_basis.cuh>
 
+#include <limits>
+
 namespace fprnn::cuda {
 
 struct KroneckerParameters {
@@ -61,11 +63,20 @@ struct KroneckerEquation {
   const In &offset, &gain, &weight, &bias;
   Basis& basis;
   Krylov<std::decay_t<decltype(c.team)>, Basis::kMost> krylov;
-  Vector &y, &n, &v;  // n: f before weight and bias, if there is a LayerNorm; v: in the end p(y)
+  Vector &y, &n,
+      &v;  // n: f before weight and bias, if there is a LayerNorm; v: in the end (I - Q) y
   real shift = 0, inverse = 1;
   Distance distance{};
+  // Of a product with y, and with Krylov's vectors, whose length is 1.
+  typename Product::Range of_y{}, of_unit{};
 
   __device__ __forceinline__ int32_t solve() {
+    of_unit = product.range(1, at.scale);
+    if (at.normalised)
+      of_y = product.range(largest_of([&](auto k) {
+                             return LargerSize()(magnitude(weight[k]), magnitude(bias[k]));
+                           }),
+                           at.scale);
     const int most = c.D < Basis::kMost ? static_cast<int>(c.D) : Basis::kMost;
     int32_t count = 1;
     c.each([&](auto k, auto) { y[k] = at.normalised ? bias[k] : real(0); });
@@ -106,8 +117,9 @@ struct KroneckerEquation {
   }
 
   __device__ __forceinline__ void evaluate() {
-    product.apply(y, v);
-    c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * (at.scale * v[k]); });
+    if (!at.normalised) of_y = product.range(largest_of([&](auto k) { return y[k]; }), at.scale);
+    product.apply(y, v, of_y);
+    c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * v[k]; });
     if (at.normalised) {
       inverse = center(c, at.eps, shift, n);
       c.each([&](auto k, auto) { n[k] *= inverse; });
@@ -119,8 +131,8 @@ struct KroneckerEquation {
   // v <- J v: linear, of f at y; otherwise M v before C.
   __device__ __forceinline__ void apply(bool linear) {
     if (!linear) c.each([&](auto k, auto) { v[k] *= weight[k]; });
-    product.apply(v, v);
-    c.each([&](auto k, auto) { v[k] = gain[k] * (at.scale * v[k]); });
+    product.apply(v, v, linear ? of_unit : of_y);
+    c.each([&](auto k, auto) { v[k] *= gain[k]; });
     if (!linear || !at.normalised) return;
     real sums[2]{};
     c.each([&](auto k, auto) {
@@ -138,8 +150,8 @@ struct KroneckerEquation {
       c.each([&](auto k, auto) { v[k] = f(k) - y[k]; });
     } else {
       c.each([&](auto k, auto) { v[k] = bias[k]; });
-      product.apply(v, v);
-      c.each([&](auto k, auto) { v[k] = offset[k] + gain[k] * (at.scale * v[k]); });
+      product.apply(v, v, of_y);
+      c.each([&](auto k, auto) { v[k] = offset[k] + gain[k] * v[k]; });
       shift = sum_over(c, [&](auto k) { return v[k]; }) / c.D;
       c.each([&](auto k, auto) { v[k] -= shift; });
     }
@@ -160,48 +172,62 @@ struct KroneckerEquation {
     return c.team.largest(most);
   }
 
+  static constexpr real kLeast = std::numeric_limits<real>::min();
   struct Squares {
     real whole, before, left;  // of v, of C v, and of what is orthogonal to the basis
   };
-  // v <- v without the first m vectors, whose parts are added to column m - 1 of H, and without its
-  // mean where N is centred, which those vectors do not have. So many vectors and v's sums go
-  // through one exchange.
+  // v <- v without the first m vectors, whose parts go to column m - 1 of H, and without its mean
+  // where N is centred, which those vectors do not have. So many vectors and v's sums go through
+  // one exchange; there are more of them seldom. again: v has been here.
   template <int kVectors>
-  __device__ __forceinline__ Squares orthogonalise(int m, bool centred) {
-    constexpr int kLanes = kWarp / (kVectors + 2);
-    Squares squares{};
-    real removed = 0;
+  __device__ __forceinline__ Squares orthogonalise(int m, bool centred, bool again) {
+    real parts[kVectors + 2];
+    basis.template dots<kVectors>(c, Constant<0>(), m, v, parts);
+    parts[kVectors] = parts[kVectors + 1] = 0;
+    c.each([&](auto k, auto) {
+      parts[kVectors] += v[k] * v[k];
+      parts[kVectors + 1] += v[k];
+    });
+    const real own = c.team.sums_apart(parts), total = value<kVectors>(own, kVectors + 1);
+    const real mean = centred ? total / c.D : real(0);
+    Squares squares{.whole = value<kVectors>(own, kVectors), .before = 0, .left = 0};
+    squares.before = squares.whole - mean * (centred ? total : real(0));
+    c.each([&](auto k, auto) { v[k] -= mean; });
+    real removed = remove<kVectors>(Constant<0>(), m, own, again);
+    if constexpr (kVectors == kVectorsTogether)
 #pragma unroll 1
-    for (int first = 0; first < m; first += kVectors) {
-      real parts[kVectors + 2];
-      basis.template dots<kVectors>(c, first, m, v, parts);
-      parts[kVectors] = parts[kVectors + 1] = 0;
-      c.each([&](auto k, auto) {
-        parts[kVectors] += v[k] * v[k];
-        parts[kVectors + 1] += v[k];
-      });
-      const real own = c.team.sums_apart(parts);
-      const auto value = [&](int i) { return __shfl_sync(kAllLanes, own, i * kLanes); };
-      if (first == 0) {
-        const real total = value(kVectors + 1), mean = centred ? total / c.D : real(0);
-        squares.whole = value(kVectors);
-        squares.before = squares.whole - mean * (centred ? total : real(0));
-        c.each([&](auto k, auto) { v[k] -= mean; });
+      for (int first = kVectors; first < m; first += kVectors) {
+        basis.template dots<kVectors>(c, first, m, v, parts);
+        parts[kVectors] = parts[kVectors + 1] = 0;
+        removed += remove<kVectors>(first, m, c.team.sums_apart(parts), again);
       }
-      basis.template add<kVectors>(
-          c, first, m,
-          [&](int i) {
-            const real part = value(i);
-            removed += part * part;
-            return -part;
-          },
-          v);
-      const int i = c.team.lane() / kLanes;
-      if (c.team.warp() == 0 && c.team.lane() % kLanes == 0 && i < kVectors && first + i < m)
-        krylov.at(first + i, m - 1) += own;
-    }
     squares.left = squares.before - removed;
     return squares;
+  }
+  // Sum i of those of which a lane has its own.
+  template <int kVectors>
+  __device__ __forceinline__ real value(real own, int i) const {
+    return __shfl_sync(kAllLanes, own, i * (kWarp / (kVectors + 2)));
+  }
+  // Vectors from `first` on, v's products with which are the lanes' own. Returns the square of what goes.
+  template <int kVectors, class First>
+  __device__ __forceinline__ real remove(First first, int m, real own, bool again) {
+    constexpr int kLanes = kWarp / (kVectors + 2);
+    real removed = 0;
+    basis.template add<kVectors>(
+        c, first, m,
+        [&](int i) {
+          const real part = value<kVectors>(own, i);
+          removed += part * part;
+          return -part;
+        },
+        v);
+    const int i = c.team.lane() / kLanes;
+    if (c.team.warp() == 0 && c.team.lane() % kLanes == 0 && i < kVectors && first + i < m) {
+      real& h = krylov.at(first + i, m - 1);
+      h = again ? h + own : own;
+    }
+    return removed;
   }
 
   // v, the newest vector, becomes vector m - 1 of the basis, and v the next. Returns whether it is
@@ -212,17 +238,18 @@ struct KroneckerEquation {
     apply(linear);
     real before = 0, left = 0;
 #pragma unroll 1
-    for (int round = 0; round < 2; ++round) {
-      const Squares squares = m <= kFewVectors ? orthogonalise<kFewVectors>(m, at.normalised)
-                                               : orthogonalise<kVectorsTogether>(m, at.normalised);
-      if (round == 0) before = squares.before;
+    for (bool again = false;; again = true) {
+      const Squares squares = m <= kFewVectors
+                                  ? orthogonalise<kFewVectors>(m, at.normalised, again)
+                                  : orthogonalise<kVectorsTogether>(m, at.normalised, again);
+      if (!again) before = squares.before;
       left = squares.left;
       if (!(left > squares.whole * static_cast<real>(0.1)))
         left = sum_over(c, [&](auto k) { return v[k] * v[k]; });
-      if (left > squares.before * static_cast<real>(0.01)) break;
+      if (again || left > squares.before * static_cast<real>(0.01)) break;
     }
     krylov.squares += before;
-    const real inverse = left > 0 ? inverse_root(left) : real(0);
+    const real inverse = left > kLeast ? inverse_root(left) : real(0);
     krylov.next = left * inverse;
     if (c.team.rank == 0 && m < Basis::kMost) {
       if (m % krylov.B != 0) krylov.at(m, m - 1) = krylov.next;
@@ -280,17 +307,20 @@ struct KroneckerEquation {
       factor = ::sqrt(D * (part > 0 ? part : real(0))) / length;
     }
     c.each([&](auto k, auto) { v[k] = 0; });
-#pragma unroll 1
-    for (int first = 0; first < m; first += kVectorsTogether)
+    const auto add = [&](auto first) {
       basis.template add<kVectorsTogether>(
           c, first, m,
           [&](int i) { return first + i < m ? factor * krylov.c[first + i] : real(0); }, v);
+    };
+    add(Constant<0>());
+#pragma unroll 1
+    for (int first = kVectorsTogether; first < m; first += kVectorsTogether) add(first);
     c.each([&](auto k, auto) { y[k] = linear ? y[k] + v[k] : weight[k] * v[k] + bias[k]; });
   }
 };
 
 // y to the tolerance as in ops/kronecker_solve.h; returns how many products that took. v becomes
-// the product of y; f is working space, krylov too: Krylov<T, Basis::kMost>::kSpace reals.
+// (I - Q) y; f is working space, krylov too: Krylov<T, Basis::kMost>::kSpace reals.
 template <class Channels, class Product, class In, class Basis, class Vector>
 __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& at,
                                                      const Channels& c, const Product& product,

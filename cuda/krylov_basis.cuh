@@ -41,11 +41,12 @@ struct NearBasis {
           [&](auto j) { each_constant<C>([&](auto k) { chunk[j][k] = 0; }); });
     each_constant<C>([&](auto k) { chunk[i % kVectorsTogether][k] = v[k]; });
   }
-  // parts[i]: the thread's part of v times vector first + i, for kCount vectors.
-  template <int kCount, class Channels, class Parts>
-  __device__ __forceinline__ void dots(const Channels&, int first, int, const real (&v)[C],
+  // parts[i]: the thread's part of v times vector first + i, for kCount vectors. first:
+  // Constant<0>, or a multiple of kVectorsTogether above.
+  template <int kCount, class Channels, class First, class Parts>
+  __device__ __forceinline__ void dots(const Channels&, First first, int, const real (&v)[C],
                                        Parts& parts) const {
-    with_chunk<kCount>(first, [&](const auto& vectors) {
+    with_chunk(first, [&](const auto& vectors) {
       each_constant<kCount>([&](auto i) {
         parts[i] = 0;
         each_constant<C>([&](auto k) { parts[i] += v[k] * vectors[i][k]; });
@@ -53,10 +54,10 @@ struct NearBasis {
     });
   }
   // v <- v + the sum of part(i) vector first + i.
-  template <int kCount, class Channels, class Part>
-  __device__ __forceinline__ void add(const Channels&, int first, int, const Part& part,
+  template <int kCount, class Channels, class First, class Part>
+  __device__ __forceinline__ void add(const Channels&, First first, int, const Part& part,
                                       real (&v)[C]) const {
-    with_chunk<kCount>(first, [&](const auto& vectors) {
+    with_chunk(first, [&](const auto& vectors) {
       each_constant<kCount>([&](auto i) {
         const real factor = part(i);
         each_constant<C>([&](auto k) { v[k] += factor * vectors[i][k]; });
@@ -65,11 +66,14 @@ struct NearBasis {
   }
 
  private:
-  // Registers cannot be counted through: halves are chosen from until one is left.
+  // Registers cannot be counted through: halves are chosen from until few are left.
   template <int First, int End>
   __device__ __forceinline__ void put_near(int i, const real (&v)[C]) {
-    if constexpr (First + 1 == End) {
-      each_constant<C>([&](auto k) { near[First][k] = v[k]; });
+    if constexpr (End - First <= 4) {
+      each_constant<End - First>([&](auto j) {
+        each_constant<C>(
+            [&](auto k) { near[First + j][k] = i == First + j ? v[k] : near[First + j][k]; });
+      });
     } else {
       constexpr int kMiddle = (First + End) / 2;
       if (i < kMiddle)
@@ -78,12 +82,13 @@ struct NearBasis {
         put_near<kMiddle, End>(i, v);
     }
   }
-  template <int kCount, class Visit>
+  template <class Visit>
+  __device__ __forceinline__ void with_chunk(Constant<0>, const Visit& visit) const {
+    visit(near);
+  }
+  template <class Visit>
   __device__ __forceinline__ void with_chunk(int first, const Visit& visit) const {
-    if (kCount < kVectorsTogether || first == 0)
-      visit(near);
-    else
-      visit(far + (first - kVectorsTogether));
+    visit(far + (first - kVectorsTogether));
   }
 };
 // All of it in memory, as the vectors themselves.

@@ -23,7 +23,12 @@ FPRNN_INLINE float log1p(float x) { return ::log1pf(x); }
 FPRNN_INLINE double log1p(double x) { return ::log1p(x); }
 FPRNN_INLINE float square_root(float x) { return ::sqrtf(x); }
 FPRNN_INLINE double square_root(double x) { return ::sqrt(x); }
-FPRNN_INLINE float inverse_root(float x) { return ::rsqrtf(x); }
+// float: the instruction, 2 ulp, denormals are 0.
+FPRNN_INLINE float inverse_root(float x) {
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 FPRNN_INLINE double inverse_root(double x) { return ::rsqrt(x); }
 FPRNN_INLINE float magnitude(float x) { return ::fabsf(x); }
 FPRNN_INLINE double magnitude(double x) { return ::fabs(x); }

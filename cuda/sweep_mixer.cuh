@@ -259,7 +259,7 @@ class KroneckerMixer {
         kronecker_iterate(parameters(at), c, product(c, at_.left, at_.right), offset, gain, weight,
                           bias, y, mixed, space_ + at_.krylov);
 #pragma unroll
-    for (int k = 0; k < C; ++k) mixed[k] = y[k] - mixer_.scale * mixed[k];
+    for (int k = 0; k < C; ++k) mixed[k] = y[k] - mixed[k];
     return count;
   }
   __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],

@@ -43,8 +43,10 @@ class SharedPlace {
   }
   template <class Value = real>
   __device__ __forceinline__ Value& at(int reals) const {
-    return *static_cast<Value*>(
-        __cvta_shared_to_generic(bytes_ + reals * static_cast<int>(sizeof(real))));
+    return *static_cast<Value*>(__cvta_shared_to_generic(address(reals)));
+  }
+  __device__ __forceinline__ uint32_t address(int reals) const {
+    return bytes_ + reals * static_cast<int>(sizeof(real));
   }
 
  private:

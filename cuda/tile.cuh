@@ -1,6 +1,10 @@
 // Products of floats by tensor cores, tiles of 16 by 8. They take numbers of 11 bits: each is the sum of two such,
-// of which three products are added up, and the error is that of floats.
+// of which three products are added up, and the error is that of floats. HighLow has all that
+// floats can be, as tf32; HalfPair takes half the instructions and registers for numbers of known
+// size.
 #pragma once
+
+#include <cuda_fp16.h>
 
 #include <cstdint>
 
@@ -33,5 +37,66 @@ struct TileSums {
   }
   __device__ __forceinline__ float operator[](int i) const { return c[0][i] + (c[1][i] + c[2][i]); }
 };
+
+// Two neighbours, each high + low, as halves: 22 bits of numbers that are near 1, at most 2^15.
+struct HalfPair {
+  uint32_t high, low;
+  HalfPair() = default;
+  __device__ __forceinline__ HalfPair(float x, float y) {
+    const __half2 both = __floats2half2_rn(x, y);
+    const float2 kept = __half22float2(both);
+    high = bits(both);
+    low = bits(__floats2half2_rn(x - kept.x, y - kept.y));
+  }
+
+ private:
+  static __device__ __forceinline__ uint32_t bits(const __half2& x) {
+    return *reinterpret_cast<const uint32_t*>(&x);
+  }
+};
+// c += a b for a (16, 16), b (16, 8).
+__device__ __forceinline__ void multiply_halves(float (&c)[4], uint32_t a0, uint32_t a1,
+                                                uint32_t a2, uint32_t a3, uint32_t b0,
+                                                uint32_t b1) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+struct HalfTileSums {
+  float c[2][4] = {};  // what is large, and what is left of that
+  __device__ __forceinline__ void add(const uint32_t (&high)[4], const uint32_t (&low)[4],
+                                      uint32_t high0, uint32_t high1, uint32_t low0,
+                                      uint32_t low1) {
+    multiply_halves(c[0], high[0], high[1], high[2], high[3], high0, high1);
+    multiply_halves(c[1], low[0], low[1], low[2], low[3], high0, high1);
+    multiply_halves(c[1], high[0], high[1], high[2], high[3], low0, low1);
+  }
+  __device__ __forceinline__ float operator[](int i) const { return c[0][i] + c[1][i]; }
+};
+// Four matrices of 8 by 8 halves from shared memory, as products take them: lane i has the place of
+// row i % 8 of matrix i / 8.
+__device__ __forceinline__ void load_tiles(uint32_t place, uint32_t (&to)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(place)
+               : "memory");
+}
+// The same, transposed.
+__device__ __forceinline__ void load_turned_tiles(uint32_t place, uint32_t (&to)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(place)
+               : "memory");
+}
+
+// The power of two, from 2^-100 to 2^100, that brings numbers of this size between 1 and 2.
+__device__ __forceinline__ float scale_to_one(float largest) {
+  const uint32_t exponent = __float_as_uint(largest) & 0x7f800000u;
+  return __uint_as_float((254u << 23) - ::min(::max(exponent, 27u << 23), 227u << 23));
+}
+__device__ __forceinline__ float inverse_of_power(float power) {
+  return __uint_as_float((254u << 23) - __float_as_uint(power));
+}
 
 }  // namespace fprnn::cuda
