@@ -23,6 +23,58 @@ void check(cublasStatus_t status, std::string_view what) {
                     std::array{describe(what), std::string(cublasLtGetStatusString(status))});
 }
 
+namespace {
+
+// What is started meanwhile is started on the other stream.
+class OnTheOther {
+ public:
+  explicit OnTheOther(CudaDevice& gpu) : gpu_(gpu) { swap(); }
+  ~OnTheOther() { swap(); }
+  OnTheOther(const OnTheOther&) = delete;
+
+ private:
+  void swap() {
+    std::swap(gpu_.stream, gpu_.other_stream);
+    std::swap(gpu_.workspace, gpu_.other_workspace);
+  }
+  CudaDevice& gpu_;
+};
+
+void open_other(CudaDevice& gpu) {
+  if (gpu.meet != nullptr) return;
+  const auto make_event = [](cudaEvent_t& event) {
+    check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
+  };
+  if (gpu.other_stream == nullptr)
+    check(cudaStreamCreateWithFlags(&gpu.other_stream, cudaStreamNonBlocking), "a stream");
+  if (gpu.other_workspace == nullptr)
+    check(cudaMalloc(&gpu.other_workspace, CudaDevice::kWorkspaceBytes), "the workspace of cuBLAS");
+  if (gpu.part == nullptr) make_event(gpu.part);
+  make_event(gpu.meet);
+}
+
+}  // namespace
+
+void side_by_side(Cuda cuda, const std::function<void()>& one, const std::function<void()>& other) {
+  CudaDevice& device = gpu(cuda);
+  open_other(device);
+  check(cudaEventRecord(device.part, device.stream), "parting streams");
+  check(cudaStreamWaitEvent(device.other_stream, device.part), "parting streams");
+  try {
+    {
+      const OnTheOther on_the_other(device);
+      other();
+      check(cudaEventRecord(device.meet, device.stream), "joining streams");
+    }
+    one();
+  } catch (...) {
+    // Its memory may be given to others.
+    if (!device.capturing) cudaStreamSynchronize(device.other_stream);
+    throw;
+  }
+  check(cudaStreamWaitEvent(device.stream, device.meet), "joining streams");
+}
+
 }  // namespace cuda
 
 void CudaDevice::open() {
@@ -51,7 +103,11 @@ void CudaDevice::open() {
 CudaDevice::~CudaDevice() {
   if (stream != nullptr) cudaStreamSynchronize(stream);
   if (blas != nullptr) cublasLtDestroy(blas);
+  if (other_stream != nullptr) cudaStreamDestroy(other_stream);
+  if (part != nullptr) cudaEventDestroy(part);
+  if (meet != nullptr) cudaEventDestroy(meet);
   cudaFree(workspace);
+  cudaFree(other_workspace);
   cudaFree(noted);
   cudaFreeHost(fault);
   if (stream != nullptr) cudaStreamDestroy(stream);

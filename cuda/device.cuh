@@ -1,5 +1,5 @@
-// What a Context of a GPU holds: one stream, on which everything runs in order, and the handles that
-// live as long as it.
+// What a Context of a GPU holds: one stream, on which everything runs in order unless it is said to run side by
+// side, and the handles that live as long as it.
 #pragma once
 
 #include <cublasLt.h>
@@ -8,6 +8,7 @@
 #include <fprnn/core/fault.h>
 
 #include <array>
+#include <functional>
 #include <map>
 
 namespace fprnn {
@@ -30,6 +31,10 @@ struct CudaDevice {
 
   cublasLtHandle_t blas = nullptr;
   void* workspace = nullptr;  // of cuBLAS
+  // What runs beside, made when it is needed first: a stream, its workspace, and where both part and meet.
+  cudaStream_t other_stream = nullptr;
+  void* other_workspace = nullptr;
+  cudaEvent_t part = nullptr, meet = nullptr;
   static constexpr size_t kWorkspaceBytes = size_t{32} << 20;
   std::map<ProductKind, cublasLtMatmulAlgo_t> algorithms;
 
@@ -49,6 +54,10 @@ void check(cublasStatus_t status, std::string_view what);
 
 inline CudaDevice& gpu(Cuda cuda) { return cuda.context.gpu(); }
 inline cudaStream_t stream(Cuda cuda) { return gpu(cuda).stream; }
+
+// Two pieces of work that need not wait for each other; what comes next waits for both. Neither may take memory
+// that it gives back before.
+void side_by_side(Cuda cuda, const std::function<void()>& one, const std::function<void()>& other);
 
 // What a kernel needs to note a fault.
 struct FaultNote {

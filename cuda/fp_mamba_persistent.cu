@@ -10,7 +10,6 @@
 // number (cuda/half_rows.cuh), and half as much comes. To keep that in shared memory, where it
 // fits, is no faster: there is less of the first-level cache then for what 2 reads. The chain of a
 // step is 1 and the iterations of its slowest sequence.
-#include <fprnn/cuda/async_copy.cuh>
 #include <fprnn/cuda/fp_mamba_persistent.cuh>
 #include <fprnn/cuda/fp_mamba_step.cuh>
 #include <fprnn/cuda/half_rows.cuh>
@@ -40,17 +39,21 @@ struct SharedState {
   __device__ __forceinline__ void decay(const T&, const Channels& channels, const real (&gained)[C],
                                         const real* before, const real* c, const real (&dt)[C],
                                         real keep, real (&carried)[C]) const {
-    channels.each([&](int k, int64_t d) {
-      real total = 0;
-#pragma unroll 4
-      for (int64_t n = 0; n < in.N; n += Quad::kCount) {
-        const Quad of_a = a(d, n);
+    real of_step[C];
+#pragma unroll
+    for (int k = 0; k < C; ++k) {
+      of_step[k] = dt[k] * kLog2e;
+      carried[k] = 0;
+    }
+#pragma unroll 1
+    for (int n = 0; n < in.N; n += Quad::kCount) {
+      const Quad of_before = load_states(before + n), of_c = load_states(c + n);
+      channels.each([&](int k, int64_t d) {
         Quad h = load(d, n);
-        total += decay_quad(h, of_a, gained[k], before + n, c + n, dt[k] * kLog2e, keep);
+        carried[k] += decay_quad(h, a(d, n), gained[k], of_before, of_c, of_step[k], keep);
         store(d, n, h);
-      }
-      carried[k] = total;
-    });
+      });
+    }
   }
 };
 
@@ -58,14 +61,15 @@ struct SharedState {
 // sequence.
 struct BlockPlaces {
   int64_t a, y, factors, from_y, sequence;  // (D, N) or -1, (G, D), (G), (G, P)
-  // From the sequence's first on. each: reals of a sequence; ahead (2, of_step): what x decides of
-  // this step and the next, of_step from the first of each kind on.
+  // From the sequence's first on. each: reals of a sequence; ahead (2, of_x.end): what x decides of
+  // this step and the next.
   int64_t state, b, c, team, mixer, ahead, each;
-  int64_t x, delta, z, of_step;
+  StepPlaces of_x;
   int64_t end;
 
   FPRNN_HOST_DEVICE BlockPlaces(const FpMambaSweep& in, int64_t G, int64_t of_team,
-                                int64_t of_mixer, bool keeps_a) {
+                                int64_t of_mixer, bool keeps_a)
+      : of_x(in) {
     int64_t next = 0;
     const auto take = [&next](int64_t reals) {
       const int64_t at = next;
@@ -84,13 +88,7 @@ struct BlockPlaces {
     team = take(of_team);
     mixer = take(of_mixer);
     ahead = next;
-    next = 0;
-    take(in.P);
-    x = take(in.D);
-    delta = take(in.D);
-    z = take(in.z == nullptr ? 0 : in.D);
-    of_step = next;
-    each = ahead + 2 * of_step;
+    each = ahead + 2 * of_x.end;
     end = sequence + G * each;
   }
 };
@@ -128,27 +126,6 @@ __device__ __forceinline__ void project(const real* __restrict__ w, int64_t P, i
     const int r = lane / kLanes / G, g = lane / kLanes % G;
     if (lane % kLanes == 0 && first + r < P) out[g * P + first + r] = own;
   }
-}
-
-// What is contiguous, to shared memory while the team goes on.
-template <class T>
-__device__ __forceinline__ void bring(const T& team, int64_t reals, const real* from, real* to) {
-  const bool in_quads = reals % Quad::kCount == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0;
-  if (in_quads)
-    team.each(reals / Quad::kCount, [&](auto i) {
-      copy_async<16>(to + i * Quad::kCount, from + i * Quad::kCount, true);
-    });
-  else
-    team.each(reals, [&](auto i) { copy_async<sizeof(real)>(to + i, from + i, true); });
-}
-// What x decides of a step, to its place in turns.
-template <class T>
-__device__ __forceinline__ void bring_step(const T& team, const StepToken& at,
-                                           const BlockPlaces& places, real* to) {
-  bring(team, at.in.P, at.projected, to);
-  bring(team, at.in.D, at.x, to + places.x);
-  bring(team, at.in.D, at.delta, to + places.delta);
-  if (at.z != nullptr) bring(team, at.in.D, at.z, to + places.z);
 }
 
 template <class Mixer, int G>
@@ -196,8 +173,8 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
     each_channel([&](int k, int64_t d) { y[k] = in.previous[sequence * in.D + d]; });
     keep_y(y);
   }
-  const auto ahead = [&](int64_t t) { return own + places.ahead + t % 2 * places.of_step; };
-  bring_step(team, StepToken(in, sequence, 0, nullptr), places, ahead(0));
+  const auto ahead = [&](int64_t t) { return own + places.ahead + t % 2 * places.of_x.end; };
+  bring_step(team, StepToken(in, sequence, 0, nullptr), places.of_x, ahead(0));
   commit_async();
   wait_async<0>();
   __syncthreads();
@@ -220,15 +197,13 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
                         : in.of_previous + sequence * in.P);
     }
     if (t + 1 < in.T)
-      bring_step(team, StepToken(in, sequence, t + 1, nullptr), places, ahead(t + 1));
+      bring_step(team, StepToken(in, sequence, t + 1, nullptr), places.of_x, ahead(t + 1));
     commit_async();
     real* const b = own + places.b;
     const int64_t now = t % 2 * in.N, before = in.N - now;
-    StepToken at(in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr);
-    at.projected = ahead(t);
-    at.x = ahead(t) + places.x;
-    at.delta = ahead(t) + places.delta;
-    if (at.z != nullptr) at.z = ahead(t) + places.z;
+    const StepToken at =
+        StepToken(in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr)
+            .brought(places.of_x, ahead(t));
     const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
                                             own + places.mixer, gained, y, residual);
     most = count > most ? count : most;

@@ -3,10 +3,25 @@
 // is added to it only when it decays next, so that it is gone through once.
 #pragma once
 
+#include <fprnn/cuda/async_copy.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_mamba_sweep.h>
 
 namespace fprnn::cuda {
+
+// Where in shared memory a step has what x decides of it, each at a multiple of 16 bytes; z may be missing.
+struct StepPlaces {
+  int64_t x, delta, z, end;
+  FPRNN_HOST_DEVICE explicit StepPlaces(const FpMambaSweep& in) {
+    const auto after = [](int64_t reals) {
+      return (reals + Quad::kCount - 1) / Quad::kCount * Quad::kCount;
+    };
+    x = after(in.P);
+    delta = x + after(in.D);
+    z = delta + after(in.D);
+    end = z + (in.z == nullptr ? 0 : after(in.D));
+  }
+};
 
 // The step's token: its numbers in the sweep's arrays, of which some may have been brought nearer, and what it
 // has from y_{t-1}, P numbers or null.
@@ -25,20 +40,51 @@ struct StepToken {
         delta(in.delta + row * in.D),
         z(in.z == nullptr ? nullptr : in.z + row * in.D),
         from_y(from_y) {}
+  // The same with what has been brought to `near`.
+  __device__ __forceinline__ StepToken brought(const StepPlaces& places, const real* near) const {
+    StepToken token = *this;
+    token.projected = near;
+    token.x = near + places.x;
+    token.delta = near + places.delta;
+    if (z != nullptr) token.z = near + places.z;
+    return token;
+  }
   __device__ __forceinline__ real p(int64_t j) const {
     return from_y == nullptr ? projected[j] : projected[j] + from_y[j];
   }
 };
 
+// What is contiguous, to shared memory while the team goes on.
+template <class T>
+__device__ __forceinline__ void bring(const T& team, int64_t reals, const real* from, real* to) {
+  const bool in_quads = reals % Quad::kCount == 0 && reinterpret_cast<uintptr_t>(from) % 16 == 0;
+  if (in_quads)
+    team.each(reals / Quad::kCount, [&](auto i) {
+      copy_async<16>(to + i * Quad::kCount, from + i * Quad::kCount, true);
+    });
+  else
+    team.each(reals, [&](auto i) { copy_async<sizeof(real)>(to + i, from + i, true); });
+}
+// What x decides of a step, to its place in turns.
+template <class T>
+__device__ __forceinline__ void bring_step(const T& team, const StepToken& at,
+                                           const StepPlaces& places, real* to) {
+  bring(team, at.in.P, at.projected, to);
+  bring(team, at.in.D, at.x, to + places.x);
+  bring(team, at.in.D, at.delta, to + places.delta);
+  if (at.z != nullptr) bring(team, at.in.D, at.z, to + places.z);
+}
+
 // What happens to four of a channel's states in a step: h <- k exp(dt A) (h + gained before^T). Returns h . c.
-__device__ __forceinline__ real decay_quad(Quad& h, const Quad& a, real gained, const real* before,
-                                           const real* c, real of_step, real keep) {
+// k, 1 or 0, is given as log2(k).
+__device__ __forceinline__ real decay_quad(Quad& h, const Quad& a, real gained, const Quad& before,
+                                           const Quad& c, real of_step, real keep) {
   real total = 0;
 #pragma unroll
   for (int j = 0; j < Quad::kCount; ++j) {
-    h.v[j] += gained * before[j];
-    h.v[j] *= keep * exp2_decay(of_step * a.v[j]);
-    total += h.v[j] * c[j];
+    h.v[j] += gained * before.v[j];
+    h.v[j] *= exp2_decay(of_step * a.v[j] + keep);
+    total += h.v[j] * c.v[j];
   }
   return total;
 }
@@ -60,10 +106,10 @@ __device__ __forceinline__ real residual_of(const Channels& channels, real eps,
 }
 
 // gained: what the step before has added to each channel, times its b (`before`, not read if gained
-// is 0 everywhere); becomes this step's. b and c (N each) and space are shared memory. State has
-// decay(team, channels, gained, before, c, dt, keep, carried), which decays the state of all
-// channels; carried is h . c. residual becomes this step's if it is larger and the sweep asks for
-// it. Returns the iterations.
+// is 0 everywhere); becomes this step's. b and c (N each) and space are shared memory, at multiples
+// of 16 bytes. State has decay(team, channels, gained, before, c, dt, log2(k), carried), which
+// decays the state of all channels; carried is h . c. residual becomes this step's if it is larger
+// and the sweep asks for it. Returns the iterations.
 template <class Mixer, class State>
 __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, const StepToken& at,
                                               const State& state, const real* before, real* b,
@@ -77,9 +123,13 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   const Directions<typename Mixer::T> s(
       team, in.N, in.bc_norm, in.eps, [&](int64_t j) { return at.p(M + j); }, b, c);
   const auto channels = mixer.channels();
+  if (in.b != nullptr) {
+    team.copy(in.N, s.b, in.b + at.row * in.N);
+    team.copy(in.N, s.c, in.c + at.row * in.N);
+  }
 
   // A and S of the local equation.
-  const real keep = in.keep == nullptr ? real(1) : in.keep[at.row];
+  const real keep = in.keep == nullptr ? real(0) : ::log2(in.keep[at.row]);
   real unmixed[C], dt[C], carried[C]{}, offset[C]{}, gain[C]{};
   fill_channels(channels, unmixed, [&](int64_t d) { return at.x[d]; });
   mixer.apply(unmixed);
@@ -104,8 +154,13 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
 
     // What the state gains: dt (Q x + (I - Q) y) b^T.
 #pragma unroll
-  for (int k = 0; k < C; ++k) gained[k] = dt[k] * (unmixed[k] + y[k] - mixed[k]);
-  channels.each([&](int k, int64_t d) { in.y[at.row * in.D + d] = y[k]; });
+  for (int k = 0; k < C; ++k) mixed[k] = unmixed[k] + y[k] - mixed[k];
+#pragma unroll
+  for (int k = 0; k < C; ++k) gained[k] = dt[k] * mixed[k];
+  channels.each([&](int k, int64_t d) {
+    in.y[at.row * in.D + d] = y[k];
+    if (in.mixed != nullptr) in.mixed[at.row * in.D + d] = mixed[k];
+  });
   return count;
 }
 

@@ -55,6 +55,8 @@ struct StateInMemory {
          first += kTogether * rows) {
       real total[kTogether]{};
       for (int q = lane; q < quads; q += lanes) {
+        const Quad of_before = load_states(before + q * Quad::kCount),
+                   of_c = load_states(c + q * Quad::kCount);
         Quad a[kTogether], h[kTogether];
 #pragma unroll
         for (int i = 0; i < kTogether; ++i) {
@@ -66,7 +68,7 @@ struct StateInMemory {
         for (int i = 0; i < kTogether; ++i) {
           const int64_t d = first + i * rows, n = q * Quad::kCount;
           if (d >= D) continue;
-          total[i] += decay_quad(h[i], a[i], gains[d], before + n, c + n, of_step[d], keep);
+          total[i] += decay_quad(h[i], a[i], gains[d], of_before, of_c, of_step[d], keep);
           store_states(to + d * N + n, h[i]);
         }
       }
@@ -87,6 +89,12 @@ FPRNN_HOST_DEVICE inline int64_t exchanged(const FpMambaSweep& in) {
   return (3 * in.D + Quad::kCount - 1) / Quad::kCount * Quad::kCount;
 }
 
+// Reals of what a step has brought, which p's part from y is the last of.
+FPRNN_HOST_DEVICE inline int64_t brought(const FpMambaSweep& in) {
+  const int64_t from_y = in.from_y == nullptr ? 0 : in.P;
+  return StepPlaces(in).end + (from_y + Quad::kCount - 1) / Quad::kCount * Quad::kCount;
+}
+
 template <class Mixer>
 __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const Step step) {
   constexpr int C = Mixer::C;
@@ -102,8 +110,16 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
   if (step.t > 0)
     Mixer::each_channel(team, in, [&](int k, int64_t d) { gained[k] = step.gained[b * in.D + d]; });
   team.each(in.N, [&](int64_t n) { before[n] = step.t > 0 ? step.b[b * in.N + n] : real(0); });
+  const StepToken far(in, b, step.t, nullptr);
+  const StepPlaces places(in);
+  real* const near = exchange + exchanged(in);
+  bring_step(team, far, places, near);
+  if (step.from_y != nullptr) bring(team, in.P, step.from_y + b * step.row, near + places.end);
+  commit_async();
+  wait_async<0>();
   team.sync();
-  const StepToken at(in, b, step.t, step.from_y == nullptr ? nullptr : step.from_y + b * step.row);
+  StepToken at = far.brought(places, near);
+  if (step.from_y != nullptr) at.from_y = near + places.end;
   const StateInMemory state{step.from == nullptr ? nullptr : step.from + states,
                             in.state_out + states,
                             in.a,
@@ -112,7 +128,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
                             exchange};
   real residual = step.t > 0 && in.residual != nullptr ? in.residual[b] : real(0);
   const int32_t count = solve_step<Mixer>(team, at, state, before, now, now + in.N,
-                                          exchange + exchanged(in), gained, y, residual);
+                                          near + brought(in), gained, y, residual);
   team.each(in.N, [&](int64_t n) { step.b[b * in.N + n] = now[n]; });
   Mixer::each_channel(team, in, [&](int k, int64_t d) { step.gained[b * in.D + d] = gained[k]; });
   if (team.rank == 0) {
@@ -126,7 +142,7 @@ void start_step(Cuda cuda, const Step& step) {
   with_mixer(in.mixer, in.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
     const int64_t reals =
-        Mixer::T::kSpace + 3 * in.N + exchanged(in) + Mixer::space(in.mixer, false);
+        Mixer::T::kSpace + 3 * in.N + exchanged(in) + brought(in) + Mixer::space(in.mixer, false);
     start(cuda, "fp_mamba_step", fp_mamba_step_kernel<Mixer>,
           {.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = reals * sizeof(real)}, step);
   });
@@ -134,14 +150,14 @@ void start_step(Cuda cuda, const Step& step) {
 
 // y_{t-1} W^T goes where the sweep's products are wanted, or to `passing` (B, P); null before the
 // first step of a sequence without a past.
-void multiply_y(Cuda cuda, const Tensor& passing, Step& step) {
+void multiply_y(Cuda cuda, real* passing, Step& step) {
   const FpMambaSweep& in = step.in;
   const bool first = step.t == 0;
   if (in.from_y == nullptr || (first && in.previous == nullptr)) return;
   const bool together = !first && in.product != nullptr;
-  real* const to = together            ? in.product + (step.t - 1) * in.P
-                   : passing.defined() ? passing.data()
-                                       : in.of_previous;
+  real* const to = together             ? in.product + (step.t - 1) * in.P
+                   : passing != nullptr ? passing
+                                        : in.of_previous;
   step.from_y = to;
   step.row = together ? in.T * in.P : in.P;
   run(cuda, Gemm{.a = first ? in.previous : in.y + (step.t - 1) * in.D,
@@ -156,6 +172,36 @@ void multiply_y(Cuda cuda, const Tensor& passing, Step& step) {
                  .transpose_b = true});
 }
 
+// Sequences of a multiprocessor from which on they are two halves.
+constexpr int64_t kSequences = 2;
+
+// `count` sequences from `first` on.
+FpMambaSweep part_of(const FpMambaSweep& whole, int64_t first, int64_t count) {
+  FpMambaSweep part = whole;
+  const auto skip = [first](auto*& of, int64_t each) {
+    if (of != nullptr) of += first * each;
+  };
+  const int64_t T = whole.T, D = whole.D, N = whole.N, P = whole.P;
+  skip(part.x, T * D);
+  skip(part.projected, T * P);
+  skip(part.delta, T * D);
+  skip(part.z, T * D);
+  skip(part.keep, T);
+  skip(part.previous, D);
+  skip(part.state, D * N);
+  skip(part.y, T * D);
+  skip(part.state_out, D * N);
+  skip(part.product, T * P);
+  skip(part.of_previous, P);
+  skip(part.mixed, T * D);
+  skip(part.b, T * N);
+  skip(part.c, T * N);
+  skip(part.iterations, 1);
+  skip(part.residual, 1);
+  part.B = count;
+  return part;
+}
+
 }  // namespace
 
 void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
@@ -163,25 +209,34 @@ void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
   const Tensor passing = args.from_y != nullptr && args.product == nullptr
                              ? Tensor(cuda.context, {args.B, args.P})
                              : Tensor();
-  Step step{.in = args,
-            .t = 0,
-            .from_y = nullptr,
-            .row = 0,
-            .from = args.state,
-            .gained = gained.data(),
-            .b = b.data()};
-  for (; step.t < args.T; ++step.t) {
-    multiply_y(cuda, passing, step);
-    start_step(cuda, step);
-    step.from = args.state_out;
-  }
-  run(cuda, AddOuter{.h = args.state_out,
-                     .u = gained.data(),
-                     .v = b.data(),
-                     .out = args.state_out,
-                     .tokens = args.B,
-                     .M = args.D,
-                     .N = args.N});
+  const auto run_part = [&](int64_t first, int64_t end) {
+    Step step{.in = part_of(args, first, end - first),
+              .t = 0,
+              .from_y = nullptr,
+              .row = 0,
+              .from = nullptr,
+              .gained = gained.data() + first * args.D,
+              .b = b.data() + first * args.N};
+    const FpMambaSweep& in = step.in;
+    step.from = in.state;
+    for (; step.t < in.T; ++step.t) {
+      multiply_y(cuda, passing.defined() ? passing.data() + first * args.P : nullptr, step);
+      start_step(cuda, step);
+      step.from = in.state_out;
+    }
+    run(cuda, AddOuter{.h = in.state_out,
+                       .u = step.gained,
+                       .v = step.b,
+                       .out = in.state_out,
+                       .tokens = in.B,
+                       .M = in.D,
+                       .N = in.N});
+  };
+  // A step waits for its slowest sequence. Where there are many, half of them have the GPU meanwhile.
+  if (args.B < kSequences * gpu(cuda).multiprocessors) return run_part(0, args.B);
+  const int64_t half = args.B / 2;
+  side_by_side(
+      cuda, [&] { run_part(0, half); }, [&] { run_part(half, args.B); });
 }
 
 }  // namespace cuda

@@ -166,6 +166,9 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
           .state_out = nullptr,
           .product = nullptr,
           .of_previous = nullptr,
+          .mixed = nullptr,
+          .b = nullptr,
+          .c = nullptr,
           .iterations = nullptr,
           .residual = nullptr,
           .B = y.size(0),
@@ -323,8 +326,9 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
   const Weights w(weights);
   const auto project = [&](const Var& v) {
     if (!v.defined() || !w.from_y.defined()) return Var();
-    for (const auto& [of, product] : solved_by_)
-      if (of.data() == v.data()) return linear_known(v, w.from_y, product);  // but the last step's
+    for (const Solved& solved : solved_by_)
+      if (solved.y.data() == v.data())
+        return linear_known(v, w.from_y, solved.product);  // but the last step's
     return linear(v, w.from_y);
   };
   FpMambaMixInputs in{.projected = s.projected,
@@ -337,6 +341,8 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
                       .directions = directions_of(*mixer_, options_),
                       .bc_norm = options_.bc_norm,
                       .eps = options_.eps};
+  for (const Solved& solved : solved_by_)
+    if (solved.y.data() == y.data()) in.known = solved.mixed;
   if (options_.dependence.lambda) {
     in.projected = add(s.projected, shift(in.from_y, in.from_previous));
     in.from_y = in.from_previous = Var();
@@ -393,14 +399,20 @@ bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept
   sweep.iterations = to.iterations.data();
   sweep.residual = to.residual.defined() ? to.residual.data() : nullptr;
   solved_by_.clear();
-  const auto known = [&](const Tensor& of) {
-    const bool wanted = sweep.from_y != nullptr && sweep.residual == nullptr;
-    if (!wanted || !of.defined()) return static_cast<real*>(nullptr);
-    solved_by_.emplace_back(of, Tensor(context, of.shape().with(-1, sweep.P)));
-    return solved_by_.back().second.data();
-  };
-  sweep.product = known(y);
-  sweep.of_previous = known(state.y);
+  if (sweep.from_y != nullptr && sweep.residual == nullptr) {
+    const Tensor directions[]{Tensor(context, {sweep.B, sweep.T, sweep.N}),
+                              Tensor(context, {sweep.B, sweep.T, sweep.N})};
+    const FpMambaMixKnown mixed{Tensor(context, y.shape()), directions[0], directions[1]};
+    solved_by_.push_back({y, Tensor(context, y.shape().with(-1, sweep.P)), mixed});
+    sweep.product = solved_by_.back().product.data();
+    sweep.mixed = mixed.mixed.data();
+    sweep.b = mixed.b.data();
+    sweep.c = mixed.c.data();
+    if (state.y.defined()) {
+      solved_by_.push_back({state.y, Tensor(context, state.y.shape().with(-1, sweep.P))});
+      sweep.of_previous = solved_by_.back().product.data();
+    }
+  }
   launch_on_gpu(context, sweep);
   state.scan = state_out;
   return true;

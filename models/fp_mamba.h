@@ -12,6 +12,7 @@
 #include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/models/linear.h>
 #include <fprnn/models/norm.h>
+#include <fprnn/ops/fp_mamba_mix.h>
 
 namespace fprnn {
 
@@ -90,8 +91,13 @@ class FpMamba : public FixedPointLayer {
   LayerNorm out_norm_;  // inside the loop
   Linear out_proj_;
   // y, and the y before, with the products with from_y that a solver on the GPU had of them: f is
-  // applied to them with the same, or the residual would be that of another map.
-  mutable std::vector<std::pair<Tensor, Tensor>> solved_by_;
+  // applied to them with the same, or the residual would be that of another map. Of y also what it
+  // mixed.
+  struct Solved {
+    Tensor y, product;
+    FpMambaMixKnown mixed = {};
+  };
+  mutable std::vector<Solved> solved_by_;
 };
 
 }  // namespace fprnn

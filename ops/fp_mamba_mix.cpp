@@ -31,6 +31,12 @@ void check_shapes(const FpMambaMixInputs& in) {
   require(!in.from_previous.defined() || in.from_previous.shape() == Shape{B, P}, op,
           "from_previous must be (B, P)", in.from_previous.shape(), in.projected.shape());
   require<ValueError>(in.eps > 0, op, "eps must be positive", in.eps);
+  const FpMambaMixKnown& known = in.known;
+  require(!known.mixed.defined() ||
+              (known.mixed.shape() == in.x.shape() && known.b.shape() == Shape{B, T, in.N} &&
+               known.c.shape() == known.b.shape()),
+          op, "what is known must be (B, T, D), b and c (B, T, N)", known.mixed.shape(),
+          in.x.shape());
   require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y);
 }
 
@@ -187,15 +193,21 @@ FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in) {
   const Context& context = in.x.context();
   FpMambaMixForward forward = contract_of(in);
   if (!supported_on_gpu(context, forward)) return op_by_op(in);
-  const Shape directions{forward.B, forward.T, forward.N};
-  const Tensor mixed(context, in.x.shape()), b(context, directions), c(context, directions);
-  forward.mixed = mixed.data();
-  forward.b = b.data();
-  forward.c = c.data();
-  launch_on_gpu(context, forward);
-  const auto outputs =
-      record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},
-                 {mixed, b, c}, [in](Backward& back) { give_gradients(in, back); });
+  FpMambaMixKnown made = in.known;
+  if (!made.mixed.defined()) {
+    const Shape directions{forward.B, forward.T, forward.N};
+    made = {Tensor(context, in.x.shape()), Tensor(context, directions),
+            Tensor(context, directions)};
+    forward.mixed = made.mixed.data();
+    forward.b = made.b.data();
+    forward.c = made.c.data();
+    launch_on_gpu(context, forward);
+  }
+  FpMambaMixInputs kept = in;
+  kept.known = {};
+  const auto outputs = record_all(
+      "fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},
+      {made.mixed, made.b, made.c}, [kept](Backward& back) { give_gradients(kept, back); });
   return {outputs[0], outputs[1], outputs[2]};
 }
 

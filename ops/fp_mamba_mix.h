@@ -15,6 +15,10 @@
 
 namespace fprnn {
 
+struct FpMambaMixKnown {
+  Tensor mixed;  // (B, T, D)
+  Tensor b, c;   // (B, T, N)
+};
 struct FpMambaMixInputs {
   Var projected;      // (B, T, P)
   Var from_y;         // (B, T, P) or undefined for zero
@@ -26,6 +30,7 @@ struct FpMambaMixInputs {
   int64_t directions;  // where p has N numbers of b and then N of c
   bool bc_norm = true;
   real eps = static_cast<real>(1e-5);
+  FpMambaMixKnown known = {};  // undefined, or what comes out, if it has been made already
 };
 struct FpMambaMixResult {
   Var mixed;  // (B, T, D)

@@ -32,8 +32,11 @@ struct FpMambaSweep {
   real* state_out;          // (B, D, N)
   // Or both null: y W^T as the sweep had it, by which its solution is to be judged: in another precision f would be
   // another map, whose residual can be ten times a tolerance.
-  real* product;        // (B, T, P): of y_t, but the last step's is not written
-  real* of_previous;    // (B, P): of that; null too without previous
+  real* product;      // (B, T, P): of y_t, but the last step's is not written
+  real* of_previous;  // (B, P): of that; null too without previous
+  // Or all null: what fp_mamba_mix makes of y.
+  real* mixed;          // (B, T, D)
+  real *b, *c;          // (B, T, N)
   int32_t* iterations;  // (B): the most of any step
   real* residual;       // (B) or null: the largest of any step, of the whole f at y
   int64_t B, T, D, N, P;
