@@ -234,9 +234,10 @@ __global__ void __launch_bounds__(kRowThreads)
     RowPacks<W>::store(in.D, g, args.dy + first);
   }
   const int thread = threadIdx.x, threads = blockDim.x;
-  direction_gradient(in, token, in.directions, db, sums[kLengths], sums[kLengths + 2], to, thread,
+  const auto number = [&](int64_t j) { return token.p(j); };
+  direction_gradient(in, number, in.directions, db, sums[kLengths], sums[kLengths + 2], to, thread,
                      threads);
-  direction_gradient(in, token, in.directions + in.N, dc, sums[kLengths + 1], sums[kLengths + 3],
+  direction_gradient(in, number, in.directions + in.N, dc, sums[kLengths + 1], sums[kLengths + 3],
                      to, thread, threads);
   clear_rest(in, R * (in.D + 1), to, thread, threads);
 }
@@ -299,8 +300,9 @@ __global__ void __launch_bounds__(kNumbersWarps* kWarp)
   }
 #pragma unroll
   for (real& sum : sums) sum = warp_sum(sum);
-  direction_gradient(in, token, in.directions, db, sums[0], sums[2], to, lane, kWarp);
-  direction_gradient(in, token, in.directions + in.N, dc, sums[1], sums[3], to, lane, kWarp);
+  const auto number = [&](int64_t j) { return token.p(j); };
+  direction_gradient(in, number, in.directions, db, sums[0], sums[2], to, lane, kWarp);
+  direction_gradient(in, number, in.directions + in.N, dc, sums[1], sums[3], to, lane, kWarp);
   clear_rest(in, in.V + in.G, to, lane, kWarp);
 }
 

@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kMostThreads)
     KroneckerFactor<M> factor(m, in.norm, in.eps, space);
     factor.make(team, [&](auto t) { return k[t]; });
     factor.gradient(
-        team, space + factor.space(m), in.transposed, [&](auto t) { return dfactor[t]; },
+        team, space + factor.space(m, in.norm), in.transposed, [&](auto t) { return dfactor[t]; },
         [&](auto i) { return gates[i]; }, [&](auto i, real dgate) { dgates[i] = dgate; },
         [&](auto t, real x) { dk[t] = x; });
   });
@@ -202,13 +202,15 @@ void run(Cuda cuda, const KroneckerFactorForward& args) {
   with_size(args.m, [&](auto warps, auto m) {
     constexpr int W = decltype(warps)::value;
     start_teams<W>(cuda, "kronecker_factor_forward", factor_forward_kernel<W, decltype(m)>,
-                   args.tokens, KroneckerFactor<int64_t>::space(args.m), teams_of<W>, args, m);
+                   args.tokens, KroneckerFactor<int64_t>::space(args.m, args.norm), teams_of<W>,
+                   args, m);
   });
 }
 
 void run(Cuda cuda, const KroneckerFactorBackward& args) {
   using Factor = KroneckerFactor<int64_t>;
-  const int64_t space = Factor::space(args.forward.m) + Factor::gradient_space(args.forward.m);
+  const int64_t space = Factor::space(args.forward.m, args.forward.norm) +
+                        Factor::gradient_space(args.forward.m, args.forward.norm);
   with_size(args.forward.m, [&](auto warps, auto m) {
     constexpr int W = decltype(warps)::value;
     start_teams<W>(cuda, "kronecker_factor_backward", factor_backward_kernel<W, decltype(m)>,

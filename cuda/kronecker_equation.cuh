@@ -196,10 +196,11 @@ struct KroneckerEquation {
     real removed = remove<kVectors>(Constant<0>(), m, own, again);
     if constexpr (kVectors == kVectorsTogether)
 #pragma unroll 1
-      for (int first = kVectors; first < m; first += kVectors) {
-        basis.template dots<kVectors>(c, first, m, v, parts);
-        parts[kVectors] = parts[kVectors + 1] = 0;
-        removed += remove<kVectors>(first, m, c.team.sums_apart(parts), again);
+      for (int first = kVectors; first < m; first += kFewVectors) {
+        real few[kFewVectors + 2];
+        basis.template dots<kFewVectors>(c, first, m, v, few);
+        few[kFewVectors] = few[kFewVectors + 1] = 0;
+        removed += remove<kFewVectors>(first, m, c.team.sums_apart(few), again);
       }
     squares.left = squares.before - removed;
     return squares;
@@ -307,14 +308,15 @@ struct KroneckerEquation {
       factor = ::sqrt(D * (part > 0 ? part : real(0))) / length;
     }
     c.each([&](auto k, auto) { v[k] = 0; });
-    const auto add = [&](auto first) {
-      basis.template add<kVectorsTogether>(
+    const auto add = [&](auto count, auto first) {
+      basis.template add<count>(
           c, first, m,
           [&](int i) { return first + i < m ? factor * krylov.c[first + i] : real(0); }, v);
     };
-    add(Constant<0>());
+    add(Constant<kVectorsTogether>(), Constant<0>());
 #pragma unroll 1
-    for (int first = kVectorsTogether; first < m; first += kVectorsTogether) add(first);
+    for (int first = kVectorsTogether; first < m; first += kFewVectors)
+      add(Constant<kFewVectors>(), first);
     c.each([&](auto k, auto) { y[k] = linear ? y[k] + v[k] : weight[k] * v[k] + bias[k]; });
   }
 };
@@ -336,24 +338,26 @@ __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& 
       .solve();
 }
 
-// The same with the team's vectors in C registers a thread.
+// The same with the team's vectors in C registers a thread; space: kEquationSpace reals of shared memory.
 template <class T, int C>
-using BasisOf = NearBasis<krylov_most(C* T::kSize), C>;
+using BasisOf = NearBasis<T, krylov_most(C* T::kSize), C>;
 template <class T, int C>
-inline constexpr int kEquationSpace = Krylov<T, BasisOf<T, C>::kMost>::kSpace;
+inline constexpr int kEquationSpace =
+    BasisOf<T, C>::kShared + Krylov<T, BasisOf<T, C>::kMost>::kSpace;
 template <class Channels, class Product, int C>
 __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& at,
                                                      const Channels& c, const Product& product,
                                                      const real (&offset)[C], const real (&gain)[C],
                                                      const real (&weight)[C], const real (&bias)[C],
-                                                     real (&y)[C], real (&v)[C], real* krylov) {
+                                                     real (&y)[C], real (&v)[C], real* space) {
   using Basis = BasisOf<std::decay_t<decltype(c.team)>, C>;
   typename Basis::Far far;
-  Basis basis{far, {}};
+  Basis basis{far, reinterpret_cast<Quad*>(space) + c.team.rank, {}};
   real f[C]{};
 #pragma unroll
   for (int k = 0; k < C; ++k) v[k] = 0;  // beyond the last channel, as all of a basis is
-  return kronecker_iterate(at, c, product, offset, gain, weight, bias, basis, krylov, y, f, v);
+  return kronecker_iterate(at, c, product, offset, gain, weight, bias, basis,
+                           space + Basis::kShared, y, f, v);
 }
 
 // What N has of A + S . ((I - Q) y): n, that vector normalised; returns 1 / sigma.

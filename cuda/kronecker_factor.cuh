@@ -19,17 +19,18 @@ struct KroneckerFactor {
   real eps;
   real *e, *k;       // (m, m) with rows odd_stride(m) apart: E; E E^T and then K times sigma + eps
   real* length;      // (m): of the rows of E E^T
-  real* iterates;    // (1 + kSteps, m): the vectors of the power iteration
   real* products;    // (m), in passing
+  real* iterates;    // (1 + kSteps, m): the vectors of the power iteration, if there is one
   real* norms;       // (kSteps): |K x| of each step
   real inverse = 1;  // 1 / (sigma + eps), or 1
 
   // Reals of working space, and how many more gradient needs.
-  FPRNN_HOST_DEVICE static constexpr int64_t space(int64_t m) {
-    return 2 * m * odd_stride(m) + (3 + kSteps) * m + kSteps;
+  FPRNN_HOST_DEVICE static constexpr int64_t space(int64_t m, KroneckerNorm norm) {
+    return 2 * m * odd_stride(m) + 2 * m +
+           (norm == KroneckerNorm::row ? 0 : (1 + kSteps) * m + kSteps);
   }
-  FPRNN_HOST_DEVICE static constexpr int64_t gradient_space(int64_t m) {
-    return m * odd_stride(m) + (3 + kSteps) * m;
+  FPRNN_HOST_DEVICE static constexpr int64_t gradient_space(int64_t m, KroneckerNorm norm) {
+    return m * odd_stride(m) + (norm == KroneckerNorm::row ? 2 : 3 + kSteps) * m;
   }
 
   __device__ __forceinline__ KroneckerFactor(M m, KroneckerNorm norm, real eps, real* space)
@@ -38,9 +39,9 @@ struct KroneckerFactor {
     e = space;
     k = e + matrix;
     length = k + matrix;
-    iterates = length + m;
-    products = iterates + (1 + kSteps) * m;
-    norms = products + m;
+    products = length + m;
+    iterates = products + m;
+    norms = iterates + (1 + kSteps) * m;
   }
 
   // The place of row i, and of row i's element j in a triangle.
@@ -84,17 +85,22 @@ struct KroneckerFactor {
     if (norm != KroneckerNorm::row) divide_by_eigenvalue(team);
   }
 
-  // The gated factor; gate(i), of row i, is asked for by each of its elements. `out` (m, m) is contiguous
-  // and may be e.
+  // The gated factor; gate(i), of row i, is asked for by each of its elements. `out` (m, m) has rows so far
+  // apart, m if nothing is said, and may be e.
   template <class T, class Gate>
-  __device__ __forceinline__ void write(const T& team, const Gate& gate, bool transposed,
-                                        real* out) const {
+  __device__ __forceinline__ void write(const T& team, const Gate& gate, bool transposed, real* out,
+                                        typename T::Index stride) const {
     using Index = typename T::Index;
     team.each_element(m, m, [&](Index a, Index b) {
       const Index i = transposed ? b : a, j = transposed ? a : b;
-      out[a * m + b] = gate(i) * (k[row(i) + j] * inverse);
+      out[a * stride + b] = gate(i) * (k[row(i) + j] * inverse);
     });
     team.sync();
+  }
+  template <class T, class Gate>
+  __device__ __forceinline__ void write(const T& team, const Gate& gate, bool transposed,
+                                        real* out) const {
+    write(team, gate, transposed, out, m);
   }
 
   // With dfactor(t) the cotangent of element t of what write writes: give_gate(i, dg_i), give_k(t, dk_t).

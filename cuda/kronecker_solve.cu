@@ -46,7 +46,7 @@ __device__ __forceinline__ void solve_in_registers(const KroneckerSolve& args,
 template <int M1, int M2>
 __global__ void __launch_bounds__(Team<kTeamOf<M1, M2>>::kSize)
     kronecker_solve_kernel(KroneckerSolve args, KroneckerParameters parameters,
-                           Workspace workspace) {
+                           SharedSpace workspace) {
   constexpr int W = kTeamOf<M1, M2>;
   using Product = ProductOf<M1, M2>;
   for_tokens<W>(args.tokens, workspace, [&](const auto& team, int64_t token, real* space) {
@@ -137,8 +137,8 @@ void run(Cuda cuda, const KroneckerSolve& args) {
     constexpr int64_t kReals =
         M1 * M1 + M2 * M2 + Product::kSpace + kEquationSpace<Team<W>, Product::C>;
     static_assert(kReals * sizeof(real) <= kMostShared);  // where a product's numbers must be
-    start_teams<W>(cuda, "kronecker_solve", kronecker_solve_kernel<M1, M2>, args.tokens, kReals, 1,
-                   args, parameters);
+    start_teams<W, SharedSpace>(cuda, "kronecker_solve", kronecker_solve_kernel<M1, M2>,
+                                args.tokens, kReals, 1, args, parameters);
   });
   if (!done) start_any(cuda, args, parameters);
 }

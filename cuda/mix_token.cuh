@@ -62,16 +62,15 @@ struct MixGradient {
   __device__ __forceinline__ void give(int64_t j, real dp) const { give<1>(j, {dp}); }
 };
 
-// What b or c has of the gradient: x (N) from `begin` of p, with the sums |x|^2 and x . dx.
-template <class Forward>
-__device__ __forceinline__ void direction_gradient(const Forward& in, const MixToken& token,
-                                                   int64_t begin, const real* d, real squares,
-                                                   real along, const MixGradient& to, int thread,
-                                                   int threads) {
+// What b or c has of the gradient: x (N) from `begin` of p(j), with the sums |x|^2 and x . dx.
+template <class Forward, class P>
+__device__ __forceinline__ void direction_gradient(const Forward& in, const P& p, int64_t begin,
+                                                   const real* d, real squares, real along,
+                                                   const MixGradient& to, int thread, int threads) {
   const real inverse = in.bc_norm ? inverse_length(squares, in.eps) : real(1);
   const real pull = in.bc_norm ? inverse * normal_part(inverse, in.eps, inverse * along) : real(0);
   for (int64_t n = thread; n < in.N; n += threads)
-    to.give(begin + n, inverse * (d[n] - pull * token.p(begin + n)));
+    to.give(begin + n, inverse * (d[n] - pull * p(begin + n)));
 }
 
 // Numbers of p that nothing is made of: behind those of the mixer, and behind c.

@@ -146,25 +146,31 @@ __device__ __forceinline__ void small_product(const T& team, M m, K k, N n, cons
   }
 }
 
-// Working space of a kernel whose teams take tokens in turns: `reals` for each team, in shared memory or,
+// Working space of a kernel whose teams take tokens in turns: `reals` for each team in shared memory, which the
+// compiler has to know to be that, or
+struct SharedSpace {
+  int64_t reals;
+};
 // where that does not do, in `scratch`.
 struct Workspace {
   int64_t reals;
-  real* scratch;
+  real* scratch = nullptr;
 };
 
 // visit(team, token, space) for all tokens. Space begins at a multiple of 16 bytes.
-template <int W, class Visit>
-__device__ __forceinline__ void for_tokens(int64_t tokens, const Workspace& workspace,
+template <int W, class Space, class Visit>
+__device__ __forceinline__ void for_tokens(int64_t tokens, const Space& workspace,
                                            const Visit& visit) {
   extern __shared__ __align__(16) unsigned char bytes[];
   const int64_t number = threadIdx.x / Team<W>::kSize, teams = blockDim.x / Team<W>::kSize;
-  const bool shared = workspace.scratch == nullptr;
+  bool shared = true;
+  if constexpr (std::is_same_v<Space, Workspace>) shared = workspace.scratch == nullptr;
   real* const own =
       reinterpret_cast<real*>(bytes) + number * (Team<W>::kSpace + (shared ? workspace.reals : 0));
   const Team<W> team(own);
-  real* const space = shared ? own + Team<W>::kSpace
-                             : workspace.scratch + (blockIdx.x * teams + number) * workspace.reals;
+  real* space = own + Team<W>::kSpace;
+  if constexpr (std::is_same_v<Space, Workspace>)
+    if (!shared) space = workspace.scratch + (blockIdx.x * teams + number) * workspace.reals;
   for (int64_t token = blockIdx.x * teams + number; token < tokens; token += gridDim.x * teams) {
     visit(team, token, space);
     team.sync();
@@ -174,8 +180,8 @@ __device__ __forceinline__ void for_tokens(int64_t tokens, const Workspace& work
 inline constexpr int64_t kMostShared = 96 << 10;  // bytes of a block's working space
 
 // Starts kernel(args..., Workspace) over tokens with `reals` of working space for each, that many teams of W
-// warps to a block.
-template <int W, class Kernel, class... Args>
+// warps to a block, or, if Space says so, kernel(args..., SharedSpace): `reals` fit then.
+template <int W, class Space = Workspace, class Kernel, class... Args>
 void start_teams(Cuda cuda, std::string_view name, Kernel kernel, int64_t tokens, int64_t reals,
                  int teams, const Args&... args) {
   reals = ceil_div(reals, Quad::kCount) * Quad::kCount;
@@ -184,13 +190,15 @@ void start_teams(Cuda cuda, std::string_view name, Kernel kernel, int64_t tokens
   Grid grid{.blocks = std::min<int64_t>(ceil_div(tokens, teams), INT32_MAX),
             .threads = teams * Team<W>::kSize,
             .shared_bytes = static_cast<size_t>(exchange)};
-  if (bytes <= kMostShared) {
+  if (std::is_same_v<Space, SharedSpace> || bytes <= kMostShared) {
     grid.shared_bytes += bytes;
-    return start(cuda, name, kernel, grid, args..., Workspace{reals, nullptr});
+    return start(cuda, name, kernel, grid, args..., Space{reals});
   }
-  grid.blocks = std::min<int64_t>(grid.blocks, 2 * gpu(cuda).multiprocessors);
-  const Tensor scratch(cuda.context, Shape{grid.blocks * teams, reals});
-  start(cuda, name, kernel, grid, args..., Workspace{reals, scratch.data()});
+  if constexpr (std::is_same_v<Space, Workspace>) {
+    grid.blocks = std::min<int64_t>(grid.blocks, 2 * gpu(cuda).multiprocessors);
+    const Tensor scratch(cuda.context, Shape{grid.blocks * teams, reals});
+    start(cuda, name, kernel, grid, args..., Workspace{reals, scratch.data()});
+  }
 }
 
 }  // namespace fprnn::cuda

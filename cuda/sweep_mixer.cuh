@@ -193,7 +193,7 @@ class KroneckerMixer {
   }
   // Reals of shared memory; the gradient and the adjoint ask for more of them.
   static int64_t space(const SweepMixer& mixer, bool with_gradient) {
-    return Places(Sizes(mixer), with_gradient).end;
+    return Places(Sizes(mixer), mixer.norm, with_gradient).end;
   }
 
   // p(j): the triangles of E_1 and E_2, then the gates of both.
@@ -203,7 +203,7 @@ class KroneckerMixer {
       : team_(team),
         mixer_(mixer),
         sizes_(mixer),
-        at_(sizes_, with_gradient),
+        at_(sizes_, mixer.norm, with_gradient),
         space_(space),
         first_(sizes_.m1, mixer.norm, eps, space + at_.first),
         second_(sizes_.m2, mixer.norm, eps, space + at_.second) {
@@ -218,27 +218,24 @@ class KroneckerMixer {
       make(by, second_, at_.right, at_.turned_right, gates + sizes_.m1, with_gradient, true,
            [&](int t) { return silu(p(triangle() + t)); });
     };
-    // Most of making a small factor is a chain of small steps: two warps make both at once. A large team
-    // makes one after the other.
-    if constexpr (T::kWarps >= 4) {
+    // Most of making a factor is a chain of small steps: two halves of the team make both at once.
+    real* const inverses = gates + sizes_.m1 + sizes_.m2;
+    if constexpr (T::kWarps == 1) {
       make_first(team);
       make_second(team);
-      return;
+    } else {
+      const auto half = team.half();
+      if (team.rank < T::kSize / 2) {
+        make_first(half);
+        inverses[0] = first_.inverse;
+      } else {
+        make_second(half);
+        inverses[1] = second_.inverse;
+      }
+      team.sync();
+      first_.inverse = inverses[0];  // of the other half
+      second_.inverse = inverses[1];
     }
-    const Team<1> alone(nullptr);
-    const int warp = team.warp();
-    real* const inverses = gates + sizes_.m1 + sizes_.m2;
-    if (warp == 0) {
-      make_first(alone);
-      inverses[0] = first_.inverse;
-    }
-    if (warp == (T::kWarps > 1 ? 1 : 0)) {
-      make_second(alone);
-      inverses[1] = second_.inverse;
-    }
-    team.sync();
-    first_.inverse = inverses[0];  // of the other warps
-    second_.inverse = inverses[1];
   }
   __device__ auto channels() const { return sizes_.channels(team_); }
   template <class Sweep, class Visit>
@@ -281,25 +278,26 @@ class KroneckerMixer {
     real *const x = space_ + at_.wide, *const dproduct = x + sizes_.m1 * stride;
     // The turned factors have been used.
     real *const dleft = space_ + at_.turned_left, *const dright = space_ + at_.turned_right;
-    real* const rest = space_ + at_.more;
+    const real* const gates = space_ + at_.gates;
     team_.sync();
     channels().each([&](int k, int d) {
       const int at = d / n2 * stride + d % n2;
       x[at] = e[k];
       dproduct[at] = -mixer_.scale * dq[k];
     });
-    copy_rows(team_, sizes_.m1, sizes_.m1, space_ + at_.left, space_ + at_.left_rows);
-    copy_rows(team_, sizes_.m2, sizes_.m2, space_ + at_.right, space_ + at_.right_rows);
-    team_.sync();
-    factor_cotangents(x, dproduct, dproduct + sizes_.m1 * stride, space_ + at_.left_x, dleft,
-                      dright);
+    const int m1 = sizes_.m1;
+    first_.write(
+        team_, [=](int i) { return gates[i]; }, false, space_ + at_.left,
+        static_cast<int>(odd_stride(m1)));
+    second_.write(
+        team_, [=](int i) { return gates[m1 + i]; }, true, space_ + at_.right, stride);
+    factor_cotangents(x, dproduct, dproduct + sizes_.m1 * stride, dleft, dright);
 
-    const real* const gates = space_ + at_.gates;
+    real* const rest = x;  // which has been used
     const auto give_gate = [&](int i, real dgate) {
       give(both_triangles() + i, dgate * gates[i] * (1 - gates[i]));
     };
     const auto give_k = [&](int t, real dk) { give(t, dk * silu_slope(p(t))); };
-    const int m1 = sizes_.m1;
     first_.gradient(
         team_, rest, false, [=](int t) { return dleft[t]; }, [=](int i) { return gates[i]; },
         give_gate, give_k);
@@ -313,11 +311,9 @@ class KroneckerMixer {
   // Where things begin in shared memory, each at a multiple of 16 bytes.
   struct Places {
     int gates, left, right, work, first, second, turned_left, turned_right, krylov;
-    // Of the gradient, with rows an odd number of reals apart: three matrices like X, another, the factors;
-    // and what their own gradients need.
-    int wide, left_x, left_rows, right_rows, more;
+    int wide;  // three matrices like X with rows an odd number of reals apart, of the gradient
     int end;
-    FPRNN_HOST_DEVICE Places(const Sizes& sizes, bool with_gradient) {
+    FPRNN_HOST_DEVICE Places(const Sizes& sizes, KroneckerNorm norm, bool with_gradient) {
       const int m1 = sizes.m1, m2 = sizes.m2, m = m1 > m2 ? m1 : m2;
       int next = 0;
       const auto take = [&next](int64_t reals) {
@@ -326,24 +322,22 @@ class KroneckerMixer {
         return at;
       };
       gates = take(m1 + m2 + 2);
-      left = take(m1 * m1);
-      right = take(m2 * m2);
+      left = take(m1 * odd_stride(m1));
+      right = take((m1 > m2 ? m1 : m2) * odd_stride(m2));
       work = take(sizes.work());
-      first = take(KroneckerFactor<int>::space(m1));
-      second = take(KroneckerFactor<int>::space(m2));
+      first = take(KroneckerFactor<int>::space(m1, norm));
+      second = take(KroneckerFactor<int>::space(m2, norm));
       // What made the factors is used again by the gradient alone; the solver may write over it.
       krylov = first;
       const int needed = kEquationSpace<T, C>;
       if (!with_gradient && next < krylov + needed) take(krylov + needed - next);
       turned_left = with_gradient ? take(m1 * m1) : 0;
       turned_right = with_gradient ? take(m2 * m2) : 0;
-      const int64_t like_x = m1 * odd_stride(m2), with = with_gradient ? 1 : 0;
-      // Where the product has worked, if that does.
-      wide = sizes.work() >= 3 * like_x ? work : take(with * 3 * like_x);
-      left_x = take(with * like_x);
-      left_rows = take(with * m1 * odd_stride(m1));
-      right_rows = take(with * m2 * odd_stride(m2));
-      more = take(with * KroneckerFactor<int>::gradient_space(m));
+      // Where the product has worked, if that does. The gradients of the factors work there too.
+      const int64_t like_x = m1 * odd_stride(m2),
+                    more = KroneckerFactor<int>::gradient_space(m, norm),
+                    needed_wide = 3 * like_x > more ? 3 * like_x : more;
+      wide = sizes.work() >= needed_wide ? work : take(with_gradient ? needed_wide : 0);
       end = next;
     }
   };
@@ -378,25 +372,28 @@ class KroneckerMixer {
     add_multiple(v, -mixer_.scale, y);
   }
 
-  // Of P = left^T X right: Z = dP right^T, dleft = X Z^T, dright = (left^T X)^T dP.
-  __device__ void factor_cotangents(const real* x, const real* dproduct, real* z, real* left_x,
-                                    real* dleft, real* dright) const {
+  // Of P = left^T X right: Z = dP right^T, dleft = X Z^T, dright = (left^T X)^T dP. left^T X comes where right has
+  // been. All have rows an odd number of reals apart but the last two.
+  __device__ void factor_cotangents(const real* x, const real* dproduct, real* z, real* dleft,
+                                    real* dright) const {
     const int n1 = sizes_.m1, n2 = sizes_.m2;
     const int s1 = static_cast<int>(odd_stride(n1)), s2 = static_cast<int>(odd_stride(n2));
-    const real *left = space_ + at_.left_rows, *right = space_ + at_.right_rows;
+    const real* const left = space_ + at_.left;
+    real *const right = space_ + at_.right, *const left_x = right;
     small_product(
         team_, sizes_.m1, sizes_.m2, sizes_.m2, [=](int i, int l) { return dproduct[i * s2 + l]; },
         [=](int l, int j) { return right[j * s2 + l]; },
         [=](int i, int j, real total) { z[i * s2 + j] = total; });
+    team_.sync();
     small_product(
         team_, sizes_.m1, sizes_.m1, sizes_.m2, [=](int i, int l) { return left[l * s1 + i]; },
         [=](int l, int j) { return x[l * s2 + j]; },
         [=](int i, int j, real total) { left_x[i * s2 + j] = total; });
-    team_.sync();
     small_product(
         team_, sizes_.m1, sizes_.m2, sizes_.m1, [=](int i, int l) { return x[i * s2 + l]; },
         [=](int l, int j) { return z[j * s2 + l]; },
         [=](int i, int j, real total) { dleft[i * n1 + j] = total; });
+    team_.sync();
     small_product(
         team_, sizes_.m2, sizes_.m1, sizes_.m2, [=](int i, int l) { return left_x[l * s2 + i]; },
         [=](int l, int j) { return dproduct[l * s2 + j]; },

@@ -55,7 +55,7 @@ class SharedPlace {
 
 // W warps. What they tell each other goes through two places in turns, so that one barrier does: whoever
 // writes to a place again has passed the barrier after which all had read it.
-template <int W>
+template <int W, int FirstBarrier = 1>
 class Team {
  public:
   static constexpr int kWarps = W, kSize = W * kWarp;
@@ -77,8 +77,14 @@ class Team {
     if constexpr (W == 1)
       __syncwarp();
     else
-      asm volatile("bar.sync %0, %1;" ::"r"(1 + static_cast<int>(threadIdx.x) / kSize), "n"(kSize)
+      asm volatile("bar.sync %0, %1;" ::"r"(FirstBarrier + static_cast<int>(threadIdx.x) / kSize),
+                   "n"(kSize)
                    : "memory");
+  }
+  // The thread's half of the team, as a team on its memory; the whole has met before and after.
+  __device__ __forceinline__ auto half() const {
+    constexpr int kBarriers = 8;  // of a block's teams; as many follow for their halves
+    return Team<W / 2, kBarriers>(&places_.at(rank / (kSize / 2) * (kSpace / 2)));
   }
 
   __device__ __forceinline__ real sum(real x) const { return exchange(warp_sum(x), Plus()); }
