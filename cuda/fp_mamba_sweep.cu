@@ -47,36 +47,38 @@ struct StateInMemory {
     });
     team.sync();
     // Quads of a channel: the next power of two, at most a warp, which takes more in turns.
-    const int quads = static_cast<int>(N) / Quad::kCount;
+    const int channels_of = static_cast<int>(D), states = static_cast<int>(N),
+              quads = states / Quad::kCount;
     int lanes = 1;
     while (lanes < quads && lanes < kWarp) lanes *= 2;
     const int lane = team.rank % lanes, rows = T::kSize / lanes;
-    for (int64_t first = team.rank / lanes; first - team.rank / lanes < D;
+    for (int first = team.rank / lanes; first - team.rank / lanes < channels_of;
          first += kTogether * rows) {
       real total[kTogether]{};
       for (int q = lane; q < quads; q += lanes) {
         const Quad of_before = load_states(before + q * Quad::kCount),
                    of_c = load_states(c + q * Quad::kCount);
         Quad a[kTogether], h[kTogether];
+        const auto place = [&](int i) { return (first + i * rows) * states + q * Quad::kCount; };
 #pragma unroll
         for (int i = 0; i < kTogether; ++i) {
-          const int64_t d = first + i * rows, at = d * N + q * Quad::kCount;
-          h[i] = d < D && from != nullptr ? load_states(from + at) : Quad{};
-          if (d < D) a[i] = load_states(of_a + at);
+          const bool inside = first + i * rows < channels_of;
+          h[i] = inside && from != nullptr ? load_states(from + place(i)) : Quad{};
+          if (inside) a[i] = load_states(of_a + place(i));
         }
 #pragma unroll
         for (int i = 0; i < kTogether; ++i) {
-          const int64_t d = first + i * rows, n = q * Quad::kCount;
-          if (d >= D) continue;
+          const int d = first + i * rows;
+          if (d >= channels_of) continue;
           total[i] += decay_quad(h[i], a[i], gains[d], of_before, of_c, of_step[d], keep);
-          store_states(to + d * N + n, h[i]);
+          store_states(to + place(i), h[i]);
         }
       }
 #pragma unroll
       for (int i = 0; i < kTogether; ++i) {
         for (int distance = lanes / 2; distance > 0; distance /= 2)
           total[i] += __shfl_xor_sync(kAllLanes, total[i], distance);
-        if (lane == 0 && first + i * rows < D) totals[first + i * rows] = total[i];
+        if (lane == 0 && first + i * rows < channels_of) totals[first + i * rows] = total[i];
       }
     }
     team.sync();

@@ -46,6 +46,8 @@ class Hessenberg {
     PlainSteps at{};
     if (m <= 2 * B)
       at.sigma = steps<2>(m, count);
+    else if (Most >= 3 * B && m <= 3 * B)
+      at.sigma = steps<3>(m, count);
     else if (Most >= 4 * B && m <= 4 * B)
       at.sigma = steps<4>(m, count);
     else

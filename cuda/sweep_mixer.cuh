@@ -205,37 +205,11 @@ class KroneckerMixer {
         sizes_(mixer),
         at_(sizes_, mixer.norm, with_gradient),
         space_(space),
-        first_(sizes_.m1, mixer.norm, eps, space + at_.first),
-        second_(sizes_.m2, mixer.norm, eps, space + at_.second) {
+        eps_(eps) {
     real* const gates = space + at_.gates;
     team.each(sizes_.m1 + sizes_.m2, [&](auto i) { gates[i] = sigmoid(p(both_triangles() + i)); });
     team.sync();
-    const auto make_first = [&](const auto& by) {
-      make(by, first_, at_.left, at_.turned_left, gates, with_gradient, false,
-           [&](int t) { return silu(p(t)); });
-    };
-    const auto make_second = [&](const auto& by) {
-      make(by, second_, at_.right, at_.turned_right, gates + sizes_.m1, with_gradient, true,
-           [&](int t) { return silu(p(triangle() + t)); });
-    };
-    // Most of making a factor is a chain of small steps: two halves of the team make both at once.
-    real* const inverses = gates + sizes_.m1 + sizes_.m2;
-    if constexpr (T::kWarps == 1) {
-      make_first(team);
-      make_second(team);
-    } else {
-      const auto half = team.half();
-      if (team.rank < T::kSize / 2) {
-        make_first(half);
-        inverses[0] = first_.inverse;
-      } else {
-        make_second(half);
-        inverses[1] = second_.inverse;
-      }
-      team.sync();
-      first_.inverse = inverses[0];  // of the other half
-      second_.inverse = inverses[1];
-    }
+    at_once([&](const auto& by, auto m, int which) { make(by, side(m, which), p, with_gradient); });
   }
   __device__ auto channels() const { return sizes_.channels(team_); }
   template <class Sweep, class Visit>
@@ -278,33 +252,35 @@ class KroneckerMixer {
     real *const x = space_ + at_.wide, *const dproduct = x + sizes_.m1 * stride;
     // The turned factors have been used.
     real *const dleft = space_ + at_.turned_left, *const dright = space_ + at_.turned_right;
-    const real* const gates = space_ + at_.gates;
     team_.sync();
     channels().each([&](int k, int d) {
       const int at = d / n2 * stride + d % n2;
       x[at] = e[k];
       dproduct[at] = -mixer_.scale * dq[k];
     });
-    const int m1 = sizes_.m1;
-    first_.write(
-        team_, [=](int i) { return gates[i]; }, false, space_ + at_.left,
-        static_cast<int>(odd_stride(m1)));
-    second_.write(
-        team_, [=](int i) { return gates[m1 + i]; }, true, space_ + at_.right, stride);
+    at_once([&](const auto& by, auto m, int which) {
+      const auto own = side(m, which);
+      own.factor.write(by, own.gate(), own.transposed, space_ + own.to,
+                       static_cast<int>(odd_stride(m)));
+    });
     factor_cotangents(x, dproduct, dproduct + sizes_.m1 * stride, dleft, dright);
-
-    real* const rest = x;  // which has been used
-    const auto give_gate = [&](int i, real dgate) {
-      give(both_triangles() + i, dgate * gates[i] * (1 - gates[i]));
-    };
-    const auto give_k = [&](int t, real dk) { give(t, dk * silu_slope(p(t))); };
-    first_.gradient(
-        team_, rest, false, [=](int t) { return dleft[t]; }, [=](int i) { return gates[i]; },
-        give_gate, give_k);
-    second_.gradient(
-        team_, rest, true, [=](int t) { return dright[t]; }, [=](int i) { return gates[m1 + i]; },
-        [&](int i, real dgate) { give_gate(m1 + i, dgate); },
-        [&](int t, real dk) { give_k(triangle() + t, dk); });
+    // x has been used.
+    real* const rest_of_right = x + KroneckerFactor<int>::gradient_space(sizes_.m1, mixer_.norm);
+    at_once([&](const auto& by, auto m, int which) {
+      const auto own = side(m, which);
+      const real* const dfactor = space_ + own.turned;
+      own.factor.gradient(
+          by, which == 0 ? x : rest_of_right, own.transposed, [=](int t) { return dfactor[t]; },
+          own.gate(),
+          [&](int i, real dgate) {
+            const real gate = own.gates[i];
+            give(own.first_gate + i, dgate * gate * (1 - gate));
+          },
+          [&](int t, real dk) {
+            const int j = own.first_number + t;
+            give(j, dk * silu_slope(p(j)));
+          });
+    });
   }
 
  private:
@@ -314,7 +290,7 @@ class KroneckerMixer {
     int wide;  // three matrices like X with rows an odd number of reals apart, of the gradient
     int end;
     FPRNN_HOST_DEVICE Places(const Sizes& sizes, KroneckerNorm norm, bool with_gradient) {
-      const int m1 = sizes.m1, m2 = sizes.m2, m = m1 > m2 ? m1 : m2;
+      const int m1 = sizes.m1, m2 = sizes.m2, larger = m1 > m2 ? m1 : m2;
       int next = 0;
       const auto take = [&next](int64_t reals) {
         const int at = next;
@@ -323,7 +299,7 @@ class KroneckerMixer {
       };
       gates = take(m1 + m2 + 2);
       left = take(m1 * odd_stride(m1));
-      right = take((m1 > m2 ? m1 : m2) * odd_stride(m2));
+      right = take(larger * odd_stride(m2));
       work = take(sizes.work());
       first = take(KroneckerFactor<int>::space(m1, norm));
       second = take(KroneckerFactor<int>::space(m2, norm));
@@ -335,7 +311,8 @@ class KroneckerMixer {
       turned_right = with_gradient ? take(m2 * m2) : 0;
       // Where the product has worked, if that does. The gradients of the factors work there too.
       const int64_t like_x = m1 * odd_stride(m2),
-                    more = KroneckerFactor<int>::gradient_space(m, norm),
+                    more = KroneckerFactor<int>::gradient_space(m1, norm) +
+                           KroneckerFactor<int>::gradient_space(m2, norm),
                     needed_wide = 3 * like_x > more ? 3 * like_x : more;
       wide = sizes.work() >= needed_wide ? work : take(with_gradient ? needed_wide : 0);
       end = next;
@@ -344,13 +321,73 @@ class KroneckerMixer {
 
   __device__ int triangle() const { return sizes_.m1 * (sizes_.m1 + 1) / 2; }
   __device__ int both_triangles() const { return triangle() + sizes_.m2 * (sizes_.m2 + 1) / 2; }
-  template <class By, class Factor, class Triangle>
-  __device__ void make(const By& by, Factor& factor, int to, int turned, const real* gates,
-                       bool with_gradient, bool transposed, const Triangle& triangle) const {
-    factor.make(by, triangle);
-    const auto gate = [=](int i) { return gates[i]; };
-    factor.write(by, gate, transposed, space_ + to);
-    if (with_gradient) factor.write(by, gate, !transposed, space_ + turned);
+
+  // One of the two, left (0) or right (1), which is kept transposed.
+  template <class M>
+  struct Side {
+    KroneckerFactor<M> factor;
+    const real* gates;
+    int first_number, first_gate;  // in p
+    int to, turned;                // where it goes, and where transposed
+    bool transposed;
+    __device__ __forceinline__ auto gate() const {
+      return [of = gates](int i) { return of[i]; };
+    }
+  };
+  template <class M>
+  __device__ __forceinline__ Side<M> side(M m, int which) const {
+    const bool right = which == 1;
+    Side<M> side{
+        KroneckerFactor<M>(m, mixer_.norm, eps_, space_ + (right ? at_.second : at_.first)),
+        space_ + at_.gates + (right ? static_cast<int>(sizes_.m1) : 0),
+        right ? triangle() : 0,
+        both_triangles() + (right ? static_cast<int>(sizes_.m1) : 0),
+        right ? at_.right : at_.left,
+        right ? at_.turned_right : at_.turned_left,
+        right};
+    side.factor.inverse = *inverse_of(which);
+    return side;
+  }
+  __device__ __forceinline__ real* inverse_of(int which) const {
+    return space_ + at_.gates + sizes_.m1 + sizes_.m2 + which;
+  }
+  // visit(m, which) for those from `from` up to `end`, sizes of one type by one piece of code.
+  template <class Visit>
+  __device__ __forceinline__ void each_side(int from, int end, const Visit& visit) const {
+    using M1 = decltype(Sizes::m1);
+    if constexpr (std::is_same_v<M1, decltype(Sizes::m2)>) {
+#pragma unroll 1
+      for (int which = from; which < end; ++which) {
+        M1 m = sizes_.m1;
+        if constexpr (std::is_same_v<M1, int>) m = which == 0 ? sizes_.m1 : sizes_.m2;
+        visit(m, which);
+      }
+    } else {
+      if (from == 0) visit(sizes_.m1, 0);
+      if (end == 2) visit(sizes_.m2, 1);
+    }
+  }
+  // visit(team, m, which) for both. Most of what there is to do is a chain of small steps: two
+  // halves of the team do it at once.
+  template <class Visit>
+  __device__ __forceinline__ void at_once(const Visit& visit) const {
+    if constexpr (T::kWarps == 1) {
+      each_side(0, 2, [&](auto m, int which) { visit(team_, m, which); });
+    } else {
+      const auto half = team_.half();
+      const int own = team_.rank < T::kSize / 2 ? 0 : 1;
+      each_side(own, own + 1, [&](auto m, int which) { visit(half, m, which); });
+    }
+    team_.sync();
+  }
+  template <class By, class Own, class P>
+  __device__ __forceinline__ void make(const By& by, Own own, const P& p,
+                                       bool with_gradient) const {
+    own.factor.inverse = 1;
+    own.factor.make(by, [&](int t) { return silu(p(own.first_number + t)); });
+    own.factor.write(by, own.gate(), own.transposed, space_ + own.to);
+    if (with_gradient) own.factor.write(by, own.gate(), !own.transposed, space_ + own.turned);
+    if (by.rank == 0) *inverse_of(own.transposed ? 1 : 0) = own.factor.inverse;
   }
 
   __device__ KroneckerParameters parameters(const LocalParameters& at) const {
@@ -406,8 +443,7 @@ class KroneckerMixer {
   Sizes sizes_;
   Places at_;
   real* space_;
-  KroneckerFactor<decltype(Sizes::m1)> first_;
-  KroneckerFactor<decltype(Sizes::m2)> second_;
+  real eps_;
 };
 
 inline constexpr int64_t kMostRank = 4, kMostChannels = 1024;
