@@ -7,6 +7,13 @@
 
 namespace fprnn::cuda {
 
+// SiLU and its slope.
+__device__ __forceinline__ real silu(real x) { return x * sigmoid(x); }
+__device__ __forceinline__ real silu_slope(real x) {
+  const real s = sigmoid(x);
+  return s * (1 + x * (1 - s));
+}
+
 // x[k] <- value(d) for the thread's channels d.
 template <class Channels, int C, class Value>
 __device__ __forceinline__ void fill_channels(const Channels& c, real (&x)[C], const Value& value) {
