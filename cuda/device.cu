@@ -57,7 +57,13 @@ void open_other(CudaDevice& gpu) {
 
 void side_by_side(Cuda cuda, const std::function<void()>& one, const std::function<void()>& other) {
   CudaDevice& device = gpu(cuda);
-  open_other(device);
+  try {
+    open_other(device);
+  } catch (const MemoryError&) {  // one after the other, then
+    other();
+    one();
+    return;
+  }
   check(cudaEventRecord(device.part, device.stream), "parting streams");
   check(cudaStreamWaitEvent(device.other_stream, device.part), "parting streams");
   try {
@@ -67,12 +73,17 @@ void side_by_side(Cuda cuda, const std::function<void()>& one, const std::functi
       check(cudaEventRecord(device.meet, device.stream), "joining streams");
     }
     one();
+    check(cudaStreamWaitEvent(device.stream, device.meet), "joining streams");
   } catch (...) {
-    // Its memory may be given to others.
-    if (!device.capturing) cudaStreamSynchronize(device.other_stream);
+    // Its memory may be given to others, and a graph must not end with two streams.
+    if (device.capturing) {
+      cudaEventRecord(device.meet, device.other_stream);
+      cudaStreamWaitEvent(device.stream, device.meet);
+    } else {
+      cudaStreamSynchronize(device.other_stream);
+    }
     throw;
   }
-  check(cudaStreamWaitEvent(device.stream, device.meet), "joining streams");
 }
 
 }  // namespace cuda

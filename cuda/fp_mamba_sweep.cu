@@ -1,8 +1,8 @@
 // The sequential solver (ops/fp_mamba_sweep.h): in one kernel where that is faster
 // (cuda/fp_mamba_persistent.cu), else step by step. For each there is one product of matrices and
-// one kernel in which a team takes a sequence. The state goes through once. That read and write (8
-// bytes for each of B D N) bound a step from below; its length is that of the chain of local
-// iterations of the slowest sequence.
+// one kernel in which a team takes a sequence; of many sequences, one of each for either half. The
+// state goes through once. That read and write (8 bytes for each of B D N) bound a step from below;
+// its length is that of the chain of local iterations of the slowest sequence.
 #include <fprnn/cuda/fp_mamba_persistent.cuh>
 #include <fprnn/cuda/fp_mamba_step.cuh>
 #include <fprnn/cuda/launch.cuh>

@@ -216,7 +216,8 @@ class TileProduct {
       : TileProduct(team, left, right, work, Channels::row(team), Channels::column(team),
                     2 * (team.lane() % 4)) {}
 
-  // Of vectors whose elements are at most `largest`; 1,000 times as large they are too.
+  // Of vectors whose elements are at most `largest`, or 60 times as large: what is between the two products are
+  // halves too, of up to 64 times that.
   __device__ __forceinline__ Range range(real largest, real factor) const {
     const float to = 8 * scale_to_one(largest);
     return {to, factor * (back_ * inverse_of_power(to))};

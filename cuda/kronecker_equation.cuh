@@ -69,6 +69,7 @@ struct KroneckerEquation {
   Distance distance{};
   // Of a product with y, and with Krylov's vectors, whose length is 1.
   typename Product::Range of_y{}, of_unit{};
+  bool bounded = true;  // y by f, so by what f's weight and bias bound it by
 
   __device__ __forceinline__ int32_t solve() {
     of_unit = product.range(1, at.scale);
@@ -117,7 +118,8 @@ struct KroneckerEquation {
   }
 
   __device__ __forceinline__ void evaluate() {
-    if (!at.normalised) of_y = product.range(largest_of([&](auto k) { return y[k]; }), at.scale);
+    if (!at.normalised || !bounded)
+      of_y = product.range(largest_of([&](auto k) { return y[k]; }), at.scale);
     product.apply(y, v, of_y);
     c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * v[k]; });
     if (at.normalised) {
@@ -301,6 +303,7 @@ struct KroneckerEquation {
     const real D = static_cast<real>(c.D), length = ::sqrt(section.squares);
     real factor = krylov.start;
     if (linear) {
+      bounded = false;
       const real most = distance.size * ::sqrt(D) / length;
       if (!(factor < most) && at.normalised) factor = most;
     } else {

@@ -15,7 +15,8 @@ template <class Mixer>
 constexpr int kTeams = Mixer::T::kWarps < 4 ? 4 / Mixer::T::kWarps : 1;  // of a block
 template <class Mixer>
 constexpr int kThreads = kTeams<Mixer>* Mixer::T::kSize;
-// Blocks that shared memory has room for with a large token each: registers must not allow fewer.
+// Blocks that shared memory has room for with a large token each, if rows are all that is normalised (three
+// otherwise): registers must not allow fewer.
 template <class Mixer>
 constexpr int kBlocks = Mixer::T::kWarps == 4 ? 4 : 1;
 

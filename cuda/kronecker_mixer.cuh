@@ -59,7 +59,7 @@ class KroneckerMixer {
   FPRNN_HOST_DEVICE static int64_t numbers(const SweepMixer& mixer) {
     return (mixer.m1 * (mixer.m1 + 1) + mixer.m2 * (mixer.m2 + 1)) / 2 + mixer.m1 + mixer.m2;
   }
-  // Reals of shared memory; the gradient and the adjoint ask for more of them.
+  // Reals of shared memory: with the gradient for it and the adjoint, else for the solver.
   static int64_t space(const SweepMixer& mixer, bool with_gradient) {
     return Places(Sizes(mixer), mixer.norm, with_gradient).end;
   }

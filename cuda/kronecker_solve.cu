@@ -1,8 +1,9 @@
 // The local equation of a Kronecker mixer (ops/kronecker_solve.md). A team takes a token of up to 1024
 // channels and goes on until that has converged, its vectors in registers; for sizes that it
 // divides evenly the factors are there too, or in shared memory (cuda/kronecker.cuh). For more
-// channels the vectors are in memory. Krylov's basis begins in registers and goes on in memory of
-// the thread, which the driver keeps for each that the GPU can hold.
+// channels the vectors are in memory. Krylov's basis begins in registers, for 1,024 channels goes
+// on in shared memory, and then in memory of the thread, which the driver keeps for each that the
+// GPU can hold.
 // Cost: a vector of the space is a chain of the two products and the sums of Gram-Schmidt.
 #include <fprnn/cuda/kronecker_equation.cuh>
 #include <fprnn/cuda/launch.cuh>
@@ -28,7 +29,7 @@ __device__ __forceinline__ void solve_in_registers(const KroneckerSolve& args,
                                                    int64_t token, const Channels& channels,
                                                    const Product& product, real* krylov) {
   const int64_t first = token * channels.D;
-  real offset[C]{}, gain[C]{}, weight[C]{}, bias[C]{}, y[C], product_of_y[C];
+  real offset[C]{}, gain[C]{}, weight[C]{}, bias[C]{}, y[C], unmixed_y[C];
   channels.each([&](int k, int d) {
     offset[k] = args.offset[first + d];
     gain[k] = args.gain[first + d];
@@ -38,7 +39,7 @@ __device__ __forceinline__ void solve_in_registers(const KroneckerSolve& args,
     }
   });
   const int32_t count = kronecker_iterate(parameters, channels, product, offset, gain, weight, bias,
-                                          y, product_of_y, krylov);
+                                          y, unmixed_y, krylov);
   channels.each([&](int k, int d) { args.y[first + d] = y[k]; });
   if (channels.team.rank == 0) args.iterations[token] = count;
 }

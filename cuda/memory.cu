@@ -1,5 +1,6 @@
 // Device memory in stream order: all work of a Context runs on one stream, so a block can be handed
-// out again the moment it is released, before the kernels that use it have run.
+// out again the moment it is released, before the kernels that use it have run. (What runs side by
+// side, cuda/device.cuh, gives no memory back.)
 #include <fprnn/core/check.h>
 #include <fprnn/cuda/memory.cuh>
 

@@ -83,7 +83,9 @@ class Team {
   }
   // The thread's half of the team, as a team on its memory; the whole has met before and after.
   __device__ __forceinline__ auto half() const {
-    constexpr int kBarriers = 8;  // of a block's teams; as many follow for their halves
+    static_assert(W % 2 == 0);
+    constexpr int kBarriers =
+        8;  // of a block's teams, seven at most; as many follow for their halves
     return Team<W / 2, kBarriers>(&places_.at(rank / (kSize / 2) * (kSpace / 2)));
   }
 

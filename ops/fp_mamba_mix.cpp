@@ -32,12 +32,14 @@ void check_shapes(const FpMambaMixInputs& in) {
           "from_previous must be (B, P)", in.from_previous.shape(), in.projected.shape());
   require<ValueError>(in.eps > 0, op, "eps must be positive", in.eps);
   const FpMambaMixKnown& known = in.known;
-  require(!known.mixed.defined() ||
-              (known.mixed.shape() == in.x.shape() && known.b.shape() == Shape{B, T, in.N} &&
+  const bool all = known.mixed.defined() && known.b.defined() && known.c.defined();
+  require(!(known.mixed.defined() || known.b.defined() || known.c.defined()) ||
+              (all && known.mixed.shape() == in.x.shape() && known.b.shape() == Shape{B, T, in.N} &&
                known.c.shape() == known.b.shape()),
-          op, "what is known must be (B, T, D), b and c (B, T, N)", known.mixed.shape(),
-          in.x.shape());
-  require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y);
+          op, "what is known must be (B, T, D), b and c (B, T, N), all or nothing",
+          known.mixed.shape(), known.b.shape(), known.c.shape(), in.x.shape());
+  require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y, known.mixed, known.b,
+                   known.c);
 }
 
 int64_t gates_of(const SweepMixer& mixer) {
