@@ -65,7 +65,7 @@ __device__ __forceinline__ void bring(const T& team, int64_t reals, const real* 
   else
     team.each(reals, [&](auto i) { copy_async<sizeof(real)>(to + i, from + i, true); });
 }
-// What x decides of a step, to its place in turns.
+// What x decides of a step, to where StepPlaces says.
 template <class T>
 __device__ __forceinline__ void bring_step(const T& team, const StepToken& at,
                                            const StepPlaces& places, real* to) {
@@ -105,11 +105,11 @@ __device__ __forceinline__ real residual_of(const Channels& channels, real eps,
       .relative();
 }
 
-// gained: what the step before has added to each channel, times its b (`before`, not read if gained
-// is 0 everywhere); becomes this step's. b and c (N each) and space are shared memory, at multiples
-// of 16 bytes. State has decay(team, channels, gained, before, c, dt, log2(k), carried), which
-// decays the state of all channels; carried is h . c. residual becomes this step's if it is larger
-// and the sweep asks for it. Returns the iterations.
+// gained: what the step before has added to each channel, times its b (`before`, N in shared
+// memory, 0 where there was no step); becomes this step's. b and c (N each) and space are shared
+// memory, at multiples of 16 bytes. State has decay(team, channels, gained, before, c, dt, log2(k),
+// carried), which decays the state of all channels; carried is h . c. residual becomes this step's
+// if it is larger and the sweep asks for it. Returns the iterations.
 template <class Mixer, class State>
 __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, const StepToken& at,
                                               const State& state, const real* before, real* b,

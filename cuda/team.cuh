@@ -55,6 +55,7 @@ class SharedPlace {
 
 // W warps. What they tell each other goes through two places in turns, so that one barrier does: whoever
 // writes to a place again has passed the barrier after which all had read it.
+// FirstBarrier: the hardware's number of the barrier of a block's first team; 0 is the block's.
 template <int W, int FirstBarrier = 1>
 class Team {
  public:
@@ -84,8 +85,8 @@ class Team {
   // The thread's half of the team, as a team on its memory; the whole has met before and after.
   __device__ __forceinline__ auto half() const {
     static_assert(W % 2 == 0);
-    constexpr int kBarriers =
-        8;  // of a block's teams, seven at most; as many follow for their halves
+    // Barriers of a block's teams, seven at most, come before; as many follow for their halves.
+    constexpr int kBarriers = 8;
     return Team<W / 2, kBarriers>(&places_.at(rank / (kSize / 2) * (kSpace / 2)));
   }
 

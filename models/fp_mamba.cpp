@@ -400,9 +400,9 @@ bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept
   sweep.residual = to.residual.defined() ? to.residual.data() : nullptr;
   solved_by_.clear();
   if (sweep.from_y != nullptr && sweep.residual == nullptr) {
-    const Tensor directions[]{Tensor(context, {sweep.B, sweep.T, sweep.N}),
-                              Tensor(context, {sweep.B, sweep.T, sweep.N})};
-    const FpMambaMixKnown mixed{Tensor(context, y.shape()), directions[0], directions[1]};
+    const Shape directions{sweep.B, sweep.T, sweep.N};
+    const FpMambaMixKnown mixed{Tensor(context, y.shape()), Tensor(context, directions),
+                                Tensor(context, directions)};
     solved_by_.push_back({y, Tensor(context, y.shape().with(-1, sweep.P)), mixed});
     sweep.product = solved_by_.back().product.data();
     sweep.mixed = mixed.mixed.data();

@@ -15,6 +15,7 @@
 
 namespace fprnn {
 
+// What comes out, where a sweep has made it already (ops/fp_mamba_sweep.h): all three or none.
 struct FpMambaMixKnown {
   Tensor mixed;  // (B, T, D)
   Tensor b, c;   // (B, T, N)
@@ -30,13 +31,15 @@ struct FpMambaMixInputs {
   int64_t directions;  // where p has N numbers of b and then N of c
   bool bc_norm = true;
   real eps = static_cast<real>(1e-5);
-  FpMambaMixKnown known = {};  // undefined, or what comes out, if it has been made already
+  FpMambaMixKnown known =
+      {};  // nothing is computed then; without a kernel for the gradient it is not used
 };
 struct FpMambaMixResult {
   Var mixed;  // (B, T, D)
   Var b, c;   // (B, T, N)
 };
-// ShapeError: shapes that do not fit. ValueError: eps is not positive.
+// ShapeError: shapes that do not fit, or a part of `known`. ValueError: eps is not positive. UsageError: inputs of
+// several Contexts.
 FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& inputs);
 
 struct FpMambaMixForward {
