@@ -72,39 +72,77 @@ __global__ void __launch_bounds__(kThreads)
     make_row<1>(source, block.row + row, block.column, block.columns, to);
 }
 
-// Of pack i of a source's row: the sum over the blocks that have it.
-template <int W>
-__device__ __forceinline__ Pack<W> row_cotangent(const AssembleWeights& args, int source,
-                                                 int64_t row, int64_t i) {
-  Pack<W> sum{};
-  for (int k = 0; k < args.block_count; ++k) {
-    const AssembleWeights::Block& block = args.blocks[k];
-    const int64_t r = row - block.row, c = i * W - block.column;
-    if (block.source != source || r < 0 || r >= block.rows || c < 0 || c >= block.columns) continue;
-    const Pack<W> more = *packs<W>(block.at + r * block.columns + c);
-#pragma unroll
-    for (int j = 0; j < W; ++j) sum.v[j] += more.v[j];
+// What blocks of the outputs say of a source's row: their cotangents of it and the columns that they have.
+struct RowBlocks {
+  const real* of[AssembleWeights::kMost];
+  int64_t begin[AssembleWeights::kMost], columns[AssembleWeights::kMost];
+  int count;
+
+  // By the lanes of a warp, in the order of the blocks.
+  __device__ __forceinline__ void find(const AssembleWeights& args, int source, int64_t row) {
+    static_assert(AssembleWeights::kMost <= kWarp);
+    const int lane = lane_of();
+    const AssembleWeights::Block& block = args.blocks[lane < args.block_count ? lane : 0];
+    const int64_t r = row - block.row;
+    const bool has = lane < args.block_count && block.source == source && r >= 0 && r < block.rows;
+    const unsigned all = __ballot_sync(kAllLanes, has);
+    if (has) {
+      const int place = __popc(all & ((1u << lane) - 1));
+      of[place] = block.at + r * block.columns;
+      begin[place] = block.column;
+      columns[place] = block.columns;
+    }
+    if (lane == 0) count = __popc(all);
+    __syncwarp();
   }
-  return sum;
+};
+
+// visit(i, pack, cotangent) for the lane's packs of a source's row, several of them on their way at
+// a time. The cotangent is the sum over the blocks that have the pack.
+template <int W, class Visit>
+__device__ __forceinline__ void each_pack(const real* direction, int64_t K, const RowBlocks& blocks,
+                                          const Visit& visit) {
+  constexpr int kTogether = 4;
+  const int64_t count = K / W;
+  for (int64_t first = lane_of(); first < count; first += kTogether * kWarp) {
+    Pack<W> v[kTogether], dw[kTogether]{};
+#pragma unroll
+    for (int k = 0; k < kTogether; ++k)
+      if (first + k * kWarp < count) v[k] = packs<W>(direction)[first + k * kWarp];
+    for (int b = 0; b < blocks.count; ++b) {
+      Pack<W> more[kTogether]{};
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k) {
+        const int64_t column = (first + k * kWarp) * W - blocks.begin[b];
+        if (column >= 0 && column < blocks.columns[b]) more[k] = *packs<W>(blocks.of[b] + column);
+      }
+#pragma unroll
+      for (int k = 0; k < kTogether; ++k)
+#pragma unroll
+        for (int j = 0; j < W; ++j) dw[k].v[j] += more[k].v[j];
+    }
+#pragma unroll
+    for (int k = 0; k < kTogether; ++k)
+      if (first + k * kWarp < count) visit(first + k * kWarp, v[k], dw[k]);
+  }
 }
 
 template <int W>
-__device__ void unmake_row(const AssembleWeights& args, int which, int64_t row) {
+__device__ void unmake_row(const AssembleWeights& args, int which, int64_t row, RowBlocks& blocks) {
   const AssembleWeights::Source& source = args.sources[which];
-  const int64_t K = source.K / W;
-  const Pack<W>* direction = packs<W>(source.direction + row * source.K);
+  const int64_t K = source.K;
+  const real* direction = source.direction + row * K;
+  blocks.find(args, which, row);
   real factor = 1, pull = 0;
   if (source.magnitude != nullptr) {
     real squares = 0, along = 0;
-#pragma unroll 4
-    for (int64_t i = lane_of(); i < K; i += kWarp) {
-      const Pack<W> v = direction[i], dw = row_cotangent<W>(args, which, row, i);
+    each_pack<W>(direction, K, blocks, [&](int64_t, const Pack<W>& v, const Pack<W>& dw) {
 #pragma unroll
       for (int j = 0; j < W; ++j) {
         squares += v.v[j] * v.v[j];
         along += v.v[j] * dw.v[j];
       }
-    }
+    });
     const real inverse = inverse_length(warp_sum(squares), kShortest);
     along = inverse * warp_sum(along);
     factor = source.magnitude[row] * inverse;
@@ -112,26 +150,26 @@ __device__ void unmake_row(const AssembleWeights& args, int which, int64_t row) 
     if (lane_of() == 0 && source.dmagnitude != nullptr) source.dmagnitude[row] = along;
   }
   if (source.ddirection == nullptr) return;
-#pragma unroll 4
-  for (int64_t i = lane_of(); i < K; i += kWarp) {
-    const Pack<W> v = direction[i];
-    Pack<W> dv = row_cotangent<W>(args, which, row, i);
+  Pack<W>* const to = packs<W>(source.ddirection + row * K);
+  each_pack<W>(direction, K, blocks, [&](int64_t i, const Pack<W>& v, Pack<W> dw) {
 #pragma unroll
-    for (int j = 0; j < W; ++j) dv.v[j] = factor * (dv.v[j] - pull * v.v[j]);
-    packs<W>(source.ddirection + row * source.K)[i] = dv;
-  }
+    for (int j = 0; j < W; ++j) dw.v[j] = factor * (dw.v[j] - pull * v.v[j]);
+    to[i] = dw;
+  });
 }
 
 __global__ void __launch_bounds__(kThreads)
     assemble_weights_backward_kernel(const AssembleWeights args, const InQuads quads) {
+  __shared__ RowBlocks blocks[kThreads / kWarp];
   int64_t row = row_of_warp();
   int i = 0;
   while (i < args.source_count && row >= args.sources[i].N) row -= args.sources[i++].N;
   if (i == args.source_count) return;
+  RowBlocks& own = blocks[threadIdx.x / kWarp];
   if (quads.source[i])
-    unmake_row<Quad::kCount>(args, i, row);
+    unmake_row<Quad::kCount>(args, i, row, own);
   else
-    unmake_row<1>(args, i, row);
+    unmake_row<1>(args, i, row, own);
 }
 
 InQuads in_quads(const AssembleWeights& args) {
