@@ -403,7 +403,7 @@ FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, T
     const Tensor f = recorded ? at->f.value() : plainly(step, solution.y, inputs);
     require(f.shape() == shape, "fixed_point", "step must not change the shape of y", f.shape(),
             shape);
-    residual = residual_of(solution, f);
+    if (!residual.defined()) residual = residual_of(solution, f);
   }
   FixedPointResult result;
   result.record = record_of(solution, residual, options.tolerance);

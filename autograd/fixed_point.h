@@ -123,7 +123,7 @@ struct FixedPointResult {
 // treated as a solution that does. ShapeError: step changes the shape of y, which must be (B, T,
 // D).
 // ValueError: a tolerance or cap out of range.
-// Where no input is differentiable, a solver that knows its residual is the last to apply f.
+// A solver that knows its residual is not judged by applying f once more.
 using Step = std::function<Var(const Var& y, const std::vector<Var>& inputs)>;
 FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, Tensor start,
                              const Solve& solve, const FixedPointOptions& options);

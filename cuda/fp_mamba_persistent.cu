@@ -38,7 +38,7 @@ struct SharedState {
   template <class T, class Channels, int C>
   __device__ __forceinline__ void decay(const T&, const Channels& channels, const real (&gained)[C],
                                         const real* before, const real* c, const real (&dt)[C],
-                                        real keep, real (&carried)[C]) const {
+                                        real keep, real* checkpoint, real (&carried)[C]) const {
     real of_step[C];
 #pragma unroll
     for (int k = 0; k < C; ++k) {
@@ -50,7 +50,8 @@ struct SharedState {
       const Quad of_before = load_states(before + n), of_c = load_states(c + n);
       channels.each([&](int k, int64_t d) {
         Quad h = load(d, n);
-        carried[k] += decay_quad(h, a(d, n), gained[k], of_before, of_c, of_step[k], keep);
+        carried[k] += decay_quad(h, a(d, n), gained[k], of_before, of_c, of_step[k], keep,
+                                 checkpoint == nullptr ? nullptr : checkpoint + d * in.N + n);
         store(d, n, h);
       });
     }
@@ -191,10 +192,10 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
       else
         multiply_rows<G, kWarps>(P, D, half, halves, out);
       __syncthreads();
-      if (in.product != nullptr)
+      if (in.record.product != nullptr)
         team.copy(in.P, out + g * in.P,
-                  t > 0 ? in.product + (sequence * in.T + t - 1) * in.P
-                        : in.of_previous + sequence * in.P);
+                  t > 0 ? in.record.product + (sequence * in.T + t - 1) * in.P
+                        : in.record.of_previous + sequence * in.P);
     }
     if (t + 1 < in.T)
       bring_step(team, StepToken(in, sequence, t + 1, nullptr), places.of_x, ahead(t + 1));
@@ -211,6 +212,11 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
     wait_async<0>();
     __syncthreads();
   }
+  if (team.rank == 0) {
+    in.iterations[sequence] = max(in.iterations[sequence], most);
+    in.residual[sequence] = residual;
+  }
+  if (!in.state_wanted) return;
   const real* const b = own + places.b + (in.T - 1) % 2 * in.N;
   each_channel([&](int k, int64_t d) {
 #pragma unroll 1
@@ -221,10 +227,6 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
       store_states(in.state_out + (sequence * in.D + d) * in.N + n, h);
     }
   });
-  if (team.rank == 0) {
-    in.iterations[sequence] = max(in.iterations[sequence], most);
-    if (in.residual != nullptr) in.residual[sequence] = residual;
-  }
 }
 
 template <class Mixer>

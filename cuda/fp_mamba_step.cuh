@@ -6,6 +6,7 @@
 #include <fprnn/cuda/async_copy.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_mamba_sweep.h>
+#include <fprnn/ops/selective_scan.h>
 
 namespace fprnn::cuda {
 
@@ -27,13 +28,15 @@ struct StepPlaces {
 // has from y_{t-1}, P numbers or null.
 struct StepToken {
   const FpMambaSweep& in;
-  int64_t row;                            // of all tokens
+  int64_t b, t, row;                      // row: of all tokens
   const real *projected, *x, *delta, *z;  // (P), (D), (D), (D) or null
   const real* from_y;
 
   __device__ __forceinline__ StepToken(const FpMambaSweep& in, int64_t b, int64_t t,
                                        const real* from_y)
       : in(in),
+        b(b),
+        t(t),
         row(b * in.T + t),
         projected(in.projected + row * in.P),
         x(in.x + row * in.D),
@@ -51,6 +54,12 @@ struct StepToken {
   }
   __device__ __forceinline__ real p(int64_t j) const {
     return from_y == nullptr ? projected[j] : projected[j] + from_y[j];
+  }
+  // Where the state before the step is kept (D, N), or null.
+  __device__ __forceinline__ real* checkpoint() const {
+    if (in.record.checkpoints == nullptr || t == 0 || t % kSelectiveScanChunk != 0) return nullptr;
+    const int64_t chunk = b * selective_scan_chunks(in.T) + t / kSelectiveScanChunk;
+    return in.record.checkpoints + chunk * selective_scan_channels(in.D) * in.N;
   }
 };
 
@@ -75,41 +84,29 @@ __device__ __forceinline__ void bring_step(const T& team, const StepToken& at,
   if (at.z != nullptr) bring(team, at.in.D, at.z, to + places.z);
 }
 
-// What happens to four of a channel's states in a step: h <- k exp(dt A) (h + gained before^T). Returns h . c.
-// k, 1 or 0, is given as log2(k).
+// What happens to four of a channel's states in a step: h <- h + gained before^T, which is the state before the
+// step and goes to `checkpoint` unless that is null, then h <- k exp(dt A) h. Returns h . c. k, 1
+// or 0, is given as log2(k).
 __device__ __forceinline__ real decay_quad(Quad& h, const Quad& a, real gained, const Quad& before,
-                                           const Quad& c, real of_step, real keep) {
+                                           const Quad& c, real of_step, real keep,
+                                           real* checkpoint) {
+#pragma unroll
+  for (int j = 0; j < Quad::kCount; ++j) h.v[j] += gained * before.v[j];
+  if (checkpoint != nullptr) store_states(checkpoint, h);
   real total = 0;
 #pragma unroll
   for (int j = 0; j < Quad::kCount; ++j) {
-    h.v[j] += gained * before.v[j];
     h.v[j] *= exp2_decay(of_step * a.v[j] + keep);
     total += h.v[j] * c.v[j];
   }
   return total;
 }
 
-// max |f - y| / (max |f| + 1e-8) of the whole map, for f = N(A + S . ((I - Q) y)) is all that it
-// makes of y once A and S are there. mixed: Q y.
-template <class Channels, int C>
-__device__ __forceinline__ real residual_of(const Channels& channels, real eps,
-                                            const real (&offset)[C], const real (&gain)[C],
-                                            const real (&weight)[C], const real (&bias)[C],
-                                            const real (&y)[C], const real (&mixed)[C]) {
-  real f[C]{};
-  channels.each([&](int k, int64_t) { f[k] = offset[k] + gain[k] * (y[k] - mixed[k]); });
-  real mean = sum_over(channels, [&](int k) { return f[k]; }) / static_cast<real>(channels.D);
-  const real inverse = center(channels, eps, mean, f);
-  return distance_of(
-             channels, [&](int k) { return weight[k] * (inverse * f[k]) + bias[k]; }, y)
-      .relative();
-}
-
 // gained: what the step before has added to each channel, times its b (`before`, N in shared
 // memory, 0 where there was no step); becomes this step's. b and c (N each) and space are shared
 // memory, at multiples of 16 bytes. State has decay(team, channels, gained, before, c, dt, log2(k),
-// carried), which decays the state of all channels; carried is h . c. residual becomes this step's
-// if it is larger and the sweep asks for it. Returns the iterations.
+// checkpoint, carried), which decays the state of all channels; carried is h . c. residual becomes
+// this step's if it is larger. Returns the iterations.
 template <class Mixer, class State>
 __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, const StepToken& at,
                                               const State& state, const real* before, real* b,
@@ -123,9 +120,10 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   const Directions<typename Mixer::T> s(
       team, in.N, in.bc_norm, in.eps, [&](int64_t j) { return at.p(M + j); }, b, c);
   const auto channels = mixer.channels();
-  if (in.b != nullptr) {
-    team.copy(in.N, s.b, in.b + at.row * in.N);
-    team.copy(in.N, s.c, in.c + at.row * in.N);
+  const FpMambaRecord& record = in.record;
+  if (record.b != nullptr) {
+    team.copy(in.N, s.b, record.b + at.row * in.N);
+    team.copy(in.N, s.c, record.c + at.row * in.N);
   }
 
   // A and S of the local equation.
@@ -134,7 +132,7 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   fill_channels(channels, unmixed, [&](int64_t d) { return at.x[d]; });
   mixer.apply(unmixed);
   fill_channels(channels, dt, [&](int64_t d) { return softplus(at.delta[d] + in.delta_bias[d]); });
-  state.decay(team, channels, gained, before, s.c, dt, keep, carried);
+  state.decay(team, channels, gained, before, s.c, dt, keep, at.checkpoint(), carried);
   channels.each([&](int k, int64_t d) {
     const real gate = at.z == nullptr ? real(1) : silu(at.z[d]);
     gain[k] = dt[k] * s.product + in.skip[d];
@@ -148,18 +146,35 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
   const int32_t count =
       mixer.solve(local_parameters(in, true), offset, gain, weight, bias, y, mixed);
 
-  if (in.residual != nullptr)
-    residual =
-        LargerSize()(residual, residual_of(channels, in.eps, offset, gain, weight, bias, y, mixed));
+  // f at y: N(A + S . ((I - Q) y)) is all that it makes of y once A and S are there. What the scan
+  // gives is that without N and gate; a gate of 0 lets no gradient of it through.
+  real f[C]{};
+  channels.each([&](int k, int64_t d) {
+    f[k] = offset[k] + gain[k] * (y[k] - mixed[k]);
+    if (record.scanned == nullptr) return;
+    const real gate = at.z == nullptr ? real(1) : silu(at.z[d]);
+    record.scanned[at.row * in.D + d] = gate != 0 ? f[k] / gate : real(0);
+  });
+  real mean = sum_over(channels, [&](int k) { return f[k]; }) / static_cast<real>(in.D);
+  const real inverse = center(channels, in.eps, mean, f);
+  if (record.statistics != nullptr && team.rank == 0) {
+    record.statistics[2 * at.row] = mean;
+    record.statistics[2 * at.row + 1] = inverse;
+  }
+  const real distance =
+      distance_of(
+          channels, [&](int k) { return weight[k] * (inverse * f[k]) + bias[k]; }, y)
+          .relative();
+  residual = LargerSize()(residual, distance);
 
-    // What the state gains: dt (Q x + (I - Q) y) b^T.
+  // What the state gains: dt (Q x + (I - Q) y) b^T.
 #pragma unroll
   for (int k = 0; k < C; ++k) mixed[k] = unmixed[k] + y[k] - mixed[k];
 #pragma unroll
   for (int k = 0; k < C; ++k) gained[k] = dt[k] * mixed[k];
   channels.each([&](int k, int64_t d) {
     in.y[at.row * in.D + d] = y[k];
-    if (in.mixed != nullptr) in.mixed[at.row * in.D + d] = mixed[k];
+    if (record.mixed != nullptr) record.mixed[at.row * in.D + d] = mixed[k];
   });
   return count;
 }

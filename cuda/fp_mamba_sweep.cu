@@ -38,7 +38,8 @@ struct StateInMemory {
   template <class T, class Channels, int C>
   __device__ __forceinline__ void decay(const T& team, const Channels& channels,
                                         const real (&gained)[C], const real* before, const real* c,
-                                        const real (&dt)[C], real keep, real (&carried)[C]) const {
+                                        const real (&dt)[C], real keep, real* checkpoint,
+                                        real (&carried)[C]) const {
     constexpr int kTogether = 4 * sizeof(float) / sizeof(real);  // quads on their way at a time
     real *const of_step = exchange, *const gains = of_step + D, *const totals = gains + D;
     channels.each([&](int k, int64_t d) {
@@ -70,7 +71,8 @@ struct StateInMemory {
         for (int i = 0; i < kTogether; ++i) {
           const int d = first + i * rows;
           if (d >= channels_of) continue;
-          total[i] += decay_quad(h[i], a[i], gains[d], of_before, of_c, of_step[d], keep);
+          total[i] += decay_quad(h[i], a[i], gains[d], of_before, of_c, of_step[d], keep,
+                                 checkpoint == nullptr ? nullptr : checkpoint + place(i));
           store_states(to + place(i), h[i]);
         }
       }
@@ -128,14 +130,14 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
                             in.D,
                             in.N,
                             exchange};
-  real residual = step.t > 0 && in.residual != nullptr ? in.residual[b] : real(0);
+  real residual = step.t > 0 ? in.residual[b] : real(0);
   const int32_t count = solve_step<Mixer>(team, at, state, before, now, now + in.N,
                                           near + brought(in), gained, y, residual);
   team.each(in.N, [&](int64_t n) { step.b[b * in.N + n] = now[n]; });
   Mixer::each_channel(team, in, [&](int k, int64_t d) { step.gained[b * in.D + d] = gained[k]; });
   if (team.rank == 0) {
     in.iterations[b] = max(in.iterations[b], count);
-    if (in.residual != nullptr) in.residual[b] = residual;
+    in.residual[b] = residual;
   }
 }
 
@@ -156,10 +158,10 @@ void multiply_y(Cuda cuda, real* passing, Step& step) {
   const FpMambaSweep& in = step.in;
   const bool first = step.t == 0;
   if (in.from_y == nullptr || (first && in.previous == nullptr)) return;
-  const bool together = !first && in.product != nullptr;
-  real* const to = together             ? in.product + (step.t - 1) * in.P
+  const bool together = !first && in.record.product != nullptr;
+  real* const to = together             ? in.record.product + (step.t - 1) * in.P
                    : passing != nullptr ? passing
-                                        : in.of_previous;
+                                        : in.record.of_previous;
   step.from_y = to;
   step.row = together ? in.T * in.P : in.P;
   run(cuda, Gemm{.a = first ? in.previous : in.y + (step.t - 1) * in.D,
@@ -193,13 +195,17 @@ FpMambaSweep part_of(const FpMambaSweep& whole, int64_t first, int64_t count) {
   skip(part.state, D * N);
   skip(part.y, T * D);
   skip(part.state_out, D * N);
-  skip(part.product, T * P);
-  skip(part.of_previous, P);
-  skip(part.mixed, T * D);
-  skip(part.b, T * N);
-  skip(part.c, T * N);
   skip(part.iterations, 1);
   skip(part.residual, 1);
+  FpMambaRecord& record = part.record;
+  skip(record.product, T * P);
+  skip(record.of_previous, P);
+  skip(record.mixed, T * D);
+  skip(record.b, T * N);
+  skip(record.c, T * N);
+  skip(record.scanned, T * D);
+  skip(record.checkpoints, selective_scan_chunks(T) * selective_scan_channels(D) * N);
+  skip(record.statistics, T * 2);
   part.B = count;
   return part;
 }
@@ -208,7 +214,7 @@ FpMambaSweep part_of(const FpMambaSweep& whole, int64_t first, int64_t count) {
 
 void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
   const Tensor gained(cuda.context, {args.B, args.D}), b(cuda.context, {args.B, args.N});
-  const Tensor passing = args.from_y != nullptr && args.product == nullptr
+  const Tensor passing = args.from_y != nullptr && args.record.product == nullptr
                              ? Tensor(cuda.context, {args.B, args.P})
                              : Tensor();
   const auto run_part = [&](int64_t first, int64_t end) {
@@ -226,13 +232,14 @@ void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
       start_step(cuda, step);
       step.from = in.state_out;
     }
-    run(cuda, AddOuter{.h = in.state_out,
-                       .u = step.gained,
-                       .v = step.b,
-                       .out = in.state_out,
-                       .tokens = in.B,
-                       .M = in.D,
-                       .N = in.N});
+    if (in.state_wanted)
+      run(cuda, AddOuter{.h = in.state_out,
+                         .u = step.gained,
+                         .v = step.b,
+                         .out = in.state_out,
+                         .tokens = in.B,
+                         .M = in.D,
+                         .N = in.N});
   };
   // A step waits for its slowest sequence. Where there are many, half of them have the GPU meanwhile.
   if (args.B < kSequences * gpu(cuda).multiprocessors) return run_part(0, args.B);

@@ -57,7 +57,6 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_step_kernel(const Step
     in.state_out[b * D + d] = f[k];
   });
   if (team.rank == 0) in.iterations[b] = max(in.iterations[b], count);
-  if (in.residual == nullptr) return;
   const real residual = distance_of(
                             channels, [&](int k) { return f[k]; }, y)
                             .relative();

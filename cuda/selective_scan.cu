@@ -91,7 +91,8 @@ __global__ void __launch_bounds__(kWarps* kWarp, 4)
       rate = at.load_rate(chunk.group);
       h = at.load(at.matrix(first ? args.h0 : args.state), chunk.group);
     }
-    if (at.checkpoint(0) != nullptr) at.store(at.checkpoint(chunk.number), chunk.group, h);
+    if (!first && args.checkpoints != nullptr)
+      at.store(at.checkpoint(chunk.number), chunk.group, h);
     wait_async<0>();
     __syncthreads();
     const bool more = chunk.group + 1 < groups;
@@ -282,7 +283,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
       back.g = at.load(at.matrix(last ? args.dstate : args.dh0), chunk.group);
       back.da = at.load(last ? nullptr : at.matrix(args.da), chunk.group);
     }
-    back.after = at.load(at.checkpoint(chunk.number), chunk.group);
+    back.after = at.load(at.before(chunk.number), chunk.group);
     wait_async<0>();
     __syncthreads();
     const bool more = chunk.group + 1 < groups;
@@ -320,8 +321,8 @@ SelectivePlan plan_selective(const SelectiveScanForward& args, bool columns, boo
   return {
       .blocks = blocks,
       .groups = ceil_div(args.N, kGroup),
-      .chunks = std::max<int64_t>(ceil_div(args.T, kChunk), 1),
-      .channels = ceil_div(args.D, 16) * 16,
+      .chunks = std::max<int64_t>(selective_scan_chunks(args.T), 1),
+      .channels = selective_scan_channels(args.D),
       .warps = static_cast<int>(ceil_div(units, blocks)),
       .column_quads = columns && args.D % Quad::kCount == 0 && quads_aligned(args.u, args.delta),
       .state_quads = states && args.N % 4 == 0 &&

@@ -171,14 +171,17 @@ struct Lane {
     for (int i = 0; i < 16; ++i) rate.v[i / 4][i % 4] *= kLog2e;
     return rate;
   }
-  // This sequence's matrix of (B, D, N), and a chunk's checkpoint.
+  // This sequence's matrix of (B, D, N), and a chunk's checkpoint but the first one's.
   template <class Real>
   __device__ Real* matrix(Real* x) const {
     return x == nullptr ? x : x + b * args.D * args.N;
   }
   __device__ real* checkpoint(int64_t chunk) const {
-    if (args.checkpoints == nullptr || args.T == 0) return nullptr;
     return args.checkpoints + (b * plan.chunks + chunk) * plan.channels * args.N;
+  }
+  // The state before a chunk, null where it is zero.
+  __device__ const real* before(int64_t chunk) const {
+    return chunk == 0 ? matrix(args.h0) : checkpoint(chunk);
   }
 };
 

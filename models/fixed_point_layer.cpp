@@ -324,10 +324,10 @@ void for_blocks(const Context& context, int64_t B, const Visit& visit) {
 }  // namespace
 
 Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weights,
-                                           const Tensor& y, bool judged,
+                                           const Tensor& y, bool recorded,
                                            FixedPointState& state) const {
   const int64_t B = y.size(0);
-  const Swept swept{y, int_zeros(y.context(), {B}), judged ? Tensor() : Tensor(y.context(), {B})};
+  const Swept swept{y, int_zeros(y.context(), {B}), Tensor(y.context(), {B}), recorded};
   if (solve_on_gpu(signals, weights, swept, state))
     return {.y = y, .iterations = {}, .counted = swept.iterations, .residual = swept.residual};
   struct Block {

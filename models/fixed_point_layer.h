@@ -127,7 +127,8 @@ class FixedPointLayer : public Layer {
   struct Swept {
     Tensor y;              // (B, T, D)
     IntTensor iterations;  // (B), from 0 on
-    Tensor residual;       // (B), of the whole f at y; undefined where f is applied to y anyway
+    Tensor residual;       // (B), of the whole f at y
+    bool recorded;         // whether f is recorded at y afterwards, which the sweep may prepare
   };
   // Both sweeps on a device that has kernels for this layer; whether it has. The second makes v of g,
   // in its place, for the solution y.
@@ -155,9 +156,9 @@ class FixedPointLayer : public Layer {
   Solution solve_by_name(const Map& f, Tensor start, const Sequential& sequential);
   Solution solve_automatically(const Map& f, const Tensor& start, const Sequential& sequential);
   Solution solve_in_parallel(const Map& f, Tensor start, int64_t max_iterations) const;
-  // judged: whether f is applied to the solution afterwards.
-  Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& y, bool judged,
-                            FixedPointState& state) const;
+  // recorded: as in Swept.
+  Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& y,
+                            bool recorded, FixedPointState& state) const;
   Adjoint sweep_back(const Vars& signals, const Vars& weights, const FixedPointState& before,
                      const Tensor& solution) const;
   Solver used_ = Solver::sequential;

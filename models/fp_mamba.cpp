@@ -164,13 +164,9 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
           .state = nullptr,
           .y = y.data(),
           .state_out = nullptr,
-          .product = nullptr,
-          .of_previous = nullptr,
-          .mixed = nullptr,
-          .b = nullptr,
-          .c = nullptr,
           .iterations = nullptr,
           .residual = nullptr,
+          .record = {},
           .B = y.size(0),
           .T = y.size(1),
           .D = y.size(2),
@@ -178,6 +174,7 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
           .P = s.projected.size(-1),
           .mixer = mixer.sweep(),
           .bc_norm = options.bc_norm,
+          .state_wanted = false,
           .eps = options.eps,
           .tolerance = solver.of_a_step(),
           .max_iterations = solver.max_iterations};
@@ -190,7 +187,7 @@ Var channel_mixing(const Mixer& mixer, const MixerFactors& q, const Var& x, cons
 
 // Equation 12: v_t and what the scan carries on.
 SelectiveScanResult sequence_mixing(const Var& mixed, const TokenParameters& at, const Weights& w,
-                                    const Var& scan) {
+                                    const Var& scan, const SelectiveScanKnown& known = {}) {
   return selective_scan({.u = mixed,
                          .delta = at.delta,
                          .a = w.a,
@@ -199,7 +196,8 @@ SelectiveScanResult sequence_mixing(const Var& mixed, const TokenParameters& at,
                          .skip = w.skip,
                          .delta_bias = w.dt_bias,
                          .h0 = scan,
-                         .keep = at.keep});
+                         .keep = at.keep,
+                         .known = known});
 }
 
 }  // namespace
@@ -324,13 +322,17 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
                                         const Vars& signals, const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
+  const auto solved = [&](const Var& v) {
+    const auto found = std::ranges::find_if(
+        solved_by_, [&](const Solved& solved) { return solved.y.data() == v.data(); });
+    return found == solved_by_.end() ? Solved{} : *found;
+  };
   const auto project = [&](const Var& v) {
     if (!v.defined() || !w.from_y.defined()) return Var();
-    for (const Solved& solved : solved_by_)
-      if (solved.y.data() == v.data())
-        return linear_known(v, w.from_y, solved.product);  // but the last step's
-    return linear(v, w.from_y);
+    const Tensor product = solved(v).product;  // but the last step's
+    return product.defined() ? linear_known(v, w.from_y, product) : linear(v, w.from_y);
   };
+  const Solved known = solved(y);
   FpMambaMixInputs in{.projected = s.projected,
                       .from_y = project(y),
                       .from_previous = project(previous),
@@ -340,9 +342,8 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
                       .N = options_.d_state,
                       .directions = directions_of(*mixer_, options_),
                       .bc_norm = options_.bc_norm,
-                      .eps = options_.eps};
-  for (const Solved& solved : solved_by_)
-    if (solved.y.data() == y.data()) in.known = solved.mixed;
+                      .eps = options_.eps,
+                      .known = known.mixed};
   if (options_.dependence.lambda) {
     in.projected = add(s.projected, shift(in.from_y, in.from_previous));
     in.from_y = in.from_previous = Var();
@@ -351,8 +352,8 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
   const auto [v, carried] = sequence_mixing(
       mixed,
       {.q = {}, .b = b, .c = c, .delta = delta_of(in.projected, s, w, options_), .keep = s.kept()},
-      w, scan);
-  return {gated_norm(v, s.z, w.norm_weight, w.norm_bias, options_.eps), carried};
+      w, scan, known.scanned);
+  return {gated_norm(v, s.z, w.norm_weight, w.norm_bias, options_.eps, known.normed), carried};
 }
 
 // With g = (exp(step A) . H_{t-1}) c and S = step (b . c) + D, the scan of Q x alone gives g + S . (Q x).
@@ -396,26 +397,44 @@ bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept
   sweep.previous = data_or_null(state.y);
   sweep.state = data_or_null(state.scan);
   sweep.state_out = state_out.data();
+  sweep.state_wanted = state.wanted;
   sweep.iterations = to.iterations.data();
-  sweep.residual = to.residual.defined() ? to.residual.data() : nullptr;
+  sweep.residual = to.residual.data();
   solved_by_.clear();
-  if (sweep.from_y != nullptr && sweep.residual == nullptr) {
-    const Shape directions{sweep.B, sweep.T, sweep.N};
-    const FpMambaMixKnown mixed{Tensor(context, y.shape()), Tensor(context, directions),
-                                Tensor(context, directions)};
-    solved_by_.push_back({y, Tensor(context, y.shape().with(-1, sweep.P)), mixed});
-    sweep.product = solved_by_.back().product.data();
-    sweep.mixed = mixed.mixed.data();
-    sweep.b = mixed.b.data();
-    sweep.c = mixed.c.data();
-    if (state.y.defined()) {
-      solved_by_.push_back({state.y, Tensor(context, state.y.shape().with(-1, sweep.P))});
-      sweep.of_previous = solved_by_.back().product.data();
-    }
-  }
+  if (to.recorded) sweep.record = record_of(sweep, y, state_out, state.y);
   launch_on_gpu(context, sweep);
   state.scan = state_out;
   return true;
+}
+
+// In solved_by_.
+FpMambaRecord FpMamba::record_of(const FpMambaSweep& sweep, const Tensor& y,
+                                 const Tensor& state_out, const Tensor& previous) const {
+  const Context& context = y.context();
+  const int64_t B = sweep.B, T = sweep.T, D = sweep.D, N = sweep.N;
+  const auto product_of = [&](const Tensor& v) {
+    return sweep.from_y == nullptr ? Tensor() : Tensor(context, v.shape().with(-1, sweep.P));
+  };
+  const FpMambaMixKnown mixed{Tensor(context, y.shape()), Tensor(context, {B, T, N}),
+                              Tensor(context, {B, T, N})};
+  const SelectiveScanKnown scanned{Tensor(context, y.shape()), state_out,
+                                   Tensor(context, selective_scan_checkpoints(B, T, D, N))};
+  const GatedNormKnown normed{y, Tensor(context, {B, T, 2})};
+  solved_by_.push_back({y, product_of(y), mixed, scanned, normed});
+  const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
+  FpMambaRecord record{.product = place(solved_by_.back().product),
+                       .of_previous = nullptr,
+                       .mixed = mixed.mixed.data(),
+                       .b = mixed.b.data(),
+                       .c = mixed.c.data(),
+                       .scanned = scanned.y.data(),
+                       .checkpoints = scanned.checkpoints.data(),
+                       .statistics = normed.statistics.data()};
+  if (previous.defined()) {
+    solved_by_.push_back({previous, product_of(previous)});
+    record.of_previous = place(solved_by_.back().product);
+  }
+  return record;
 }
 
 bool FpMamba::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,

@@ -13,6 +13,9 @@
 #include <fprnn/models/linear.h>
 #include <fprnn/models/norm.h>
 #include <fprnn/ops/fp_mamba_mix.h>
+#include <fprnn/ops/fp_mamba_sweep.h>
+#include <fprnn/ops/gated_norm.h>
+#include <fprnn/ops/selective_scan.h>
 
 namespace fprnn {
 
@@ -73,6 +76,8 @@ class FpMamba : public FixedPointLayer {
     Var gate;          // (D, D): of y; undefined with glu_in_loop
   };
   Projections projections_beside(const Var& x);
+  FpMambaRecord record_of(const FpMambaSweep& sweep, const Tensor& y, const Tensor& state_out,
+                          const Tensor& previous) const;
   Vars signals_of(const Var& x, const Var& z, const Projections& of);
   Vars weights_beside(const Var& x, const Projections& of);
 
@@ -90,12 +95,13 @@ class FpMamba : public FixedPointLayer {
   Parameter& skip_;
   LayerNorm out_norm_;  // inside the loop
   Linear out_proj_;
-  // y, and the y before, with the products with from_y that a solver on the GPU had of them: f is
-  // applied to them with the same, or the residual would be that of another map. Of y also what it
-  // mixed.
+  // What a sweep on the GPU has of its solution y and of the y before it, for f to be recorded there: their products
+  // with from_y, if there is any, and of the solution all that f makes of it.
   struct Solved {
     Tensor y, product;
     FpMambaMixKnown mixed = {};
+    SelectiveScanKnown scanned = {};
+    GatedNormKnown normed = {};
   };
   mutable std::vector<Solved> solved_by_;
 };

@@ -159,7 +159,7 @@ bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& 
                    .y = y.data(),
                    .state_out = nullptr,
                    .iterations = to.iterations.data(),
-                   .residual = to.residual.defined() ? to.residual.data() : nullptr,
+                   .residual = to.residual.data(),
                    .B = y.size(0),
                    .T = y.size(1),
                    .D = y.size(2),

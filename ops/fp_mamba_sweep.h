@@ -13,6 +13,20 @@
 
 namespace fprnn {
 
+// What f, recorded at the solution, needs of the sweep, so that it is not applied to it once more. All null, or none
+// but where a comment says so.
+struct FpMambaRecord {
+  // y W^T as the sweep had it: in another precision f would be another map. Of y_t, (B, T, P), but
+  // the last step's is not written; of what came before the first step, (B, P). Null without
+  // from_y, the second without previous too.
+  real *product, *of_previous;
+  real* mixed;        // (B, T, D): what fp_mamba_mix makes of y
+  real *b, *c;        // (B, T, N)
+  real* scanned;      // (B, T, D): what selective_scan makes of that
+  real* checkpoints;  // and keeps
+  real* statistics;   // (B, T, 2): what gated_norm keeps of that
+};
+
 // P: the mixer's numbers, perhaps some that mean nothing, then N of b and N of c.
 struct FpMambaSweep {
   const real* x;            // (B, T, D)
@@ -29,19 +43,13 @@ struct FpMambaSweep {
   const real* previous;     // (B, D) or null: y before the first step
   const real* state;        // (B, D, N) or null: the scan's state there
   real* y;                  // (B, T, D)
-  real* state_out;          // (B, D, N)
-  // Or both null: y W^T as the sweep had it, by which its solution is to be judged: in another precision f would be
-  // another map, whose residual can be ten times a tolerance.
-  real* product;      // (B, T, P): of y_t, but the last step's is not written
-  real* of_previous;  // (B, P): of that; null too without previous
-  // Or all null: what fp_mamba_mix makes of y.
-  real* mixed;          // (B, T, D)
-  real *b, *c;          // (B, T, N)
-  int32_t* iterations;  // (B): the most of any step
-  real* residual;       // (B) or null: the largest of any step, of the whole f at y
+  real* state_out;          // (B, D, N); if it is not wanted, what is left there means nothing
+  int32_t* iterations;      // (B): the most of any step
+  real* residual;           // (B): the largest of any step, of the whole f at y
+  FpMambaRecord record;
   int64_t B, T, D, N, P;
   SweepMixer mixer;
-  bool bc_norm;
+  bool bc_norm, state_wanted;
   real eps, tolerance;
   int64_t max_iterations;
 };

@@ -23,7 +23,7 @@ struct FpRnnSweep {
   real* y;                // (B, T, D)
   real* state_out;        // (B, D)
   int32_t* iterations;    // (B): the most of any step
-  real* residual;         // (B) or null: the largest of any step
+  real* residual;         // (B): the largest of any step
   int64_t B, T, D, P;
   SweepMixer mixer;
   real eps, tolerance;

@@ -4,7 +4,8 @@
 
 namespace fprnn {
 
-Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps) {
+Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
+               const GatedNormKnown& known) {
   const std::string_view op = "gated_norm";
   require(x.shape().rank() >= 1, op, "x must have a last axis to normalise", x.shape());
   require(!z.defined() || z.shape() == x.shape(), op, "z must have x's shape", z.shape(),
@@ -14,7 +15,13 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
           "weight and bias must have the size of x's last axis", weight.shape(), bias.shape(),
           x.shape());
   require<ValueError>(eps >= 0, op, "eps must not be negative", eps);
-  require_together(op, x, z, weight, bias);
+  const bool both = known.y.defined() && known.statistics.defined();
+  require(!(known.y.defined() || known.statistics.defined()) ||
+              (both && known.y.shape() == x.shape() &&
+               known.statistics.shape() == x.shape().with(-1, 2)),
+          op, "what is known must be y of x's shape and statistics (..., 2), both or neither",
+          x.shape());
+  require_together(op, x, z, weight, bias, known.y, known.statistics);
   GatedNormForward forward{.x = x.data(),
                            .z = data_or_null(z),
                            .weight = weight.data(),
@@ -27,12 +34,16 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
   const Context& context = x.context();
   if (!supported_on_gpu(context, forward))
     return layer_norm(z.defined() ? mul(x, silu(z)) : x, weight, bias, eps);
-  const Tensor y(context, x.shape()), statistics(context, Shape{forward.rows, 2});
-  forward.y = y.data();
-  forward.statistics = statistics.data();
-  launch_on_gpu(context, forward);
-  return record(op, {x, z, weight, bias}, y,
-                [x = x.value(), z = z.value(), w = weight.value(), statistics](Backward& back) {
+  GatedNormKnown made = known;
+  if (!made.y.defined()) {
+    made = {Tensor(context, x.shape()), Tensor(context, x.shape().with(-1, 2))};
+    forward.y = made.y.data();
+    forward.statistics = made.statistics.data();
+    launch_on_gpu(context, forward);
+  }
+  return record(op, {x, z, weight, bias}, made.y,
+                [x = x.value(), z = z.value(), w = weight.value(),
+                 statistics = made.statistics](Backward& back) {
                   const int64_t D = x.size(-1);
                   const bool parameters = back.wants(2) || back.wants(3);
                   const Tensor dx(x.context(), x.shape());

@@ -9,9 +9,15 @@
 
 namespace fprnn {
 
+// What comes out and is kept, where a sweep on a GPU has made it already (ops/fp_mamba_sweep.h): both or neither.
+struct GatedNormKnown {
+  Tensor y;           // (..., D)
+  Tensor statistics;  // (..., 2): mean and scale of each row
+};
 // x (..., D), z (..., D) or undefined, weight (D), bias (D) -> (..., D). ShapeError: sizes;
 // ValueError: eps negative.
-Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps);
+Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
+               const GatedNormKnown& known = {});
 
 struct GatedNormForward {
   const real* x;       // (rows, D)

@@ -18,7 +18,6 @@ FPRNN_KERNEL(void sum_rows(const real* x, real* y, int64_t rows, int64_t inner))
 
 namespace {
 
-constexpr int64_t kMaxLanes = 16;  // of any instruction set and real
 constexpr real kLog2e = static_cast<real>(1.4426950408889634);
 
 void check_shapes(const SelectiveScanInputs& in) {
@@ -41,7 +40,15 @@ void check_shapes(const SelectiveScanInputs& in) {
           in.h0.shape(), in.u.shape());
   require(!in.keep.defined() || in.keep.shape() == Shape{B, T}, op, "keep must be (B, T)",
           in.keep.defined() ? in.keep.shape() : Shape{}, in.u.shape());
-  require_together(op, in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0, in.keep);
+  const SelectiveScanKnown& known = in.known;
+  const bool all = known.y.defined() && known.state.defined() && known.checkpoints.defined() &&
+                   known.y.shape() == in.u.shape() && known.state.shape() == Shape{B, D, N} &&
+                   known.checkpoints.shape() == selective_scan_checkpoints(B, T, D, N);
+  require(all || !(known.y.defined() || known.state.defined() || known.checkpoints.defined()), op,
+          "what is known must be y (B, T, D), state (B, D, N) and checkpoints, all or nothing",
+          in.u.shape(), in.a.shape());
+  require_together(op, in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0, in.keep,
+                   known.y, known.state, known.checkpoints);
 }
 
 // Backward as the tape sees it: allocates every gradient, runs, gives what is wanted.
@@ -77,31 +84,34 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in) {
   const int64_t B = in.u.size(0), T = in.u.size(1), D = in.u.size(2), N = in.a.size(1);
   const std::vector<Var> inputs{in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0};
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
-  const int64_t channels = pieces(D, kMaxLanes) * kMaxLanes;  // blocks are whole vectors
-  const Tensor y(context, in.u.shape()), state(context, Shape{B, D, N});
-  const Tensor checkpoints =
-      recorded ? Tensor(context, Shape{B, pieces(T, kSelectiveScanChunk), channels, N}) : Tensor();
-  const SelectiveScanForward forward{.u = in.u.data(),
-                                     .delta = in.delta.data(),
-                                     .a = in.a.data(),
-                                     .b = in.b.data(),
-                                     .c = in.c.data(),
-                                     .skip = data_or_null(in.skip),
-                                     .delta_bias = data_or_null(in.delta_bias),
-                                     .h0 = data_or_null(in.h0),
-                                     .keep = in.keep.defined() ? in.keep.data() : nullptr,
-                                     .y = y.data(),
-                                     .state = state.data(),
-                                     .checkpoints = recorded ? checkpoints.data() : nullptr,
-                                     .B = B,
-                                     .T = T,
-                                     .D = D,
-                                     .N = N,
-                                     .softplus = in.softplus};
-  launch(context, forward);
-  const auto outputs =
-      record_all("selective_scan", inputs, {y, state},
-                 [in, forward, checkpoints](Backward& back) { give_gradients(forward, in, back); });
+  const bool known = in.known.y.defined() && context.device() == DeviceKind::cuda;
+  const auto [y, state, checkpoints] =
+      known ? in.known
+            : SelectiveScanKnown{
+                  Tensor(context, in.u.shape()), Tensor(context, Shape{B, D, N}),
+                  recorded ? Tensor(context, selective_scan_checkpoints(B, T, D, N)) : Tensor()};
+  const SelectiveScanForward forward{
+      .u = in.u.data(),
+      .delta = in.delta.data(),
+      .a = in.a.data(),
+      .b = in.b.data(),
+      .c = in.c.data(),
+      .skip = data_or_null(in.skip),
+      .delta_bias = data_or_null(in.delta_bias),
+      .h0 = data_or_null(in.h0),
+      .keep = in.keep.defined() ? in.keep.data() : nullptr,
+      .y = y.data(),
+      .state = state.data(),
+      .checkpoints = checkpoints.defined() ? checkpoints.data() : nullptr,
+      .B = B,
+      .T = T,
+      .D = D,
+      .N = N,
+      .softplus = in.softplus};
+  if (!known) launch(context, forward);
+  const auto outputs = record_all(
+      "selective_scan", inputs, {y, state},
+      [in, forward, kept = checkpoints](Backward& back) { give_gradients(forward, in, back); });
   return {outputs[0], outputs[1]};
 }
 

@@ -13,7 +13,26 @@
 namespace fprnn {
 
 inline constexpr int64_t kSelectiveScanChunk = 16;
+// Checkpoints: the state before each chunk of steps, of channels up to a whole number of the widest vectors,
+// (B, chunks, channels, N). On a GPU nothing is kept before the first chunk, where the state is h0.
+constexpr int64_t selective_scan_chunks(int64_t T) {
+  return (T + kSelectiveScanChunk - 1) / kSelectiveScanChunk;
+}
+constexpr int64_t selective_scan_channels(int64_t D) {
+  constexpr int64_t kLanes = 16;
+  return (D + kLanes - 1) / kLanes * kLanes;
+}
+inline Shape selective_scan_checkpoints(int64_t B, int64_t T, int64_t D, int64_t N) {
+  return {B, selective_scan_chunks(T), selective_scan_channels(D), N};
+}
 
+// What comes out and is kept, where a sweep on a GPU has made it already (ops/fp_mamba_sweep.h): all three or none.
+// state is read by nobody if the sweep was not asked for it.
+struct SelectiveScanKnown {
+  Tensor y;            // (B, T, D)
+  Tensor state;        // (B, D, N)
+  Tensor checkpoints;  // as above
+};
 struct SelectiveScanInputs {
   Var u;                // (B, T, D)
   Var delta;            // (B, T, D)
@@ -25,6 +44,7 @@ struct SelectiveScanInputs {
   Var h0 = {};          // (B, D, N): the state before the first step, or undefined for zero
   Tensor keep = {};     // (B, T) or undefined: factors k_t, without gradient; 0 forgets
   bool softplus = true;
+  SelectiveScanKnown known = {};
 };
 
 struct SelectiveScanResult {
@@ -47,7 +67,7 @@ struct SelectiveScanForward {
   const real* keep;        // (B, T) or null
   real* y;                 // (B, T, D)
   real* state;             // (B, D, N)
-  real* checkpoints;       // (B, ceil(T / chunk), D, N) or null: the state before each chunk
+  real* checkpoints;       // or null
   int64_t B, T, D, N;
   bool softplus;
 };

@@ -49,7 +49,8 @@ __device__ void project_plainly(const NaiveBlock& block, const FpMambaSweep& in,
     real total = 0;
     if (sees_y) {
       for (int64_t i = 0; i < in.D; ++i) total += in.from_y[j * in.D + i] * block.y[i];
-      (t > 0 ? in.product + (row - 1) * in.P : in.of_previous + sequence * in.P)[j] = total;
+      (t > 0 ? in.record.product + (row - 1) * in.P : in.record.of_previous + sequence * in.P)[j] =
+          total;
     }
     block.p[j] = in.projected[row * in.P + j] + total;
   }

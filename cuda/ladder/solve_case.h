@@ -18,7 +18,7 @@ struct SolveSizes {
 
 struct SolveCase {
   Tensor x, projected, delta, z, from_y, a, skip, delta_bias, norm_weight, norm_bias;
-  Tensor y, state_out, product;
+  Tensor y, state_out, product, residual;
   IntTensor iterations;
   FpMambaSweep sweep;
 
@@ -41,6 +41,7 @@ struct SolveCase {
     state_out = Tensor(context, {B, D, N});
     product = Tensor(context, {B, T, P});
     iterations = int_zeros(context, {B});
+    residual = Tensor(context, {B});
     sweep = {.x = x.data(),
              .projected = projected.data(),
              .delta = delta.data(),
@@ -56,13 +57,9 @@ struct SolveCase {
              .state = nullptr,
              .y = y.data(),
              .state_out = state_out.data(),
-             .product = product.data(),
-             .of_previous = nullptr,
-             .mixed = nullptr,
-             .b = nullptr,
-             .c = nullptr,
              .iterations = iterations.data(),
-             .residual = nullptr,
+             .residual = residual.data(),
+             .record = {},
              .B = B,
              .T = T,
              .D = D,
@@ -75,9 +72,11 @@ struct SolveCase {
                        .m1 = 1,
                        .m2 = D},
              .bc_norm = true,
+             .state_wanted = true,
              .eps = real(1e-5),
              .tolerance = real(5e-5),
              .max_iterations = 1000};
+    sweep.record.product = product.data();
   }
 };
 
