@@ -1,6 +1,8 @@
 // Copies to shared memory that a thread starts and waits for later.
 #pragma once
 
+#include <cstdint>
+
 namespace fprnn::cuda {
 
 // Bytes (4, 8 or 16; both addresses are multiples of it) to shared memory while the thread goes on;
@@ -17,6 +19,10 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool pres
     asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared), "l"(from),
                  "n"(Bytes), "r"(bytes)
                  : "memory");
+}
+// 16 bytes that are there, to a place in shared memory.
+__device__ __forceinline__ void copy_quad_async(uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
 }
 __device__ __forceinline__ void commit_async() {
   asm volatile("cp.async.commit_group;" ::: "memory");

@@ -206,7 +206,8 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
         StepToken(in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr)
             .brought(places.of_x, ahead(t));
     const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
-                                            own + places.mixer, gained, y, residual);
+                                            own + places.mixer, gained, y, residual)
+                              .iterations;
     most = count > most ? count : most;
     keep_y(y);
     wait_async<0>();
@@ -252,21 +253,7 @@ bool persists(Cuda, const FpMambaSweep& args) {
 }
 
 void run_persistent(Cuda cuda, const FpMambaSweep& args) {
-  constexpr int64_t kPairs = sizeof(real) / sizeof(__half);
-  const bool halved = !kDouble && args.from_y != nullptr && args.D % 64 == 0 &&
-                      gpu(cuda).matmul_precision != MatmulPrecision::fp32;
-  Tensor rows, scale;
-  HalfRows half{};
-  if (halved) {
-    rows = Tensor(cuda.context, {args.P * args.D / kPairs});
-    scale = Tensor(cuda.context, {args.P});
-    float* const scales = reinterpret_cast<float*>(scale.data());
-    half = {reinterpret_cast<const Halves8*>(rows.data()), scales};
-    constexpr int kRows = 4;  // of a block
-    start(cuda, "half_rows", half_rows_kernel,
-          {.blocks = ceil_div(args.P, kRows), .threads = kRows * kWarp}, args.from_y, args.P,
-          args.D, reinterpret_cast<__half*>(rows.data()), scales);
-  }
+  const KeptHalfRows rows(cuda, args.from_y, args.P, args.D);
   with_mixer(args.mixer, args.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
     constexpr int G = Mixer::kSequences;
@@ -275,7 +262,7 @@ void run_persistent(Cuda cuda, const FpMambaSweep& args) {
           {.blocks = ceil_div(args.B, G),
            .threads = Mixer::T::kSize * G,
            .shared_bytes = places.end * sizeof(real)},
-          args, places, half);
+          args, places, rows.half);
   });
 }
 

@@ -102,16 +102,21 @@ __device__ __forceinline__ real decay_quad(Quad& h, const Quad& a, real gained, 
   return total;
 }
 
+struct StepSolved {
+  int32_t iterations;
+  real bound;  // of |y|, hardly above it where the equation is solved
+};
+
 // gained: what the step before has added to each channel, times its b (`before`, N in shared
 // memory, 0 where there was no step); becomes this step's. b and c (N each) and space are shared
 // memory, at multiples of 16 bytes. State has decay(team, channels, gained, before, c, dt, log2(k),
 // checkpoint, carried), which decays the state of all channels; carried is h . c. residual becomes
-// this step's if it is larger. Returns the iterations.
+// this step's if it is larger.
 template <class Mixer, class State>
-__device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, const StepToken& at,
-                                              const State& state, const real* before, real* b,
-                                              real* c, real* space, real (&gained)[Mixer::C],
-                                              real (&y)[Mixer::C], real& residual) {
+__device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, const StepToken& at,
+                                                 const State& state, const real* before, real* b,
+                                                 real* c, real* space, real (&gained)[Mixer::C],
+                                                 real (&y)[Mixer::C], real& residual) {
   constexpr int C = Mixer::C;
   const FpMambaSweep& in = at.in;
   const auto p = [&](int64_t j) { return at.p(j); };
@@ -161,11 +166,9 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
     record.statistics[2 * at.row] = mean;
     record.statistics[2 * at.row + 1] = inverse;
   }
-  const real distance =
-      distance_of(
-          channels, [&](int k) { return weight[k] * (inverse * f[k]) + bias[k]; }, y)
-          .relative();
-  residual = LargerSize()(residual, distance);
+  const Distance distance = distance_of(
+      channels, [&](int k) { return weight[k] * (inverse * f[k]) + bias[k]; }, y);
+  residual = LargerSize()(residual, distance.relative());
 
   // What the state gains: dt (Q x + (I - Q) y) b^T.
 #pragma unroll
@@ -176,7 +179,7 @@ __device__ __forceinline__ int32_t solve_step(const typename Mixer::T& team, con
     in.y[at.row * in.D + d] = y[k];
     if (record.mixed != nullptr) record.mixed[at.row * in.D + d] = mixed[k];
   });
-  return count;
+  return {count, distance.size + distance.difference};
 }
 
 }  // namespace fprnn::cuda

@@ -1,10 +1,12 @@
 // The sequential solver (ops/fp_mamba_sweep.h): in one kernel where that is faster
-// (cuda/fp_mamba_persistent.cu), else step by step. For each there is one product of matrices and
-// one kernel in which a team takes a sequence; of many sequences, one of each for either half. The
-// state goes through once. That read and write (8 bytes for each of B D N) bound a step from below;
-// its length is that of the chain of local iterations of the slowest sequence.
+// (cuda/fp_mamba_persistent.cu), else step by step. For each there is one product of matrices, in
+// tf32 and bf16 of y and W in 16 bits a number (cuda/half_product.cuh), and one kernel in which a
+// team takes a sequence; of many sequences, one of each for either half. The state goes through
+// once. That read and write (8 bytes for each of B D N) bound a step from below; its length is that
+// of the chain of local iterations of the slowest sequence.
 #include <fprnn/cuda/fp_mamba_persistent.cuh>
 #include <fprnn/cuda/fp_mamba_step.cuh>
+#include <fprnn/cuda/half_product.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/outer.h>
@@ -23,6 +25,9 @@ struct Step {
   const real* from;    // (B, D, N) or null: the state; what the last step adds to it is missing
   real* gained;        // (B, D) and
   real* b;             // (B, N), whose outer product that is
+  HalfRows w;          // W, if the products are of halves; then
+  __half* halves;      // (B, D) and
+  float* factor;       // (B) are y for them (cuda/half_product.cuh)
 };
 
 // One sequence's state in memory. Neighbouring threads take neighbouring quads of it, so that what a warp asks for is
@@ -131,8 +136,15 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
                             in.N,
                             exchange};
   real residual = step.t > 0 ? in.residual[b] : real(0);
-  const int32_t count = solve_step<Mixer>(team, at, state, before, now, now + in.N,
-                                          near + brought(in), gained, y, residual);
+  const auto [count, bound] = solve_step<Mixer>(team, at, state, before, now, now + in.N,
+                                                near + brought(in), gained, y, residual);
+  if (step.halves != nullptr) {
+    const float to = scale_to_one(static_cast<float>(bound));
+    Mixer::each_channel(team, in, [&](int k, int64_t d) {
+      step.halves[b * in.D + d] = __float2half_rn(to * static_cast<float>(y[k]));
+    });
+    if (team.rank == 0) step.factor[b] = inverse_of_power(to);
+  }
   team.each(in.N, [&](int64_t n) { step.b[b * in.N + n] = now[n]; });
   Mixer::each_channel(team, in, [&](int k, int64_t d) { step.gained[b * in.D + d] = gained[k]; });
   if (team.rank == 0) {
@@ -164,6 +176,15 @@ void multiply_y(Cuda cuda, real* passing, Step& step) {
                                         : in.record.of_previous;
   step.from_y = to;
   step.row = together ? in.T * in.P : in.P;
+  if (!first && step.halves != nullptr)
+    return multiply_halves(cuda, {.vectors = step.halves,
+                                  .factor = step.factor,
+                                  .w = step.w,
+                                  .out = to,
+                                  .stride = step.row,
+                                  .count = static_cast<int>(in.B),
+                                  .P = static_cast<int>(in.P),
+                                  .D = static_cast<int>(in.D)});
   run(cuda, Gemm{.a = first ? in.previous : in.y + (step.t - 1) * in.D,
                  .b = in.from_y,
                  .c = to,
@@ -217,14 +238,22 @@ void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
   const Tensor passing = args.from_y != nullptr && args.record.product == nullptr
                              ? Tensor(cuda.context, {args.B, args.P})
                              : Tensor();
+  const KeptHalfRows rows(cuda, args.T > 1 ? args.from_y : nullptr, args.P, args.D);
+  const bool halved = rows.half.rows != nullptr;
+  const Tensor halves = halved ? Tensor(cuda.context, {args.B * args.D / 2}) : Tensor(),
+               factor = halved ? Tensor(cuda.context, {args.B}) : Tensor();
   const auto run_part = [&](int64_t first, int64_t end) {
-    Step step{.in = part_of(args, first, end - first),
-              .t = 0,
-              .from_y = nullptr,
-              .row = 0,
-              .from = nullptr,
-              .gained = gained.data() + first * args.D,
-              .b = b.data() + first * args.N};
+    Step step{
+        .in = part_of(args, first, end - first),
+        .t = 0,
+        .from_y = nullptr,
+        .row = 0,
+        .from = nullptr,
+        .gained = gained.data() + first * args.D,
+        .b = b.data() + first * args.N,
+        .w = rows.half,
+        .halves = halved ? reinterpret_cast<__half*>(halves.data()) + first * args.D : nullptr,
+        .factor = halved ? reinterpret_cast<float*>(factor.data()) + first : nullptr};
     const FpMambaSweep& in = step.in;
     step.from = in.state;
     for (; step.t < in.T; ++step.t) {

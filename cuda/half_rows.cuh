@@ -5,8 +5,9 @@
 // thirtieth of the instructions of multiply-adds.
 #pragma once
 
-#include <fprnn/core/real.h>
+#include <fprnn/core/tensor.h>
 #include <fprnn/cuda/block.cuh>
+#include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/tile.cuh>
 
 namespace fprnn::cuda {
@@ -34,6 +35,28 @@ static __global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __h
     rows[row * D + d] = __float2half_rn(static_cast<float>(from[d]) * factor);
   if (lane_of() == 0) scale[row] = inverse_of_power(factor);
 }
+
+// The rows of W (P, D) or null, kept so where the precision asked for is theirs and D
+// allows it.
+struct KeptHalfRows {
+  Tensor rows, scale;
+  HalfRows half{};
+
+  KeptHalfRows(Cuda cuda, const real* w, int64_t P, int64_t D) {
+    if (kDouble || w == nullptr || D % 64 != 0 ||
+        gpu(cuda).matmul_precision == MatmulPrecision::fp32)
+      return;
+    constexpr int64_t kPairs = sizeof(real) / sizeof(__half);
+    constexpr int kRows = 4;  // of a block
+    rows = Tensor(cuda.context, {P * D / kPairs});
+    scale = Tensor(cuda.context, {P});
+    float* const scales = reinterpret_cast<float*>(scale.data());
+    half = {reinterpret_cast<const Halves8*>(rows.data()), scales};
+    start(cuda, "half_rows", half_rows_kernel,
+          {.blocks = ceil_div(P, kRows), .threads = kRows * kWarp}, w, P, D,
+          reinterpret_cast<__half*>(rows.data()), scales);
+  }
+};
 
 // Where eight numbers of a vector are in shared memory, so that the lanes of a load meet all banks.
 __device__ __forceinline__ int swizzled(int row, int eight, int eights) {
