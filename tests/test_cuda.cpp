@@ -5,6 +5,8 @@
 #include <fprnn/core/graph.h>
 #include <fprnn/core/rng.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/linear.h>
 
 #include <limits>
 
@@ -234,6 +236,29 @@ TEST_CASE("cuda: products in tf32 and bf16 are near, and not those in fp32" * ne
     check_close(describe(precision), product, truth, most);
     CHECK(relative_error(product, truth) > 1e-5);
   }
+}
+
+// Large enough that the weight is turned over before the product with the cotangent; x's gradients add up.
+TEST_CASE("cuda: products in tf32 with a large number of rows are near" * needs_gpu() *
+          needs_float()) {
+  ContextOptions options = test_options();
+  options.matmul_precision = MatmulPrecision::tf32;
+  const Context exact = test_context(), rounded = device_context(options);
+  constexpr int64_t kRows = 4100, kInputs = 1028, kOutputs = 1000;
+  const Tensor x = random(exact, {kRows, kInputs}, 1), w = random(exact, {kOutputs, kInputs}, 2);
+  const auto gradients = [&](const Context& context) {
+    Tape tape(context);
+    const std::vector<Var> in{tape.variable(x.on(context)), tape.variable(w.on(context))};
+    const Var y = linear(in[0], in[1]);
+    const Tensor seed = random(exact, {kRows, kOutputs}, 3).on(context);
+    Values values{y.value().to_vector()};
+    for (const Tensor& of : tape.vjp({add(y, linear(in[0], in[1]))}, {seed}, in))
+      values.push_back(of.to_vector());
+    return values;
+  };
+  const Values truth = gradients(exact), found = gradients(rounded);
+  for (size_t i = 0; i < truth.size(); ++i)
+    check_close(fmt::format("value {}", i), found[i], truth[i], 1e-3);
 }
 
 TEST_CASE("cuda: waiting for each kernel changes no bit" * needs_gpu()) {

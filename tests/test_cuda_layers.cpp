@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <fprnn/ops/reduce.h>
+#include <fprnn/ops/selective_scan.h>
 #include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
 
@@ -46,15 +47,17 @@ struct Twins {
   }
 };
 
-// What a layer gives: loss, output, solution, state; then the gradients of u and the parameters.
+// What a layer gives: loss, output, solution, state; then the gradients of u and the parameters. Those of the
+// steps from `first` on, where the others leave their state.
 struct Found {
   Values values, gradients;
 
-  explicit Found(Built& built) {
+  explicit Found(Built& built, int64_t first = 0) {
     Tape tape(built.context);
     std::vector<Var> asked{tape.variable(built.u)};
     FixedPointState state;
-    const Var y = built.layer->forward(asked[0], state);
+    if (first > 0) built.layer->forward(slice(built.u, 1, 0, first), state);
+    const Var y = built.layer->forward(slice(asked[0], 1, first, built.u.size(1)), state);
     const Tensor seed = random(host_context(), y.shape(), 2).on(built.context);
     const Var loss = sum(mul(y, seed));
     values = {loss.value().to_vector(), y.value().to_vector(), built.layer->solution().to_vector(),
@@ -68,8 +71,8 @@ struct Found {
 };
 
 // The loss is a sum in which much cancels, so its error is that of its terms.
-void check_twins(Twins& twins, const std::string& name) {
-  const Found here(twins.here), there(twins.there);
+void check_twins(Twins& twins, const std::string& name, int64_t first = 0) {
+  const Found here(twins.here, first), there(twins.there, first);
   CHECK(std::abs(there.values[0][0] - here.values[0][0]) <= kSame * length(here.values[1]));
   for (size_t i = 1; i < here.values.size(); ++i)
     check_close(fmt::format("{}, value {}", name, i), there.values[i], here.values[i], kSame);
@@ -100,10 +103,14 @@ struct Width {
   MixerKind mixer;
   int64_t rank;
 };
-Case wide_mamba(const Width& of) {
-  return mamba_case(
-      fmt::format("{} {} {}", of.width, name_of(of.mixer), of.rank),
-      {.d_model = of.width, .d_state = of.states, .mixer = of.mixer, .rank = of.rank, .scale = 1});
+Case wide_mamba(const Width& of, bool glu_in_loop = false) {
+  return mamba_case(fmt::format("{} {} {}", of.width, name_of(of.mixer), of.rank),
+                    {.d_model = of.width,
+                     .d_state = of.states,
+                     .mixer = of.mixer,
+                     .rank = of.rank,
+                     .scale = 1,
+                     .glu_in_loop = glu_in_loop});
 }
 Case wide_rnn(const Width& of) {
   return rnn_case(fmt::format("{} {} {}", of.width, name_of(of.mixer), of.rank),
@@ -151,6 +158,22 @@ TEST_CASE("cuda: wide fixed-point layers give what the CPU gives" * needs_gpu())
   }
 }
 
+// What a sweep keeps for the gradients: states before two further chunks of the scan, what came before the first
+// step, and the scan's own numbers without the gate.
+TEST_CASE("cuda: gradients through several chunks of the scan are the CPU's" * needs_gpu()) {
+  const Context cpu = host_context(), gpu = test_context();
+  constexpr int64_t kFirst = 3, kSteps = kFirst + 2 * kSelectiveScanChunk + 5;
+  for (const Width& of : {Width{64, 16, MixerKind::householder, 2},
+                          {256, 16, MixerKind::householder, 2},
+                          {128, 16, MixerKind::kronecker, 1}})
+    for (const bool gate : {false, true}) {
+      const Case entry = wide_mamba(of, gate);
+      Twins twins(cpu, gpu, entry, {3, kSteps, of.width});
+      twins.both([](Built& built) { built.set(Solver::sequential); });
+      check_twins(twins, fmt::format("{}, gate {}", entry.name, gate), kFirst);
+    }
+}
+
 // The products y W^T in 16 bits, those that stay in floats and those of a step of its own; in one piece and in
 // two. A residual far below the precision of tf32 shows that f is the solver's own map.
 TEST_CASE("cuda: layers with products in tf32 are solved by their own map" * needs_gpu() *
@@ -159,14 +182,16 @@ TEST_CASE("cuda: layers with products in tf32 are solved by their own map" * nee
   options.matmul_precision = MatmulPrecision::tf32;
   const Context cpu = host_context(), gpu = device_context(options);
   constexpr double kNear = 1e-2;  // ten roundings of tf32
-  constexpr int64_t kSteps = 17, kFirst = 6;
+  const int64_t kSteps = small_only() ? 3 : 17, kFirst = small_only() ? 1 : 6;
   for (const Width& of : {Width{32, 16, MixerKind::householder, 1},
                           {128, 16, MixerKind::householder, 4},
                           {48, 16, MixerKind::householder, 2},
                           {256, 16, MixerKind::householder, 2},
                           {128, 16, MixerKind::kronecker, 1}}) {
+    if (small_only() && of.mixer != MixerKind::householder) continue;
     const Case entry = wide_mamba(of);
     Twins twins(cpu, gpu, entry, {5, kSteps, of.width});
+    if (small_only()) twins.repeat_first_sequence();
     twins.both([&](Built& built) {
       built.set(Solver::sequential);
       built.layer->solver.tolerance = real(1e-5);

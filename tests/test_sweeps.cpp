@@ -1,0 +1,304 @@
+// The sequential sweeps of a GPU (ops/fp_mamba_sweep.h, ops/fp_rnn_sweep.h) beside f put together from ops: the
+// residuals that they report, and what is recorded instead of applying f to the solution.
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/models/mixer.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/fp_mamba_sweep.h>
+#include <fprnn/ops/fp_rnn_sweep.h>
+#include <fprnn/ops/gated_norm.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/linear.h>
+#include <fprnn/ops/low_rank.h>
+#include <fprnn/ops/norm.h>
+#include <fprnn/ops/scan.h>
+#include <fprnn/ops/selective_scan.h>
+
+#include <cmath>
+
+#include "close.h"
+#include "needs.h"
+#include "small_model.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+constexpr double kAlike = kDouble ? 1e-12 : 2e-5;  // of two orders of summation
+constexpr real kEps = real(1e-5);
+
+SweepMixer mixer_of(MixerKind kind, int64_t rank, int64_t D) {
+  const auto [m1, m2] = kronecker_sizes(D);
+  return {.rank = kind == MixerKind::kronecker ? 0 : rank,
+          .in_order = kind == MixerKind::householder,
+          .scale = 1,
+          .norm = KroneckerNorm::row,
+          .m1 = m1,
+          .m2 = m2};
+}
+int64_t vectors_of(const SweepMixer& mixer, int64_t D) {
+  return mixer.rank > 0 ? mixer.rank * D : kronecker_sizes(D).triangles();
+}
+int64_t numbers_of(const SweepMixer& mixer, int64_t D) {
+  return vectors_of(mixer, D) + (mixer.rank > 0 ? mixer.rank : mixer.m1 + mixer.m2);
+}
+
+// Q v for the mixer whose numbers p (B, T, P) begins with.
+Var mix(const SweepMixer& mixer, const Var& p, const Var& v) {
+  const int64_t D = v.size(-1), vectors = vectors_of(mixer, D);
+  const Var first = silu(slice(p, -1, 0, vectors)),
+            gates = sigmoid(slice(p, -1, vectors, numbers_of(mixer, D)));
+  if (mixer.rank == 0)
+    return kronecker(kronecker_factors(first, gates, D, mixer.norm, kEps), v, mixer.scale);
+  const Shape shape = first.shape().with(-1, mixer.rank).appended(D);
+  const Var u = l2_normalize(reshape(first, shape), kEps);
+  return mixer.in_order ? householder(u, gates, v, mixer.scale) : dplr(u, gates, v, mixer.scale);
+}
+
+// Of each sequence the largest of any step, as a solver judges a step.
+std::vector<real> residuals(const Var& f, const Tensor& y) {
+  const int64_t B = y.size(0), T = y.size(1), D = y.size(2);
+  const auto of_f = f.value().to_vector(), of_y = y.to_vector();
+  std::vector<real> most(B);
+  for (int64_t row = 0; row < B * T; ++row) {
+    real difference = 0, size = 0;
+    for (int64_t i = row * D; i < (row + 1) * D; ++i) {
+      difference = std::max(difference, std::abs(of_f[i] - of_y[i]));
+      size = std::max(size, std::abs(of_f[i]));
+    }
+    most[row / T] = std::max(most[row / T], difference / size);
+  }
+  return most;
+}
+
+// Of solutions, and of what few iterations leave.
+void check_residuals(const std::string& name, const Tensor& found, const Var& f, const Tensor& y) {
+  constexpr double kRounding = kDouble ? 1e-13 : 2e-6, kOfResidual = 1e-3;
+  const auto reported = found.to_vector(), truth = residuals(f, y);
+  for (size_t b = 0; b < truth.size(); ++b)
+    CHECK_MESSAGE(
+        std::abs(reported[b] - truth[b]) <= kRounding + kOfResidual * truth[b],
+        fmt::format("{}, sequence {}: {:.3g}, by f {:.3g}", name, b, reported[b], truth[b]));
+}
+
+struct SweepSizes {
+  int64_t B, T, D;
+  MixerKind kind;
+  int64_t rank;
+  std::string name(int64_t iterations) const {
+    return fmt::format("{} {} {}, {} iterations", D, name_of(kind), rank, iterations);
+  }
+};
+
+// Every input that may be missing is there, or none is.
+struct MambaSweepCase {
+  static constexpr int64_t N = 16;
+  int64_t P;
+  Tensor x, projected, delta, z, keep, from_y, a, skip, delta_bias, weight, bias, previous, state;
+  Tensor y, state_out, residual, product, of_previous, mixed, b, c, scanned, checkpoints,
+      statistics;
+  IntTensor iterations;
+  FpMambaSweep sweep;
+
+  MambaSweepCase(const Context& context, const SweepSizes& sizes, bool all, int64_t cap) {
+    const auto& [B, T, D, kind, rank] = sizes;
+    const SweepMixer mixer = mixer_of(kind, rank, D);
+    P = (numbers_of(mixer, D) + 2 * N + 3) / 4 * 4;
+    const real reach = 1 / std::sqrt(static_cast<real>(D));
+    const Context cpu = host_context();
+    uint64_t stream = 1;
+    const auto made = [&](const Shape& shape, real bound) {
+      return random(cpu, shape, stream++, bound).on(context);
+    };
+    x = made({B, T, D}, 2), projected = made({B, T, P}, 2), delta = made({B, T, D}, 1);
+    from_y = made({P, D}, reach);
+    a = affine(made({D, N}, 1), 4, -5).value();
+    skip = made({D}, 1), delta_bias = affine(made({D}, 1), 2, -3).value();
+    weight = affine(made({D}, real(0.1)), 1, real(0.5)).value(), bias = made({D}, real(0.1));
+    if (all) {
+      z = made({B, T, D}, 2), previous = made({B, D}, 1), state = made({B, D, N}, 1);
+      keep = full(context, {B, T}, 1);
+      keep = mul(keep, sigmoid(affine(made({B, T}, 1), 100, 0))).value();  // some are dropped
+      of_previous = Tensor(context, {B, P});
+    }
+    for (Tensor* of : {&y, &mixed, &scanned}) *of = Tensor(context, {B, T, D});
+    for (Tensor* of : {&b, &c}) *of = Tensor(context, {B, T, N});
+    state_out = Tensor(context, {B, D, N}), residual = Tensor(context, {B});
+    product = Tensor(context, {B, T, P}), statistics = Tensor(context, {B, T, 2});
+    checkpoints = Tensor(context, selective_scan_checkpoints(B, T, D, N));
+    iterations = int_zeros(context, {B});
+    const auto or_null = [](const Tensor& of) { return of.defined() ? of.data() : nullptr; };
+    sweep = {.x = x.data(),
+             .projected = projected.data(),
+             .delta = delta.data(),
+             .z = or_null(z),
+             .keep = or_null(keep),
+             .from_y = from_y.data(),
+             .a = a.data(),
+             .skip = skip.data(),
+             .delta_bias = delta_bias.data(),
+             .norm_weight = weight.data(),
+             .norm_bias = bias.data(),
+             .previous = or_null(previous),
+             .state = or_null(state),
+             .y = y.data(),
+             .state_out = state_out.data(),
+             .iterations = iterations.data(),
+             .residual = residual.data(),
+             .record = {.product = product.data(),
+                        .of_previous = or_null(of_previous),
+                        .mixed = mixed.data(),
+                        .b = b.data(),
+                        .c = c.data(),
+                        .scanned = scanned.data(),
+                        .checkpoints = checkpoints.data(),
+                        .statistics = statistics.data()},
+             .B = B,
+             .T = T,
+             .D = D,
+             .N = N,
+             .P = P,
+             .mixer = mixer,
+             .bc_norm = true,
+             .state_wanted = true,
+             .eps = kEps,
+             .tolerance = kDouble ? real(1e-12) : real(1e-5),
+             .max_iterations = cap};
+    REQUIRE(supported_on_gpu(context, sweep));
+    launch_on_gpu(context, sweep);
+  }
+
+  // The scan of the first steps.
+  SelectiveScanResult scan(int64_t steps) const {
+    const auto first = [&](const Tensor& of) {
+      return of.defined() ? slice(of, 1, 0, steps) : Var();
+    };
+    const Var kept = first(keep);
+    return selective_scan({.u = first(mixed),
+                           .delta = first(delta),
+                           .a = a,
+                           .b = first(b),
+                           .c = first(c),
+                           .skip = skip,
+                           .delta_bias = delta_bias,
+                           .h0 = state.defined() ? Var(state) : Var(),
+                           .keep = kept.defined() ? kept.value() : Tensor()});
+  }
+};
+
+void check_mamba_sweep(const Context& context, const SweepSizes& sizes, bool all, int64_t cap,
+                       double of_product) {
+  const std::string name = sizes.name(cap) + (all ? ", all inputs" : "");
+  const MambaSweepCase at(context, sizes, all, cap);
+  const auto& [B, T, D, kind, rank] = sizes;
+  const auto alike = [&](const std::string& what, const Var& found, const Var& truth,
+                         double most = kAlike) {
+    check_close(name + ", " + what, found.value().to_vector(), truth.value().to_vector(), most);
+  };
+  const auto or_none = [](const Tensor& of) { return of.defined() ? Var(of) : Var(); };
+
+  // Of the last step there is no product.
+  alike("product", slice(at.product, 1, 0, T - 1), slice(linear(at.y, at.from_y), 1, 0, T - 1),
+        of_product);
+  if (all) alike("product before", at.of_previous, linear(at.previous, at.from_y), of_product);
+  const Var seen = concat({slice(at.product, 1, 0, T - 1), zeros(context, {B, 1, at.P})}, 1);
+  const Var p = add(at.projected, shift(seen, or_none(at.of_previous)));
+  const int64_t directions = at.P - 2 * at.N;
+  alike("b", at.b, l2_normalize(slice(p, -1, directions, directions + at.N), kEps));
+  alike("c", at.c, l2_normalize(slice(p, -1, directions + at.N, at.P), kEps));
+  alike("mixed", at.mixed, add(mix(at.sweep.mixer, p, sub(at.x, at.y)), at.y));
+
+  const auto [v, state] = at.scan(T);
+  alike("scan", at.scanned, v);
+  alike("state", at.state_out, state);
+  const int64_t chunks = selective_scan_chunks(T);
+  for (int64_t chunk = 1; chunk < chunks; ++chunk)
+    alike(fmt::format("checkpoint {}", chunk),
+          slice(slice(at.checkpoints, 1, chunk, chunk + 1), 2, 0, D),
+          reshape(at.scan(chunk * kSelectiveScanChunk).state, {B, 1, D, at.N}));
+
+  const Var gated = at.z.defined() ? mul(v, silu(at.z)) : v;
+  const Var f = gated_norm(v, or_none(at.z), at.weight, at.bias, kEps);
+  const Var mean = slice(at.statistics, -1, 0, 1), scale = slice(at.statistics, -1, 1, 2);
+  alike("statistics", add(mul(mul(sub(gated, mean), scale), at.weight), at.bias), f);
+  check_residuals(name, at.residual, f, at.y);
+}
+
+void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, int64_t cap) {
+  const auto& [B, T, D, kind, rank] = sizes;
+  const SweepMixer mixer = mixer_of(kind, rank, D);
+  const int64_t P = numbers_of(mixer, D);
+  const Context cpu = host_context();
+  uint64_t stream = 1;
+  const auto made = [&](const Shape& shape, real bound) {
+    return random(cpu, shape, stream++, bound).on(context);
+  };
+  const Tensor bx = made({B, T, D}, 1), projected = made({B, T, P}, 2),
+               lambda = sigmoid(made({B, T, D}, 2)).value(),
+               from_y = made({P, D}, 1 / std::sqrt(static_cast<real>(D)));
+  const Tensor previous = all ? made({B, D}, 1) : Tensor(),
+               state = all ? made({B, D}, 1) : Tensor();
+  const Tensor y(context, {B, T, D}), state_out(context, {B, D}), residual(context, {B});
+  const IntTensor iterations = int_zeros(context, {B});
+  const FpRnnSweep sweep{.bx = bx.data(),
+                         .projected = projected.data(),
+                         .lambda = lambda.data(),
+                         .from_y = from_y.data(),
+                         .previous = all ? previous.data() : nullptr,
+                         .state = all ? state.data() : nullptr,
+                         .y = y.data(),
+                         .state_out = state_out.data(),
+                         .iterations = iterations.data(),
+                         .residual = residual.data(),
+                         .B = B,
+                         .T = T,
+                         .D = D,
+                         .P = P,
+                         .mixer = mixer,
+                         .eps = kEps,
+                         .tolerance = kDouble ? real(1e-12) : real(1e-5),
+                         .max_iterations = cap};
+  REQUIRE(supported_on_gpu(context, sweep));
+  launch_on_gpu(context, sweep);
+
+  const Var before = all ? linear(previous, from_y) : Var();
+  const Var p = add(projected, shift(linear(y, from_y), before));
+  const Var mixed = add(mix(mixer, p, sub(bx, y)), y);
+  const Var f = scan(lambda, mul(affine(lambda, -1, 1), mixed), {.h0 = all ? Var(state) : Var()});
+  const std::string name = "rnn " + sizes.name(cap);
+  check_residuals(name, residual, f, y);
+  if (cap > 3)
+    check_close(name + ", state", state_out.to_vector(), slice(f, 1, T - 1, T).value().to_vector(),
+                1e-3);
+}
+
+}  // namespace
+
+// In one kernel and step by step; time has two whole chunks of the scan and a part of one.
+TEST_CASE("sweeps: what FP-Mamba's records is what the ops make of its solution" * needs_gpu()) {
+  for (const bool rounded : {false, true}) {
+    if (rounded && kDouble) continue;
+    ContextOptions options = test_options();
+    if (rounded) options.matmul_precision = MatmulPrecision::tf32;
+    const Context context = device_context(options);
+    for (const SweepSizes& sizes : {SweepSizes{3, 37, 64, MixerKind::householder, 1},
+                                    {5, 37, 512, MixerKind::dplr, 2},
+                                    {67, 17, 512, MixerKind::householder, 2},
+                                    {3, 37, 256, MixerKind::kronecker, 0},
+                                    {3, 37, 1024, MixerKind::kronecker, 0}})
+      for (const bool all : {false, true})
+        for (const int64_t cap : {2, 200})
+          check_mamba_sweep(context, sizes, all, cap, rounded ? 2e-3 : kAlike);
+  }
+}
+
+TEST_CASE("sweeps: FP-RNN's judges its solution as f does" * needs_gpu()) {
+  for (const SweepSizes& sizes : {SweepSizes{3, 9, 64, MixerKind::householder, 1},
+                                  {3, 9, 512, MixerKind::dplr, 2},
+                                  {3, 9, 256, MixerKind::kronecker, 0}})
+    for (const bool all : {false, true})
+      for (const int64_t cap : {2, 200}) check_rnn_sweep(test_context(), sizes, all, cap);
+}
+
+}  // namespace fprnn::tests
