@@ -275,7 +275,8 @@ void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, 
 
 }  // namespace
 
-// In one kernel and step by step; time has two whole chunks of the scan and a part of one.
+// In one kernel and step by step, there in one piece and in two halves of many sequences; time has whole chunks of the
+// scan and a part of one.
 TEST_CASE("sweeps: what FP-Mamba's records is what the ops make of its solution" * needs_gpu()) {
   for (const bool rounded : {false, true}) {
     if (rounded && kDouble) continue;
@@ -285,6 +286,7 @@ TEST_CASE("sweeps: what FP-Mamba's records is what the ops make of its solution"
     for (const SweepSizes& sizes : {SweepSizes{3, 37, 64, MixerKind::householder, 1},
                                     {5, 37, 512, MixerKind::dplr, 2},
                                     {67, 17, 512, MixerKind::householder, 2},
+                                    {301, 17, 512, MixerKind::householder, 1},
                                     {3, 37, 256, MixerKind::kronecker, 0},
                                     {3, 37, 1024, MixerKind::kronecker, 0}})
       for (const bool all : {false, true})
