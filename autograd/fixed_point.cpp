@@ -73,10 +73,11 @@ class Iterate {
   const Tensor& y() const { return y_; }
   const Tensor& residual() const { return residual_; }  // (B, T)
   void apply(const Map& f) {
-    f_ = f(y_);
+    Judged<Tensor> of = f(y_);
+    f_ = std::move(of.f);
     require(f_.shape() == y_.shape(), "fixed_point", "f must not change the shape of y", f_.shape(),
             y_.shape());
-    residual_ = row_residuals(f_, y_);
+    residual_ = of.residual.defined() ? std::move(of.residual) : row_residuals(f_, y_);
   }
   // step (B, T). The memory of f's value becomes the next iterate's.
   void update(const Tensor& step) {
@@ -309,8 +310,9 @@ SolveRecord record_of(const Solution& solution, const Tensor& residual, real tol
   record.iterations = IntTensor(residual.context(), {residual.size(0)}, counts);
   return record;
 }
-Tensor residual_of(const Solution& solution, const Tensor& f) {
-  return largest_of_sequences(row_residuals(f, solution.y));
+Tensor residual_of(const Solution& solution, const Judged<Tensor>& of) {
+  return largest_of_sequences(of.residual.defined() ? of.residual
+                                                    : row_residuals(of.f, solution.y));
 }
 
 void act_on(const FixedPointReport& report, Unconverged action, std::string_view what) {
@@ -339,7 +341,7 @@ struct Recorded {
       inputs.push_back(!input.defined()         ? Var()
                        : input.differentiable() ? tape.variable(input.value())
                                                 : tape.constant(input.value()));
-    f = step(y, inputs);
+    f = step(y, inputs).f;
   }
   // Of f only its place on the tape is needed further: the memory of its value goes.
   void forget_value() { f = Var(y.value(), f.tape(), f.id()); }
@@ -347,10 +349,11 @@ struct Recorded {
 };
 
 // step without a record.
-Tensor plainly(const Step& step, const Tensor& y, const std::vector<Var>& inputs) {
+Judged<Tensor> plainly(const Step& step, const Tensor& y, const std::vector<Var>& inputs) {
   std::vector<Var> values;
   for (const Var& input : inputs) values.push_back(input.defined() ? Var(input.value()) : Var());
-  return step(Var(y), values).value();
+  const auto [f, residual] = step(Var(y), values);
+  return {f.value(), residual};
 }
 
 // v = g + J^T v as the rule has it.
@@ -366,7 +369,7 @@ Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOption
   };
   if (rule.kind == GradientRule::Kind::neumann) {
     Tensor v = g;
-    for (int64_t k = 0; k < rule.terms; ++k) v = map(v);
+    for (int64_t k = 0; k < rule.terms; ++k) v = map(v).f;
     return v;
   }
   // A solver's own adjoint sums in another order: its residual in J^T v may be larger by rounding.
@@ -400,10 +403,10 @@ FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, T
   const auto at = recorded ? std::make_shared<Recorded>(step, solution.y, inputs) : nullptr;
   Tensor residual = solution.residual;
   if (recorded || !residual.defined()) {
-    const Tensor f = recorded ? at->f.value() : plainly(step, solution.y, inputs);
-    require(f.shape() == shape, "fixed_point", "step must not change the shape of y", f.shape(),
-            shape);
-    if (!residual.defined()) residual = residual_of(solution, f);
+    const Judged<Tensor> of = recorded ? at->f.value() : plainly(step, solution.y, inputs);
+    require(of.f.shape() == shape, "fixed_point", "step must not change the shape of y",
+            of.f.shape(), shape);
+    if (!residual.defined()) residual = residual_of(solution, of);
   }
   FixedPointResult result;
   result.record = record_of(solution, residual, options.tolerance);

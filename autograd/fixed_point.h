@@ -12,7 +12,15 @@ namespace fprnn {
 
 // Iterates are (B, T, D): B sequences that do not meet, and causal, f(y)_t depending on y_0 .. y_t. The
 // residual at (b, t) is max_d |f(y) - y| / (max_d |f(y)| + 1e-8), that of a sequence its largest.
-using Map = std::function<Tensor(const Tensor& y)>;
+
+// f(y), and its residual (B, T) if whoever made f has compared it with y.
+template <class T>
+struct Judged {
+  T f;
+  Tensor residual;
+  Judged(T f, Tensor residual = {}) : f(std::move(f)), residual(std::move(residual)) {}
+};
+using Map = std::function<Judged<Tensor>(const Tensor& y)>;
 
 // v for g, where a solver knows more of J at its solution than products with it; it is checked like
 // any other, within 100 times the tolerance.
@@ -124,7 +132,7 @@ struct FixedPointResult {
 // D).
 // ValueError: a tolerance or cap out of range.
 // A solver that knows its residual is not judged by applying f once more.
-using Step = std::function<Var(const Var& y, const std::vector<Var>& inputs)>;
+using Step = std::function<Judged<Var>(const Var& y, const std::vector<Var>& inputs)>;
 FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, Tensor start,
                              const Solve& solve, const FixedPointOptions& options);
 

@@ -253,7 +253,9 @@ bool persists(Cuda, const FpMambaSweep& args) {
 }
 
 void run_persistent(Cuda cuda, const FpMambaSweep& args) {
-  const KeptHalfRows rows(cuda, args.from_y, args.P, args.D);
+  const KeptHalfRows rows = args.from_y != nullptr && suits_halves(cuda, args.D)
+                                ? KeptHalfRows(cuda, args.from_y, args.P, args.D)
+                                : KeptHalfRows();
   with_mixer(args.mixer, args.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
     constexpr int G = Mixer::kSequences;

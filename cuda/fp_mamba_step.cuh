@@ -58,8 +58,8 @@ struct StepToken {
   // Where the state before the step is kept (D, N), or null.
   __device__ __forceinline__ real* checkpoint() const {
     if (in.record.checkpoints == nullptr || t == 0 || t % kSelectiveScanChunk != 0) return nullptr;
-    const int64_t chunk = b * selective_scan_chunks(in.T) + t / kSelectiveScanChunk;
-    return in.record.checkpoints + chunk * selective_scan_channels(in.D) * in.N;
+    const int64_t kept = b * (selective_scan_chunks(in.T) - 1) + t / kSelectiveScanChunk - 1;
+    return in.record.checkpoints + kept * selective_scan_channels(in.D) * in.N;
   }
 };
 
@@ -138,10 +138,16 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
   mixer.apply(unmixed);
   fill_channels(channels, dt, [&](int64_t d) { return softplus(at.delta[d] + in.delta_bias[d]); });
   state.decay(team, channels, gained, before, s.c, dt, keep, at.checkpoint(), carried);
+  // What the scan gives of Q x, without a gate, waits where the rest of what it gives is added: a gate may be 0.
+  const auto ungated = [&](int k, int64_t d) { return dt[k] * s.product + in.skip[d]; };
+  real* const scanned =
+      record.scanned == nullptr || at.z == nullptr ? nullptr : record.scanned + at.row * in.D;
   channels.each([&](int k, int64_t d) {
     const real gate = at.z == nullptr ? real(1) : silu(at.z[d]);
-    gain[k] = dt[k] * s.product + in.skip[d];
-    offset[k] = gate * (carried[k] + gain[k] * unmixed[k]);
+    gain[k] = ungated(k, d);
+    offset[k] = carried[k] + gain[k] * unmixed[k];
+    if (scanned != nullptr) scanned[d] = offset[k];
+    offset[k] *= gate;
     gain[k] *= gate;
   });
 
@@ -151,14 +157,16 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
   const int32_t count =
       mixer.solve(local_parameters(in, true), offset, gain, weight, bias, y, mixed);
 
-  // f at y: N(A + S . ((I - Q) y)) is all that it makes of y once A and S are there. What the scan
-  // gives is that without N and gate; a gate of 0 lets no gradient of it through.
+  // f at y: N(A + S . ((I - Q) y)) is all that it makes of y once A and S are there. Without N and
+  // gate that is what the scan gives.
   real f[C]{};
   channels.each([&](int k, int64_t d) {
-    f[k] = offset[k] + gain[k] * (y[k] - mixed[k]);
-    if (record.scanned == nullptr) return;
-    const real gate = at.z == nullptr ? real(1) : silu(at.z[d]);
-    record.scanned[at.row * in.D + d] = gate != 0 ? f[k] / gate : real(0);
+    const real left = y[k] - mixed[k];
+    f[k] = offset[k] + gain[k] * left;
+    if (scanned != nullptr)
+      scanned[d] += ungated(k, d) * left;
+    else if (record.scanned != nullptr)
+      record.scanned[at.row * in.D + d] = f[k];
   });
   real mean = sum_over(channels, [&](int k) { return f[k]; }) / static_cast<real>(in.D);
   const real inverse = center(channels, in.eps, mean, f);

@@ -25,7 +25,7 @@ struct Step {
   const real* from;    // (B, D, N) or null: the state; what the last step adds to it is missing
   real* gained;        // (B, D) and
   real* b;             // (B, N), whose outer product that is
-  HalfRows w;          // W, if the products are of halves; then
+  HalfRows w;          // W, if the products are of halves, else null; then
   __half* halves;      // (B, D) and
   float* factor;       // (B) are y for them (cuda/half_product.cuh)
 };
@@ -176,7 +176,7 @@ void multiply_y(Cuda cuda, real* passing, Step& step) {
                                         : in.record.of_previous;
   step.from_y = to;
   step.row = together ? in.T * in.P : in.P;
-  if (!first && step.halves != nullptr)
+  if (step.halves != nullptr)
     return multiply_halves(cuda, {.vectors = step.halves,
                                   .factor = step.factor,
                                   .w = step.w,
@@ -225,7 +225,7 @@ FpMambaSweep part_of(const FpMambaSweep& whole, int64_t first, int64_t count) {
   skip(record.b, T * N);
   skip(record.c, T * N);
   skip(record.scanned, T * D);
-  skip(record.checkpoints, selective_scan_chunks(T) * selective_scan_channels(D) * N);
+  skip(record.checkpoints, (selective_scan_chunks(T) - 1) * selective_scan_channels(D) * N);
   skip(record.statistics, T * 2);
   part.B = count;
   return part;
@@ -238,22 +238,25 @@ void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
   const Tensor passing = args.from_y != nullptr && args.record.product == nullptr
                              ? Tensor(cuda.context, {args.B, args.P})
                              : Tensor();
-  const KeptHalfRows rows(cuda, args.T > 1 ? args.from_y : nullptr, args.P, args.D);
-  const bool halved = rows.half.rows != nullptr;
-  const Tensor halves = halved ? Tensor(cuda.context, {args.B * args.D / 2}) : Tensor(),
-               factor = halved ? Tensor(cuda.context, {args.B}) : Tensor();
+  const bool multiplies = args.from_y != nullptr && (args.T > 1 || args.previous != nullptr);
+  KeptHalfRows w, y;
+  if (multiplies && suits_halves(cuda, args.D)) {
+    w = KeptHalfRows(cuda, args.from_y, args.P, args.D);
+    y = args.previous == nullptr ? KeptHalfRows(cuda, args.B, args.D)
+                                 : KeptHalfRows(cuda, args.previous, args.B, args.D);
+  }
+  const bool halved = w.half.rows != nullptr;
   const auto run_part = [&](int64_t first, int64_t end) {
-    Step step{
-        .in = part_of(args, first, end - first),
-        .t = 0,
-        .from_y = nullptr,
-        .row = 0,
-        .from = nullptr,
-        .gained = gained.data() + first * args.D,
-        .b = b.data() + first * args.N,
-        .w = rows.half,
-        .halves = halved ? reinterpret_cast<__half*>(halves.data()) + first * args.D : nullptr,
-        .factor = halved ? reinterpret_cast<float*>(factor.data()) + first : nullptr};
+    Step step{.in = part_of(args, first, end - first),
+              .t = 0,
+              .from_y = nullptr,
+              .row = 0,
+              .from = nullptr,
+              .gained = gained.data() + first * args.D,
+              .b = b.data() + first * args.N,
+              .w = w.half,
+              .halves = halved ? y.numbers() + first * args.D : nullptr,
+              .factor = halved ? y.scales() + first : nullptr};
     const FpMambaSweep& in = step.in;
     step.from = in.state;
     for (; step.t < in.T; ++step.t) {

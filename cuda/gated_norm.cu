@@ -49,10 +49,25 @@ __global__ void __launch_bounds__(kRowThreads)
 #pragma unroll
   for (int k = 0; k < kOwn; ++k) v[k] = (v[k] - mean) * scale * weight[k] + bias[k];
   RowPacks<W>::store(D, v, args.y + first);
-  if (threadIdx.x == 0) {
+  if (args.statistics != nullptr && threadIdx.x == 0) {
     args.statistics[2 * row] = mean;
     args.statistics[2 * row + 1] = scale;
   }
+  if (args.residual == nullptr) return;
+  __shared__ RowSpace<2> of_largest;
+  OwnChannels before;
+  RowPacks<W>::load(D, args.before + first, before);
+  real largest[2]{};  // difference and size
+  RowPacks<W>::each(D, [&](int k, int) {
+#pragma unroll
+    for (int j = 0; j < W; ++j) {
+      const real y = v[k * W + j];
+      largest[0] = Larger()(magnitude(y - before[k * W + j]), largest[0]);
+      largest[1] = Larger()(magnitude(y), largest[1]);
+    }
+  });
+  reduce_row(largest, of_largest, Larger());
+  if (threadIdx.x == 0) args.residual[row] = largest[0] / (largest[1] + static_cast<real>(1e-8));
 }
 
 // A row on its way. Without a gate z is not touched.
@@ -164,7 +179,7 @@ using namespace cuda;
 bool supports(Cuda, const GatedNormForward& args) { return args.D <= kMostOfRow; }
 
 void run(Cuda cuda, const GatedNormForward& args) {
-  const bool aligned = quads_aligned(args.x, args.z, args.weight, args.bias, args.y);
+  const bool aligned = quads_aligned(args.x, args.z, args.weight, args.bias, args.y, args.before);
   with_width(args.D, aligned, [&](auto width) {
     start(cuda, "gated_norm_forward", gated_norm_forward_kernel<width()>,
           {.blocks = args.rows, .threads = row_threads(args.D)}, args);

@@ -167,11 +167,11 @@ __global__ void __launch_bounds__(kSide* kRowsAtOnce)
       to[(column + i) * rows + row + lane] = square[lane][i];
 }
 
-// From about where that is won back.
+// From about where that is won back, and not for a B larger than what it meets: its transpose takes memory.
 bool better_transposed(Cuda cuda, const Gemm& g) {
   constexpr int64_t kRows = 2048, kProducts = 4'000'000'000;
   return !kDouble && gpu(cuda).matmul_precision == MatmulPrecision::tf32 && !g.transpose_a &&
-         !g.transpose_b && g.M >= kRows && g.M * g.N * g.K >= kProducts &&
+         !g.transpose_b && g.M >= kRows && g.N <= g.M && g.M * g.N * g.K >= kProducts &&
          g.K % Quad::kCount == 0 && g.lda % Quad::kCount == 0 && quads_aligned(g.a);
 }
 

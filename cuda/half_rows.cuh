@@ -21,42 +21,24 @@ struct HalfRows {
   const float* scale;   // (P): row i is scale[i] times what is kept
 };
 
-// A warp takes a row.
-static __global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __half* rows,
-                                        float* scale) {
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
-  if (row >= P) return;
-  const real* const from = w + row * D;
-  float largest = 0;
-  for (int64_t d = lane_of(); d < D; d += kWarp)
-    largest = LargerSize()(::fabsf(static_cast<float>(from[d])), largest);
-  const float factor = scale_to_one(warp_largest(largest));
-  for (int64_t d = lane_of(); d < D; d += kWarp)
-    rows[row * D + d] = __float2half_rn(static_cast<float>(from[d]) * factor);
-  if (lane_of() == 0) scale[row] = inverse_of_power(factor);
-}
+// rows (count, D) and scale (count) <- the rows of x so.
+void make_half_rows(Cuda cuda, const real* x, int64_t count, int64_t D, __half* rows, float* scale);
 
-// The rows of W (P, D) or null, kept so where the precision asked for is theirs and D
-// allows it.
+// Vectors of D numbers, a multiple of 64, so kept: a matrix's rows, or as many vectors.
 struct KeptHalfRows {
   Tensor rows, scale;
   HalfRows half{};
 
-  KeptHalfRows(Cuda cuda, const real* w, int64_t P, int64_t D) {
-    if (kDouble || w == nullptr || D % 64 != 0 ||
-        gpu(cuda).matmul_precision == MatmulPrecision::fp32)
-      return;
-    constexpr int64_t kPairs = sizeof(real) / sizeof(__half);
-    constexpr int kRows = 4;  // of a block
-    rows = Tensor(cuda.context, {P * D / kPairs});
-    scale = Tensor(cuda.context, {P});
-    float* const scales = reinterpret_cast<float*>(scale.data());
-    half = {reinterpret_cast<const Halves8*>(rows.data()), scales};
-    start(cuda, "half_rows", half_rows_kernel,
-          {.blocks = ceil_div(P, kRows), .threads = kRows * kWarp}, w, P, D,
-          reinterpret_cast<__half*>(rows.data()), scales);
-  }
+  KeptHalfRows() = default;
+  KeptHalfRows(Cuda cuda, int64_t count, int64_t D);
+  KeptHalfRows(Cuda cuda, const real* x, int64_t count, int64_t D);
+  __half* numbers() const { return reinterpret_cast<__half*>(rows.data()); }
+  float* scales() const { return reinterpret_cast<float*>(scale.data()); }
 };
+// Whether that is how precisely they are asked for, and D allows it.
+inline bool suits_halves(Cuda cuda, int64_t D) {
+  return !kDouble && D % 64 == 0 && gpu(cuda).matmul_precision != MatmulPrecision::fp32;
+}
 
 // Where eight numbers of a vector are in shared memory, so that the lanes of a load meet all banks.
 __device__ __forceinline__ int swizzled(int row, int eight, int eights) {

@@ -53,12 +53,13 @@ struct RowPacks {
 template <int K>
 using RowSpace = real[K][kRowThreads / kWarp];
 
-// x[k] <- its sum over the block, the same in every thread. Before `space` is used again, the block
-// must have met elsewhere.
-template <int K>
-__device__ __forceinline__ void sum_row(real (&x)[K], RowSpace<K>& space) {
+// x[k] <- all of them in the block combined, the same in every thread; 0 is what nobody has. Before
+// `space` is used again, the block must have met elsewhere.
+template <int K, class Combine>
+__device__ __forceinline__ void reduce_row(real (&x)[K], RowSpace<K>& space,
+                                           const Combine& combine) {
 #pragma unroll
-  for (int k = 0; k < K; ++k) x[k] = warp_sum(x[k]);
+  for (int k = 0; k < K; ++k) x[k] = warp_reduce(x[k], combine);
   const int warps = blockDim.x / kWarp;
   if (warps == 1) return;
   if (threadIdx.x % kWarp == 0) {
@@ -69,8 +70,12 @@ __device__ __forceinline__ void sum_row(real (&x)[K], RowSpace<K>& space) {
 #pragma unroll
   for (int k = 0; k < K; ++k) {
     x[k] = 0;
-    for (int warp = 0; warp < warps; ++warp) x[k] += space[k][warp];
+    for (int warp = 0; warp < warps; ++warp) x[k] = combine(x[k], space[k][warp]);
   }
+}
+template <int K>
+__device__ __forceinline__ void sum_row(real (&x)[K], RowSpace<K>& space) {
+  reduce_row(x, space, Plus());
 }
 
 }  // namespace fprnn::cuda

@@ -177,7 +177,7 @@ struct Lane {
     return x == nullptr ? x : x + b * args.D * args.N;
   }
   __device__ real* checkpoint(int64_t chunk) const {
-    return args.checkpoints + (b * plan.chunks + chunk) * plan.channels * args.N;
+    return args.checkpoints + (b * (plan.chunks - 1) + chunk - 1) * plan.channels * args.N;
   }
   // The state before a chunk, null where it is zero.
   __device__ const real* before(int64_t chunk) const {

@@ -325,9 +325,10 @@ void for_blocks(const Context& context, int64_t B, const Visit& visit) {
 
 Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weights,
                                            const Tensor& y, bool recorded,
+                                           std::vector<Tensor>& kept,
                                            FixedPointState& state) const {
   const int64_t B = y.size(0);
-  const Swept swept{y, int_zeros(y.context(), {B}), Tensor(y.context(), {B}), recorded};
+  const Swept swept{y, int_zeros(y.context(), {B}), Tensor(y.context(), {B}), recorded, kept};
   if (solve_on_gpu(signals, weights, swept, state))
     return {.y = y, .iterations = {}, .counted = swept.iterations, .residual = swept.residual};
   struct Block {
@@ -358,10 +359,11 @@ Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weig
 }
 
 Adjoint FixedPointLayer::sweep_back(const Vars& signals, const Vars& weights,
-                                    const FixedPointState& before, const Tensor& solution) const {
-  return [this, signals, weights, before, solution](const Tensor& g) {
+                                    const FixedPointState& before, const Tensor& solution,
+                                    const std::vector<Tensor>& kept) const {
+  return [this, signals, weights, before, solution, kept](const Tensor& g) {
     const Tensor v = clone(g);
-    if (adjoint_on_gpu(signals, weights, solution, v, before)) return v;
+    if (adjoint_on_gpu(signals, weights, solution, v, before, kept)) return v;
     for_blocks(v.context(), v.size(0), [&](int64_t begin, int64_t end) {
       Sweep(*this, signals, weights, begin, end)
           .adjoint(solution, v, rows_of(before.y, begin, end), rows_of(before.scan, begin, end));
@@ -426,16 +428,17 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
   const auto count = static_cast<std::ptrdiff_t>(signals.size());
   const auto scanned = std::make_shared<Tensor>();  // by the last application, that of the solution
   const Step step = [this, before, carried, count, scanned](const Var& y, const Vars& all) {
-    const auto [f, scan] =
+    const auto [f, scan, residual] =
         apply(y, carried(before.y), carried(before.scan), {all.begin(), all.begin() + count},
               {all.begin() + count, all.end()});
     *scanned = scan.value();
-    return f;
+    return Judged<Var>(f, residual);
   };
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
   const auto sequential = [&](const Tensor& to) {
-    Solution solution = solve_sequential(plain_signals, plain_weights, to, recorded, state);
-    solution.adjoint = sweep_back(plain_signals, plain_weights, before, solution.y);
+    std::vector<Tensor> kept;
+    Solution solution = solve_sequential(plain_signals, plain_weights, to, recorded, kept, state);
+    solution.adjoint = sweep_back(plain_signals, plain_weights, before, solution.y, kept);
     return solution;
   };
   const Solve solve = [&](const Map& f, Tensor start) {

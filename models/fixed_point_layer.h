@@ -104,8 +104,9 @@ class FixedPointLayer : public Layer {
   // weights. Some may be undefined.
   using Vars = std::vector<Var>;
   struct Applied {
-    Var f;     // (B, T, D)
-    Var scan;  // carried out of the last step
+    Var f;                 // (B, T, D)
+    Var scan;              // carried out of the last step
+    Tensor residual = {};  // (B, T), as in Judged
   };
   // f(y) from the first step's y_{t-1} (previous) and scan, either of which may be undefined.
   virtual Applied apply(const Var& y, const Var& previous, const Var& scan, const Vars& signals,
@@ -129,6 +130,7 @@ class FixedPointLayer : public Layer {
     IntTensor iterations;  // (B), from 0 on
     Tensor residual;       // (B), of the whole f at y
     bool recorded;         // whether f is recorded at y afterwards, which the sweep may prepare
+    std::vector<Tensor>& kept;  // for what it leaves to its adjoint
   };
   // Both sweeps on a device that has kernels for this layer; whether it has. The second makes v of g,
   // in its place, for the solution y.
@@ -137,7 +139,8 @@ class FixedPointLayer : public Layer {
     return false;
   }
   virtual bool adjoint_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Tensor& /*y*/,
-                              const Tensor& /*v*/, const FixedPointState& /*before*/) const {
+                              const Tensor& /*v*/, const FixedPointState& /*before*/,
+                              const std::vector<Tensor>& /*kept*/) const {
     return false;
   }
   virtual const Mixer& mixer() const = 0;
@@ -156,11 +159,11 @@ class FixedPointLayer : public Layer {
   Solution solve_by_name(const Map& f, Tensor start, const Sequential& sequential);
   Solution solve_automatically(const Map& f, const Tensor& start, const Sequential& sequential);
   Solution solve_in_parallel(const Map& f, Tensor start, int64_t max_iterations) const;
-  // recorded: as in Swept.
+  // recorded and kept: as in Swept.
   Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& y,
-                            bool recorded, FixedPointState& state) const;
+                            bool recorded, std::vector<Tensor>& kept, FixedPointState& state) const;
   Adjoint sweep_back(const Vars& signals, const Vars& weights, const FixedPointState& before,
-                     const Tensor& solution) const;
+                     const Tensor& solution, const std::vector<Tensor>& kept) const;
   Solver used_ = Solver::sequential;
   SolveRecord record_;
   Tensor solution_;

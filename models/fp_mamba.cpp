@@ -353,7 +353,11 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
       mixed,
       {.q = {}, .b = b, .c = c, .delta = delta_of(in.projected, s, w, options_), .keep = s.kept()},
       w, scan, known.scanned);
-  return {gated_norm(v, s.z, w.norm_weight, w.norm_bias, options_.eps, known.normed), carried};
+  if (y.differentiable())
+    return {gated_norm(v, s.z, w.norm_weight, w.norm_bias, options_.eps, known.normed), carried};
+  const auto [f, residual] =
+      gated_norm_beside(y.value(), v, s.z, w.norm_weight, w.norm_bias, options_.eps);
+  return {f, carried, residual};
 }
 
 // With g = (exp(step A) . H_{t-1}) c and S = step (b . c) + D, the scan of Q x alone gives g + S . (Q x).
@@ -402,12 +406,14 @@ bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept
   sweep.residual = to.residual.data();
   solved_by_.clear();
   if (to.recorded) sweep.record = record_of(sweep, y, state_out, state.y);
+  for (const Solved& solved : solved_by_)
+    if (solved.product.defined()) to.kept.push_back(solved.product);
   launch_on_gpu(context, sweep);
   state.scan = state_out;
   return true;
 }
 
-// In solved_by_.
+// What the sweep is to leave for f to be recorded at y, in memory that solved_by_ keeps.
 FpMambaRecord FpMamba::record_of(const FpMambaSweep& sweep, const Tensor& y,
                                  const Tensor& state_out, const Tensor& previous) const {
   const Context& context = y.context();
@@ -417,8 +423,9 @@ FpMambaRecord FpMamba::record_of(const FpMambaSweep& sweep, const Tensor& y,
   };
   const FpMambaMixKnown mixed{Tensor(context, y.shape()), Tensor(context, {B, T, N}),
                               Tensor(context, {B, T, N})};
-  const SelectiveScanKnown scanned{Tensor(context, y.shape()), state_out,
-                                   Tensor(context, selective_scan_checkpoints(B, T, D, N))};
+  const SelectiveScanKnown scanned{
+      Tensor(context, y.shape()), state_out,
+      Tensor(context, selective_scan_checkpoints(context.device(), B, T, D, N))};
   const GatedNormKnown normed{y, Tensor(context, {B, T, 2})};
   solved_by_.push_back({y, product_of(y), mixed, scanned, normed});
   const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
@@ -430,7 +437,7 @@ FpMambaRecord FpMamba::record_of(const FpMambaSweep& sweep, const Tensor& y,
                        .scanned = scanned.y.data(),
                        .checkpoints = scanned.checkpoints.data(),
                        .statistics = normed.statistics.data()};
-  if (previous.defined()) {
+  if (previous.defined() && sweep.from_y != nullptr) {
     solved_by_.push_back({previous, product_of(previous)});
     record.of_previous = place(solved_by_.back().product);
   }
@@ -438,7 +445,8 @@ FpMambaRecord FpMamba::record_of(const FpMambaSweep& sweep, const Tensor& y,
 }
 
 bool FpMamba::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
-                             const Tensor& v, const FixedPointState& before) const {
+                             const Tensor& v, const FixedPointState& before,
+                             const std::vector<Tensor>& kept) const {
   if (options_.dependence.lambda) return false;
   const Signals s(signals);
   const Weights w(weights);
@@ -470,7 +478,10 @@ bool FpMamba::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Ten
                        .max_iterations = solver.gradient.max_iterations};
   if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
   const Var previous = before.y.defined() ? Var(before.y) : Var();
-  const Var p = projections(shift(y, previous), s, w);
+  // With the sweep's own products, as f was recorded.
+  const Var p = kept.empty()
+                    ? projections(shift(y, previous), s, w)
+                    : add(s.projected, shift(kept[0], previous.defined() ? Var(kept[1]) : Var()));
   const TokenParameters at = token_parameters(p, s, w, *mixer_, options_);
   const Var dt = softplus(add(s.delta, w.dt_bias)), mixed = channel_mixing(*mixer_, at.q, s.x, y);
   sweep.p = p.data();

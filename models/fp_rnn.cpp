@@ -177,7 +177,8 @@ bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& 
 }
 
 bool FpRnn::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
-                           const Tensor& v, const FixedPointState& before) const {
+                           const Tensor& v, const FixedPointState& before,
+                           const std::vector<Tensor>&) const {
   const Signals s(signals);
   const Context& context = y.context();
   FpRnnAdjoint sweep{.bx = s.bx.data(),

@@ -47,7 +47,8 @@ class FpRnn : public FixedPointLayer {
   bool solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
                     FixedPointState& state) const override;
   bool adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y, const Tensor& v,
-                      const FixedPointState& before) const override;
+                      const FixedPointState& before,
+                      const std::vector<Tensor>& kept) const override;
   const Mixer& mixer() const override { return *mixer_; }
 
  private:

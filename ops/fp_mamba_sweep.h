@@ -13,8 +13,8 @@
 
 namespace fprnn {
 
-// What f, recorded at the solution, needs of the sweep, so that it is not applied to it once more. All null, or none
-// but where a comment says so.
+// What f, recorded at the solution, needs of the sweep, so that it is not applied to it once more. Nothing, the
+// products alone, or all of it.
 struct FpMambaRecord {
   // y W^T as the sweep had it: in another precision f would be another map. Of y_t, (B, T, P), but
   // the last step's is not written; of what came before the first step, (B, P). Null without
@@ -23,7 +23,7 @@ struct FpMambaRecord {
   real* mixed;        // (B, T, D): what fp_mamba_mix makes of y
   real *b, *c;        // (B, T, N)
   real* scanned;      // (B, T, D): what selective_scan makes of that
-  real* checkpoints;  // and keeps
+  real* checkpoints;  // and keeps; null too where it has but one chunk
   real* statistics;   // (B, T, 2): what gated_norm keeps of that
 };
 

@@ -4,8 +4,11 @@
 
 namespace fprnn {
 
-Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
-               const GatedNormKnown& known) {
+namespace {
+
+// y and what a kernel leaves besides are not yet there.
+GatedNormForward contract_of(const Var& x, const Var& z, const Var& weight, const Var& bias,
+                             real eps) {
   const std::string_view op = "gated_norm";
   require(x.shape().rank() >= 1, op, "x must have a last axis to normalise", x.shape());
   require(!z.defined() || z.shape() == x.shape(), op, "z must have x's shape", z.shape(),
@@ -15,25 +18,38 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
           "weight and bias must have the size of x's last axis", weight.shape(), bias.shape(),
           x.shape());
   require<ValueError>(eps >= 0, op, "eps must not be negative", eps);
+  require_together(op, x, z, weight, bias);
+  return {.x = x.data(),
+          .z = data_or_null(z),
+          .weight = weight.data(),
+          .bias = bias.data(),
+          .y = nullptr,
+          .statistics = nullptr,
+          .before = nullptr,
+          .residual = nullptr,
+          .rows = x.shape().elements_before(-1),
+          .D = D,
+          .eps = eps};
+}
+
+Var by_parts(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps) {
+  return layer_norm(z.defined() ? mul(x, silu(z)) : x, weight, bias, eps);
+}
+
+}  // namespace
+
+Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
+               const GatedNormKnown& known) {
+  GatedNormForward forward = contract_of(x, z, weight, bias, eps);
   const bool both = known.y.defined() && known.statistics.defined();
   require(!(known.y.defined() || known.statistics.defined()) ||
               (both && known.y.shape() == x.shape() &&
                known.statistics.shape() == x.shape().with(-1, 2)),
-          op, "what is known must be y of x's shape and statistics (..., 2), both or neither",
-          x.shape());
-  require_together(op, x, z, weight, bias, known.y, known.statistics);
-  GatedNormForward forward{.x = x.data(),
-                           .z = data_or_null(z),
-                           .weight = weight.data(),
-                           .bias = bias.data(),
-                           .y = nullptr,
-                           .statistics = nullptr,
-                           .rows = x.shape().elements_before(-1),
-                           .D = D,
-                           .eps = eps};
+          "gated_norm",
+          "what is known must be y of x's shape and statistics (..., 2), both or none", x.shape());
+  require_together("gated_norm", x, known.y, known.statistics);
   const Context& context = x.context();
-  if (!supported_on_gpu(context, forward))
-    return layer_norm(z.defined() ? mul(x, silu(z)) : x, weight, bias, eps);
+  if (!supported_on_gpu(context, forward)) return by_parts(x, z, weight, bias, eps);
   GatedNormKnown made = known;
   if (!made.y.defined()) {
     made = {Tensor(context, x.shape()), Tensor(context, x.shape().with(-1, 2))};
@@ -41,7 +57,7 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
     forward.statistics = made.statistics.data();
     launch_on_gpu(context, forward);
   }
-  return record(op, {x, z, weight, bias}, made.y,
+  return record("gated_norm", {x, z, weight, bias}, made.y,
                 [x = x.value(), z = z.value(), w = weight.value(),
                  statistics = made.statistics](Backward& back) {
                   const int64_t D = x.size(-1);
@@ -69,6 +85,22 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
                     back.give(3, dbias);
                   }
                 });
+}
+
+GatedNormBeside gated_norm_beside(const Tensor& before, const Var& x, const Var& z,
+                                  const Var& weight, const Var& bias, real eps) {
+  GatedNormForward forward = contract_of(x, z, weight, bias, eps);
+  require(before.shape() == x.shape(), "gated_norm", "y before must have x's shape", before.shape(),
+          x.shape());
+  require_together("gated_norm", x, before);
+  const Context& context = x.context();
+  if (!supported_on_gpu(context, forward)) return {by_parts(x, z, weight, bias, eps), {}};
+  const Tensor y(context, x.shape()), residual(context, x.shape().without(-1));
+  forward.y = y.data();
+  forward.before = before.data();
+  forward.residual = residual.data();
+  launch_on_gpu(context, forward);
+  return {y, residual};
 }
 
 }  // namespace fprnn

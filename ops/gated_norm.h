@@ -19,13 +19,25 @@ struct GatedNormKnown {
 Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
                const GatedNormKnown& known = {});
 
+// The same without a record, as an iteration's f(y_before), and how far each row of it is from the row of y_before
+// (..., D): max |y - y_before| / (max |y| + 1e-8), of shape (...). It costs a read of that, and is
+// undefined where there is no kernel. ShapeError: as gated_norm.
+struct GatedNormBeside {
+  Var y;
+  Tensor residual;
+};
+GatedNormBeside gated_norm_beside(const Tensor& before, const Var& x, const Var& z,
+                                  const Var& weight, const Var& bias, real eps);
+
 struct GatedNormForward {
   const real* x;       // (rows, D)
   const real* z;       // (rows, D) or null
   const real* weight;  // (D)
   const real* bias;    // (D)
   real* y;             // (rows, D)
-  real* statistics;    // (rows, 2): mean and scale
+  real* statistics;    // (rows, 2): mean and scale; null if nobody will ask
+  const real* before;  // (rows, D) or null, and
+  real* residual;      // (rows): y beside that
   int64_t rows, D;
   real eps;
 };

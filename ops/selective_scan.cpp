@@ -41,9 +41,10 @@ void check_shapes(const SelectiveScanInputs& in) {
   require(!in.keep.defined() || in.keep.shape() == Shape{B, T}, op, "keep must be (B, T)",
           in.keep.defined() ? in.keep.shape() : Shape{}, in.u.shape());
   const SelectiveScanKnown& known = in.known;
-  const bool all = known.y.defined() && known.state.defined() && known.checkpoints.defined() &&
-                   known.y.shape() == in.u.shape() && known.state.shape() == Shape{B, D, N} &&
-                   known.checkpoints.shape() == selective_scan_checkpoints(B, T, D, N);
+  const bool all =
+      known.y.defined() && known.state.defined() && known.checkpoints.defined() &&
+      known.y.shape() == in.u.shape() && known.state.shape() == Shape{B, D, N} &&
+      known.checkpoints.shape() == selective_scan_checkpoints(in.u.context().device(), B, T, D, N);
   require(all || !(known.y.defined() || known.state.defined() || known.checkpoints.defined()), op,
           "what is known must be y (B, T, D), state (B, D, N) and checkpoints, all or nothing",
           in.u.shape(), in.a.shape());
@@ -86,10 +87,12 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in) {
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
   const bool known = in.known.y.defined() && context.device() == DeviceKind::cuda;
   const auto [y, state, checkpoints] =
-      known ? in.known
-            : SelectiveScanKnown{
-                  Tensor(context, in.u.shape()), Tensor(context, Shape{B, D, N}),
-                  recorded ? Tensor(context, selective_scan_checkpoints(B, T, D, N)) : Tensor()};
+      known
+          ? in.known
+          : SelectiveScanKnown{Tensor(context, in.u.shape()), Tensor(context, Shape{B, D, N}),
+                               recorded ? Tensor(context, selective_scan_checkpoints(
+                                                              in.u.context().device(), B, T, D, N))
+                                        : Tensor()};
   const SelectiveScanForward forward{
       .u = in.u.data(),
       .delta = in.delta.data(),
@@ -109,9 +112,12 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in) {
       .N = N,
       .softplus = in.softplus};
   if (!known) launch(context, forward);
-  const auto outputs = record_all(
-      "selective_scan", inputs, {y, state},
-      [in, forward, kept = checkpoints](Backward& back) { give_gradients(forward, in, back); });
+  SelectiveScanInputs kept = in;
+  kept.known = {};
+  const auto outputs = record_all("selective_scan", inputs, {y, state},
+                                  [in = kept, forward, checkpoints = checkpoints](Backward& back) {
+                                    give_gradients(forward, in, back);
+                                  });
   return {outputs[0], outputs[1]};
 }
 

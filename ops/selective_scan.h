@@ -14,7 +14,7 @@ namespace fprnn {
 
 inline constexpr int64_t kSelectiveScanChunk = 16;
 // Checkpoints: the state before each chunk of steps, of channels up to a whole number of the widest vectors,
-// (B, chunks, channels, N). On a GPU nothing is kept before the first chunk, where the state is h0.
+// (B, chunks, channels, N). On a GPU that before the first, h0, is not among them.
 constexpr int64_t selective_scan_chunks(int64_t T) {
   return (T + kSelectiveScanChunk - 1) / kSelectiveScanChunk;
 }
@@ -22,8 +22,10 @@ constexpr int64_t selective_scan_channels(int64_t D) {
   constexpr int64_t kLanes = 16;
   return (D + kLanes - 1) / kLanes * kLanes;
 }
-inline Shape selective_scan_checkpoints(int64_t B, int64_t T, int64_t D, int64_t N) {
-  return {B, selective_scan_chunks(T), selective_scan_channels(D), N};
+inline Shape selective_scan_checkpoints(DeviceKind device, int64_t B, int64_t T, int64_t D,
+                                        int64_t N) {
+  const int64_t without = device == DeviceKind::cuda && T > 0 ? 1 : 0;
+  return {B, selective_scan_chunks(T) - without, selective_scan_channels(D), N};
 }
 
 // What comes out and is kept, where a sweep on a GPU has made it already (ops/fp_mamba_sweep.h): all three or none.

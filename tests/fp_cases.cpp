@@ -1,11 +1,6 @@
 #include "fp_cases.h"
 
-#include <doctest/doctest.h>
 #include <fmt/format.h>
-
-#include <cmath>
-
-#include "needs.h"
 
 namespace fprnn::tests {
 
@@ -66,26 +61,6 @@ std::vector<Case> all_cases() {
   std::vector<Case> cases = mamba_cases();
   for (Case& rnn : rnn_cases()) cases.push_back(std::move(rnn));
   return cases;
-}
-
-void check_judged_alike(Built& built, const std::string& name) {
-  constexpr double kRounding = kDouble ? 1e-13 : 2e-6, kOfResidual = 1e-3;
-  for (const int64_t iterations : {1, 3, 200}) {
-    if (small_only() && iterations > 3) continue;  // a sanitizer takes its time
-    built.set(Solver::sequential);
-    built.layer->solver.max_iterations = iterations;
-    built.layer->forward(built.u);
-    const FixedPointReport by_solver = built.layer->report();
-    Tape tape(built.context);
-    built.layer->forward(tape.variable(built.u));
-    const FixedPointReport by_f = built.layer->report();
-    REQUIRE(by_solver.residual.size() == by_f.residual.size());
-    for (size_t b = 0; b < by_f.residual.size(); ++b)
-      CHECK_MESSAGE(std::abs(by_solver.residual[b] - by_f.residual[b]) <=
-                        kRounding + kOfResidual * by_f.residual[b],
-                    fmt::format("{}, {} iterations, sequence {}: {:.3g} by the solver, {:.3g} by f",
-                                name, iterations, b, by_solver.residual[b], by_f.residual[b]));
-  }
 }
 
 }  // namespace fprnn::tests

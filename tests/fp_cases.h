@@ -82,8 +82,4 @@ struct Built {
   }
 };
 
-// A solve that is recorded is judged by f. One that is not is judged by its solver, where that has applied f
-// to its solution: both must say the same, of solutions and of what few iterations leave.
-void check_judged_alike(Built& built, const std::string& name);
-
 }  // namespace fprnn::tests

@@ -414,6 +414,15 @@ void add_norms(OpCases& cases, ErrorCases& errors) {
               gate({2, 3}, {3}, {3}, {3}, 1));
   shape_error("gated_norm", "got (4), (3) and (2, 3)", gate({2, 3}, {2, 3}, {4}, {3}, 1));
   shape_error("gated_norm", "got (3), (3, 1) and (2, 3)", gate({2, 3}, {2, 3}, {3}, {3, 1}, 1));
+  shape_error("gated_norm", "both or none", [](const Context& at) {
+    gated_norm(tensor(at, {2, 3}), {}, tensor(at, {3}), tensor(at, {3}), real(1e-5),
+               {.y = tensor(at, {2, 3}), .statistics = tensor(at, {2, 3})});
+  });
+  shape_error("gated_norm", "y before must have x's shape, got (2, 4) and (2, 3)",
+              [](const Context& at) {
+                gated_norm_beside(tensor(at, {2, 4}), tensor(at, {2, 3}), {}, tensor(at, {3}),
+                                  tensor(at, {3}), real(1e-5));
+              });
   value_error("gated_norm", "got -1", gate({2, 3}, {2, 3}, {3}, {3}, -1));
   shape_error("rms_norm", "got (2) and (2, 3)", [](const Context& at) {
     rms_norm(tensor(at, {2, 3}), tensor(at, {2}), 1);

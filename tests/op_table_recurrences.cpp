@@ -267,6 +267,12 @@ void add_selective_scan_errors(ErrorCases& errors) {
   refuse("same shape, got (2, 5, 3) and (2, 5, 4)", [](In& in, const Context& c) {
     in.delta = tensor(c, {2, 5, 4});
   });
+  refuse("all or nothing", [](In& in, const Context& c) {
+    in.known = {.y = tensor(c, {2, 5, 3}), .state = tensor(c, {2, 3, 4}), .checkpoints = {}};
+  });
+  refuse("all or nothing", [](In& in, const Context& c) {
+    in.known = {tensor(c, {2, 5, 3}), tensor(c, {2, 3, 4}), tensor(c, {2, 2, 16, 4})};
+  });
   refuse("N >= 1, got (2, 4) and (2, 5, 3)", [](In& in, const Context& c) {
     in.a = tensor(c, {2, 4});
   });

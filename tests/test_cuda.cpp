@@ -6,8 +6,10 @@
 #include <fprnn/core/rng.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/gated_norm.h>
 #include <fprnn/ops/linear.h>
 
+#include <cmath>
 #include <limits>
 
 #include "close.h"
@@ -236,6 +238,30 @@ TEST_CASE("cuda: products in tf32 and bf16 are near, and not those in fp32" * ne
     check_close(describe(precision), product, truth, most);
     CHECK(relative_error(product, truth) > 1e-5);
   }
+}
+
+TEST_CASE("cuda: a gated norm says how far it is from what was before" * needs_gpu()) {
+  const Context context = test_context();
+  constexpr int64_t kRows = 7;
+  for (const int64_t D : {1, 5, 64, 256, 1028, 4096})
+    for (const bool gated : {false, true}) {
+      const Shape shape{kRows, D};
+      const Tensor x = random(context, shape, 1), weight = random(context, {D}, 2),
+                   bias = random(context, {D}, 3), before = random(context, shape, 4);
+      const Var z = gated ? Var(random(context, shape, 5)) : Var();
+      const auto [y, residual] = gated_norm_beside(before, x, z, weight, bias, real(1e-5));
+      const auto found = residual.to_vector(), of_y = y.value().to_vector(),
+                 of_before = before.to_vector();
+      CHECK(of_y == gated_norm(x, z, weight, bias, real(1e-5)).value().to_vector());
+      for (int64_t row = 0; row < kRows; ++row) {
+        real difference = 0, size = 0;
+        for (int64_t i = row * D; i < (row + 1) * D; ++i) {
+          difference = std::max(difference, std::abs(of_y[i] - of_before[i]));
+          size = std::max(size, std::abs(of_y[i]));
+        }
+        CHECK(found[row] == doctest::Approx(difference / (size + real(1e-8))).epsilon(1e-6));
+      }
+    }
 }
 
 // Large enough that the weight is turned over before the product with the cotangent; x's gradients add up.

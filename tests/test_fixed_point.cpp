@@ -93,7 +93,7 @@ struct Linearised {
   Linearised(const Step& step, const std::vector<Tensor>& values, const Tensor& at)
       : tape(at.context()), y(tape.variable(at)) {
     for (const Tensor& value : values) inputs.push_back(tape.variable(value));
-    f = step(y, inputs);
+    f = step(y, inputs).f;
   }
   Tensor times_jacobian(const Tensor& v) const { return tape.vjp({f}, {v}, {y})[0]; }
   std::vector<Tensor> input_gradients(const Tensor& v) const { return tape.vjp({f}, {v}, inputs); }
@@ -115,7 +115,7 @@ std::vector<Tensor> unrolled_gradients(const Step& step, const std::vector<Tenso
   std::vector<Var> inputs;
   for (const Tensor& value : values) inputs.push_back(tape.variable(value));
   Var y = zeros(seed.context(), seed.shape());
-  for (int l = 0; l < kSteps; ++l) y = step(y, inputs);
+  for (int l = 0; l < kSteps; ++l) y = step(y, inputs).f;
   return tape.vjp({y}, {seed}, inputs);
 }
 
