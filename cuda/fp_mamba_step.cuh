@@ -102,6 +102,13 @@ __device__ __forceinline__ real decay_quad(Quad& h, const Quad& a, real gained, 
   return total;
 }
 
+// SiLU(z), but never 0, so that it can be divided by: what is so small lets nothing through.
+__device__ __forceinline__ real open_gate(real z) {
+  constexpr real kSmallest = static_cast<real>(1e-30);
+  const real gate = silu(z);
+  return magnitude(gate) < kSmallest ? kSmallest : gate;
+}
+
 struct StepSolved {
   int32_t iterations;
   real bound;  // of |y|, hardly above it where the equation is solved
@@ -138,16 +145,11 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
   mixer.apply(unmixed);
   fill_channels(channels, dt, [&](int64_t d) { return softplus(at.delta[d] + in.delta_bias[d]); });
   state.decay(team, channels, gained, before, s.c, dt, keep, at.checkpoint(), carried);
-  // What the scan gives of Q x, without a gate, waits where the rest of what it gives is added: a gate may be 0.
-  const auto ungated = [&](int k, int64_t d) { return dt[k] * s.product + in.skip[d]; };
-  real* const scanned =
-      record.scanned == nullptr || at.z == nullptr ? nullptr : record.scanned + at.row * in.D;
+  const auto gate_of = [&](int64_t d) { return at.z == nullptr ? real(1) : open_gate(at.z[d]); };
   channels.each([&](int k, int64_t d) {
-    const real gate = at.z == nullptr ? real(1) : silu(at.z[d]);
-    gain[k] = ungated(k, d);
-    offset[k] = carried[k] + gain[k] * unmixed[k];
-    if (scanned != nullptr) scanned[d] = offset[k];
-    offset[k] *= gate;
+    const real gate = gate_of(d);
+    gain[k] = dt[k] * s.product + in.skip[d];
+    offset[k] = gate * (carried[k] + gain[k] * unmixed[k]);
     gain[k] *= gate;
   });
 
@@ -158,15 +160,11 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
       mixer.solve(local_parameters(in, true), offset, gain, weight, bias, y, mixed);
 
   // f at y: N(A + S . ((I - Q) y)) is all that it makes of y once A and S are there. Without N and
-  // gate that is what the scan gives.
+  // gate that is what the scan gives. Two teams may have the same sequence and write the same.
   real f[C]{};
   channels.each([&](int k, int64_t d) {
-    const real left = y[k] - mixed[k];
-    f[k] = offset[k] + gain[k] * left;
-    if (scanned != nullptr)
-      scanned[d] += ungated(k, d) * left;
-    else if (record.scanned != nullptr)
-      record.scanned[at.row * in.D + d] = f[k];
+    f[k] = offset[k] + gain[k] * (y[k] - mixed[k]);
+    if (record.scanned != nullptr) record.scanned[at.row * in.D + d] = f[k] / gate_of(d);
   });
   real mean = sum_over(channels, [&](int k) { return f[k]; }) / static_cast<real>(in.D);
   const real inverse = center(channels, in.eps, mean, f);
