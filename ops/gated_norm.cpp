@@ -93,6 +93,9 @@ GatedNormBeside gated_norm_beside(const Tensor& before, const Var& x, const Var&
   require(before.shape() == x.shape(), "gated_norm", "y before must have x's shape", before.shape(),
           x.shape());
   require_together("gated_norm", x, before);
+  for (const Var& input : {x, z, weight, bias})
+    require<UsageError>(!input.differentiable(), "gated_norm",
+                        "what is compared with y before is not recorded");
   const Context& context = x.context();
   if (!supported_on_gpu(context, forward)) return {by_parts(x, z, weight, bias, eps), {}};
   const Tensor y(context, x.shape()), residual(context, x.shape().without(-1));

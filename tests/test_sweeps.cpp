@@ -82,35 +82,36 @@ void check_residuals(const std::string& name, const Tensor& found, const Var& f,
         fmt::format("{}, sequence {}: {:.3g}, by f {:.3g}", name, b, reported[b], truth[b]));
 }
 
-// x with every n-th number so.
-Tensor every_nth(const Tensor& x, size_t n, real value) {
+// x with every n-th number so, up to the last-th.
+Tensor every_nth(const Tensor& x, int64_t n, real value, int64_t last) {
   auto numbers = x.to_vector();
-  for (size_t i = 0; i < numbers.size(); i += n) numbers[i] = value;
+  for (int64_t i = 0; i < last; i += n) numbers[i] = value;
   return Tensor(x.context(), x.shape(), numbers);
 }
 
 struct SweepSizes {
   int64_t B, T, D;
   MixerKind kind;
-  int64_t rank;
+  int64_t rank, N = 16;
   std::string name(int64_t iterations) const {
-    return fmt::format("{} {} {}, {} iterations", D, name_of(kind), rank, iterations);
+    return fmt::format("{} x {} x {} x {} {} {}, {} iterations", B, T, D, N, name_of(kind), rank,
+                       iterations);
   }
 };
 
 // Every input that may be missing is there, or none is.
 struct MambaSweepCase {
-  static constexpr int64_t N = 16;
-  int64_t P;
+  int64_t N, P;
   Tensor x, projected, delta, z, keep, from_y, a, skip, delta_bias, weight, bias, previous, state;
   Tensor y, state_out, residual, product, of_previous, mixed, b, c, scanned, checkpoints,
       statistics;
   IntTensor iterations;
   FpMambaSweep sweep;
 
-  MambaSweepCase(const Context& context, const SweepSizes& sizes, bool all, int64_t cap) {
-    const auto& [B, T, D, kind, rank] = sizes;
-    const SweepMixer mixer = mixer_of(kind, rank, D);
+  MambaSweepCase(const Context& context, const SweepSizes& sizes, bool all, int64_t cap)
+      : N(sizes.N) {
+    const int64_t B = sizes.B, T = sizes.T, D = sizes.D;
+    const SweepMixer mixer = mixer_of(sizes.kind, sizes.rank, D);
     P = (numbers_of(mixer, D) + 2 * N + 3) / 4 * 4;
     const real reach = 1 / std::sqrt(static_cast<real>(D));
     const Context cpu = host_context();
@@ -124,8 +125,11 @@ struct MambaSweepCase {
     skip = made({D}, 1), delta_bias = affine(made({D}, 1), 2, -3).value();
     weight = affine(made({D}, real(0.1)), 1, real(0.5)).value(), bias = made({D}, real(0.1));
     if (all) {
-      // Some gates are shut, and some states are dropped.
-      z = every_nth(made({B, T, D}, 2), 3, 0), keep = every_nth(full(context, {B, T}, 1), 5, 0);
+      // Gates that are shut, one here and there and all of a token's, or as good as that; dropped states.
+      z = every_nth(made({B, T, D}, 2), 3, 0, B * T * D);
+      z = every_nth(z, 7, -80, B * T * D), z = every_nth(z, 11, -200, B * T * D);
+      z = every_nth(z, 1, 0, D);
+      keep = every_nth(full(context, {B, T}, 1), 5, 0, B * T);
       previous = made({B, D}, 1), state = made({B, D, N}, 1);
       of_previous = Tensor(context, {B, P});
     }
@@ -198,7 +202,7 @@ void check_mamba_sweep(const Context& context, const SweepSizes& sizes, bool all
                        double of_product) {
   const std::string name = sizes.name(cap) + (all ? ", all inputs" : "");
   const MambaSweepCase at(context, sizes, all, cap);
-  const auto& [B, T, D, kind, rank] = sizes;
+  const int64_t B = sizes.B, T = sizes.T, D = sizes.D;
   const auto alike = [&](const std::string& what, const Var& found, const Var& truth,
                          double most = kAlike) {
     check_close(name + ", " + what, found.value().to_vector(), truth.value().to_vector(), most);
@@ -233,8 +237,8 @@ void check_mamba_sweep(const Context& context, const SweepSizes& sizes, bool all
 }
 
 void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, int64_t cap) {
-  const auto& [B, T, D, kind, rank] = sizes;
-  const SweepMixer mixer = mixer_of(kind, rank, D);
+  const int64_t B = sizes.B, T = sizes.T, D = sizes.D;
+  const SweepMixer mixer = mixer_of(sizes.kind, sizes.rank, D);
   const int64_t P = numbers_of(mixer, D);
   const Context cpu = host_context();
   uint64_t stream = 1;
@@ -282,8 +286,8 @@ void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, 
 
 }  // namespace
 
-// In one kernel and step by step, there in one piece and in two halves of many sequences; time has whole chunks of the
-// scan and a part of one.
+// In one kernel and step by step, there in one piece and in two halves of many sequences; time is a step, or whole
+// chunks of the scan and a part of one.
 TEST_CASE("sweeps: what FP-Mamba's records is what the ops make of its solution" * needs_gpu()) {
   for (const bool rounded : {false, true}) {
     if (rounded && kDouble) continue;
@@ -294,6 +298,10 @@ TEST_CASE("sweeps: what FP-Mamba's records is what the ops make of its solution"
                                     {5, 37, 512, MixerKind::dplr, 2},
                                     {67, 17, 512, MixerKind::householder, 2},
                                     {301, 17, 512, MixerKind::householder, 2},
+                                    {3, 33, 512, MixerKind::householder, 2, 32},
+                                    {5, 16, 64, MixerKind::householder, 1, 20},
+                                    {67, 1, 512, MixerKind::householder, 2},
+                                    {301, 1, 512, MixerKind::householder, 2},
                                     {3, 37, 256, MixerKind::kronecker, 0},
                                     {3, 37, 1024, MixerKind::kronecker, 0}})
       for (const bool all : {false, true})
