@@ -1,9 +1,10 @@
 // A block takes 64 vectors and 32 rows through all of D, four warps a quarter each; what comes in is on its
 // way three pieces ahead.
 //
-// cuBLAS's kernel for tf32 is a little faster alone, but a block of it needs the registers of a
-// whole multiprocessor: beside teams that fill those it waits until one is empty, and the teams
-// that wait for the product wait with it. A block of this one fits where one team of two has left.
+// cuBLAS's kernel for tf32 is a little faster alone, and slower beside teams that fill a
+// multiprocessor's registers (cuda/ladder/README.md). A guess: its blocks wait until a
+// multiprocessor is empty, and the teams that wait for the product wait with them. A block of this
+// one, of 64 registers a thread and 48 KB, fits where one team of two has left.
 #include <fprnn/cuda/async_copy.cuh>
 #include <fprnn/cuda/half_product.cuh>
 

@@ -1,3 +1,4 @@
+// How numbers come into 16 bits (cuda/half_rows.cuh).
 #include <fprnn/cuda/half_rows.cuh>
 
 namespace fprnn::cuda {
@@ -5,10 +6,11 @@ namespace fprnn::cuda {
 namespace {
 
 // A warp takes a row.
-__global__ void half_rows_kernel(const real* w, int64_t P, int64_t D, __half* rows, float* scale) {
+__global__ void half_rows_kernel(const real* x, int64_t count, int64_t D, __half* rows,
+                                 float* scale) {
   const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
-  if (row >= P) return;
-  const real* const from = w + row * D;
+  if (row >= count) return;
+  const real* const from = x + row * D;
   float largest = 0;
   for (int64_t d = lane_of(); d < D; d += kWarp)
     largest = LargerSize()(::fabsf(static_cast<float>(from[d])), largest);

@@ -21,10 +21,11 @@ struct HalfRows {
   const float* scale;   // (P): row i is scale[i] times what is kept
 };
 
-// rows (count, D) and scale (count) <- the rows of x so.
+// rows (count, D) and scale (count) <- the rows of x (count, D) so.
 void make_half_rows(Cuda cuda, const real* x, int64_t count, int64_t D, __half* rows, float* scale);
 
-// Vectors of D numbers, a multiple of 64, so kept: a matrix's rows, or as many vectors.
+// Vectors of D numbers, a multiple of 64, so kept, be they a matrix's rows: none, `count` that somebody will write, or
+// those of x (count, D). MemoryError: no memory.
 struct KeptHalfRows {
   Tensor rows, scale;
   HalfRows half{};

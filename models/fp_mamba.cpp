@@ -406,7 +406,7 @@ bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept
   sweep.residual = to.residual.data();
   solved_by_.clear();
   if (to.recorded) sweep.record = record_of(sweep, y, state_out, state.y);
-  for (const Solved& solved : solved_by_)
+  for (const Solved& solved : solved_by_)  // the product of y, then of what came before it
     if (solved.product.defined()) to.kept.push_back(solved.product);
   launch_on_gpu(context, sweep);
   state.scan = state_out;

@@ -9,7 +9,8 @@
 
 namespace fprnn {
 
-// What comes out and is kept, where a sweep on a GPU has made it already (ops/fp_mamba_sweep.h): both or neither.
+// What comes out and is kept, where a sweep on a GPU has made it already (ops/fp_mamba_sweep.h): both or neither. Without
+// a kernel it is not used.
 struct GatedNormKnown {
   Tensor y;           // (..., D)
   Tensor statistics;  // (..., 2): mean and scale of each row

@@ -29,7 +29,7 @@ inline Shape selective_scan_checkpoints(DeviceKind device, int64_t B, int64_t T,
 }
 
 // What comes out and is kept, where a sweep on a GPU has made it already (ops/fp_mamba_sweep.h): all three or none.
-// state is read by nobody if the sweep was not asked for it.
+// state is read by nobody if the sweep was not asked for it. On a CPU it is not used.
 struct SelectiveScanKnown {
   Tensor y;            // (B, T, D)
   Tensor state;        // (B, D, N)
