@@ -42,7 +42,7 @@ class StateTracking : public TaskProgram {
              "A5, the headline: minutes on two cores, to length 512",
              {{"group", "A5"},
               {"d_model", "32"},
-              {"rank", "2"},
+              {"rank", "4"},
               {"steps", "8000"},
               {"eval_lengths", "16,24,32,48,64,128,256,512"}}},
             {"s5",

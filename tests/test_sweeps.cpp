@@ -279,9 +279,8 @@ void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, 
   const Var f = scan(lambda, mul(affine(lambda, -1, 1), mixed), {.h0 = all ? Var(state) : Var()});
   const std::string name = "rnn " + sizes.name(cap);
   check_residuals(name, residual, f, y);
-  if (cap > 3)
-    check_close(name + ", state", state_out.to_vector(), slice(f, 1, T - 1, T).value().to_vector(),
-                1e-3);
+  check_close(name + ", state", state_out.to_vector(), slice(f, 1, T - 1, T).value().to_vector(),
+              kAlike);
 }
 
 }  // namespace
