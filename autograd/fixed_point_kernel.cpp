@@ -25,7 +25,7 @@ void row_residuals(const RowResiduals& args, int64_t begin, int64_t end) {
       size = larger_or_nan(size, magnitude(f));
     });
     args.residual[row] =
-        largest_or_nan(difference) / (largest_or_nan(size) + static_cast<real>(1e-8));
+        largest_or_nan(difference) / (largest_or_nan(size) + static_cast<real>(kResidualFloor));
   }
 }
 

@@ -32,4 +32,7 @@ using real = float;
 inline constexpr bool kDouble = sizeof(real) == 8;
 inline constexpr bool kHasCuda = FPRNN_HAS_CUDA;
 
+// The residual of y = f(y), which every solver's tolerance bounds: max |f(y) - y| / (max |f(y)| + kResidualFloor).
+inline constexpr double kResidualFloor = 1e-8;
+
 }  // namespace fprnn

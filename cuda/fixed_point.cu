@@ -33,7 +33,8 @@ __global__ void row_residuals_kernel(const RowResiduals args, int64_t D) {
   }
   difference = warp_max(difference);
   size = warp_max(size);
-  if (threadIdx.x % kWarp == 0) args.residual[row] = difference / (size + static_cast<real>(1e-8));
+  if (threadIdx.x % kWarp == 0)
+    args.residual[row] = difference / (size + static_cast<real>(kResidualFloor));
 }
 
 template <int W>

@@ -67,7 +67,8 @@ __global__ void __launch_bounds__(kRowThreads)
     }
   });
   reduce_row(largest, of_largest, Larger());
-  if (threadIdx.x == 0) args.residual[row] = largest[0] / (largest[1] + static_cast<real>(1e-8));
+  if (threadIdx.x == 0)
+    args.residual[row] = largest[0] / (largest[1] + static_cast<real>(kResidualFloor));
 }
 
 // A row on its way. Without a gate z is not touched.

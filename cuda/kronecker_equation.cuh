@@ -21,7 +21,7 @@ struct Distance {
   real difference, size;  // max |f - y|, max |f|
   __device__ __forceinline__ bool broken() const { return !(difference < INFINITY); }
   __device__ __forceinline__ real relative() const {
-    return difference / (size + static_cast<real>(1e-8));
+    return difference / (size + static_cast<real>(kResidualFloor));
   }
 };
 template <class Channels, class F, class Y>
@@ -114,7 +114,7 @@ struct KroneckerEquation {
     return at.normalised ? weight[k] * n[k] + bias[k] : n[k];
   }
   __device__ __forceinline__ real within() const {
-    return at.tolerance * (distance.size + static_cast<real>(1e-8));
+    return at.tolerance * (distance.size + static_cast<real>(kResidualFloor));
   }
 
   __device__ __forceinline__ void evaluate() {
@@ -421,7 +421,7 @@ __device__ __forceinline__ int32_t kronecker_adjoint(const KroneckerParameters& 
       c.each([&](auto k, auto) { v[k] = static_cast<real>(NAN); });
       return at.max_iterations;
     }
-    const real residual = distance.difference / (distance.size + static_cast<real>(1e-8));
+    const real residual = distance.difference / (distance.size + static_cast<real>(kResidualFloor));
     if (residual <= at.tolerance) return count;
     if (residual <= best * static_cast<real>(0.9)) {
       best = residual;

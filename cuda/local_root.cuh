@@ -42,8 +42,6 @@ __device__ __forceinline__ Residual<Scalar> evaluate(Space& n, Scalar eps) {
   return residual;
 }
 
-constexpr double kSmall = 1e-8;  // what a residual is relative to is never smaller
-
 // Plain iteration, whose root is the one that can be learnt, as long as it gets somewhere, and 32 times.
 template <class Scalar>
 struct Plain {

@@ -26,7 +26,7 @@ __device__ __forceinline__ bool write(const Team& team, const LocalParameters& a
     largest[1] = ::fmax(magnitude(y[k] + difference), largest[1]);
   }
   team.maxima(largest);
-  return largest[0] <= at.tolerance * (largest[1] + kSmall);
+  return largest[0] <= at.tolerance * (largest[1] + kResidualFloor);
 }
 
 template <class Team, class Vectors, class Space, class Row>
@@ -43,7 +43,7 @@ __device__ __forceinline__ int32_t iterate(const Team& team, const LocalParamete
   for (;; ++count) {
     const Residual<double> residual = evaluate(n, eps);
     const bool finite = residual.difference < INFINITY;
-    if (finite && residual.difference <= tolerance * (residual.size + kSmall)) {
+    if (finite && residual.difference <= tolerance * (residual.size + kResidualFloor)) {
       if (write(team, at, x, n, y)) return static_cast<int32_t>(count);
       tolerance /= 10;
     }

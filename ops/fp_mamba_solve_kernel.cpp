@@ -201,8 +201,6 @@ FPRNN_INLINE Residual evaluate(N& n, double eps) {
   return residual;
 }
 
-constexpr double kSmall = 1e-8;  // what a residual is relative to is never smaller
-
 // y <- y(beta). The map makes y(F(beta)) of it: whether that is as near as the tolerance asks.
 // Their difference is built from differences of coefficients, so it does not drown in rounding.
 template <class N>
@@ -223,7 +221,7 @@ FPRNN_INLINE bool write(const LocalSolve& args, const Token& token, N& n, real* 
     worst = larger(magnitude(difference), worst);
     size = larger(magnitude(value + difference), size);
   });
-  return largest(worst) <= args.tolerance * (largest(size) + kSmall);
+  return largest(worst) <= args.tolerance * (largest(size) + kResidualFloor);
 }
 
 // Plain iteration, whose root is the one that can be learnt. It is over where it turns back for the fourth
@@ -358,7 +356,7 @@ FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, r
   for (int64_t count = 1;; ++count) {
     const Residual residual = evaluate(n, args.map.eps);
     const bool finite = residual.difference < __builtin_inf();
-    if (finite && residual.difference <= tolerance * (residual.size + kSmall)) {
+    if (finite && residual.difference <= tolerance * (residual.size + kResidualFloor)) {
       if (write(args, token, n, y)) return count;
       tolerance /= 10;
     }

@@ -20,7 +20,7 @@ struct KroneckerProblem {  // tokens = product of leading axes, D = m1 m2
   real eps = real(1e-5);
 };
 
-// The y of every token, to max |N(A + S . ((I - Q) y)) - y| <= tolerance (max |N(..)| + 1e-8). NaN among a
+// The y of every token, to max |N(A + S . ((I - Q) y)) - y| <= tolerance (max |N(..)| + kResidualFloor). NaN among a
 // token's numbers makes its y NaN. ShapeError: sizes do not fit. ValueError: tolerance negative or
 // not finite, max_iterations below 1.
 LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,

@@ -156,7 +156,9 @@ class Token {
   }
 
  private:
-  FPRNN_INLINE real within() const { return args_.tolerance * (size_ + static_cast<real>(1e-8)); }
+  FPRNN_INLINE real within() const {
+    return args_.tolerance * (size_ + static_cast<real>(kResidualFloor));
+  }
 
   // to <- left^T X right for the rows X of x.
   FPRNN_INLINE void multiply(const real* x, real* to) {
