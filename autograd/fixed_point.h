@@ -11,7 +11,8 @@
 namespace fprnn {
 
 // Iterates are (B, T, D): B sequences that do not meet, and causal, f(y)_t depending on y_0 .. y_t. The
-// residual at (b, t) is max_d |f(y) - y| / (max_d |f(y)| + kResidualFloor), that of a sequence its largest.
+// residual at (b, t) is max_d |f(y) - y| / (max_d |f(y)| + kResidualFloor), that of a sequence its
+// largest.
 
 // f(y), and its residual (B, T) if whoever made f has compared it with y.
 template <class T>

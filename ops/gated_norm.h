@@ -21,8 +21,9 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
                const GatedNormKnown& known = {});
 
 // The same without a record, as an iteration's f(y_before), and how far each row of it is from the row of y_before
-// (..., D): max |y - y_before| / (max |y| + kResidualFloor), of shape (...). It costs a read of that, and is
-// undefined where there is no kernel. ShapeError: as gated_norm; UsageError: something is recorded.
+// (..., D): max |y - y_before| / (max |y| + kResidualFloor), of shape (...). It costs a read of
+// that, and is undefined where there is no kernel. ShapeError: as gated_norm; UsageError: something
+// is recorded.
 struct GatedNormBeside {
   Var y;
   Tensor residual;
