@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize)
   const Loaded<R, C> x(channels, args.map, token);
   LocalSpace<R, C> space;
   real y[C];
-  const int32_t count = local_solve(team, parameters, x.vectors(), space, y);
+  const int32_t count = judged_solve(team, parameters, x.vectors(), space, y);
   channels.each([&](int k, int64_t d) { args.y[first + d] = y[k]; });
   if (threadIdx.x == 0) args.iterations[token] = count;
 }
@@ -144,7 +144,7 @@ __global__ void any_local_solve_kernel(LocalSolve args, LocalParameters paramete
   Placed at(size, doubles + blockIdx.x * size.doubles(), reals + blockIdx.x * size.reals());
   for (int64_t token = blockIdx.x; token < args.map.tokens; token += gridDim.x) {
     at.load(args.map, token);
-    const int32_t count = local_solve(team, parameters, at.vectors(), at.space, at.y);
+    const int32_t count = judged_solve(team, parameters, at.vectors(), at.space, at.y);
     at.store(args.y + token * D, at.y, D);
     if (threadIdx.x == 0) args.iterations[token] = count;
   }

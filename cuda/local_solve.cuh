@@ -123,6 +123,60 @@ __device__ __forceinline__ int32_t local_solve(const Team& team, const LocalPara
   return local::iterate(team, at, x, n, y);
 }
 
+namespace local {
+
+// Whether y(beta) is a small difference of large numbers, as on the CPU (ops/fp_mamba_solve_kernel.cpp).
+template <class Space>
+__device__ __forceinline__ bool cancels(const Space& n) {
+  constexpr double kMost = kDouble ? 1e6 : 16;
+  double terms = n.variance;
+  for (int64_t i = 0; i < n.r; ++i) {
+    const double start = n.p0[i] * n.inverse;
+    terms += n.square[i][i] * (start * start + n.beta[i] * n.beta[i]);
+  }
+  return terms * n.inverse * n.inverse > kMost;
+}
+
+// Whether the equation holds at y, a factor of Q after the other; A is left to Q y.
+template <class Team, class Vectors, class Space, class Row>
+__device__ __forceinline__ bool holds(const Team& team, const LocalParameters& at, const Vectors& x,
+                                      Space& n, const Row& y) {
+  const auto inside = [&](int64_t k) { return team.rank + k * Team::kSize < at.D; };
+  for (int64_t k = 0; k < n.c; ++k) n.a[k] = y[k];
+  for (int64_t i = 0; i < n.r; ++i) {
+    const real along = team.sum(at.in_order ? inner(n, x.u[i], n.a) : inner(n, x.u[i], y));
+    for (int64_t k = 0; k < n.c; ++k) n.a[k] -= at.scale * x.alpha[i] * along * x.u[i][k];
+  }
+  real total = 0;
+  for (int64_t k = 0; k < n.c; ++k) {
+    n.a[k] = inside(k) ? x.offset[k] + x.gain[k] * (y[k] - n.a[k]) : real(0);
+    total += n.a[k];
+  }
+  const real mean = team.sum(total) / static_cast<real>(at.D);
+  for (int64_t k = 0; k < n.c; ++k) n.a[k] = inside(k) ? n.a[k] - mean : real(0);
+  const real variance = team.sum(inner(n, n.a, n.a)) / static_cast<real>(at.D);
+  const real inverse = 1 / square_root(variance + at.eps);
+  real largest[2] = {};  // of the difference, and of what the map makes
+  for (int64_t k = 0; k < n.c; ++k) {
+    const real f = x.weight[k] * inverse * n.a[k] + x.bias[k];
+    largest[0] = ::fmax(magnitude(f - y[k]), largest[0]);
+    largest[1] = ::fmax(magnitude(f), largest[1]);
+  }
+  team.maxima(largest);
+  return largest[0] <= at.tolerance * (largest[1] + kResidualFloor);
+}
+
+}  // namespace local
+
+// The same for those who do not judge y themselves: one whose digits do not suffice counts as missed.
+template <class Team, class Vectors, class Space, class Row>
+__device__ __forceinline__ int32_t judged_solve(const Team& team, const LocalParameters& at,
+                                                const Vectors& x, Space& n, Row& y) {
+  const int32_t count = local_solve(team, at, x, n, y);
+  if (!at.normalised || count >= at.max_iterations || !local::cancels(n)) return count;
+  return local::holds(team, at, x, n, y) ? count : static_cast<int32_t>(at.max_iterations);
+}
+
 // v <- w + U^T q with (I - E U^T) q = E w, at the solution y.
 template <class Team, class Vectors, class Space, class Row>
 __device__ __forceinline__ void local_adjoint(const Team& team, const LocalParameters& at,

@@ -29,13 +29,14 @@ struct LocalProblem {    // tokens = product of leading axes
 
 struct LocalSolution {
   Tensor y;                         // (..., D)
-  std::vector<int32_t> iterations;  // (tokens): max_iterations where that many were not enough
+  std::vector<int32_t> iterations;  // (tokens): max_iterations where the tolerance was missed
 };
 
 // The y of every token, to max |N(A + S . ((I - Q) y)) - y| <= tolerance max |y|; exact in one
-// iteration where N is the identity. NaN among a token's numbers makes its y NaN. ShapeError: sizes
-// do not fit. ValueError: tolerance or eps negative, scale or tolerance not finite, max_iterations
-// below 1.
+// iteration where N is the identity. Where y is so small a difference of large numbers that `real`
+// has too few digits for the tolerance, it counts as missed. NaN among a token's numbers makes its
+// y NaN. ShapeError: sizes do not fit. ValueError: tolerance or eps negative, scale or tolerance
+// not finite, max_iterations below 1.
 LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations);
 // The same, with the counts left where they are made, (tokens): nothing is waited for.
 Tensor local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations,

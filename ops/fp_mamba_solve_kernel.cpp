@@ -224,6 +224,48 @@ FPRNN_INLINE bool write(const LocalSolve& args, const Token& token, N& n, real* 
   return largest(worst) <= args.tolerance * (largest(size) + kResidualFloor);
 }
 
+// Whether y(beta) is a small difference of large numbers: then it has lost the digits of the inner products, and may
+// not be what the map makes of it.
+template <class N>
+FPRNN_INLINE bool cancels(const N& n) {
+  constexpr double kMost = kDouble ? 1e6 : 16;
+  double terms = n.variance;
+  for (int64_t i = 0; i < n.r; ++i) {
+    const double start = n.p0[i] * n.inverse, beta = n.beta[i];
+    terms += n.square[i * n.r + i] * (start * start + beta * beta);
+  }
+  return terms * n.inverse * n.inverse > kMost;
+}
+
+// Whether the equation holds at y: term by term, in double.
+template <class N>
+FPRNN_INLINE bool holds(const LocalSolve& args, const Token& token, N& n, const real* y) {
+  const LocalMap& map = args.map;
+  const int64_t r = n.r, D = map.D;
+  make_m(map, token, n);
+  for (int64_t i = 0; i < r; ++i) n.from[i] = n.change[i] = 0;
+  for (int64_t i = 0; i < r; ++i)
+    for (int64_t d = 0; d < D; ++d) n.change[i] += static_cast<double>(token.u[i * D + d]) * y[d];
+  for (int64_t i = 0; i < r; ++i)
+    for (int64_t j = 0; j < r; ++j) n.from[i] += n.m[i * r + j] * n.change[j];
+  const auto entering = [&](int64_t d) {  // N: A + S . ((I - Q) y)
+    double fed_back = 0;
+    for (int64_t i = 0; i < r; ++i) fed_back += n.from[i] * token.u[i * D + d];
+    return token.offset[d] + token.gain[d] * fed_back;
+  };
+  double mean = 0, variance = 0, worst = 0, size = 0;
+  for (int64_t d = 0; d < D; ++d) mean += entering(d) / D;
+  for (int64_t d = 0; d < D; ++d) variance += (entering(d) - mean) * (entering(d) - mean) / D;
+  const double inverse = 1 / __builtin_sqrt(variance + map.eps);
+  for (int64_t d = 0; d < D; ++d) {
+    const double f = map.weight[d] * inverse * (entering(d) - mean) + map.bias[d];
+    const double difference = __builtin_fabs(f - y[d]);
+    if (!(difference <= worst)) worst = difference;
+    if (__builtin_fabs(f) > size) size = __builtin_fabs(f);
+  }
+  return worst <= args.tolerance * (size + kResidualFloor);
+}
+
 // Plain iteration, whose root is the one that can be learnt. It is over where it turns back for the fourth
 // time without having brought the residual below 0.9 of what it was, and after 32 evaluations.
 struct Plain {
@@ -344,7 +386,8 @@ FPRNN_INLINE void newton(N& n) {
   for (int64_t i = 0; i < n.r; ++i) n.beta[i] += n.change[i];
 }
 
-// From beta = 0 to the root, and y. A y that is not near enough asks for a nearer beta.
+// From beta = 0 to the root, and y. A y that is not near enough asks for a nearer beta, unless its digits do not
+// suffice.
 template <class N>
 FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, real* y) {
   double tolerance = args.tolerance;
@@ -357,7 +400,8 @@ FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, r
     const Residual residual = evaluate(n, args.map.eps);
     const bool finite = residual.difference < __builtin_inf();
     if (finite && residual.difference <= tolerance * (residual.size + kResidualFloor)) {
-      if (write(args, token, n, y)) return count;
+      if (write(args, token, n, y))
+        return !cancels(n) || holds(args, token, n, y) ? count : args.max_iterations;
       tolerance /= 10;
     }
     const bool broken = !finite && going;
