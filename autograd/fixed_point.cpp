@@ -65,6 +65,14 @@ Tensor largest_of_sequences(const Tensor& residual) {
   return largest;
 }
 
+// (B, T), which whoever made f may have brought with it.
+Tensor residual_of(const Judged<Tensor>& of, const Tensor& y) {
+  if (!of.residual.defined()) return row_residuals(of.f, y);
+  require(of.residual.shape() == y.shape().without(-1), "fixed_point",
+          "a residual that comes with f must be (B, T)", of.residual.shape(), y.shape());
+  return of.residual;
+}
+
 // One iterate and what its application of f says of it, position by position.
 class Iterate {
  public:
@@ -77,7 +85,7 @@ class Iterate {
     f_ = std::move(of.f);
     require(f_.shape() == y_.shape(), "fixed_point", "f must not change the shape of y", f_.shape(),
             y_.shape());
-    residual_ = of.residual.defined() ? std::move(of.residual) : row_residuals(f_, y_);
+    residual_ = residual_of({f_, std::move(of.residual)}, y_);
   }
   // step (B, T). The memory of f's value becomes the next iterate's.
   void update(const Tensor& step) {
@@ -124,6 +132,10 @@ int32_t as_count(int64_t count) {
 }
 
 }  // namespace
+
+Tensor largest_residuals(const Tensor& f, const Tensor& y) {
+  return largest_of_sequences(row_residuals(f, y));
+}
 
 std::vector<int64_t> Solution::counts() const {
   if (!counted.defined()) return iterations;
@@ -295,8 +307,10 @@ real FixedPointReport::max_residual() const {
 
 FixedPointReport SolveRecord::read() const {
   if (!residual.defined()) return {};
-  const std::vector<int32_t> counts = iterations.to_vector();
-  return {{counts.begin(), counts.end()}, residual.to_vector(), tolerance};
+  FixedPointReport report{{}, residual.to_vector(), tolerance};
+  report.iterations.assign(report.residual.size(), 1);
+  if (iterations.defined()) std::ranges::copy(iterations.to_vector(), report.iterations.begin());
+  return report;
 }
 
 namespace {
@@ -310,11 +324,6 @@ SolveRecord record_of(const Solution& solution, const Tensor& residual, real tol
   record.iterations = IntTensor(residual.context(), {residual.size(0)}, counts);
   return record;
 }
-Tensor residual_of(const Solution& solution, const Judged<Tensor>& of) {
-  return largest_of_sequences(of.residual.defined() ? of.residual
-                                                    : row_residuals(of.f, solution.y));
-}
-
 void act_on(const FixedPointReport& report, Unconverged action, std::string_view what) {
   const int64_t missed = report.unconverged();
   if (missed == 0 || action == Unconverged::accept) return;
@@ -357,9 +366,8 @@ Judged<Tensor> plainly(const Step& step, const Tensor& y, const std::vector<Var>
 }
 
 // v = g + J^T v as the rule has it.
-Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOptions& options,
-                     const Adjoint& adjoint) {
-  const GradientRule& rule = options.gradient;
+AdjointSolution solve_adjoint(const Recorded& at, const Tensor& g, const GradientRule& rule,
+                              const Adjoint& adjoint) {
   if (rule.kind == GradientRule::Kind::one_step) return g;
   const Map map = [&](const Tensor& v) {
     Tensor next = at.times_jacobian(v);
@@ -372,20 +380,55 @@ Tensor solve_adjoint(const Recorded& at, const Tensor& g, const FixedPointOption
     for (int64_t k = 0; k < rule.terms; ++k) v = map(v).f;
     return v;
   }
-  // A solver's own adjoint sums in another order: its residual in J^T v may be larger by rounding.
-  constexpr real kSlack = 100;
-  const Solution solution = adjoint ? Solution{adjoint(g), std::vector<int64_t>(g.size(0), 1)}
-                                    : picard(map, g,
-                                             {.tolerance = rule.tolerance,
-                                              .max_iterations = rule.max_iterations,
-                                              .backwards = true});
-  if (options.unconverged != Unconverged::accept)
-    act_on(record_of(solution, residual_of(solution, map(solution.y)),
-                     (adjoint ? kSlack : 1) * rule.tolerance)
-               .read(),
-           options.unconverged, "gradient");
-  return solution.y;
+  if (adjoint) return adjoint(g);
+  const Solution solution = picard(
+      map, g,
+      {.tolerance = rule.tolerance, .max_iterations = rule.max_iterations, .backwards = true});
+  return {solution.y, solution.counted};
 }
+
+// The gradient of a solution: of the inputs by one product with all of f's Jacobian at v, which shows as well what
+// v = g + J^T v leaves.
+struct SolutionGradient {
+  std::shared_ptr<const Recorded> at;
+  GradientRule rule;
+  Adjoint adjoint;  // the solver's own, if it has one
+  Unconverged unconverged;
+  std::shared_ptr<SolveRecord> record;  // of an exact v, if anybody asks
+
+  void operator()(Backward& back) const {
+    const Tensor g = back.output();
+    const AdjointSolution solution = solve_adjoint(*at, g, rule, adjoint);
+    const bool judged = rule.kind == GradientRule::Kind::exact &&
+                        (record != nullptr || unconverged != Unconverged::accept);
+    std::vector<Var> wanted;
+    for (const Var& input : at->inputs)
+      if (input.defined() && input.differentiable()) wanted.push_back(input);
+    if (judged) wanted.push_back(at->y);
+    std::vector<Tensor> gradients = at->tape.vjp({at->f}, {solution.v}, wanted);
+    if (judged) judge(solution, add_to(std::move(gradients.back()), g));
+    for (size_t i = 0, next = 0; i < at->inputs.size(); ++i)
+      if (at->inputs[i].defined() && at->inputs[i].differentiable())
+        back.give(static_cast<int>(i), gradients[next++]);
+  }
+
+ private:
+  static Tensor add_to(Tensor x, const Tensor& y) {
+    if (!x.unique()) x = clone(x);
+    add_in_place(x, y);
+    return x;
+  }
+  // next = g + J^T v. A solver's own adjoint sums in another order: its residual may be larger by
+  // rounding.
+  void judge(const AdjointSolution& solution, const Tensor& next) const {
+    constexpr real kSlack = 100;
+    const SolveRecord made{.residual = largest_residuals(next, solution.v),
+                           .iterations = solution.iterations,
+                           .tolerance = (adjoint ? kSlack : 1) * rule.tolerance};
+    if (record != nullptr) *record = made;
+    if (unconverged != Unconverged::accept) act_on(made.read(), unconverged, "gradient");
+  }
+};
 
 }  // namespace
 
@@ -406,7 +449,7 @@ FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, T
     const Judged<Tensor> of = recorded ? at->f.value() : plainly(step, solution.y, inputs);
     require(of.f.shape() == shape, "fixed_point", "step must not change the shape of y",
             of.f.shape(), shape);
-    if (!residual.defined()) residual = residual_of(solution, of);
+    if (!residual.defined()) residual = largest_of_sequences(residual_of(of, solution.y));
   }
   FixedPointResult result;
   result.record = record_of(solution, residual, options.tolerance);
@@ -415,16 +458,11 @@ FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, T
     result.report = result.record.read();
   act_on(result.report, options.unconverged, "solution");
   result.y = record("fixed_point", inputs, solution.y,
-                    [at, options, adjoint = solution.adjoint](Backward& back) {
-                      const Tensor v = solve_adjoint(*at, back.output(), options, adjoint);
-                      std::vector<Var> wanted;
-                      for (const Var& input : at->inputs)
-                        if (input.defined() && input.differentiable()) wanted.push_back(input);
-                      const std::vector<Tensor> gradients = at->tape.vjp({at->f}, {v}, wanted);
-                      for (size_t i = 0, next = 0; i < at->inputs.size(); ++i)
-                        if (at->inputs[i].defined() && at->inputs[i].differentiable())
-                          back.give(static_cast<int>(i), gradients[next++]);
-                    });
+                    SolutionGradient{.at = at,
+                                     .rule = options.gradient,
+                                     .adjoint = solution.adjoint,
+                                     .unconverged = options.unconverged,
+                                     .record = options.adjoint});
   return result;
 }
 

@@ -8,6 +8,8 @@
 #include <fprnn/autograd/tape.h>
 #include <fprnn/core/device.h>
 
+#include <memory>
+
 namespace fprnn {
 
 // Iterates are (B, T, D): B sequences that do not meet, and causal, f(y)_t depending on y_0 .. y_t. The
@@ -23,9 +25,16 @@ struct Judged {
 };
 using Map = std::function<Judged<Tensor>(const Tensor& y)>;
 
-// v for g, where a solver knows more of J at its solution than products with it; it is checked like
-// any other, within 100 times the tolerance.
-using Adjoint = std::function<Tensor(const Tensor& g)>;
+// v for g, where a solver knows more of J at its solution than products with it, and how often each
+// sequence needed a product with J^T, undefined if once; it is judged like any other, within 100
+// times the tolerance.
+struct AdjointSolution {
+  Tensor v;              // (B, T, D)
+  IntTensor iterations;  // (B)
+  AdjointSolution(Tensor v, IntTensor iterations = {})
+      : v(std::move(v)), iterations(std::move(iterations)) {}
+};
+using Adjoint = std::function<AdjointSolution(const Tensor& g)>;
 
 // What a solver returns; the number of times that each sequence needed f, which may still be on its way
 // on a device.
@@ -111,7 +120,7 @@ struct FixedPointReport {
 // The same on the device, where it waits for nothing until it is read.
 struct SolveRecord {
   Tensor residual = {};       // (B)
-  IntTensor iterations = {};  // (B)
+  IntTensor iterations = {};  // (B), undefined: one each
   real tolerance = 0;
   FixedPointReport read() const;  // empty before any solve
 };
@@ -121,6 +130,8 @@ struct FixedPointOptions {
   Unconverged unconverged = Unconverged::warn;
   GradientRule gradient = {};
   bool report = true;  // read the report at once; it is anyway unless all is accepted
+  // Where each backward says how the exact gradient's v = g + J^T v was solved.
+  std::shared_ptr<SolveRecord> adjoint = {};
 };
 struct FixedPointResult {
   Var y;                    // (B, T, D)
@@ -132,10 +143,14 @@ struct FixedPointResult {
 // treated as a solution that does. ShapeError: step changes the shape of y, which must be (B, T,
 // D).
 // ValueError: a tolerance or cap out of range.
-// A solver that knows its residual is not judged by applying f once more.
+// A solver that knows its residual is not judged by applying f once more. The options hold as they
+// are now: what is changed later changes no gradient.
 using Step = std::function<Judged<Var>(const Var& y, const std::vector<Var>& inputs)>;
 FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, Tensor start,
                              const Solve& solve, const FixedPointOptions& options);
+
+// The residuals of y where f(y) is f, both (B, T, D): the largest of each sequence, (B), NaN where any is.
+Tensor largest_residuals(const Tensor& f, const Tensor& y);
 
 struct RowResiduals {
   const real* f;   // (rows, D)

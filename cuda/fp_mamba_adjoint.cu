@@ -182,7 +182,9 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   });
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
   fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
-  mixer.adjoint(local_parameters(in, true), offset, gain, weight, bias, y, w, v);
+  const int32_t count =
+      mixer.adjoint(local_parameters(in, true), offset, gain, weight, bias, y, w, v);
+  if (team.rank == 0 && count > in.iterations[token]) in.iterations[token] = count;
   channels.each([&](int k, int64_t d) { in.v[first + d] = v[k]; });
 
   // Back to the step before: through the norm, the states, and Q, b and c to y_{t-1}.

@@ -103,7 +103,8 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_adjoint_kernel(const A
     w[k] += in.v[first + d] - turned[k];
     if (step.dprevious != nullptr) w[k] += step.dprevious[b * D + d];
   });
-  mixer.adjoint(step.parameters, none, gain, none, none, y, w, v);
+  const int32_t count = mixer.adjoint(step.parameters, none, gain, none, none, y, w, v);
+  if (team.rank == 0 && count > in.iterations[b]) in.iterations[b] = count;
 
   // To the step before: f_{t-1} through lambda, y_{t-1} through what Q is made of.
   real e[C];

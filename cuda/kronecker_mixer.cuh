@@ -101,15 +101,15 @@ class KroneckerMixer {
     for (int k = 0; k < C; ++k) mixed[k] = y[k] - mixed[k];
     return count;
   }
-  __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],
-                          const real (&weight)[C], const real (&)[C], const real (&y)[C],
-                          const real (&w)[C], real (&v)[C]) const {
+  __device__ int32_t adjoint(const LocalParameters& at, const real (&offset)[C],
+                             const real (&gain)[C], const real (&weight)[C], const real (&)[C],
+                             const real (&y)[C], const real (&w)[C], real (&v)[C]) const {
     real n[C]{}, f[C]{};
     const auto c = channels();
     const real inverse = kronecker_normalised(parameters(at), c, product(c, at_.left, at_.right),
                                               offset, gain, y, n);
-    kronecker_adjoint(parameters(at), c, product(c, at_.turned_left, at_.turned_right), n, inverse,
-                      gain, weight, w, v, f);
+    return kronecker_adjoint(parameters(at), c, product(c, at_.turned_left, at_.turned_right), n,
+                             inverse, gain, weight, w, v, f);
   }
 
   // With dq the cotangent of Q e = e - scale left^T X right: give(j, dp_j).

@@ -97,11 +97,13 @@ struct LowRankMixer {
     apply(mixed);
     return count;
   }
-  __device__ void adjoint(const LocalParameters& at, const real (&offset)[C], const real (&gain)[C],
-                          const real (&weight)[C], const real (&bias)[C], const real (&y)[C],
-                          const real (&w)[C], real (&v)[C]) const {
+  // Returns how many iterations that took, here none.
+  __device__ int32_t adjoint(const LocalParameters& at, const real (&offset)[C],
+                             const real (&gain)[C], const real (&weight)[C], const real (&bias)[C],
+                             const real (&y)[C], const real (&w)[C], real (&v)[C]) const {
     LocalSpace<R, C> space;
     local_adjoint(team, at, Vectors{u, alpha, offset, gain, weight, bias}, space, y, w, v);
+    return 0;
   }
 
   // With dq the cotangent of Q e: give(j, dp_j). e and dq are used up.

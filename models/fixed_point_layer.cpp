@@ -7,8 +7,11 @@
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/norm.h>
 
+#include <array>
 #include <cmath>
+#include <limits>
 #include <memory>
+#include <span>
 
 namespace fprnn {
 
@@ -59,11 +62,17 @@ Var FixedPointLayer::forward(const Var& u, LayerState& state) {
 }
 
 Var FixedPointLayer::forward(const Var& u, FixedPointState& state) {
-  std::vector<Tensor> carried = state.convolutions;
-  carried.insert(carried.end(), {state.y, state.scan});
-  for (const Tensor& tensor : carried)
-    require<UsageError>(!tensor.defined() || u.shape().rank() < 1 || tensor.size(0) == u.size(0),
-                        "fixed_point", "a state must be of the same batch", u.shape());
+  if (u.shape().rank() == 3) {
+    const std::vector<Shape> shapes = state_shapes(u.size(0));
+    const std::span convolutions(shapes.begin(), shapes.end() - 2),
+        last(shapes.end() - 2, shapes.end());
+    // After no step at all there are the convolutions' states alone.
+    require<UsageError>(!state.y.defined() || state.convolutions.size() == convolutions.size(),
+                        "fixed_point", "a state must be one of this layer: convolutions",
+                        state.convolutions.size(), convolutions.size());
+    check_state("fixed_point", state.convolutions, convolutions);
+    check_state("fixed_point", std::array{state.y, state.scan}, last);
+  }
   FixedPointState next = state;
   const Var out = evaluate(u, next);
   state = std::move(next);
@@ -117,6 +126,36 @@ Var rows_of(const Tensor& x, int64_t begin, int64_t end) {
   return x.defined() ? slice(x, 0, begin, end) : Var();
 }
 
+// x[begin .. begin + rows, t] as (rows, 1, D), of x (B, T, D).
+Tensor taken(const Tensor& x, int64_t begin, int64_t rows, int64_t t) {
+  const int64_t T = x.size(1), D = x.size(2);
+  const Tensor some(x.context(), {rows, 1, D});
+  launch(x.context(), CopyRows{.from = x.data() + (begin * T + t) * D,
+                               .to = some.data(),
+                               .rows = rows,
+                               .length = D,
+                               .from_stride = T * D,
+                               .to_stride = D});
+  return some;
+}
+
+// Whether steps are solved in as many numbers as the mixer's rank, and their adjoint at once.
+bool is_low_rank(const Mixer& mixer) {
+  const auto kind = mixer.sweep();
+  return kind.has_value() && kind->rank > 0;
+}
+
+// x[begin..] <- rows (rows, T, D), in x (B, T, D).
+void put(const Tensor& rows, const Tensor& x, int64_t begin) {
+  const int64_t length = x.size(1) * x.size(2);
+  launch(x.context(), CopyRows{.from = rows.data(),
+                               .to = x.data() + begin * length,
+                               .rows = 1,
+                               .length = rows.elements(),
+                               .from_stride = 0,
+                               .to_stride = 0});
+}
+
 // x[begin.., t] <- rows (rows, 1, D), in x (B, T, D).
 void put(const Tensor& rows, const Tensor& x, int64_t begin, int64_t t) {
   const int64_t T = x.size(1), D = x.size(2);
@@ -147,7 +186,7 @@ class FixedPointLayer::Sweep {
   void solve(const Tensor& y, Var& previous, Var& scan, const IntTensor& iterations) const {
     for (int64_t t = 0; t < y.size(1); ++t) {
       const Vars now = part_of(signals_, 1, t, t + 1);
-      const LocalEquation at = layer_.local_equation(previous, scan, now, weights_);
+      const LocalEquation at = layer_.local_equation({}, previous, scan, now, weights_);
       const Var solved = solve_local(at, iterations);
       scan = layer_.advance(solved, at, scan, now, weights_);
       put(solved.value(), y, begin_, t);
@@ -155,25 +194,32 @@ class FixedPointLayer::Sweep {
     }
   }
 
+  // The roots of all steps' equations, each with the past that y gives it.
+  Var roots(const Var& y, const Var& previous, const Var& scan) const {
+    const LocalEquation at = layer_.local_equation(y, previous, scan, signals_, weights_);
+    return solve_local(at, IntTensor(y.context(), {rows_ * y.size(1)}));
+  }
+
   // v = g + J^T v for the solution y, written over g. Steps are recorded a chunk at a time, about
   // sqrt(T) of them, from states that a first pass keeps.
-  void adjoint(const Tensor& y, const Tensor& g, const Var& previous, const Var& scan) const {
+  void adjoint(const Tensor& y, const Tensor& g, const GradientRule& rule, const Var& previous,
+               const Var& scan, const IntTensor& iterations) const {
     const int64_t T = y.size(1);
-    const Var solution = slice(y, 0, begin_, begin_ + rows_);
+    const auto step_of = [&](int64_t t) { return Var(taken(y, begin_, rows_, t)); };
     const int64_t chunk =
         T <= kRecorded
             ? T
             : std::max<int64_t>(kRecorded, std::llround(std::sqrt(static_cast<double>(T))));
     const auto before = [&](int64_t t) {
-      return t == 0 ? previous : reshape(slice(solution, 1, t - 1, t), {rows_, y.size(2)});
+      return t == 0 ? previous : reshape(step_of(t - 1), {rows_, y.size(2)});
     };
     std::vector<Var> kept{scan};
     for (int64_t t = 0; t + chunk < T; t += chunk) {
       Var state = kept.back();
       for (int64_t i = t; i < t + chunk; ++i) {
         const Vars now = part_of(signals_, 1, i, i + 1);
-        const LocalEquation at = layer_.local_equation(before(i), state, now, weights_);
-        state = layer_.advance(slice(solution, 1, i, i + 1), at, state, now, weights_);
+        const LocalEquation at = layer_.local_equation({}, before(i), state, now, weights_);
+        state = layer_.advance(step_of(i), at, state, now, weights_);
       }
       kept.push_back(state);
     }
@@ -183,11 +229,11 @@ class FixedPointLayer::Sweep {
       std::vector<RecordedStep> steps;
       Var state = kept[first / chunk];
       for (int64_t t = first; t < std::min(T, first + chunk); ++t) {
-        steps.push_back(record_step(slice(solution, 1, t, t + 1), before(t), state, t));
+        steps.push_back(record_step(step_of(t), before(t), state, t));
         state = steps.back().scan.value();
       }
       for (int64_t t = std::min(T, first + chunk) - 1; t >= first; --t)
-        adjoint_step(steps[t - first], g, t, carried);
+        adjoint_step(steps[t - first], g, t, rule, iterations, carried);
     }
   }
 
@@ -216,14 +262,39 @@ class FixedPointLayer::Sweep {
             .scale = mixer.scale,
             .eps = mixer.eps};
   }
-  bool is_low_rank() const { return layer_.mixer().options().kind != MixerKind::kronecker; }
-
+  // f at y, given offset and gain.
+  Var apply(const LocalEquation& at, const Var& y) const {
+    const Var fed_back = sub(y, layer_.mixer().apply(at.q, y));
+    const Var sum = add(at.offset, mul(at.gain, fed_back));
+    return at.norm_weight.defined()
+               ? layer_norm(sum, at.norm_weight, at.norm_bias, layer_.mixer().options().eps)
+               : sum;
+  }
+  // By iteration from y, row by row; the step is halved where it does not help. count: (rows).
+  static Tensor iterated(const Map& map, const Tensor& y, real tolerance, int64_t cap,
+                         const IntTensor& count) {
+    const Shape rows{y.elements() / y.size(-1), 1, y.size(-1)};
+    const Map by_rows = [&](const Tensor& x) {
+      return map(x.reshaped(y.shape())).f.reshaped(rows);
+    };
+    const Solution solution = picard(
+        by_rows, y.reshaped(rows),
+        {.tolerance = tolerance, .max_iterations = cap, .backwards = true, .shrink_after = 16});
+    raise_to(count, solution.counted);
+    return solution.y.reshaped(y.shape());
+  }
+  // iterations (rows) become the most of what they are and what this takes.
   Var solve_local(const LocalEquation& at, const IntTensor& iterations) const {
     const real tolerance = layer_.solver.of_a_step();
     const int64_t cap = layer_.solver.max_iterations;
-    const IntTensor count(iterations.context(), iterations.shape());
-    const Tensor y = is_low_rank() ? local_solve(low_rank(at), tolerance, cap, count)
-                                   : kronecker_solve(full_rank(at), tolerance, cap, count);
+    const Context& context = iterations.context();
+    if (!layer_.mixer().sweep().has_value())
+      return iterated([&](const Tensor& y) { return apply(at, y).value(); },
+                      zeros(context, at.offset.shape()), tolerance, cap, iterations);
+    const IntTensor count(context, iterations.shape());
+    const Tensor y = is_low_rank(layer_.mixer())
+                         ? local_solve(low_rank(at), tolerance, cap, count)
+                         : kronecker_solve(full_rank(at), tolerance, cap, count);
     raise_to(iterations, count);
     return y;
   }
@@ -245,14 +316,9 @@ class FixedPointLayer::Sweep {
     step.previous = variable(previous);
     step.state = variable(state);
     const Vars now = part_of(signals_, 1, t, t + 1);
-    step.at = layer_.local_equation(step.previous, step.state, now, weights_);
-    const LocalEquation& at = step.at;
-    const Var feedback = sub(step.y, layer_.mixer().apply(at.q, step.y));
-    const Var sum = add(at.offset, mul(at.gain, feedback));
-    step.f = at.norm_weight.defined()
-                 ? layer_norm(sum, at.norm_weight, at.norm_bias, layer_.mixer().options().eps)
-                 : sum;
-    step.scan = layer_.advance(step.y, at, step.state, now, weights_);
+    step.at = layer_.local_equation({}, step.previous, step.state, now, weights_);
+    step.f = apply(step.at, step.y);
+    step.scan = layer_.advance(step.y, step.at, step.state, now, weights_);
     return step;
   }
 
@@ -260,14 +326,15 @@ class FixedPointLayer::Sweep {
   struct Carried {
     Tensor dprevious, dscan;  // undefined behind the last step
   };
-  void adjoint_step(const RecordedStep& step, const Tensor& g, int64_t t, Carried& carried) const {
+  void adjoint_step(const RecordedStep& step, const Tensor& g, int64_t t, const GradientRule& rule,
+                    const IntTensor& iterations, Carried& carried) const {
     // What reaches y_t besides its own equation: g_t, the next step's y_{t-1} and the scan.
-    Tensor w = slice(slice(g, 0, begin_, begin_ + rows_), 1, t, t + 1).value();
+    Tensor w = taken(g, begin_, rows_, t);
     if (carried.dprevious.defined()) {
       w = add(w, carried.dprevious.reshaped(w.shape())).value();
       w = add(w, step.tape->vjp({step.scan}, {carried.dscan}, {step.y}).front()).value();
     }
-    const Tensor v = solve_local_adjoint(w, step);
+    const Tensor v = solve_local_adjoint(w, step, rule, iterations);
     put(v, g, begin_, t);
 
     Vars outputs{step.f}, inputs;
@@ -283,19 +350,14 @@ class FixedPointLayer::Sweep {
     if (step.state.defined()) carried.dscan = gradients.back();
   }
 
-  // v = w + (df_t / dy_t)^T v.
-  Tensor solve_local_adjoint(const Tensor& w, const RecordedStep& step) const {
-    if (is_low_rank()) return local_adjoint(low_rank(step.at), step.y.value(), w);
-    const GradientRule& rule = layer_.solver.gradient;
+  // v = w + (df_t / dy_t)^T v. iterations (rows) become the most of any step.
+  Tensor solve_local_adjoint(const Tensor& w, const RecordedStep& step, const GradientRule& rule,
+                             const IntTensor& iterations) const {
+    if (is_low_rank(layer_.mixer())) return local_adjoint(low_rank(step.at), step.y.value(), w);
     const auto map = [&](const Tensor& v) {
       return add(w, step.tape->vjp({step.f}, {v}, {step.y}).front()).value();
     };
-    return picard(map, w,
-                  {.tolerance = rule.tolerance,
-                   .max_iterations = rule.max_iterations,
-                   .backwards = true,
-                   .shrink_after = 16})
-        .y;
+    return iterated(map, w, rule.tolerance, rule.max_iterations, iterations);
   }
 
   static constexpr int64_t kRecorded = 32;  // steps that are recorded at once however few there are
@@ -321,6 +383,18 @@ void for_blocks(const Context& context, int64_t B, const Visit& visit) {
                  [&](int64_t i) { visit(i * rows, std::min(B, (i + 1) * rows)); });
 }
 
+// The counts of all blocks, each by where it begins, as (B).
+IntTensor together(const Context& context, const std::vector<IntTensor>& blocks) {
+  const auto B = static_cast<int64_t>(blocks.size());
+  if (B > 0 && blocks[0].elements() == B) return blocks[0];
+  std::vector<int32_t> all;
+  for (int64_t b = 0; b < B; b += blocks[b].elements()) {
+    const std::vector<int32_t> some = blocks[b].to_vector();
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  return IntTensor(context, {B}, all);
+}
+
 }  // namespace
 
 Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weights,
@@ -331,44 +405,40 @@ Solution FixedPointLayer::solve_sequential(const Vars& signals, const Vars& weig
   const Swept swept{y, int_zeros(y.context(), {B}), Tensor(y.context(), {B}), recorded, kept};
   if (solve_on_gpu(signals, weights, swept, state))
     return {.y = y, .iterations = {}, .counted = swept.iterations, .residual = swept.residual};
-  struct Block {
-    int64_t end;
-    IntTensor iterations;
-    Var scan;
-  };
-  std::vector<Block> blocks(B);  // by their beginning
+  std::vector<IntTensor> counts(B);  // by where a block begins
+  std::vector<Var> scans(B);
   for_blocks(y.context(), B, [&](int64_t begin, int64_t end) {
-    const IntTensor iterations = int_zeros(y.context(), {end - begin});
+    counts[begin] = int_zeros(y.context(), {end - begin});
     Var previous = rows_of(state.y, begin, end), scan = rows_of(state.scan, begin, end);
-    Sweep(*this, signals, weights, begin, end).solve(y, previous, scan, iterations);
-    blocks[begin] = {end, iterations, scan};
+    Sweep(*this, signals, weights, begin, end).solve(y, previous, scan, counts[begin]);
+    scans[begin] = scan;
   });
-  if (B > 0 && blocks[0].end == B) {
-    if (y.elements() > 0) state.scan = blocks[0].scan.value();
-    return {y, {}, blocks[0].iterations};
+  if (y.elements() > 0) {
+    std::erase_if(scans, [](const Var& scan) { return !scan.defined(); });
+    state.scan = scans.size() == 1 ? scans[0].value() : concat(scans, 0).value();
   }
-  Solution solution{y, {}};
-  Vars scans;
-  for (int64_t b = 0; b < B; b = blocks[b].end) {
-    for (const int32_t count : blocks[b].iterations.to_vector())
-      solution.iterations.push_back(count);
-    scans.push_back(blocks[b].scan);
-  }
-  if (y.elements() > 0) state.scan = concat(scans, 0).value();
-  return solution;
+  return {.y = y, .iterations = {}, .counted = together(y.context(), counts)};
 }
 
+// The rule is that of now: what becomes of the options before backward changes nothing.
 Adjoint FixedPointLayer::sweep_back(const Vars& signals, const Vars& weights,
                                     const FixedPointState& before, const Tensor& solution,
                                     const std::vector<Tensor>& kept) const {
-  return [this, signals, weights, before, solution, kept](const Tensor& g) {
-    const Tensor v = clone(g);
-    if (adjoint_on_gpu(signals, weights, solution, v, before, kept)) return v;
-    for_blocks(v.context(), v.size(0), [&](int64_t begin, int64_t end) {
+  return [this, signals, weights, before, solution, kept,
+          rule = solver.gradient](const Tensor& g) -> AdjointSolution {
+    const Context& context = g.context();
+    const int64_t B = g.size(0);
+    const SweptBack to{solution, clone(g), int_zeros(context, {B}), rule, before, kept};
+    const bool direct = is_low_rank(mixer());
+    if (adjoint_on_gpu(signals, weights, to)) return {to.v, direct ? IntTensor() : to.iterations};
+    std::vector<IntTensor> counts(B);
+    for_blocks(context, B, [&](int64_t begin, int64_t end) {
+      counts[begin] = int_zeros(context, {end - begin});
       Sweep(*this, signals, weights, begin, end)
-          .adjoint(solution, v, rows_of(before.y, begin, end), rows_of(before.scan, begin, end));
+          .adjoint(solution, to.v, rule, rows_of(before.y, begin, end),
+                   rows_of(before.scan, begin, end), counts[begin]);
     });
-    return v;
+    return {to.v, direct ? IntTensor() : together(context, counts)};
   };
 }
 
@@ -379,6 +449,53 @@ Solution FixedPointLayer::solve_in_parallel(const Map& f, Tensor start,
       {.tolerance = solver.tolerance, .max_iterations = max_iterations, .damping = solver.damping});
 }
 
+Tensor FixedPointLayer::roots_at(const Tensor& y, const Vars& signals, const Vars& weights,
+                                 const FixedPointState& before) const {
+  const Tensor roots(y.context(), y.shape());
+  for_blocks(y.context(), y.size(0), [&](int64_t begin, int64_t end) {
+    const Var found = Sweep(*this, signals, weights, begin, end)
+                          .roots(slice(y, 0, begin, end), rows_of(before.y, begin, end),
+                                 rows_of(before.scan, begin, end));
+    put(found.value(), roots, begin);
+  });
+  return roots;
+}
+
+namespace {
+
+// Nearer than so many tolerances, relative, the root of a step and a solution within the tolerance count as one.
+constexpr real kRootsApart = 10, kRootsRounding = kDouble ? real(1e-12) : real(5e-6);
+
+}  // namespace
+
+Solution FixedPointLayer::brought_back(const Map& f, Solution settled, const Vars& signals,
+                                       const Vars& weights, const FixedPointState& before,
+                                       const Sequential& sequential) {
+  const Tensor& y = settled.y;
+  if (y.elements() == 0) return settled;
+  const Judged<Tensor> of = f(y);
+  settled.residual = largest_residuals(of.f, y);
+  const Tensor roots = roots_at(y, signals, weights, before);
+  const std::vector<real> residual = settled.residual.to_vector(),
+                          distance = largest_residuals(roots, y).to_vector();
+  const real apart = kRootsApart * std::max(solver.tolerance, kRootsRounding);
+  std::vector<int64_t> strayed;
+  for (int64_t b = 0; b < y.size(0); ++b)
+    if (residual[b] <= solver.tolerance && !(distance[b] <= apart)) strayed.push_back(b);
+  if (strayed.empty()) return settled;
+  const Solution by_steps = sequential(Tensor(y.context(), y.shape()));
+  const std::vector<int64_t> counts = by_steps.counts();
+  settled.iterations = settled.counts();
+  settled.counted = {};
+  settled.residual = {};
+  for (const int64_t b : strayed) {
+    put(slice(by_steps.y, 0, b, b + 1).value(), y, b);
+    settled.iterations[b] = counts[b];
+  }
+  strayed_ = static_cast<int64_t>(strayed.size());
+  return settled;
+}
+
 Solution FixedPointLayer::solve_automatically(const Map& f, const Tensor& start,
                                               const Sequential& sequential) {
   require<ValueError>(solver.crossover >= 0, "solver", "the crossover must not be negative",
@@ -386,8 +503,7 @@ Solution FixedPointLayer::solve_automatically(const Map& f, const Tensor& start,
   const int64_t B = start.size(0), T = start.size(1);
   const int64_t crossover =
       solver.crossover > 0 ? solver.crossover : solver_crossover(start.context().device(), B, T);
-  const bool single = B < 1 || T <= 1;  // a step alone is its local equation
-  const int64_t allowed = single ? 0 : memory.allowed(std::min(crossover, solver.max_iterations));
+  const int64_t allowed = B < 1 ? 0 : memory.allowed(std::min(crossover, solver.max_iterations));
   if (allowed > 0) {
     Solution solution = solve_in_parallel(f, start, allowed);
     // What has settled is counted no more, so all have if none came to the cap.
@@ -405,6 +521,8 @@ Solution FixedPointLayer::solve_automatically(const Map& f, const Tensor& start,
 
 Solution FixedPointLayer::solve_by_name(const Map& f, Tensor start, const Sequential& sequential) {
   used_ = solver.solver;
+  // A step alone is its local equation.
+  if (used_ != Solver::patience && start.size(1) <= 1) used_ = Solver::sequential;
   if (used_ == Solver::automatic) return solve_automatically(f, start, sequential);
   if (used_ == Solver::sequential) return sequential(start);
   if (used_ == Solver::parallel)
@@ -435,20 +553,29 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
     return Judged<Var>(f, residual);
   };
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
-  const auto sequential = [&](const Tensor& to) {
+  const Sequential sequential = [&](const Tensor& to) {
     std::vector<Tensor> kept;
     Solution solution = solve_sequential(plain_signals, plain_weights, to, recorded, kept, state);
     solution.adjoint = sweep_back(plain_signals, plain_weights, before, solution.y, kept);
     return solution;
   };
   const Solve solve = [&](const Map& f, Tensor start) {
-    return solve_by_name(f, std::move(start), sequential);
+    Solution solution = solve_by_name(f, std::move(start), sequential);
+    strayed_ = 0;
+    if (used_ != Solver::parallel) return solution;
+    solution =
+        brought_back(f, std::move(solution), plain_signals, plain_weights, before, sequential);
+    // A try that cost both solves has failed, however soon it settled.
+    if (strayed_ > 0) memory.missed(std::numeric_limits<int64_t>::max());
+    return solution;
   };
+  adjoint_ = std::make_shared<SolveRecord>();
   const FixedPointOptions options{
       .tolerance = solver.solver == Solver::patience ? solver.patience.threshold : solver.tolerance,
       .unconverged = solver.unconverged,
       .gradient = solver.gradient,
-      .report = false};
+      .report = false,
+      .adjoint = adjoint_};
   // A sweep through time only writes it.
   const Shape shape{B, T, channels};
   Tensor start = solver.solver == Solver::sequential ? Tensor(some.context(), shape)

@@ -1,20 +1,29 @@
 // What the fixed-point layers share: four ways to solve y = f(y) for a whole sequence, and the
 // gradients of the solution (autograd/fixed_point.h).
 //
-// parallel: damped Picard iteration over all steps at once; about as many iterations as the memory
-// is long.
-//
 // sequential: one step after the other. There all but y_t is known, and y_t solves a small
 // equation, y = N(A + S . ((I - Q) y)) (ops/fp_mamba_solve.h). Also the decoder: it needs what a
 // step carries to the next and nothing else.
 //
-// patience: the authors' rule, for comparison.
+// parallel: damped Picard iteration over all steps at once; about as many iterations as the memory
+// is long.
 //
 // automatic, named auto: parallel where it settles sooner than a sequential solve would be done,
-// else sequential (models/automatic_solver.h). Batch mates, cuts in time and the solves before then
-// have a say in who finds a sequence's solution. It is within the tolerance either way, but where
-// there are several the two may find different ones: what is trained, or compared to the bit, asks
-// for one of the two by its name.
+// else sequential (models/automatic_solver.h).
+//
+// patience: the authors' rule, for comparison.
+//
+// Which solution, where y = f(y) has several: the one that sequential finds, whose root of a step's
+// equation depends on what came before that step and on nothing else. Picard iteration starts all
+// steps at once, each from a past that still moves, and can settle at another. So parallel and
+// automatic ask, once they have settled, for the root of every step's equation at the solution's
+// own past, all steps at once. Where these are the solution, it is the sequential one, by induction
+// over the steps; a sequence where they are not, by ten times the tolerance, is solved
+// sequentially.
+// What this cannot promise: where a step magnifies differences of the size of the tolerance, as
+// Kronecker mixers at their initial weights do, two solutions within the tolerance part after some
+// steps, also those of one solver with two tolerances. patience, and sequences that miss the
+// tolerance, stay as they are.
 #pragma once
 
 #include <fprnn/autograd/fixed_point.h>
@@ -87,13 +96,18 @@ class FixedPointLayer : public Layer {
   const SolveRecord& record() const { return record_; }
   const Tensor& solution() const { return solution_; }   // (B, T, D)
   const PatienceTrace& trace() const { return trace_; }  // of `patience`
-  Solver used() const { return used_; }                  // of automatic, one of the two
+  Solver used() const { return used_; }                  // who solved: never automatic
+  // How many sequences parallel had brought to another solution than the sequential one.
+  int64_t strayed() const { return strayed_; }
+  // Of the exact gradient's solve, in the last backward through the last forward; empty otherwise.
+  SolveRecord adjoint_record() const { return adjoint_ ? *adjoint_ : SolveRecord{}; }
+  FixedPointReport adjoint_report() const { return adjoint_record().read(); }
 
   Var forward(const Var& u) final;
   Var forward(const Var& u, LayerState& state) final;  // the state below: convolutions, y, scan
   // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.
-  // UsageError: the state of another batch. If it throws, the state is what it was. The layer must
-  // outlive the tape.
+  // UsageError: the state of another layer or batch. If it throws, the state is what it was. The layer
+  // must outlive the tape.
   Var forward(const Var& u, FixedPointState& state);  // (B, T, d) -> (B, T, d)
 
  protected:
@@ -112,16 +126,19 @@ class FixedPointLayer : public Layer {
   virtual Applied apply(const Var& y, const Var& previous, const Var& scan, const Vars& signals,
                         const Vars& weights) const = 0;
 
-  // The equation y = N(offset + gain . ((I - Q) y)) of one step of all rows, (rows, 1, .).
+  // What N is applied to in f(y) is offset + gain . ((I - Q) y), and offset and gain do not depend on
+  // y_t: the equation of a step whose past is known.
   struct LocalEquation {
     MixerFactors q;
     Var offset, gain;
     Var norm_weight, norm_bias;  // undefined: N is the identity
     Vars kept;                   // what advance needs besides
   };
-  virtual LocalEquation local_equation(const Var& previous, const Var& scan, const Vars& signals,
-                                       const Vars& weights) const = 0;
-  // What is carried out of that step once y is known.
+  // That of one step of all rows, (rows, 1, .), for y undefined; otherwise of every step of y (B, T, D),
+  // each with the past that y gives it.
+  virtual LocalEquation local_equation(const Var& y, const Var& previous, const Var& scan,
+                                       const Vars& signals, const Vars& weights) const = 0;
+  // What is carried out of a single step once y is known.
   virtual Var advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
                       const Vars& weights) const = 0;
   // What a sweep makes from a state, whose scan it replaces.
@@ -132,17 +149,25 @@ class FixedPointLayer : public Layer {
     bool recorded;         // whether f is recorded at y afterwards, which the sweep may prepare
     std::vector<Tensor>& kept;  // for what it leaves to its adjoint
   };
-  // Both sweeps on a device that has kernels for this layer; whether it has. The second makes v of g,
-  // in its place, for the solution y.
+  // What a sweep back in time makes of a cotangent g of the solution y.
+  struct SweptBack {
+    Tensor y, v;               // (B, T, D); v is g, which becomes v
+    IntTensor iterations;      // (B), from 0 on: the most of any step's own equation
+    GradientRule rule;         // of those equations, where they are iterated
+    FixedPointState before;    // the sequence
+    std::vector<Tensor> kept;  // of the sweep
+  };
+  // Both sweeps on a device that has kernels for this layer; whether it has.
   virtual bool solve_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Swept& /*to*/,
                             FixedPointState& /*state*/) const {
     return false;
   }
-  virtual bool adjoint_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/, const Tensor& /*y*/,
-                              const Tensor& /*v*/, const FixedPointState& /*before*/,
-                              const std::vector<Tensor>& /*kept*/) const {
+  virtual bool adjoint_on_gpu(const Vars& /*signals*/, const Vars& /*weights*/,
+                              const SweptBack& /*to*/) const {
     return false;
   }
+  // Of a state for B sequences: the convolutions, then y and scan.
+  virtual std::vector<Shape> state_shapes(int64_t B) const = 0;
   virtual const Mixer& mixer() const = 0;
 
   virtual Var evaluate(const Var& u, FixedPointState& state) = 0;  // forward
@@ -153,19 +178,27 @@ class FixedPointLayer : public Layer {
 
  private:
   class Sweep;
-  // By the solver that was asked for; `sequential` does it by that one.
-  using Sequential =
-      std::function<Solution(const Tensor& y)>;  // writes y (B, T, D), whatever it is
+  // Solves by steps into y (B, T, D), whatever it is, and carries the state on.
+  using Sequential = std::function<Solution(const Tensor& y)>;
+  // The solution by the solver that was asked for, without looking which of several it is.
   Solution solve_by_name(const Map& f, Tensor start, const Sequential& sequential);
   Solution solve_automatically(const Map& f, const Tensor& start, const Sequential& sequential);
   Solution solve_in_parallel(const Map& f, Tensor start, int64_t max_iterations) const;
+  // The roots of all steps' equations, each with the past that y gives it.
+  Tensor roots_at(const Tensor& y, const Vars& signals, const Vars& weights,
+                  const FixedPointState& before) const;
+  // A solution that settled, with the sequences that strayed from the sequential one brought back.
+  Solution brought_back(const Map& f, Solution settled, const Vars& signals, const Vars& weights,
+                        const FixedPointState& before, const Sequential& sequential);
   // recorded and kept: as in Swept.
   Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& y,
                             bool recorded, std::vector<Tensor>& kept, FixedPointState& state) const;
   Adjoint sweep_back(const Vars& signals, const Vars& weights, const FixedPointState& before,
                      const Tensor& solution, const std::vector<Tensor>& kept) const;
   Solver used_ = Solver::sequential;
+  int64_t strayed_ = 0;
   SolveRecord record_;
+  std::shared_ptr<SolveRecord> adjoint_;
   Tensor solution_;
   PatienceTrace trace_;
 };

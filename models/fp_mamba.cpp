@@ -147,8 +147,9 @@ TokenParameters token_parameters(const Var& p, const Signals& s, const Weights& 
 }
 
 // What the solver's sweep over y (B, T, D) reads.
-FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, const Mixer& mixer,
-                        const FpMambaOptions& options, const SolverOptions& solver) {
+FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w,
+                        const SweepMixer& mixer, const FpMambaOptions& options,
+                        const SolverOptions& solver) {
   return {.x = s.x.data(),
           .projected = s.projected.data(),
           .delta = data_or_null(s.delta),
@@ -172,7 +173,7 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
           .D = y.size(2),
           .N = options.d_state,
           .P = s.projected.size(-1),
-          .mixer = mixer.sweep(),
+          .mixer = mixer,
           .bc_norm = options.bc_norm,
           .state_wanted = false,
           .eps = options.eps,
@@ -183,6 +184,23 @@ FpMambaSweep sweep_over(const Tensor& y, const Signals& s, const Weights& w, con
 // Equation 14.
 Var channel_mixing(const Mixer& mixer, const MixerFactors& q, const Var& x, const Var& y) {
   return add(mixer.apply(q, sub(x, y)), y);
+}
+
+// Equation 14 with b and c, of p's parts: by the ops of a mixer that they know, or by what the mixer says itself.
+FpMambaMixResult mixed_by(const Mixer& mixer, FpMambaMixInputs in) {
+  if (const auto kind = mixer.sweep()) {
+    in.mixer = *kind;
+    return fp_mamba_mix(in);
+  }
+  const Var p =
+      in.from_y.defined() ? add(in.projected, shift(in.from_y, in.from_previous)) : in.projected;
+  const auto direction = [&](int64_t begin) {
+    const Var part = slice(p, -1, begin, begin + in.N);
+    return in.bc_norm ? l2_normalize(part, in.eps) : part;
+  };
+  const MixerFactors q = mixer.factors(slice(p, -1, 0, mixer.outputs()));
+  return {channel_mixing(mixer, q, in.x, in.y), direction(in.directions),
+          direction(in.directions + in.N)};
 }
 
 // Equation 12: v_t and what the scan carries on.
@@ -211,7 +229,8 @@ FpMamba::FpMamba(Module& parent, std::string name, const Init& init, const FpMam
                                   options_.conv_width)),
       x_proj_(*this, "x_proj", init, inner_, options_.dt_rank + 2 * options_.d_state),
       dt_proj_(*this, "dt_proj", init, options_.dt_rank, inner_, {.bias = true}),
-      mixer_(make_mixer(*this, "mixer", init, mixer_options(options_, inner_))),
+      mixer_((options_.make_mixer ? options_.make_mixer : make_mixer)(
+          *this, "mixer", init, mixer_options(options_, inner_))),
       bc_y_proj_(make_if<WeightNormLinear>(options_.dependence.b || options_.dependence.c, *this,
                                            "bc_y_proj", init, inner_, 2 * options_.d_state)),
       dt_y_proj_(make_if<WeightNormLinear>(options_.dependence.lambda, *this, "dt_y_proj", init,
@@ -299,6 +318,12 @@ FpMamba::Projections FpMamba::projections_beside(const Var& x) {
   return of;
 }
 
+std::vector<Shape> FpMamba::state_shapes(int64_t B) const {
+  std::vector<Shape> shapes{{B, inner_}, {B, inner_, options_.d_state}};
+  if (conv1d_ != nullptr) shapes.insert(shapes.begin(), {B, options_.conv_width - 1, inner_});
+  return shapes;
+}
+
 // Everything that f has from x, once for all iterations.
 FixedPointLayer::Vars FpMamba::signals_of(const Var& x, const Var& z, const Projections& of) {
   const Var delta =
@@ -333,26 +358,25 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
     return product.defined() ? linear_known(v, w.from_y, product) : linear(v, w.from_y);
   };
   const Solved known = solved(y);
-  FpMambaMixInputs in{.projected = s.projected,
-                      .from_y = project(y),
-                      .from_previous = project(previous),
-                      .x = s.x,
-                      .y = y,
-                      .mixer = mixer_->sweep(),
-                      .N = options_.d_state,
-                      .directions = directions_of(*mixer_, options_),
-                      .bc_norm = options_.bc_norm,
-                      .eps = options_.eps,
-                      .known = known.mixed};
-  if (options_.dependence.lambda) {
-    in.projected = add(s.projected, shift(in.from_y, in.from_previous));
-    in.from_y = in.from_previous = Var();
+  Var p = s.projected, from_y = project(y), from_previous = project(previous);
+  if (from_y.defined() && options_.dependence.lambda) {
+    p = add(p, shift(from_y, from_previous));
+    from_y = from_previous = Var();
   }
-  const auto [mixed, b, c] = fp_mamba_mix(in);
+  const auto [mixed, b, c] = mixed_by(*mixer_, {.projected = p,
+                                                .from_y = from_y,
+                                                .from_previous = from_previous,
+                                                .x = s.x,
+                                                .y = y,
+                                                .mixer = {},
+                                                .N = options_.d_state,
+                                                .directions = directions_of(*mixer_, options_),
+                                                .bc_norm = options_.bc_norm,
+                                                .eps = options_.eps,
+                                                .known = known.mixed});
   const auto [v, carried] = sequence_mixing(
-      mixed,
-      {.q = {}, .b = b, .c = c, .delta = delta_of(in.projected, s, w, options_), .keep = s.kept()},
-      w, scan, known.scanned);
+      mixed, {.q = {}, .b = b, .c = c, .delta = delta_of(p, s, w, options_), .keep = s.kept()}, w,
+      scan, known.scanned);
   if (y.differentiable())
     return {gated_norm(v, s.z, w.norm_weight, w.norm_bias, options_.eps, known.normed), carried};
   const auto [f, residual] =
@@ -360,19 +384,23 @@ FixedPointLayer::Applied FpMamba::apply(const Var& y, const Var& previous, const
   return {f, carried, residual};
 }
 
-// With g = (exp(step A) . H_{t-1}) c and S = step (b . c) + D, the scan of Q x alone gives g + S . (Q x).
-FixedPointLayer::LocalEquation FpMamba::local_equation(const Var& previous, const Var& scan,
-                                                       const Vars& signals,
+// With g = (exp(step A) . H_{t-1}) c and S = step (b . c) + D the scan of xt = Q x + (I - Q) y gives
+//   v = g + S . (Q x) + S . ((I - Q) y).
+FixedPointLayer::LocalEquation FpMamba::local_equation(const Var& y, const Var& previous,
+                                                       const Var& scan, const Vars& signals,
                                                        const Vars& weights) const {
   const Signals s(signals);
   const Weights w(weights);
-  const TokenParameters at =
-      token_parameters(projections(shift(s.x, previous), s, w), s, w, *mixer_, options_);
+  const Var before = shift(y.defined() ? y : s.x, previous);
+  const TokenParameters at = token_parameters(projections(before, s, w), s, w, *mixer_, options_);
   const Var step = softplus(add(at.delta, w.dt_bias));
   const Var bc = sum(mul(at.b, at.c), -1);
   Var gain = add(mul(step, reshape(bc, bc.shape().appended(1))), w.skip);
-  const auto [unmixed, carried] = sequence_mixing(mixer_->apply(at.q, s.x), at, w, scan);
-  Var offset = unmixed;
+  const Var fed_back = y.defined() ? sub(y, mixer_->apply(at.q, y)) : Var();
+  const Var mixed = mixer_->apply(at.q, s.x);
+  const auto [v, carried] =
+      sequence_mixing(y.defined() ? add(mixed, fed_back) : mixed, at, w, scan);
+  Var offset = y.defined() ? sub(v, mul(gain, fed_back)) : v;
   if (s.z.defined()) {
     const Var gate = silu(s.z);
     offset = mul(offset, gate);
@@ -393,9 +421,10 @@ Var FpMamba::advance(const Var& y, const LocalEquation& at, const Var&, const Va
 bool FpMamba::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
                            FixedPointState& state) const {
   const Tensor& y = to.y;
-  if (options_.dependence.lambda || y.elements() == 0) return false;
+  const auto mixer = mixer_->sweep();
+  if (!mixer.has_value() || options_.dependence.lambda || y.elements() == 0) return false;
   const Context& context = y.context();
-  FpMambaSweep sweep = sweep_over(y, signals, weights, *mixer_, options_, solver);
+  FpMambaSweep sweep = sweep_over(y, signals, weights, *mixer, options_, solver);
   if (!supported_on_gpu(context, sweep)) return false;
   const Tensor state_out(context, {sweep.B, sweep.D, sweep.N});
   sweep.previous = data_or_null(state.y);
@@ -444,10 +473,10 @@ FpMambaRecord FpMamba::record_of(const FpMambaSweep& sweep, const Tensor& y,
   return record;
 }
 
-bool FpMamba::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
-                             const Tensor& v, const FixedPointState& before,
-                             const std::vector<Tensor>& kept) const {
-  if (options_.dependence.lambda) return false;
+bool FpMamba::adjoint_on_gpu(const Vars& signals, const Vars& weights, const SweptBack& to) const {
+  const auto mixer = mixer_->sweep();
+  if (!mixer.has_value() || options_.dependence.lambda) return false;
+  const auto& [y, v, iterations, rule, before, kept] = to;
   const Signals s(signals);
   const Weights w(weights);
   const Context& context = y.context();
@@ -466,16 +495,17 @@ bool FpMamba::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Ten
                        .norm_bias = w.norm_bias.data(),
                        .state = data_or_null(before.scan),
                        .v = v.data(),
+                       .iterations = iterations.data(),
                        .B = y.size(0),
                        .T = y.size(1),
                        .D = y.size(2),
                        .N = options_.d_state,
                        .P = s.projected.size(-1),
-                       .mixer = mixer_->sweep(),
+                       .mixer = *mixer,
                        .bc_norm = options_.bc_norm,
                        .eps = options_.eps,
-                       .tolerance = solver.gradient.tolerance,
-                       .max_iterations = solver.gradient.max_iterations};
+                       .tolerance = rule.tolerance,
+                       .max_iterations = rule.max_iterations};
   if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
   const Var previous = before.y.defined() ? Var(before.y) : Var();
   // With the sweep's own products, as f was recorded.

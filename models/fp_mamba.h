@@ -36,6 +36,7 @@ struct FpMambaOptions {
   int64_t conv_width = 0;  // 0: x is not convolved and stays linear; the authors use 4
   int64_t layers = 1;      // W_out starts divided by sqrt(layers)
   MixerKind mixer = MixerKind::householder;
+  MixerFactory make_mixer = {};  // of a mixer of one's own, instead of that kind
   int64_t rank = 1;
   real scale = 2;
   KroneckerNorm kronecker_norm = KroneckerNorm::row;
@@ -56,15 +57,14 @@ class FpMamba : public FixedPointLayer {
   Var evaluate(const Var& u, FixedPointState& state) override;
   Applied apply(const Var& y, const Var& previous, const Var& scan, const Vars& signals,
                 const Vars& weights) const override;
-  LocalEquation local_equation(const Var& previous, const Var& scan, const Vars& signals,
-                               const Vars& weights) const override;
+  LocalEquation local_equation(const Var& y, const Var& previous, const Var& scan,
+                               const Vars& signals, const Vars& weights) const override;
   Var advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
               const Vars& weights) const override;
   bool solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
                     FixedPointState& state) const override;
-  bool adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y, const Tensor& v,
-                      const FixedPointState& before,
-                      const std::vector<Tensor>& kept) const override;
+  bool adjoint_on_gpu(const Vars& signals, const Vars& weights, const SweptBack& to) const override;
+  std::vector<Shape> state_shapes(int64_t B) const override;
   const Mixer& mixer() const override { return *mixer_; }
 
  private:

@@ -64,7 +64,7 @@ FpRnn::FpRnn(Module& parent, std::string name, const Init& init, const FpRnnOpti
       lambda_proj_(*this, "lambda_proj", init, inner_, inner_, {.bias = true}),
       b_proj_(*this, "b_proj", init, inner_, inner_),
       c_proj_(*this, "c_proj", init, 2 * inner_, inner_),
-      mixer_(make_mixer(
+      mixer_((options_.make_mixer ? options_.make_mixer : make_mixer)(
           *this, "mixer", init,
           {.kind = options_.mixer,
            .channels = inner_,
@@ -127,15 +127,29 @@ FixedPointLayer::Applied FpRnn::apply(const Var& h, const Var& previous, const V
   return {f, last_of(f)};
 }
 
+std::vector<Shape> FpRnn::state_shapes(int64_t B) const {
+  std::vector<Shape> shapes;
+  // As evaluate leaves them: of x, the mixer's, b's, lambda's and, twice as wide, c's.
+  const int64_t before = options_.conv_width - 1;
+  if (convolutions_ != nullptr)
+    for (const int64_t width : {inner_, inner_, inner_, inner_, 2 * inner_})
+      shapes.push_back({B, before, width});
+  shapes.insert(shapes.end(), {{B, inner_}, {B, inner_}});
+  return shapes;
+}
+
 // h = a + (1 - lambda) . ((I - Q) h) with a = lambda . h'_{t-1} + (1 - lambda) . (Q (b . x)):
 // linear.
-FixedPointLayer::LocalEquation FpRnn::local_equation(const Var& previous, const Var& scan,
-                                                     const Vars& signals,
+FixedPointLayer::LocalEquation FpRnn::local_equation(const Var& h, const Var& previous,
+                                                     const Var& scan, const Vars& signals,
                                                      const Vars& weights) const {
   const Signals s(signals);
-  const MixerFactors q = factors(*mixer_, shift(s.bx, previous), s, weights[0]);
-  const Var offset = gated_scan(s.lambda, mixer_->apply(q, s.bx), scan);
-  return {q, offset, one_minus(s.lambda), {}, {}, {}};
+  const MixerFactors q = factors(*mixer_, shift(h.defined() ? h : s.bx, previous), s, weights[0]);
+  const Var gain = one_minus(s.lambda), mixed = mixer_->apply(q, s.bx);
+  if (!h.defined()) return {q, gated_scan(s.lambda, mixed, scan), gain, {}, {}, {}};
+  const Var fed_back = sub(h, mixer_->apply(q, h));
+  const Var f = gated_scan(s.lambda, add(mixed, fed_back), scan);
+  return {q, sub(f, mul(gain, fed_back)), gain, {}, {}, {}};
 }
 
 Var FpRnn::advance(const Var& h, const LocalEquation& at, const Var& scan, const Vars& signals,
@@ -147,6 +161,8 @@ Var FpRnn::advance(const Var& h, const LocalEquation& at, const Var& scan, const
 
 bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
                          FixedPointState& state) const {
+  const auto mixer = mixer_->sweep();
+  if (!mixer.has_value()) return false;
   const Signals s(signals);
   const Tensor& y = to.y;
   const Context& context = y.context();
@@ -164,7 +180,7 @@ bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& 
                    .T = y.size(1),
                    .D = y.size(2),
                    .P = s.projected.size(-1),
-                   .mixer = mixer_->sweep(),
+                   .mixer = *mixer,
                    .eps = options_.eps,
                    .tolerance = solver.of_a_step(),
                    .max_iterations = solver.max_iterations};
@@ -176,9 +192,10 @@ bool FpRnn::solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& 
   return true;
 }
 
-bool FpRnn::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tensor& y,
-                           const Tensor& v, const FixedPointState& before,
-                           const std::vector<Tensor>&) const {
+bool FpRnn::adjoint_on_gpu(const Vars& signals, const Vars& weights, const SweptBack& to) const {
+  const auto mixer = mixer_->sweep();
+  if (!mixer.has_value()) return false;
+  const auto& [y, v, iterations, rule, before, kept] = to;
   const Signals s(signals);
   const Context& context = y.context();
   FpRnnAdjoint sweep{.bx = s.bx.data(),
@@ -187,14 +204,15 @@ bool FpRnn::adjoint_on_gpu(const Vars& signals, const Vars& weights, const Tenso
                      .lambda = s.lambda.data(),
                      .from_y = data_or_null(weights[0]),
                      .v = v.data(),
+                     .iterations = iterations.data(),
                      .B = y.size(0),
                      .T = y.size(1),
                      .D = y.size(2),
                      .P = s.projected.size(-1),
-                     .mixer = mixer_->sweep(),
+                     .mixer = *mixer,
                      .eps = options_.eps,
-                     .tolerance = solver.gradient.tolerance,
-                     .max_iterations = solver.gradient.max_iterations};
+                     .tolerance = rule.tolerance,
+                     .max_iterations = rule.max_iterations};
   if (y.elements() == 0 || !supported_on_gpu(context, sweep)) return false;
   const Var previous = before.y.defined() ? Var(before.y) : Var();
   const Var p =

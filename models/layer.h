@@ -3,11 +3,17 @@
 
 #include <fprnn/models/module.h>
 
+#include <span>
+
 namespace fprnn {
 
 // What a layer carries from one chunk of a sequence to the next, each with the batch first; as values,
 // no gradient flows through them. Empty at the start of a sequence.
 using LayerState = std::vector<Tensor>;
+
+// Refuses, in the name of `op`, what another layer or batch has left: a tensor that is there while others are not,
+// or of another shape. UsageError.
+void check_state(std::string_view op, std::span<const Tensor> state, std::span<const Shape> shapes);
 
 class Layer : public Module {
  public:

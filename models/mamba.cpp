@@ -6,6 +6,7 @@
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/selective_scan.h>
 
+#include <array>
 #include <cmath>
 
 namespace fprnn {
@@ -61,8 +62,10 @@ Var Mamba::forward(const Var& u) {
 }
 
 Var Mamba::forward(const Var& u, LayerState& state) {
-  require<UsageError>(state.empty() || state.size() == 2, "mamba",
-                      "a state must be one of such a layer: tensors", state.size());
+  if (u.shape().rank() == 3)
+    check_state("mamba", state,
+                std::array{Shape{u.size(0), options_.conv_width - 1, inner_},
+                           Shape{u.size(0), inner_, options_.d_state}});
   MambaState carried;
   if (!state.empty()) carried = {state[0], state[1]};
   const Var out = forward(u, carried);

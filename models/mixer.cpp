@@ -21,16 +21,6 @@ std::string_view name_of(MixerKind kind) {
                                         : "kronecker";
 }
 
-SweepMixer Mixer::sweep() const {
-  const KroneckerSizes sizes = kronecker_sizes(options_.channels);
-  return {.rank = options_.kind == MixerKind::kronecker ? 0 : options_.rank,
-          .in_order = options_.kind == MixerKind::householder,
-          .scale = options_.scale,
-          .norm = options_.norm,
-          .m1 = sizes.m1,
-          .m2 = sizes.m2};
-}
-
 Var Mixer::weight(const Var& like) {
   const auto all_of = [](int source, const WeightNormLinear& map) {
     return WeightBlock{.source = source, .rows = map.direction.value.size(0)};
@@ -68,6 +58,14 @@ class LowRankMixer : public Mixer {
     const Var u = reshape(silu(slice(projected, -1, 0, split)), vectors);
     return {l2_normalize(u, options_.eps), sigmoid(slice(projected, -1, split, outputs()))};
   }
+  std::optional<SweepMixer> sweep() const override {
+    return SweepMixer{.rank = options_.rank,
+                      .in_order = options_.kind == MixerKind::householder,
+                      .scale = options_.scale,
+                      .norm = options_.norm,
+                      .m1 = 0,
+                      .m2 = 0};
+  }
   Var apply(const MixerFactors& q, const Var& v) const override {
     return options_.kind == MixerKind::dplr ? dplr(q.first, q.second, v, options_.scale)
                                             : householder(q.first, q.second, v, options_.scale);
@@ -96,6 +94,14 @@ class KroneckerMixer : public Mixer {
                                                  sigmoid(slice(projected, -1, split, outputs())),
                                                  options_.channels, options_.norm, options_.eps);
     return {left, right};
+  }
+  std::optional<SweepMixer> sweep() const override {
+    return SweepMixer{.rank = 0,
+                      .in_order = false,
+                      .scale = options_.scale,
+                      .norm = options_.norm,
+                      .m1 = sizes_.m1,
+                      .m2 = sizes_.m2};
   }
   Var apply(const MixerFactors& q, const Var& v) const override {
     return kronecker({q.first, q.second}, v, options_.scale);

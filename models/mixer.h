@@ -9,6 +9,9 @@
 #include <fprnn/models/linear.h>
 #include <fprnn/ops/sweep_mixer.h>
 
+#include <functional>
+#include <optional>
+
 namespace fprnn {
 
 enum class MixerKind { householder, dplr, kronecker };
@@ -35,7 +38,9 @@ class Mixer : public Module {
   Mixer(Module& parent, std::string name, const MixerOptions& options)
       : Module(parent, std::move(name)), options_(options) {}
   const MixerOptions& options() const { return options_; }
-  SweepMixer sweep() const;  // the same for a kernel of a whole time step
+  // The same for the kernels of a whole time step and for the local solves, which know the three kinds.
+  // Any other mixer has none: layers then ask `factors` and `apply`, and steps are solved by iteration.
+  virtual std::optional<SweepMixer> sweep() const { return std::nullopt; }
 
   // The projection of p, all maps in one: p -> p weight^T + bias, (..., P) -> (..., outputs).
   Var weight(const Var& like);  // (outputs, P), on the tape of `like`
@@ -53,7 +58,10 @@ class Mixer : public Module {
   MixerOptions options_;
 };
 
-// ValueError: sizes below 1, rank above D, or a scale outside [0, 2].
+// Makes a mixer under the given parent and name.
+using MixerFactory = std::function<std::unique_ptr<Mixer>(
+    Module& parent, std::string name, const Init& init, const MixerOptions& options)>;
+// That of options.kind. ValueError: sizes below 1, rank above D, or a scale outside [0, 2].
 std::unique_ptr<Mixer> make_mixer(Module& parent, std::string name, const Init& init,
                                   const MixerOptions& options);
 

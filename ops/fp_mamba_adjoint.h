@@ -29,6 +29,7 @@ struct FpMambaAdjoint {
   const real* norm_bias;    // (D)
   const real* state;        // (B, D, N) or null: before the first step
   real* v;                  // (B, T, D): g, which becomes v
+  int32_t* iterations;      // (B): raised to the most of any step's own equation
   int64_t B, T, D, N, P;
   SweepMixer mixer;
   bool bc_norm;

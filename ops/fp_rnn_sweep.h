@@ -30,12 +30,13 @@ struct FpRnnSweep {
   int64_t max_iterations;
 };
 struct FpRnnAdjoint {
-  const real* bx;      // (B, T, D)
-  const real* y;       // (B, T, D): the solution
-  const real* p;       // (B, T, P): from x_t and y_{t-1}
-  const real* lambda;  // (B, T, D)
-  const real* from_y;  // (P, D) or null
-  real* v;             // (B, T, D): g, which becomes v
+  const real* bx;       // (B, T, D)
+  const real* y;        // (B, T, D): the solution
+  const real* p;        // (B, T, P): from x_t and y_{t-1}
+  const real* lambda;   // (B, T, D)
+  const real* from_y;   // (P, D) or null
+  real* v;              // (B, T, D): g, which becomes v
+  int32_t* iterations;  // (B): raised to the most of any step's own equation
   int64_t B, T, D, P;
   SweepMixer mixer;
   real eps;

@@ -35,6 +35,8 @@ void Progress::show(const StepMetrics& m) {
   if (m.iterations_max > 0)
     line += fmt::format("  iterations {:.0f}  residual {:.0e}", m.iterations_mean, m.residual_max);
   if (m.unconverged > 0) line += fmt::format("  unconverged {}", m.unconverged);
+  if (m.adjoint_unconverged > 0)
+    line += fmt::format("  gradient unconverged {}", m.adjoint_unconverged);
   if (m.skipped > 0) line += fmt::format("  skipped {}", m.skipped);
   line += fmt::format("  {:.0f} tokens/s", m.tokens_per_second);
   if (done > 0 && !last) line += fmt::format("  {} left", duration(left));

@@ -30,6 +30,7 @@ struct Field {
   std::string_view key;
   Place place;
   double least = 0, most = kLargest;  // of a number
+  bool optional = false;              // may be missing
   bool seen = false;
 };
 using Fields = std::vector<Field>;
@@ -45,6 +46,10 @@ Fields fields(StepMetrics& m) {
           {"iterations_max", &m.iterations_max},
           {"residual_max", &m.residual_max},
           {"unconverged", &m.unconverged},
+          {"adjoint_iterations_mean", &m.adjoint_iterations_mean, 0, kLargest, true},
+          {"adjoint_iterations_max", &m.adjoint_iterations_max, 0, kLargest, true},
+          {"adjoint_residual_max", &m.adjoint_residual_max, 0, kLargest, true},
+          {"adjoint_unconverged", &m.adjoint_unconverged, 0, kLargest, true},
           {"skipped", &m.skipped},
           {"tokens_per_second", &m.tokens_per_second}};
 }
@@ -194,7 +199,7 @@ struct RecordParser : nlohmann::json_sax<nlohmann::json> {
   }
   bool end_object() override {
     for (const Field& each : depth == 1 ? outer : inner)
-      if (!each.seen && !std::holds_alternative<Computed>(each.place))
+      if (!each.seen && !each.optional && !std::holds_alternative<Computed>(each.place))
         return refuse(fmt::format("key '{}' is missing", each.key));
     --depth;
     return true;

@@ -19,7 +19,12 @@ struct StepMetrics {
   int64_t iterations_max = 0;
   double residual_max = 0;
   int64_t unconverged = 0;  // sequences
-  int64_t skipped = 0;      // steps so far whose loss or gradient was not finite
+  // The same four of the exact gradient's own solves, v = g + J^T v; 0 for other gradients.
+  double adjoint_iterations_mean = 0;
+  int64_t adjoint_iterations_max = 0;
+  double adjoint_residual_max = 0;
+  int64_t adjoint_unconverged = 0;
+  int64_t skipped = 0;  // steps so far whose loss or gradient was not finite
   double tokens_per_second = 0;
 
   bool operator==(const StepMetrics&) const = default;
@@ -65,7 +70,8 @@ std::string to_json(const StepMetrics& metrics);
 std::string to_json(const Evaluation& evaluation);
 
 // Read back what the two above wrote; null reads as NaN, and the standard error may be missing
-// and is ignored. FormatError with the name of the source and what is wrong: text that is no
+// and is ignored; a line of before 0.2 lacks the adjoint's, which are 0 then. FormatError with the
+// name of the source and what is wrong: text that is no
 // JSON, a missing, unknown or repeated key, a value of another type or outside its range.
 StepMetrics step_metrics_from_json(const std::string& text, const std::string& source);
 Evaluation evaluation_from_json(const std::string& text, const std::string& source);

@@ -130,6 +130,12 @@ std::vector<SolveRecord> records_of(const SequenceModel& model) {
   for (const FixedPointLayer* layer : fixed_points(model)) records.push_back(layer->record());
   return records;
 }
+std::vector<SolveRecord> adjoint_records_of(const SequenceModel& model) {
+  std::vector<SolveRecord> records;
+  for (const FixedPointLayer* layer : fixed_points(model))
+    records.push_back(layer->adjoint_record());
+  return records;
+}
 
 }  // namespace
 
@@ -222,6 +228,7 @@ Training::Computed Training::compute(const Batch& batch) {
   computed.answers = argmax(logits.value());
   computed.solves = records_of(model_);
   tape.backward(loss);
+  computed.adjoints = adjoint_records_of(model_);
   optimiser_.enqueue(computed.loss);
   for (const auto& [path, parameter] : parameters)
     computed.gradients.push_back(std::exchange(parameter->gradient, Tensor()));
@@ -260,6 +267,11 @@ void Training::read(const Computed& computed, const Batch& batch, StepMetrics& m
   metrics.iterations_max = solves.iterations_max;
   metrics.residual_max = solves.residual_max;
   metrics.unconverged = solves.unconverged;
+  const Solves adjoints = read_solves(computed.adjoints);
+  metrics.adjoint_iterations_mean = adjoints.iterations_mean;
+  metrics.adjoint_iterations_max = adjoints.iterations_max;
+  metrics.adjoint_residual_max = adjoints.residual_max;
+  metrics.adjoint_unconverged = adjoints.unconverged;
   const AdamW::Outcome outcome = optimiser_.finish();
   metrics.grad_norm = outcome.gradient_norm;
   if (outcome.taken) {
@@ -269,7 +281,10 @@ void Training::read(const Computed& computed, const Batch& batch, StepMetrics& m
   const auto parameters = model_.parameters();
   for (size_t i = 0; i < parameters.size(); ++i)
     parameters[i].parameter->gradient = computed.gradients[i];
-  const std::string culprit = first_not_finite(model_);
+  std::string culprit = first_not_finite(model_);
+  if (metrics.adjoint_unconverged > 0)
+    culprit += "; sequences whose exact gradient did not converge: " +
+               std::to_string(metrics.adjoint_unconverged);
   for (const auto& [path, parameter] : parameters) parameter->gradient = Tensor();
   ++metrics.skipped;
   require<Error>(++skipped_in_a_row_ < kMostSkipped, "train",

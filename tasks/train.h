@@ -84,8 +84,8 @@ class Training {
   // What a step computes; it stays on the device until it is read.
   struct Computed {
     Tensor loss;
-    IntTensor answers;  // (B, T)
-    std::vector<SolveRecord> solves;
+    IntTensor answers;                          // (B, T)
+    std::vector<SolveRecord> solves, adjoints;  // of the fixed points and of their exact gradients
     std::vector<Tensor> gradients;  // as the parameters; undefined for one that got none
   };
   // What a recorded step holds on to besides tensors of its own.

@@ -1,8 +1,45 @@
 #include "fp_cases.h"
 
 #include <fmt/format.h>
+#include <fprnn/ops/layout.h>
 
 namespace fprnn::tests {
+
+namespace {
+
+// A mixer that no kernel knows: Q v = v - scale (a . v - b . v'), where v' has the halves of v exchanged.
+class PairMixer : public Mixer {
+ public:
+  PairMixer(Module& parent, std::string name, const Init& init, const MixerOptions& options)
+      : Mixer(parent, std::move(name), options),
+        pair_(*this, "pair", init, options.parameters, options.channels),
+        own_(*this, "own", init, options.parameters, options.channels, {.bias = true}) {}
+
+  int64_t outputs() const override { return 2 * options_.channels; }
+  WeightNormLinear& above() override { return pair_; }
+  WeightNormLinear& below() override { return own_; }
+  MixerFactors factors(const Var& projected) const override {
+    const int64_t D = options_.channels;
+    const auto part = [&](int64_t begin) { return slice(projected, -1, begin, begin + D); };
+    return {affine(sigmoid(part(D)), real(0.5), 0), affine(tanh(part(0)), real(0.4), 0)};
+  }
+  Var apply(const MixerFactors& q, const Var& v) const override {
+    const int64_t half = v.size(-1) / 2;
+    const Var turned = concat({slice(v, -1, half, 2 * half), slice(v, -1, 0, half)}, -1);
+    const Var taken = sub(mul(q.first, v), mul(q.second, turned));
+    return sub(v, affine(taken, options_.scale, 0));
+  }
+
+ private:
+  WeightNormLinear pair_, own_;
+};
+
+std::unique_ptr<Mixer> make_pair_mixer(Module& parent, std::string name, const Init& init,
+                                       const MixerOptions& options) {
+  return std::make_unique<PairMixer>(parent, std::move(name), init, options);
+}
+
+}  // namespace
 
 std::vector<Case> mamba_cases() {
   using Options = FpMambaOptions;
@@ -36,6 +73,10 @@ std::vector<Case> mamba_cases() {
     cases.push_back(mamba_case("householder " + name, with(householder, change)));
     cases.push_back(mamba_case("kronecker " + name, with(kronecker, change)));
   }
+  const auto own = with(kMamba, [](Options& o) { o.make_mixer = make_pair_mixer; });
+  cases.push_back(mamba_case("with a mixer of one's own", own));
+  cases.push_back(
+      mamba_case("with a mixer of one's own, sees q,b,c,lambda", with(own, sees("q,b,c,lambda"))));
   return cases;
 }
 
@@ -54,6 +95,8 @@ std::vector<Case> rnn_cases() {
     cases.push_back(rnn_case(name + " without hidden dependence",
                              with(plain, [](auto& o) { o.hidden_dependence = false; })));
   }
+  cases.push_back(rnn_case("with a mixer of one's own",
+                           with(kRnn, [](auto& o) { o.make_mixer = make_pair_mixer; })));
   return cases;
 }
 

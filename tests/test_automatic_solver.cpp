@@ -258,6 +258,29 @@ TEST_CASE("automatic solver: training is sequential, so the same whatever was so
   CHECK(same_bits(results[0], results[1]));
 }
 
+// One product with J^T is all that the adjoint may take.
+TEST_CASE("train: what the exact gradient's own solves miss is counted beside the solution's") {
+  const Context context = test_context();
+  const WordProblem task(group_named("S3"));
+  for (const Solver solver : {Solver::sequential, Solver::parallel}) {
+    SolverOptions options = solver_options({.gradient = "exact"});
+    options.solver = solver;
+    const auto model = tracker(context, task, options);
+    Training training(*model, task, context, {.steps = 4, .batch_size = 4, .length = 6});
+    const StepMetrics good = training.step();
+    CHECK(good.unconverged == 0);
+    CHECK(good.adjoint_unconverged == 0);
+    CHECK(good.adjoint_iterations_max >= 1);
+    CHECK(good.adjoint_residual_max > 0);
+    layer_of(*model).solver.gradient.tolerance = 0;
+    const StepMetrics missed = training.step();
+    CHECK(missed.unconverged == 0);
+    CHECK(missed.adjoint_unconverged >= 1);
+    layer_of(*model).solver.gradient = {};
+    CHECK(training.step().adjoint_iterations_max == 0);
+  }
+}
+
 TEST_CASE("automatic solver: an evaluation does not depend on the one before") {
   const Context context = test_context();
   const WordProblem task(group_named("S3"));

@@ -103,14 +103,102 @@ TEST_CASE("fp layers: a whole sequence is the same in chunks and one step at a t
   });
 }
 
-// Without convolutions, which refuse a state of theirs in words of their own.
 TEST_CASE("fp layers: the state of another batch is refused") {
   for_solved_layers(all_cases(), [](Built& built, const std::string& name) {
     INFO(name);
     FixedPointState state;
     built.layer->forward(built.u, state);
-    if (!state.convolutions.empty()) return;
     CHECK_THROWS_AS(built.layer->forward(slice(built.u, 0, 0, 2), state), UsageError);
+  });
+}
+
+TEST_CASE("fp layers: the state of another layer is refused, and stays as it was") {
+  const Context context = test_context();
+  const auto convolved = with(kMamba, [](auto& o) { o.conv_width = 4; });
+  const auto more_states = with(kMamba, [](auto& o) { o.d_state = 8; });
+  const auto rnn_convolved = with(kRnn, [](auto& o) { o.conv_width = 4; });
+  const Case cases[] = {mamba_case("plain", kMamba), mamba_case("with a convolution", convolved),
+                        mamba_case("more states", more_states), rnn_case("plain", kRnn),
+                        rnn_case("with convolutions", rnn_convolved)};
+  for (const Case& from : cases)
+    for (const Case& to : cases) {
+      if (from.name == to.name) continue;
+      INFO(from.name << " to " << to.name);
+      Built maker(context, from), taker(context, to);
+      FixedPointState state;
+      maker.layer->forward(maker.u, state);
+      const auto y = state.y.to_vector();
+      CHECK_THROWS_AS(taker.layer->forward(taker.u, state), UsageError);
+      CHECK(same_bits(Values{state.y.to_vector()}, Values{y}));
+      LayerState parts;
+      static_cast<Layer&>(*maker.layer).forward(maker.u, parts);
+      CHECK_THROWS_AS(static_cast<Layer&>(*taker.layer).forward(taker.u, parts), UsageError);
+    }
+  Built layer(context, mamba_case("with a convolution", convolved)),
+      rnn(context, rnn_case("with convolutions", rnn_convolved));
+  FixedPointState whole, rnn_state;
+  layer.layer->forward(layer.u, whole);
+  rnn.layer->forward(rnn.u, rnn_state);
+  FixedPointState part = whole;
+  part.scan = Tensor();
+  CHECK_THROWS_AS(layer.layer->forward(layer.u, part), UsageError);
+  part = whole, part.convolutions.clear();
+  CHECK_THROWS_AS(layer.layer->forward(layer.u, part), UsageError);
+  part = rnn_state, part.convolutions.resize(1);
+  CHECK_THROWS_AS(rnn.layer->forward(rnn.u, part), UsageError);
+}
+
+// At a scale that the iteration of the adjoint feels.
+TEST_CASE("fp layers: options that change after forward change no gradient") {
+  const auto kronecker = with(kMamba, [](auto& o) { o.mixer = MixerKind::kronecker; });
+  for_solved_layers({mamba_case("kronecker", kronecker), rnn_case("householder", kRnn)},
+                    [](Built& built, const std::string& name) {
+                      const Values expected = gradients_of(built, built.u, {});
+                      Tape tape(built.context);
+                      Vars asked{tape.variable(built.u)};
+                      const Var out = built.layer->forward(asked[0]);
+                      for (const auto& [path, parameter] : built.layer->parameters())
+                        asked.push_back(tape.leaf(*parameter));
+                      built.layer->solver.gradient = {};
+                      built.layer->solver.gradient.max_iterations = 1;
+                      built.layer->solver.gradient.tolerance = 1;
+                      built.layer->solver.max_iterations = 1;
+                      Values values;
+                      for (const Tensor& gradient :
+                           tape.vjp({out}, {random(built.context, out.shape(), 2)}, asked))
+                        values.push_back(gradient.to_vector());
+                      CHECK_MESSAGE(same_bits(values, expected), name);
+                    });
+}
+
+// A single application of J^T is all that the adjoint may take: it misses its tolerance, the solution does not.
+TEST_CASE("fp layers: an exact gradient that does not converge is counted and acted on") {
+  for_layers(mamba_cases(), [](Built& built, const std::string& name) {
+    INFO(name);
+    const auto differentiated = [&] {
+      Tape tape(built.context);
+      const Var u = tape.variable(built.u);
+      const Var out = built.layer->forward(u);
+      CHECK(built.layer->adjoint_report().residual.empty());
+      tape.vjp({out}, {random(built.context, out.shape(), 2)}, {u});
+      return built.layer->adjoint_report();
+    };
+    for (const Solver solver : kSolvers) {
+      built.set(solver);
+      const FixedPointReport report = differentiated();
+      CHECK(report.residual.size() == kBatch);
+      CHECK_MESSAGE(report.unconverged() == 0, report.max_residual());
+      CHECK(report.max_iterations() >= 1);
+    }
+    built.layer->solver.gradient.max_iterations = 1;
+    const FixedPointReport missed = differentiated();
+    CHECK(missed.unconverged() == kBatch);
+    CHECK(missed.max_iterations() == 1);
+    CHECK(built.layer->report().unconverged() == 0);
+    built.layer->solver.unconverged = Unconverged::fail;
+    CHECK_THROWS_AS(differentiated(), ConvergenceError);
+    built.layer->solver.gradient.kind = GradientRule::Kind::one_step;
+    CHECK(differentiated().residual.empty());
   });
 }
 
@@ -287,7 +375,7 @@ TEST_CASE("fp layers: dropping every state leaves y_{t-1} alone to remember") {
     FixedPointState state;
     for (int64_t t = 0; t < kTime; ++t) {
       steps.push_back(built.layer->forward(times(built.u, t, t + 1), state));
-      state.scan = Tensor();
+      state.scan = zeros(built.context, state.scan.shape());
     }
     check_close(name, whole.to_vector(), concat(steps, 1).value().to_vector(), kSame);
   });

@@ -49,13 +49,19 @@ const StepMetrics kStep{.step = 7,
                         .iterations_max = 12,
                         .residual_max = 9.5e-5,
                         .unconverged = 3,
+                        .adjoint_iterations_mean = 2.5,
+                        .adjoint_iterations_max = 4,
+                        .adjoint_residual_max = 1e-7,
+                        .adjoint_unconverged = 2,
                         .skipped = 1,
                         .tokens_per_second = 123456.789};
 
 constexpr const char* kStepJson =
     R"({"step": 7, "seconds": 0.1, "loss": -0.3333333333333333, "accuracy": 0.5, "lr": 1e-300, )"
     R"("grad_norm": 1.7976931348623157e+308, "iterations_mean": 5e-324, "iterations_max": 12, )"
-    R"("residual_max": 9.5e-05, "unconverged": 3, "skipped": 1, "tokens_per_second": 123456.789})";
+    R"("residual_max": 9.5e-05, "unconverged": 3, "adjoint_iterations_mean": 2.5, )"
+    R"("adjoint_iterations_max": 4, "adjoint_residual_max": 1e-07, "adjoint_unconverged": 2, )"
+    R"("skipped": 1, "tokens_per_second": 123456.789})";
 
 constexpr const char* kEvaluationJson = R"({
   "task": "state_tracking",
@@ -102,6 +108,15 @@ TEST_CASE("record: the text of a step, and back to the last bit") {
   CHECK(to_json(kStep) == kStepJson);
   CHECK(step_metrics_from_json(kStepJson, "") == kStep);
   CHECK(step_metrics_from_json(to_json(StepMetrics{}), "") == StepMetrics{});
+}
+
+TEST_CASE("record: a step of before the adjoint was counted") {
+  StepMetrics before = kStep;
+  before.adjoint_iterations_mean = before.adjoint_residual_max = 0;
+  before.adjoint_iterations_max = before.adjoint_unconverged = 0;
+  const std::string text = kStepJson;
+  const size_t begin = text.find("\"adjoint_iterations_mean"), end = text.find("\"skipped");
+  CHECK(step_metrics_from_json(text.substr(0, begin) + text.substr(end), "") == before);
 }
 
 TEST_CASE("record: the text of an evaluation, and back") {
