@@ -10,7 +10,7 @@ set(FPRNN_SOURCES
     ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_mix.cpp ops/fp_mamba_gate.cpp
     ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp
     models/module.cpp models/layer.cpp models/linear.cpp models/norm.cpp models/embedding.cpp models/conv.cpp
-    models/mixer.cpp models/mamba.cpp models/automatic_solver.cpp models/fixed_point_layer.cpp
+    models/mixer.cpp models/mamba.cpp models/automatic_solver.cpp models/solver_options.cpp models/fixed_point_layer.cpp
     models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
     models/checkpoint.cpp models/run_checkpoints.cpp

@@ -28,7 +28,9 @@ MatmulPrecision matmul_precision_named(std::string_view name);  // ValueError: a
 std::string describe(MatmulPrecision precision);
 
 struct ContextOptions {
-  int threads = 0;         // 0: one for each core this process may use
+  // 0: one for each core this process may use. The threads stay when the work is done, and a child
+  // of fork() has none of them: there it must compute with one thread alone, or call exec first.
+  int threads = 0;
   int64_t byte_limit = 0;  // of tensor memory, 0: none
   bool poison = false;     // fill fresh memory with NaN, to find reads of what was never written
   Isa isa = best_isa();    // results are reproducible for one instruction set

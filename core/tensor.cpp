@@ -42,7 +42,7 @@ BasicTensor<Element> BasicTensor<Element>::reshaped(const Shape& shape) const {
 
 template <class Element>
 std::vector<Element> BasicTensor<Element>::to_vector() const {
-  std::vector<Element> values(elements());
+  std::vector<Element> values = host_vector<Element>(shape_);
   launch(context(), ToHost{.from = data(),
                            .to = values.data(),
                            .bytes = elements() * static_cast<int64_t>(sizeof(Element))});

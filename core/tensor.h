@@ -27,6 +27,16 @@ class Storage {
   void* data_;
 };
 
+// Zeros on the host, one for each element of the shape. MemoryError: the machine does not hold them.
+template <class Element>
+std::vector<Element> host_vector(const Shape& shape) {
+  try {
+    return std::vector<Element>(shape.elements());
+  } catch (const std::exception&) {  // bad_alloc, or length_error where the vector itself refuses
+    throw MemoryError("tensor", "the host must hold the elements", std::array{describe(shape)});
+  }
+}
+
 template <class Element>
 class BasicTensor {
  public:

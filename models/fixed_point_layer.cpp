@@ -80,8 +80,7 @@ Var FixedPointLayer::forward(const Var& u, FixedPointState& state) {
 }
 
 void draw_kept_states(const StateDropout& dropout, const Tensor& keep) {
-  require<ValueError>(dropout.rate >= 0 && dropout.rate <= 1, "state_dropout",
-                      "the rate must be in [0, 1]", dropout.rate);
+  check(dropout);
   Rng rng = dropout.rng;
   launch(keep.context(), RandomFill{.out = keep.data(),
                                     .count = keep.elements(),

@@ -58,6 +58,9 @@ struct SolverOptions {
   }
 };
 
+// ValueError: a number that one of the solvers or gradients would refuse once it runs.
+void check(const SolverOptions& options);
+
 // A cap on the iterations of a batch drawn from Gamma(shape, scale), rounded up: the paper trains
 // with (4, 1). shape is a whole number. ValueError: below 1, or scale not positive.
 int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng);
@@ -70,7 +73,9 @@ struct StateDropout {
   Rng rng = {};
   Tensor keep = {};  // (B, T): 0 where a state is dropped, else 1; if defined it is not drawn
 };
-// Draws such a mask. ValueError: a rate outside [0, 1].
+// ValueError: the rate is outside [0, 1].
+void check(const StateDropout& dropout);
+// Draws such a mask. ValueError: as above.
 void draw_kept_states(const StateDropout& dropout, const Tensor& keep);
 
 // What a layer carries from one chunk of a sequence to the next; as values, no gradient flows

@@ -61,12 +61,11 @@ std::string name_of(const HiddenDependence& dependence) {
 namespace {
 
 FpMambaOptions resolved(FpMambaOptions options) {
+  check_sizes("fp_mamba", {options.d_model, options.d_state, options.expand, options.layers});
   if (options.dt_rank == 0) options.dt_rank = (options.d_model + 15) / 16;
-  for (const int64_t size :
-       {options.d_model, options.d_state, options.expand, options.dt_rank, options.layers})
-    require<ValueError>(size >= 1, "fp_mamba", "sizes must be at least 1", size);
-  require<ValueError>(options.conv_width >= 0, "fp_mamba", "conv_width must not be negative",
-                      options.conv_width);
+  check_sizes("fp_mamba", {options.dt_rank, options.expand * options.d_model});
+  if (options.conv_width != 0) check_sizes("fp_mamba", {options.conv_width});
+  check(options.solver);
   require<ValueError>(options.eps > 0 && std::isfinite(options.eps), "fp_mamba",
                       "eps must be positive", options.eps);
   return options;

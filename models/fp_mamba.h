@@ -50,7 +50,7 @@ struct FpMambaOptions {
 
 class FpMamba : public FixedPointLayer {
  public:
-  // ValueError: a size below 1, or what make_mixer refuses.
+  // ValueError: what check_sizes, of expand d_model too, make_mixer and check(SolverOptions) refuse.
   FpMamba(Module& parent, std::string name, const Init& init, const FpMambaOptions& options);
 
  protected:

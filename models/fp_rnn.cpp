@@ -14,10 +14,10 @@ namespace fprnn {
 namespace {
 
 FpRnnOptions resolved(const FpRnnOptions& options) {
-  for (const int64_t size : {options.d_model, options.expand, options.layers})
-    require<ValueError>(size >= 1, "fp_rnn", "sizes must be at least 1", size);
-  require<ValueError>(options.conv_width >= 0, "fp_rnn", "conv_width must not be negative",
-                      options.conv_width);
+  check_sizes("fp_rnn", {options.d_model, options.expand, options.layers});
+  check_sizes("fp_rnn", {options.expand * options.d_model});
+  if (options.conv_width != 0) check_sizes("fp_rnn", {options.conv_width});
+  check(options.solver);
   require<ValueError>(options.eps > 0 && std::isfinite(options.eps), "fp_rnn",
                       "eps must be positive", options.eps);
   return options;

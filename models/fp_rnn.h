@@ -33,7 +33,7 @@ struct FpRnnOptions {
 
 class FpRnn : public FixedPointLayer {
  public:
-  // ValueError: a size below 1, or what make_mixer refuses.
+  // ValueError: what check_sizes, of expand d_model too, make_mixer and check(SolverOptions) refuse.
   FpRnn(Module& parent, std::string name, const Init& init, const FpRnnOptions& options);
   bool has_states() const override { return false; }  // its scan's state is h itself
 

@@ -14,17 +14,17 @@ namespace fprnn {
 namespace {
 
 MambaOptions resolved(MambaOptions options) {
+  check_sizes("mamba", {options.d_model, options.d_state, options.expand, options.conv_width,
+                        options.layers});
   if (options.dt_rank == 0) options.dt_rank = (options.d_model + 15) / 16;
-  for (const int64_t size : {options.d_model, options.d_state, options.expand, options.dt_rank,
-                             options.conv_width, options.layers})
-    require<ValueError>(size >= 1, "mamba", "sizes must be at least 1", size);
+  check_sizes("mamba", {options.dt_rank, options.expand * options.d_model});
   return options;
 }
 
 }  // namespace
 
 Tensor initial_a_log(const Context& context, int64_t D, int64_t N) {
-  std::vector<real> values(D * N);
+  std::vector<real> values = host_vector<real>({D, N});
   for (int64_t i = 0; i < D * N; ++i) values[i] = std::log(static_cast<real>(i % N + 1));
   return Tensor(context, {D, N}, values);
 }

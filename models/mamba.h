@@ -33,7 +33,7 @@ struct MambaState {
 
 class Mamba : public Layer {
  public:
-  // ValueError: a size below 1.
+  // ValueError: what check_sizes refuses, of expand d_model too.
   Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options);
   Var forward(const Var& u) override;
   Var forward(const Var& u, LayerState& state) override;  // UsageError: the state of another layer

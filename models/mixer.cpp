@@ -117,8 +117,8 @@ class KroneckerMixer : public Mixer {
 
 std::unique_ptr<Mixer> make_mixer(Module& parent, std::string name, const Init& init,
                                   const MixerOptions& options) {
-  require<ValueError>(options.channels >= 1 && options.parameters >= 1, "mixer",
-                      "channels and parameters must be at least 1", options.channels,
+  check_sizes("mixer", {options.channels});
+  require<ValueError>(options.parameters >= 1, "mixer", "parameters must be at least 1",
                       options.parameters);
   require<ValueError>(options.rank >= 1 && options.rank <= options.channels, "mixer",
                       "the rank must be 1 to the number of channels", options.rank,

@@ -61,7 +61,7 @@ class Mixer : public Module {
 // Makes a mixer under the given parent and name.
 using MixerFactory = std::function<std::unique_ptr<Mixer>(
     Module& parent, std::string name, const Init& init, const MixerOptions& options)>;
-// That of options.kind. ValueError: sizes below 1, rank above D, or a scale outside [0, 2].
+// That of options.kind. ValueError: channels that check_sizes refuses, no parameters, rank above D, or a scale outside [0, 2].
 std::unique_ptr<Mixer> make_mixer(Module& parent, std::string name, const Init& init,
                                   const MixerOptions& options);
 

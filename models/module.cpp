@@ -4,6 +4,11 @@
 
 namespace fprnn {
 
+void check_sizes(std::string_view model, std::initializer_list<int64_t> sizes) {
+  for (const int64_t size : sizes)
+    require<ValueError>(size >= 1 && size <= kMaxSize, model, "sizes must be 1 to 2^20", size);
+}
+
 Module::Module(Module& parent, std::string name) : parent_(&parent) {
   parent.children_.emplace_back(std::move(name), this);
 }

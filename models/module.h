@@ -8,6 +8,7 @@
 #include <fprnn/autograd/tape.h>
 #include <fprnn/core/rng.h>
 
+#include <initializer_list>
 #include <memory>
 
 namespace fprnn {
@@ -43,6 +44,11 @@ class Module {
   std::vector<std::unique_ptr<Parameter>> own_;
   std::vector<std::pair<std::string, Module*>> children_;
 };
+
+// The sizes that a model is made of are 1 to 2^20, so that products of three fit 63 bits.
+inline constexpr int64_t kMaxSize = int64_t{1} << 20;
+// ValueError: one of the model's sizes is outside.
+void check_sizes(std::string_view model, std::initializer_list<int64_t> sizes);
 
 // What constructors draw initial values from.
 struct Init {

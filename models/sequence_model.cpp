@@ -3,7 +3,6 @@
 #include <fprnn/ops/layout.h>
 
 #include <algorithm>
-#include <fprnn/ops/elementwise.h>
 #include <limits>
 
 namespace fprnn {
@@ -11,9 +10,9 @@ namespace fprnn {
 namespace {
 
 const SequenceModelOptions& checked(const SequenceModelOptions& options) {
-  require<ValueError>(options.vocabulary >= 1 && options.d_model >= 1 && options.layers >= 1,
-                      "sequence_model", "vocabulary, d_model and layers must be at least 1",
-                      options.vocabulary, options.d_model, options.layers);
+  check_sizes("sequence_model", {options.vocabulary, options.d_model});
+  require<ValueError>(options.layers >= 1 && options.layers <= kMaxLayers, "sequence_model",
+                      "there must be 1 to 4096 layers", options.layers);
   require<ValueError>(options.make_layer != nullptr, "sequence_model", "make_layer must be given");
   return options;
 }
@@ -91,10 +90,10 @@ struct Padded {
       T = std::max(T, offsets[b + 1] - offsets[b]);
     }
     const Context& context = packed.context();
-    require<ValueError>(B * T <= std::numeric_limits<int32_t>::max(), "sequence_model",
-                        "sequences times the longest must fit 31 bits", B, T);
+    require<ValueError>(Shape{B, T}.elements() <= std::numeric_limits<int32_t>::max(),
+                        "sequence_model", "sequences times the longest must fit 31 bits", B, T);
     const std::vector<int32_t> given = packed.to_vector();
-    std::vector<int32_t> padded(B * T), at(total);
+    std::vector<int32_t> padded = host_vector<int32_t>({B, T}), at = host_vector<int32_t>({total});
     for (int64_t b = 0; b < B; ++b)
       for (int64_t t = 0; t < offsets[b + 1] - offsets[b]; ++t) {
         padded[b * T + t] = given[offsets[b] + t];

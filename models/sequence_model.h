@@ -16,6 +16,8 @@ namespace fprnn {
 using LayerFactory =
     std::function<std::unique_ptr<Layer>(Module& parent, std::string name, const Init& init)>;
 
+inline constexpr int64_t kMaxLayers = 4096;
+
 struct SequenceModelOptions {
   int64_t vocabulary;
   int64_t d_model;
@@ -28,7 +30,7 @@ class SequenceModel : public Module {
   // What the layers carry, from the embedding up. Empty at the start of a sequence.
   using State = std::vector<LayerState>;
 
-  // ValueError: a size below 1, or no make_layer.
+  // ValueError: what check_sizes refuses, layers outside 1 to kMaxLayers, or no make_layer.
   SequenceModel(const Init& init, const SequenceModelOptions& options);
   Var forward(Tape& tape, const IntTensor& tokens);  // (B, T) -> logits (B, T, V)
   // One chunk of sequences: starts from `state` and replaces it. UsageError: the state of another

@@ -18,6 +18,7 @@ FPRNN_KERNEL(void kronecker_backward(const KroneckerBackward&, real* scratch, in
 
 KroneckerSizes kronecker_sizes(int64_t D) {
   require<ValueError>(D >= 1, "kronecker_sizes", "D must be at least 1", D);
+  require<ValueError>(D < int64_t{1} << 31, "kronecker_sizes", "D must be below 2^31", D);
   int64_t m1 = 1;
   for (int64_t m = 1; m * m <= D; ++m)
     if (D % m == 0) m1 = m;

@@ -65,7 +65,8 @@ Var concat(const std::vector<Var>& parts, int axis) {
         part.shape().rank() == shape.rank() && part.shape().with(axis, 0) == shape.with(axis, 0),
         "concat", "parts must differ along the axis alone", shape, part.shape());
     require_together("concat", parts[0], part);
-    total += part.size(axis);
+    require(!__builtin_add_overflow(total, part.size(axis), &total), "concat",
+            "the sizes along the axis must add up to 63 bits", total, part.size(axis));
   }
   shape = shape.with(axis, total);
   const Tensor y(parts[0].context(), shape);

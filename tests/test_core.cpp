@@ -4,6 +4,8 @@
 #include <fprnn/core/rng.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/ops.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <limits>
@@ -29,6 +31,37 @@ std::string message_of(const Call& call) {
 }
 
 }  // namespace
+
+TEST_CASE("core: sizes whose products or sums do not fit, or fill no machine, are typed errors") {
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  const Context context = test_context();
+  CHECK(host_vector<int32_t>({2, 3}) == std::vector<int32_t>(6));
+  CHECK(message_of([] {
+          host_vector<double>({1 << 20, 1 << 30, 1 << 12});
+        }) == "[tensor] the host must hold the elements, got (1048576, 1073741824, 4096)");
+  CHECK_THROWS_AS(host_vector<real>({kMost}), MemoryError);
+  CHECK_THROWS_AS(host_vector<real>({kMost, 2}), ShapeError);
+  CHECK_THROWS_AS(Tensor(context, {kMost}), MemoryError);
+  const Var long_and_empty = zeros(context, {kMost / 2 + 1, 0});
+  CHECK_THROWS_AS(concat({long_and_empty, long_and_empty}, 0), ShapeError);
+  CHECK_THROWS_AS(conv_state(zeros(context, {0, 3, 1}), kMost), ShapeError);
+  CHECK_THROWS_AS(kronecker_sizes(kMost), ValueError);
+}
+
+TEST_CASE("core: a child of fork() computes with one thread") {
+  const Context context = host_context(2);
+  const Tensor x = full(context, Shape{100'000}, 1);
+  CHECK(sum(x).value().to_vector().front() == 100'000);  // by both threads
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(20);
+    const Tensor y = full(Context::cpu({.threads = 1}), Shape{100'000}, 2);
+    _exit(sum(y).value().to_vector().front() == 200'000 ? 0 : 1);
+  }
+  int status = -1;
+  waitpid(child, &status, 0);
+  CHECK(status == 0);
+}
 
 // The known answers that come with Random123 (kat_vectors, philox4x32 10).
 TEST_CASE("rng: Philox4x32-10 gives the published numbers") {

@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mixer.h>
 #include <fprnn/ops/layout.h>
 
@@ -214,6 +216,68 @@ TEST_CASE("parameters: sizes out of range are refused") {
   }
   RootWith root(context);
   CHECK_THROWS_AS(Linear(root, "map", root.init, 3, 3, {.shrink = 0}), ValueError);
+}
+
+TEST_CASE("parameters: sizes whose products do not fit 63 bits are refused") {
+  const Context context = test_context();
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  RootWith root(context);
+  // 2^61 + 2 times 8 is 16 in 64 bits.
+  for (const int64_t expand : {kMost, (int64_t{1} << 61) + 2, int64_t{1} << 20}) {
+    INFO(expand);
+    CHECK_THROWS_AS(Mamba(root, "layer", root.init, {.d_model = 8, .expand = expand}), ValueError);
+    CHECK_THROWS_AS(FpMamba(root, "layer", root.init, {.d_model = 8, .expand = expand}),
+                    ValueError);
+    CHECK_THROWS_AS(FpRnn(root, "layer", root.init, {.d_model = 8, .expand = expand}), ValueError);
+  }
+  for (const int64_t size : {kMost, kMaxSize + 1}) {
+    INFO(size);
+    CHECK_THROWS_AS(Mamba(root, "layer", root.init, {.d_model = size}), ValueError);
+    CHECK_THROWS_AS(Mamba(root, "layer", root.init, {.d_state = size}), ValueError);
+    CHECK_THROWS_AS(Mamba(root, "layer", root.init, {.dt_rank = size}), ValueError);
+    CHECK_THROWS_AS(Mamba(root, "layer", root.init, {.conv_width = size}), ValueError);
+    CHECK_THROWS_AS(FpMamba(root, "layer", root.init, {.conv_width = size}), ValueError);
+    CHECK_THROWS_AS(FpRnn(root, "layer", root.init, {.conv_width = size}), ValueError);
+    CHECK_THROWS_AS(mamba_model(context, {}, size, 1, {.d_model = 4}), ValueError);
+    CHECK_THROWS_AS(mamba_model(context, {}, 3, size, {.d_model = 4}), ValueError);
+    CHECK_THROWS_AS(
+        make_mixer(root, "mixer", root.init, {.channels = size, .parameters = 1, .rank = 2}),
+        ValueError);
+  }
+  CHECK_THROWS_AS(mamba_model(context, {}, 3, kMaxLayers + 1, {.d_model = 4}), ValueError);
+  CHECK_THROWS_AS(Linear(root, "map", root.init, 3, kMost), ShapeError);
+  CHECK_THROWS_AS(Embedding(root, "embedding", root.init, kMost, 3), ShapeError);
+  CHECK_THROWS_AS(CausalConv(root, "conv", root.init, kMost, 3), ShapeError);
+  CHECK_THROWS_AS(initial_a_log(context, kMost / 2, 3), ShapeError);
+  CHECK(root.parameters().empty());
+}
+
+TEST_CASE("parameters: solver options out of range are refused when the layer is made") {
+  const auto refused = [](const auto& change) {
+    SolverOptions solver;
+    change(solver);
+    RootWith root(test_context());
+    CHECK_THROWS_AS(check(solver), ValueError);
+    CHECK_THROWS_AS(FpMamba(root, "layer", root.init, {.solver = solver}), ValueError);
+    CHECK_THROWS_AS(FpRnn(root, "layer", root.init, {.solver = solver}), ValueError);
+  };
+  constexpr real kNan = std::numeric_limits<real>::quiet_NaN();
+  constexpr real kHuge = std::numeric_limits<real>::infinity();
+  for (const real bad : {real(-1), kNan, kHuge}) {
+    refused([&](SolverOptions& s) { s.tolerance = bad; });
+    refused([&](SolverOptions& s) { s.damping = bad; });
+    refused([&](SolverOptions& s) { s.gradient.tolerance = bad; });
+    refused([&](SolverOptions& s) { s.patience.threshold = bad; });
+    refused([&](SolverOptions& s) { s.patience.quantile = bad; });
+  }
+  for (const int64_t bad : {int64_t{-1}, int64_t{0}, int64_t{1} << 31}) {
+    refused([&](SolverOptions& s) { s.max_iterations = bad; });
+    refused([&](SolverOptions& s) { s.gradient.max_iterations = bad; });
+  }
+  refused([](SolverOptions& s) { s.crossover = -1; });
+  refused([](SolverOptions& s) { s.gradient.terms = -1; });
+  refused([](SolverOptions& s) { s.patience.patience = 0; });
+  check(SolverOptions{});
 }
 
 TEST_CASE("mixers: names") {
