@@ -10,7 +10,7 @@ endfunction()
 
 # What the task executables share: tasks, training, settings, runs and their reports.
 add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
-  tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
+  tasks/task.cpp tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
   tasks/settings.cpp tasks/command_line.cpp tasks/options.cpp
   tasks/record.cpp tasks/label.cpp tasks/axis.cpp tasks/report.cpp tasks/chart.cpp
   tasks/plot.cpp tasks/svg.cpp tasks/run_directory.cpp tasks/progress.cpp tasks/interrupt.cpp

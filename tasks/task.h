@@ -21,6 +21,9 @@ struct Accuracy {
   double sequence = 0, token = 0, last_token = 0;
 };
 
+// ValueError: not a batch, or one of 2^31 tokens or more, a first one before each sequence included.
+void check_batch(std::string_view tag, int64_t sequences, int64_t length);
+
 class Task {
  public:
   virtual ~Task() = default;

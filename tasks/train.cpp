@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -21,12 +22,14 @@ int64_t length_at(const TrainOptions& options, int64_t step) {
   const auto& [from, share] = options.curriculum;
   const double grown = share * static_cast<double>(options.steps);
   if (from == 0 || static_cast<double>(step) >= grown) return options.length;
-  return from + static_cast<int64_t>(static_cast<double>((options.length - from) * step) / grown);
+  const auto longer = static_cast<double>(options.length - from);
+  return from + static_cast<int64_t>(longer * static_cast<double>(step) / grown);
 }
 
 namespace {
 
-constexpr int kMostSkipped = 10;  // non-finite steps in a row
+constexpr int kMostSkipped = 10;                 // non-finite steps in a row
+constexpr int64_t kMaxSteps = int64_t{1} << 40;  // the numbers that the streams below have room for
 
 // What else a step draws: its iteration cap, and the states that a layer drops.
 Rng cap_stream(uint64_t seed, int64_t step) {
@@ -36,17 +39,37 @@ Rng dropout_stream(uint64_t seed, int64_t step, uint64_t layer) {
   return {seed, uint64_t{1} << 60 | layer << 40 | static_cast<uint64_t>(step)};
 }
 
-const TrainOptions& checked(const TrainOptions& options) {
+}  // namespace
+
+void check(const TrainOptions& options) {
   require<ValueError>(options.steps >= 1 && options.batch_size >= 1 && options.length >= 1, "train",
                       "steps, batch size and length must be at least 1", options.steps,
                       options.batch_size, options.length);
-  require<ValueError>(options.lr > 0 && options.clip > 0 && options.warmup >= 0, "train",
-                      "lr and clip must be positive and warm-up not negative", options.lr,
+  require<ValueError>(options.steps <= kMaxSteps, "train", "there must be at most 2^40 steps",
+                      options.steps);
+  check_batch("train", options.batch_size, options.length);
+  const auto lr = static_cast<real>(options.lr);  // of which the optimiser makes its step
+  require<ValueError>(lr > 0 && std::isfinite(lr) && options.clip > 0 && options.warmup >= 0,
+                      "train", "lr and clip must be positive and warm-up not negative", options.lr,
                       options.clip, options.warmup);
+  require<ValueError>(std::isfinite(static_cast<real>(options.adamw.weight_decay)), "train",
+                      "weight_decay must be finite", options.adamw.weight_decay);
   const auto& [from, share] = options.curriculum;
   require<ValueError>(from >= 0 && from <= options.length && share >= 0 && share <= 1, "train",
                       "a curriculum must start within the length and end within the steps", from,
                       share, options.length);
+  const IterationCap& cap = options.iteration_cap;
+  require<ValueError>(cap.fixed >= 0 && cap.fixed <= std::numeric_limits<int32_t>::max(),
+                      "iteration_cap", "must be 1 to 2^31 - 1, or 0 for none", cap.fixed);
+  Rng unused;
+  if (cap.shape != 0) draw_iteration_cap(cap.shape, cap.scale, unused);
+  check(StateDropout{.rate = options.state_dropout});
+}
+
+namespace {
+
+const TrainOptions& checked(const TrainOptions& options) {
+  check(options);
   return options;
 }
 

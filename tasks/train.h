@@ -42,6 +42,9 @@ struct TrainOptions {
   AdamWOptions adamw = {};
 };
 
+// ValueError: one is out of range. AdamW checks its own.
+void check(const TrainOptions& options);
+
 // Of the sequences of a step, the first being 0.
 int64_t length_at(const TrainOptions& options, int64_t step);
 

@@ -4,11 +4,11 @@
 namespace fprnn {
 
 Batch WordProblem::sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const {
-  require<ValueError>(B >= 1 && length >= 1, "word_problem", "batch and length must be at least 1",
-                      B, length);
+  check_batch("word_problem", B, length);
   const int64_t T = length + 1;
   const int32_t bos = group_.order;
-  std::vector<int32_t> tokens(B * T), targets(B * T);
+  std::vector<int32_t> tokens = host_vector<int32_t>({B, T}),
+                       targets = host_vector<int32_t>({B, T});
   for (int64_t b = 0; b < B; ++b) {
     tokens[b * T] = targets[b * T] = bos;
     int state = group_.identity;

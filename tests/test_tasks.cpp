@@ -196,6 +196,10 @@ TEST_CASE("word problem: BOS, then the products so far with the accumulator on t
   CHECK_THROWS_AS(task.sample(context, {}, 0, 5), ValueError);
   CHECK_THROWS_AS(task.sample(context, {}, 5, 0), ValueError);
   CHECK_THROWS_AS(task.sample(context, {}, -1, 5), ValueError);
+  constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+  for (const auto& [sequences, length] : std::initializer_list<std::pair<int64_t, int64_t>>{
+           {1, kMost}, {kMost, 1}, {2, kMost / 4}, {int64_t{1} << 62, 3}, {1 << 16, 1 << 15}})
+    CHECK_THROWS_AS(task.sample(context, {}, sequences, length), ValueError);
 }
 
 TEST_CASE("word problem: batches are a pure function of rng") {
