@@ -3,11 +3,12 @@
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/check.h>
 #include <fprnn/tasks/command_line.h>
+#include <fprnn/tasks/nearest.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -21,8 +22,10 @@ std::string flag_of(const std::string& key) {
   return flag;
 }
 
+constexpr std::string_view kPrefix = "FPRNN_";  // of the environment's variables
+
 std::string variable_of(const std::string& key) {
-  std::string variable = "FPRNN_" + key;
+  std::string variable = std::string(kPrefix) + key;
   std::ranges::transform(variable, variable.begin(), [](unsigned char c) { return toupper(c); });
   return variable;
 }
@@ -58,6 +61,21 @@ std::string about_presets(const std::vector<Preset>& presets) {
          "Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted.";
 }
 
+// Which setting a name may have meant, in the form that the name has.
+std::string nearest_to(const std::string& name, const Settings& settings,
+                       std::string (*form)(const std::string& key)) {
+  const std::string key = nearest(name, settings.keys());
+  return did_you_mean(key.empty() ? "" : form(key));
+}
+
+// The same of the first flag among arguments that were not understood.
+std::string nearest_flag(const std::vector<std::string>& arguments, const Settings& settings) {
+  for (const std::string& argument : arguments)
+    if (argument.starts_with("--"))
+      return nearest_to(argument.substr(2, argument.find('=') - 2), settings, flag_of);
+  return "";
+}
+
 // False: help or version was printed.
 bool parse_flags(int argc, const char* const* argv, const CommandLine& command,
                  const Settings& settings, Said& said) {
@@ -69,7 +87,9 @@ bool parse_flags(int argc, const char* const* argv, const CommandLine& command,
     CLI::Option* option =
         app.add_option_function<std::string>(
                flag_of(setting.key),
-               [&said, key = setting.key](const std::string& text) { said[key] = text; },
+               [&said, &setting](const std::string& text) {
+                 said[setting.key] = setting.is_switch && text.empty() ? "true" : text;
+               },
                setting.choices.empty()
                    ? setting.help
                    : fmt::format("{}: {}", setting.help, fmt::join(setting.choices, ", ")))
@@ -85,15 +105,28 @@ bool parse_flags(int argc, const char* const* argv, const CommandLine& command,
     app.exit(success);
     return false;
   } catch (const CLI::ParseError& error) {
-    throw UsageError("command line", std::string(error.what()) + " (--help lists the flags)");
+    throw UsageError("command line", error.what() + nearest_flag(app.remaining(), settings) +
+                                         " (--help lists the flags)");
   }
   return true;
 }
 
+// UsageError: a variable has the prefix and is none of the settings.
 Said environment(const Settings& settings) {
+  std::map<std::string, std::string> key_of;
+  for (const std::string& key : settings.keys()) key_of[variable_of(key)] = key;
   Said said;
-  for (const Setting& setting : settings.all())
-    if (const char* text = std::getenv(variable_of(setting.key).c_str())) said[setting.key] = text;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    if (!text.starts_with(kPrefix)) continue;
+    const size_t end = std::min(text.find('='), text.size());
+    const std::string name(text.substr(0, end));
+    const auto key = key_of.find(name);
+    if (key == key_of.end())
+      throw UsageError(name, "there is no such setting" +
+                                 nearest_to(name.substr(kPrefix.size()), settings, variable_of));
+    said[key->second] = text.substr(std::min(end + 1, text.size()));
+  }
   return said;
 }
 
@@ -102,7 +135,9 @@ const Preset& preset_named(const std::vector<Preset>& presets, const std::string
   if (found != presets.end()) return *found;
   std::vector<std::string> names;
   for (const Preset& preset : presets) names.push_back(preset.name);
-  throw UsageError("command line", fmt::format("preset must be one of {}", fmt::join(names, ", ")),
+  throw UsageError("command line",
+                   fmt::format("preset must be one of {}{}", fmt::join(names, ", "),
+                               did_you_mean(nearest(name, names))),
                    std::array{name});
 }
 

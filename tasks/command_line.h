@@ -14,7 +14,8 @@ struct CommandLine {
 };
 
 // Sets the settings from all sources in order of their rank. False if --help or --version was asked
-// for and has been printed. UsageError: an unknown flag or preset, and what Settings::set refuses.
+// for and has been printed. UsageError: an unknown flag, FPRNN_ variable or preset, and what
+// Settings::set refuses.
 bool read_command_line(int argc, const char* const* argv, const CommandLine& command,
                        Settings& settings);
 

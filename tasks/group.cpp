@@ -1,5 +1,6 @@
 #include <fprnn/core/check.h>
 #include <fprnn/tasks/group.h>
+#include <fprnn/tasks/nearest.h>
 
 #include <algorithm>
 #include <array>
@@ -13,6 +14,17 @@ namespace {
 
 constexpr std::string_view kRule =
     "groups are Z1 to Z256, S1 to S5, A1 to A5 and products such as A4xZ5 of at most 1024 elements";
+
+constexpr int kMostCyclic = 256, kMostPermuted = 5;
+
+[[noreturn]] void refuse(std::string_view part, std::string_view whole) {
+  std::vector<std::string> names;
+  for (int n = 1; n <= kMostPermuted; ++n)
+    for (const char kind : {'S', 'A'}) names.push_back(kind + std::to_string(n));
+  for (int n = 1; n <= kMostCyclic; ++n) names.push_back('Z' + std::to_string(n));
+  throw ValueError("group", std::string(kRule) + did_you_mean(nearest(part, names)),
+                   std::array{describe(whole)});
+}
 
 Group cyclic(int n) {
   Group group{.name = {}, .order = n, .identity = 0, .table = std::vector<int>(n * n)};
@@ -66,8 +78,8 @@ Group simple_group(std::string_view part, std::string_view whole) {
   const bool number = part.size() >= 2 && part[1] != '0' &&
                       std::from_chars(part.data() + 1, end, n) == std::from_chars_result{end, {}};
   const char kind = part.empty() ? ' ' : part[0];
-  const int largest = kind == 'Z' ? 256 : kind == 'S' || kind == 'A' ? 5 : 0;
-  require<ValueError>(number && n >= 1 && n <= largest, "group", kRule, whole);
+  const int largest = kind == 'Z' ? kMostCyclic : kind == 'S' || kind == 'A' ? kMostPermuted : 0;
+  if (!number || n < 1 || n > largest) refuse(part, whole);
   return kind == 'Z' ? cyclic(n) : permutations(n, kind == 'A');
 }
 

@@ -1,8 +1,11 @@
+#include <fmt/format.h>
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/tasks/options.h>
+#include <fprnn/tasks/task.h>
 
+#include <algorithm>
 #include <charconv>
 #include <utility>
 
@@ -189,6 +192,67 @@ void add_to(Settings& settings, Options& options) {
   add_solver(settings, options.solver);
   add_training(settings, options.train);
   add_run(settings, options.run);
+}
+
+namespace {
+
+void check_run(const RunSettings& run) {
+  const std::pair<std::string_view, double> numbers[] = {
+      {"time_limit", run.time_limit},
+      {"checkpoint_every", static_cast<double>(run.checkpoint_every)},
+      {"eval_every", static_cast<double>(run.eval_every)},
+      {"log_every", static_cast<double>(run.log_every)}};
+  for (const auto& [key, number] : numbers)
+    require<ValueError>(number >= 0, key, "must not be negative", number);
+  require<ValueError>(!run.eval_lengths.empty(), "eval_lengths", "there must be lengths");
+  for (const int64_t length : run.eval_lengths)
+    check_batch("eval_lengths", run.eval_sequences, length);
+  require<UsageError>(
+      run.compare.empty() || run.compare.find_first_not_of(',') != std::string::npos, "compare",
+      "it must name a run directory", run.compare);
+}
+
+// Keys of settings that do nothing for what was chosen.
+struct Unused {
+  std::string by;
+  std::vector<std::string_view> keys;
+  std::string but = "";
+};
+std::vector<Unused> unused_settings(const Options& options) {
+  const ModelSettings& m = options.model;
+  std::vector<Unused> unused;
+  if (m.model == "mamba")
+    return {{"mamba",
+             {"short_conv", "mixer", "rank", "mixer_scale", "mixer_normalisation", "mixer_input",
+              "hidden_dependence", "bc_norm", "glu_in_loop", "solver", "gradient", "tolerance",
+              "max_iterations", "iteration_cap", "state_dropout"}}};
+  if (m.model == "fp-rnn") {
+    unused.push_back({"fp-rnn", {"d_state", "bc_norm", "glu_in_loop", "state_dropout"}});
+    const HiddenDependence sees = hidden_dependence_named(m.hidden_dependence);
+    if (sees.b || sees.c || sees.lambda)
+      unused.push_back({"fp-rnn", {"hidden_dependence"}, " but q and none"});
+  }
+  const bool kronecker = m.mixer == "kronecker";
+  unused.push_back({m.mixer, {kronecker ? "rank" : "mixer_normalisation"}});
+  if (options.solver.solver == "patience") unused.push_back({"patience", {"tolerance"}});
+  return unused;
+}
+
+// What a preset or a run's record says beside the rest may be there in vain; the user's word may not.
+void check_used(const Options& options, const Settings& settings) {
+  for (const auto& [by, keys, but] : unused_settings(options))
+    for (const Setting& setting : settings.all())
+      if (!setting.named_by.empty() && std::ranges::find(keys, setting.key) != keys.end())
+        throw UsageError(setting.named_by, fmt::format("{} has no {}{}", by, setting.key, but));
+}
+
+}  // namespace
+
+void check(const Options& options, const Settings& settings) {
+  check_run(options.run);
+  check(solver_options(options.solver));
+  check(train_options(options.train));
+  check_used(options, settings);
 }
 
 SolverOptions solver_options(const SolverSettings& s) {

@@ -52,6 +52,10 @@ struct Options {
 };
 void add_to(Settings& settings, Options& options);
 
+// Everything that can be said of settings before there is a device, a task or a model. ValueError,
+// UsageError: one is out of range, or names by the user's own words what the model does not have.
+void check(const Options& options, const Settings& settings);
+
 // ValueError: a name, number or combination out of range.
 SolverOptions solver_options(const SolverSettings& settings);
 TrainOptions train_options(const TrainSettings& settings);

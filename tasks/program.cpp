@@ -235,19 +235,11 @@ void check_actions(const RunSettings& run) {
                       "--resume goes on in its own folder, without --out");
 }
 
-void check_numbers(const RunSettings& run) {
-  require<UsageError>(run.eval_sequences >= 1 && run.log_every >= 0 && run.checkpoint_every >= 0 &&
-                          run.eval_every >= 0 && run.time_limit >= 0,
-                      "command line", "counts and limits must not be negative");
-  for (const int64_t length : run.eval_lengths)
-    require<UsageError>(length >= 1, "command line", "lengths must be at least 1", length);
-}
-
 void read_files(const RunSettings& run, Settings& settings) {
   check_actions(run);
   if (!run.resume.empty())
     settings.set_json(read_file(run.resume + "/config.json", kMaxConfig),
-                      run.resume + "/config.json");
+                      run.resume + "/config.json", Says::run);
   if (!run.evaluate.empty()) {
     const std::string checkpoint = checkpoint_of(run.evaluate);
     settings.set(read_checkpoint_state(checkpoint).configuration, checkpoint);
@@ -268,7 +260,7 @@ int run_program(int argc, const char* const* argv, TaskProgram& program, Options
                               .preset = options.run.preset,
                               .read_files = [&](Settings& s) { read_files(options.run, s); }};
     if (!read_command_line(argc, argv, command, settings)) return 0;
-    check_numbers(options.run);
+    check(options, settings);
     Invocation invocation(program, settings, options);
     if (!options.run.compare.empty())
       invocation.compare();

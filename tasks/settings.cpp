@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <fprnn/core/check.h>
+#include <fprnn/tasks/nearest.h>
 #include <fprnn/tasks/settings.h>
 
 #include <algorithm>
@@ -38,7 +39,7 @@ struct Type<bool> {
     return value.is_boolean() ? std::optional(value.get<bool>()) : std::nullopt;
   }
   static std::optional<bool> text(const std::string& text) {
-    if (text.empty() || text == "true" || text == "on" || text == "1") return true;
+    if (text == "true" || text == "on" || text == "1") return true;
     if (text == "false" || text == "off" || text == "0") return false;
     return std::nullopt;
   }
@@ -117,6 +118,24 @@ struct Type<std::vector<int64_t>> {
   }
 };
 
+// JSON in which structures do not lie deeper than settings need: what reads and writes it recurses.
+Json parsed(const std::string& text, const std::string& source,
+            const std::function<void(int, Json::parse_event_t, const Json&)>& notice = {}) {
+  // A zero byte, which no JSON contains, would end the text for the parser whatever follows.
+  require<UsageError>(text.find('\0') == std::string::npos, source, "JSON contains no zero byte");
+  constexpr int kDeepest = 8;
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
+    require<UsageError>(depth < kDeepest, source, "it must not be nested deeply");
+    if (notice) notice(depth, event, value);
+    return true;
+  };
+  try {
+    return Json::parse(text, watch);
+  } catch (const Json::exception& error) {
+    throw UsageError(source, std::string("it must be JSON: ") + error.what());
+  }
+}
+
 bool is_choice(const Setting& setting) {
   return setting.choices.empty() ||
          std::ranges::find(setting.choices, setting.get().get<std::string>()) !=
@@ -158,7 +177,9 @@ template void Settings::add(std::string, std::vector<int64_t>&, std::string,
 
 Setting& Settings::at(std::string_view key, const std::string& source) {
   const auto found = std::ranges::find(settings_, key, &Setting::key);
-  require<UsageError>(found != settings_.end(), source, "there is no such setting", key);
+  if (found == settings_.end())
+    throw UsageError(source, "there is no such setting" + did_you_mean(nearest(key, keys())),
+                     std::array{describe(key)});
   return *found;
 }
 
@@ -171,51 +192,63 @@ Setting& Settings::written(std::string_view key, const std::string& source) {
 
 void Settings::check(const Setting& setting, bool fits, const std::string& value,
                      const std::string& source) const {
-  const std::string wanted =
-      setting.choices.empty() ? setting.type : fmt::format("{}", fmt::join(setting.choices, ", "));
-  if (!fits || !is_choice(setting))
-    throw UsageError(source, fmt::format("{} must be {}", setting.key, wanted), std::array{value});
+  if (fits && is_choice(setting)) return;
+  std::string wanted = setting.type;
+  if (!setting.choices.empty()) {
+    wanted = fmt::format("{}", fmt::join(setting.choices, ", "));
+    if (fits) wanted += did_you_mean(nearest(setting.get().get<std::string>(), setting.choices));
+  }
+  throw UsageError(source, fmt::format("{} must be {}", setting.key, wanted), std::array{value});
+}
+
+void Settings::assign(Setting& setting, const std::string& text, const std::string& source) {
+  check(setting, setting.set_text(text), describe(text), source);
 }
 
 void Settings::set(std::string_view key, const std::string& text, const std::string& source) {
   Setting& setting = at(key, source);
-  check(setting, setting.set_text(text), describe(text), source);
+  assign(setting, text, source);
+  setting.named_by = source;
 }
 
 void Settings::set(const Preset& preset) {
-  for (const auto& [key, text] : preset.values) set(key, text, "preset " + preset.name);
+  const std::string source = "preset " + preset.name;
+  for (const auto& [key, text] : preset.values) assign(at(key, source), text, source);
 }
 
-void Settings::set_json(const std::string& text, const std::string& source) {
+void Settings::set_json(const std::string& text, const std::string& source, Says says) {
   std::set<std::string> keys;
   std::string twice;
-  const auto notice = [&](int depth, Json::parse_event_t event, Json& parsed) {
+  const auto notice = [&](int depth, Json::parse_event_t event, const Json& key) {
     if (event == Json::parse_event_t::key && depth == 1 &&
-        !keys.insert(parsed.get<std::string>()).second)
-      twice = parsed.get<std::string>();
-    return true;
+        !keys.insert(key.get<std::string>()).second)
+      twice = key.get<std::string>();
   };
-  Json object;
-  try {
-    object = Json::parse(text, notice);
-  } catch (const Json::exception& error) {
-    throw UsageError(source, std::string("it must be JSON: ") + error.what());
-  }
+  const Json object = parsed(text, source, notice);
   require<UsageError>(object.is_object(), source, "it must be a JSON object");
   require<UsageError>(twice.empty(), source, "keys must not repeat", twice);
+  const bool whole = std::ranges::all_of(settings_, [&](const Setting& setting) {
+    return setting.decides != Decides::model || keys.contains(setting.key);
+  });
   for (const auto& [key, value] : object.items()) {
     Setting& setting = written(key, source);
     check(setting, setting.set(value), value.dump(-1, ' ', true, Json::error_handler_t::replace),
           source);
+    if (says == Says::user && !whole) setting.named_by = source;
   }
 }
 
 void Settings::set(const KeyValues& values, const std::string& source) {
   for (const auto& [key, text] : values) {
     Setting& setting = written(key, source);
-    const Json value = Json::parse(text, nullptr, false);
-    check(setting, setting.set(value), text, source);
+    check(setting, setting.set(parsed(text, source)), text, source);
   }
+}
+
+std::vector<std::string> Settings::keys() const {
+  std::vector<std::string> keys;
+  for (const Setting& setting : settings_) keys.push_back(setting.key);
+  return keys;
 }
 
 std::string Settings::to_json() const {

@@ -40,8 +40,12 @@ struct Setting {
   std::function<nlohmann::json()> get;
   std::function<bool(const nlohmann::json&)> set;
   std::function<bool(const std::string&)> set_text;
-  std::string type;  // for messages: "a whole number"
+  std::string type;           // for messages: "a whole number"
+  std::string named_by = {};  // the source in which the user has set it; empty: none
 };
+
+// Whether a file is what the user asks for, or the record that a run keeps of all its settings.
+enum class Says { user, run };
 
 class Settings {
  public:
@@ -53,19 +57,22 @@ class Settings {
   void add(std::string key, T& value, std::string help, std::vector<std::string> choices = {});
 
   // UsageError, with the source: an unknown key, a value of another type or none of the choices.
+  // The first names the setting on behalf of the user.
   void set(std::string_view key, const std::string& text, const std::string& source);
   void set(const Preset& preset);
-  // An object; keys must not repeat.
-  void set_json(const std::string& text, const std::string& source);
+  // An object; keys must not repeat. One with all settings of `model` is a run's record in any case.
+  void set_json(const std::string& text, const std::string& source, Says says = Says::user);
   void set(const KeyValues& values, const std::string& source);
 
   std::string to_json() const;  // all, in order of declaration
   KeyValues values(std::initializer_list<Decides> which) const;
   const std::vector<Setting>& all() const { return settings_; }
+  std::vector<std::string> keys() const;
 
  private:
   Setting& at(std::string_view key, const std::string& source);
   Setting& written(std::string_view key, const std::string& source);  // no action
+  void assign(Setting& setting, const std::string& text, const std::string& source);
   void check(const Setting& setting, bool fits, const std::string& value,
              const std::string& source) const;
 

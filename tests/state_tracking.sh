@@ -121,6 +121,25 @@ case_misuse() {
   echo '{"stepz": 3}' >unknown.json && refuses 2 stepz --config unknown.json
   echo '{"steps": "3"}' >type.json && refuses 2 steps --config type.json
   echo '{"steps": 3' >cut.json && refuses 2 cut.json --config cut.json
+  # What cannot work is found before anything is written.
+  refuses 2 max_iterations --max-iterations 0 --out no
+  refuses 2 max_iterations --max-iterations 2147483648 --out no
+  refuses 2 tolerance --tolerance=-1 --out no
+  refuses 2 tolerance --tolerance 1e39 --out no
+  refuses 2 rate --state-dropout=-1 --out no
+  refuses 2 rate --state-dropout 1.5 --out no
+  refuses 2 Gamma --iteration-cap gamma:4,nan --out no
+  refuses 2 '2^31 tokens' --train-length 2305843009213693951 --out no
+  refuses 2 '2^31 tokens' --eval-sequences 4611686018427387904 --out no
+  refuses 2 '2^20' --expand 2305843009213693954 --out no
+  refuses 2 layers --layers 4294967296 --out no
+  refuses 2 'mamba has no mixer' --model mamba --mixer kronecker --out no
+  refuses 2 'run directory' --compare , --out no
+  refuses 2 'did you mean --steps' --stpes 3 --out no
+  FPRNN_STEP=3 refuses 2 'did you mean FPRNN_STEPS' --out no
+  FPRNN_SHORT_CONV='' refuses 2 FPRNN_SHORT_CONV --out no
+  printf '{"steps": 3}\0{' >zero.json && refuses 2 'zero byte' --config zero.json --out no
+  (printf '{"steps":' && head -c 400000 /dev/zero | tr '\0' '[') >deep.json && refuses 2 'nested' --config deep.json --out no
   [ ! -e no ] || die "a refused run left a folder"
 
   refuses 1 absent --config absent.json

@@ -4,9 +4,8 @@
 #include <fprnn/tasks/command_line.h>
 #include <fprnn/tasks/options.h>
 
-#include <cstdlib>
-
 #include "refused.h"
+#include "variable.h"
 
 namespace fprnn::tests {
 
@@ -51,13 +50,6 @@ struct Program {
         read_command_line(static_cast<int>(arguments.size()), arguments.data(), command, settings);
     CHECK(goes_on);
   }
-};
-
-// A variable of the environment for as long as this lives.
-struct Variable {
-  const char* name;
-  Variable(const char* name, const char* value) : name(name) { setenv(name, value, 1); }
-  ~Variable() { unsetenv(name); }
 };
 
 }  // namespace
@@ -145,11 +137,21 @@ TEST_CASE("settings: what is wrong is named, with its source") {
   flags("list", {"--list", "1,,2"});
   flags("list", {"--list", "1,2,"});
   flags("open", {"--open", "maybe"});
+  flags("(did you mean --width?)", {"--wdith", "3"});
+  flags("(did you mean --deep-er?)", {"--deep_er=3"});
   flags("big, odd", {"--preset", "small"});
   flags("preset odd", {"--preset", "odd"});
   flags("stray", {"stray"});
-  const Variable width("FPRNN_WIDTH", "broad");
-  flags("FPRNN_WIDTH", {});
+  const auto variable = [&](const char* name, const char* value, const std::string& named) {
+    const Variable set(name, value);
+    flags(named, {});
+  };
+  variable("FPRNN_WIDTH", "broad", "FPRNN_WIDTH");
+  variable("FPRNN_OPEN", "", "[FPRNN_OPEN] open must be true or false, got ''");
+  variable("FPRNN_LIS", "1", "[FPRNN_LIS] there is no such setting");
+  variable("FPRNN_WIDHT", "3",
+           "[FPRNN_WIDHT] there is no such setting (did you mean FPRNN_WIDTH?)");
+  variable("FPRNN_seed", "3", "(did you mean FPRNN_SEED?)");
 
   const auto file = [](const std::string& named, const std::string& text) {
     check_refused<UsageError>(named, [&] { Program().settings.set_json(text, "the file"); });
@@ -157,7 +159,11 @@ TEST_CASE("settings: what is wrong is named, with its source") {
   file("the file", "{");
   file("the file", "");
   file("object", "[1]");
-  file("there is no such setting", R"({"wide": 3})");
+  file("there is no such setting, got", R"({"wide": 3})");
+  file("there is no such setting (did you mean deep_er?)", R"({"deep-er": 3})");
+  file("zero byte", std::string("{\"width\": 3}\0 and more", 23));
+  file("nested deeply",
+       "{\"list\": " + std::string(500'000, '[') + std::string(500'000, ']') + "}");
   file("repeat", R"({"width": 3, "width": 3})");
   file("width", R"({"width": "3"})");
   file("width", R"({"width": 3.0})");
@@ -171,6 +177,13 @@ TEST_CASE("settings: what is wrong is named, with its source") {
   file("open", R"({"open": 1})");
   file("only be a flag", R"({"what": "resume"})");
   file("the file", std::string(100'000, '['));
+  const auto checkpoint = [](const std::string& named, const std::string& text) {
+    check_refused<UsageError>(named, [&] { Program().settings.set({{"list", text}}, "state"); });
+  };
+  checkpoint("state", "");
+  checkpoint("list", "[\"1\"]");
+  checkpoint("zero byte", std::string("[1]\0[2]", 7));
+  checkpoint("nested deeply", std::string(500'000, '[') + std::string(500'000, ']'));
 }
 
 TEST_CASE("settings: options become models, solvers and training, or are refused") {
