@@ -154,6 +154,8 @@ case_misuse() {
   refuses 2 d_state --resume a --d-state 8
   refuses 2 lr --resume a --lr 1
   refuses 2 d_model --evaluate a --d-model 16
+  cp -r a odd && sed -i 's/"state_dropout": 0.1/"state_dropout": 1.5/' odd/config.json
+  (unset FPRNN_STATE_DROPOUT && refuses 2 rate --resume odd)
 
   # A damaged checkpoint is an error, and the run stays as it was.
   cp -r a broken

@@ -60,7 +60,7 @@ TEST_CASE("settings: a name near a known one is suggested, a far one is not") {
       {"STEPS", "steps"},      {"stps", "steps"},     {"spt", ""},
       {"d-model", "d_model"},  {"dmodel", "d_model"}, {"manba", "mamba"},
       {"fpmamba", "fp-mamba"}, {"butterfly", ""},     {"", ""}};
-  for (const auto& [name, wanted] : cases) CHECK_MESSAGE(nearest(name, names) == wanted, name);
+  for (const auto& [name, wanted] : cases) CHECK(nearest(name, names) == wanted);
   const auto refused = [](const std::string& named, std::vector<std::string> arguments) {
     check_refused<Error>(named, [&] { TaskSettings().read(std::move(arguments)); });
   };
@@ -189,9 +189,10 @@ TEST_CASE("settings: combinations and forms that cannot work are refused too") {
       {"neumann", {"--gradient", "neumann:2147483648"}},
       {"rank", {"--mixer", "dplr", "--rank", "129"}},
       {"run directory", {"--compare", ","}}};
-  for (const auto& [named, arguments] : refused) {
+  for (const auto& entry : refused) {
+    const Arguments& arguments = entry.second;
     INFO(arguments[0] << " " << arguments.back());
-    check_refused<Error>(named, [&, &a = arguments] { TaskSettings().read(a); });
+    check_refused<Error>(entry.first, [&] { TaskSettings().read(arguments); });
   }
   // What a run has written is checked as flags are.
   check_refused<ValueError>("rate",
