@@ -72,6 +72,14 @@ Parameters parameters_of(const Options& options, const Layer& layer) {
     std::snprintf(text, sizeof(text), "%.1e", static_cast<double>(report.max_residual()));
     parameters["residual_max"] = text;
     parameters["unconverged"] = std::to_string(report.unconverged());
+    parameters["strayed"] = std::to_string(fixed_point->strayed());
+    const FixedPointReport adjoint = fixed_point->adjoint_report();
+    if (!adjoint.residual.empty()) {
+      std::snprintf(text, sizeof(text), "%.1e", static_cast<double>(adjoint.max_residual()));
+      parameters["adjoint_residual_max"] = text;
+      parameters["adjoint_iterations_max"] = std::to_string(adjoint.max_iterations());
+      parameters["adjoint_unconverged"] = std::to_string(adjoint.unconverged());
+    }
   }
   return parameters;
 }
