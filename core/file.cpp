@@ -1,16 +1,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <fprnn/core/check.h>
 #include <fprnn/core/file.h>
+#include <fprnn/core/system.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <cstdio>
 #include <filesystem>
-#include <system_error>
-#include <utility>
 #include <vector>
 
 namespace fprnn {
@@ -18,21 +14,6 @@ namespace fprnn {
 namespace {
 
 namespace fs = std::filesystem;
-
-// With the reason of the system call that was made last.
-void check(bool ok, std::string_view rule, const std::string& path) {
-  if (ok) return;
-  const int reason = errno;
-  require<FileError>(false, "file", rule, path, std::system_category().message(reason));
-}
-
-// A system call again while signals interrupt it.
-template <class Call>
-auto uninterrupted(const Call& call) {
-  auto result = call();
-  while (result < 0 && errno == EINTR) result = call();
-  return result;
-}
 
 // A path as the folder it is in and its name there.
 struct Place {
@@ -87,13 +68,13 @@ struct Removal {
 void sync_folder(const std::string& path) {
   const int descriptor =
       uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
-  check(descriptor >= 0, "the folder must be readable", path);
+  check_system(descriptor >= 0, "the folder must be readable", path);
   const int status = uninterrupted([&] { return ::fsync(descriptor); });
   const int reason = errno;
   ::close(descriptor);
   errno = reason;
-  check(status == 0 || reason == EINVAL || reason == ENOTSUP, "the folder must reach the disk",
-        path);
+  check_system(status == 0 || reason == EINVAL || reason == ENOTSUP,
+               "the folder must reach the disk", path);
 }
 
 bool swap_folders([[maybe_unused]] const std::string& x, [[maybe_unused]] const std::string& y) {
@@ -108,15 +89,15 @@ bool swap_folders([[maybe_unused]] const std::string& x, [[maybe_unused]] const 
 void put_folder(const std::string& temporary, const Place& place) {
   const std::string path = place.path();
   if (::rename(temporary.c_str(), path.c_str()) == 0) return;
-  check(errno == ENOTEMPTY || errno == EEXIST, "the folder must take its name", path);
+  check_system(errno == ENOTEMPTY || errno == EEXIST, "the folder must take its name", path);
   if (swap_folders(temporary, path)) return;
   const std::string old = place.sibling("old");
-  check(::rename(path.c_str(), old.c_str()) == 0, "the folder must be replaceable", path);
+  check_system(::rename(path.c_str(), old.c_str()) == 0, "the folder must be replaceable", path);
   if (::rename(temporary.c_str(), path.c_str()) != 0) {
     const int reason = errno;
     ::rename(old.c_str(), path.c_str());
     errno = reason;
-    check(false, "the folder must take its name", path);
+    check_system(false, "the folder must take its name", path);
   }
   remove_quietly(old);
 }
@@ -127,7 +108,7 @@ void put_folder(const std::string& temporary, const Place& place) {
 InputFile::InputFile(const std::string& path) : path_(path) {
   descriptor_ =
       uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC); });
-  check(descriptor_ >= 0, "the file must be readable", path);
+  check_system(descriptor_ >= 0, "the file must be readable", path);
   struct stat status {};
   const bool known = ::fstat(descriptor_, &status) == 0;
   if (known && S_ISREG(status.st_mode)) {
@@ -145,7 +126,7 @@ void InputFile::read(int64_t at, void* to, int64_t bytes) const {
     const int64_t count = uninterrupted([&] {
       return ::pread(descriptor_, static_cast<char*>(to) + done, bytes - done, at + done);
     });
-    check(count >= 0, "the file must be readable to its end", path_);
+    check_system(count >= 0, "the file must be readable to its end", path_);
     require<FileError>(count > 0, "file", "the file must not end while it is read: file and byte",
                        path_, at + done);
     done += count;
@@ -164,7 +145,7 @@ std::string read_file(const std::string& path, int64_t cap) {
 OutputFile::OutputFile(const std::string& path) : path_(path) {
   descriptor_ = uninterrupted(
       [&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
-  check(descriptor_ >= 0, "the file must be writable", path);
+  check_system(descriptor_ >= 0, "the file must be writable", path);
 }
 
 OutputFile::~OutputFile() {
@@ -176,7 +157,7 @@ void OutputFile::write(const void* from, int64_t bytes) {
   for (int64_t done = 0; done < bytes;) {
     const int64_t count = uninterrupted(
         [&] { return ::write(descriptor_, static_cast<const char*>(from) + done, bytes - done); });
-    check(count > 0, "the file must be writable to its end", path_);
+    check_system(count > 0, "the file must be writable to its end", path_);
     done += count;
   }
 }
@@ -184,10 +165,10 @@ void OutputFile::write(const void* from, int64_t bytes) {
 // An interrupted close has closed the file.
 void OutputFile::finish() {
   require<UsageError>(descriptor_ >= 0, "file", "a finished file takes no more", path_);
-  check(uninterrupted([&] { return ::fsync(descriptor_); }) == 0, "the file must reach the disk",
-        path_);
+  check_system(uninterrupted([&] { return ::fsync(descriptor_); }) == 0,
+               "the file must reach the disk", path_);
   const int status = ::close(std::exchange(descriptor_, -1));
-  check(status == 0 || errno == EINTR, "the file must be writable to its end", path_);
+  check_system(status == 0 || errno == EINTR, "the file must be writable to its end", path_);
 }
 
 void replace_file(const std::string& path, const std::function<void(OutputFile&)>& write) {
@@ -197,8 +178,8 @@ void replace_file(const std::string& path, const std::function<void(OutputFile&)
   OutputFile file(temporary.path);
   write(file);
   file.finish();
-  check(::rename(temporary.path.c_str(), place.path().c_str()) == 0, "the file must take its name",
-        path);
+  check_system(::rename(temporary.path.c_str(), place.path().c_str()) == 0,
+               "the file must take its name", path);
   sync_folder(place.folder);
 }
 
@@ -210,7 +191,7 @@ void replace_folder(const std::string& path, const std::function<void(const std:
   const Place place(path);
   remove_temporaries(place.folder, place.name);
   const std::string temporary = place.sibling("tmp");
-  check(::mkdir(temporary.c_str(), 0777) == 0, "the folder must be writable", temporary);
+  check_system(::mkdir(temporary.c_str(), 0777) == 0, "the folder must be writable", temporary);
   const Removal removal{temporary};  // of what did not take its name, or of what it replaced
   fill(temporary);
   sync_folder(temporary);
@@ -221,8 +202,8 @@ void replace_folder(const std::string& path, const std::function<void(const std:
 void remove_folder(const std::string& path) {
   const Place place(path);
   const std::string temporary = place.sibling("tmp");
-  check(::rename(place.path().c_str(), temporary.c_str()) == 0, "the folder must be removable",
-        path);
+  check_system(::rename(place.path().c_str(), temporary.c_str()) == 0,
+               "the folder must be removable", path);
   std::error_code error;
   fs::remove_all(temporary, error);
   require<FileError>(!error, "file", "the folder must be removable", path, error.message());

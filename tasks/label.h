@@ -1,6 +1,7 @@
 // Names for people. They come from folders and files, so that anything may stand in them.
 #pragma once
 
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/record.h>
 
 #include <span>
@@ -8,8 +9,6 @@
 
 namespace fprnn {
 
-// Valid UTF-8 of one line without control or direction characters; a '?' stands for each of those.
-std::string printable(std::string_view text);
 // The code points of printable text.
 int64_t width(std::string_view text);
 // At most so many code points of printable text: from a longer one the middle is left out.
