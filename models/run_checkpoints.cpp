@@ -53,6 +53,21 @@ std::vector<std::string> checkpoint_names(const std::string& folder) {
   return names;
 }
 
+// The checkpoint of the highest step; none where there is none.
+std::string highest_name(const std::string& run) {
+  const std::string folder = in(run, kCheckpoints);
+  std::error_code ignored;
+  if (!fs::exists(folder, ignored)) return {};
+  const std::vector<std::string> names = checkpoint_names(folder);
+  return names.empty() ? std::string() : *std::ranges::max_element(names);
+}
+
+// A link that leads nowhere is as good as no file.
+bool has_latest(const std::string& run) {
+  std::error_code ignored;
+  return fs::exists(in(run, kLatest), ignored);
+}
+
 void check_keep(int64_t keep) {
   require<ValueError>(keep >= 1, "checkpoint", "at least one checkpoint must be kept", keep);
 }
@@ -77,11 +92,18 @@ std::string save_run_checkpoint(const std::string& run, Module& model, const Ada
 }
 
 std::string latest_checkpoint(const std::string& run) {
-  const std::string folder = in(in(run, kCheckpoints), read_latest(run));
+  const std::string name = has_latest(run) ? read_latest(run) : highest_name(run);
+  require<FileError>(!name.empty(), "checkpoint",
+                     "a run must have LATEST or a folder in checkpoints", run);
+  const std::string folder = in(in(run, kCheckpoints), name);
   std::error_code error;
   require<FileError>(fs::is_directory(folder, error), "checkpoint",
                      "the checkpoint that LATEST names must be a folder", folder);
   return folder;
+}
+
+bool has_checkpoint(const std::string& run) {
+  return has_latest(run) || !highest_name(run).empty();
 }
 
 void prune_checkpoints(const std::string& run, int64_t keep) {

@@ -142,6 +142,27 @@ TEST_CASE("checkpoint: LATEST has one form, and what it names exists") {
   CHECK(run.latest_step() == 3);
 }
 
+TEST_CASE("checkpoint: a run that has lost LATEST has its checkpoints yet") {
+  Run run;
+  CHECK(!has_checkpoint(run.path()));
+  fs::create_directories(run.folder.file("checkpoints/step_00000009.tmp-1-0"));
+  CHECK(!has_checkpoint(run.path()));
+  check_refused<FileError>("LATEST", [&] { latest_checkpoint(run.path()); });
+  run.save(2);
+  run.save(10);
+  CHECK(has_checkpoint(run.path()));
+  fs::remove(run.folder.file("LATEST"));
+  CHECK(has_checkpoint(run.path()));
+  CHECK(run.latest_step() == 10);
+  fs::create_symlink("nowhere", run.folder.file("LATEST"));
+  CHECK(run.latest_step() == 10);
+  run.save(11);
+  CHECK(run.latest_step() == 11);
+  fs::remove_all(run.folder.file("checkpoints"));
+  CHECK(has_checkpoint(run.path()));  // as LATEST says
+  check_refused<FileError>("step_00000011", [&] { latest_checkpoint(run.path()); });
+}
+
 TEST_CASE("checkpoint: a run that cannot be written keeps what it has") {
   Run run;
   run.save(1);
