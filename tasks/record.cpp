@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
+#include <fprnn/core/file.h>
+#include <fprnn/core/lines.h>
 #include <fprnn/tasks/label.h>
 #include <fprnn/tasks/record.h>
 #include <nlohmann/json.hpp>
@@ -7,7 +9,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <variant>
 
@@ -17,20 +18,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int64_t kMaxFile = 64'000'000;
+constexpr int64_t kMaxFile = 64'000'000;  // bytes
+constexpr int64_t kLongestLine = 1 << 16;
+static_assert(kMostSteps % 2 == 0);
 constexpr double kLargest = std::numeric_limits<double>::max();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // A key of the JSON and the member that it stands for: written once, used in both directions.
 struct Computed {
-  double value;  // from the other members: written, and ignored when read
+  double value;  // from the other members: written, and ignored where it is read
 };
-using Place = std::variant<int64_t*, double*, std::string*, std::vector<LengthResult>*, Computed>;
+using Place =
+    std::variant<int64_t*, uint64_t*, double*, std::string*, std::vector<LengthResult>*, Computed>;
 struct Field {
   std::string_view key;
   Place place;
   double least = 0, most = kLargest;  // of a number
-  bool optional = false;              // may be missing
+  bool optional = false;              // where it is read
   bool seen = false;
 };
 using Fields = std::vector<Field>;
@@ -58,7 +62,7 @@ Fields fields(LengthResult& r) {
   return {{"length", &r.length},
           {"sequences", &r.sequences},
           {"sequence_accuracy", &r.sequence_accuracy, 0, 1},
-          {"standard_error", Computed{r.standard_error()}},
+          {.key = "standard_error", .place = Computed{r.standard_error()}, .optional = true},
           {"token_accuracy", &r.token_accuracy, 0, 1},
           {"last_token_accuracy", &r.last_token_accuracy, 0, 1},
           {"iterations_mean", &r.iterations_mean},
@@ -67,13 +71,34 @@ Fields fields(LengthResult& r) {
           {"unconverged", &r.unconverged}};
 }
 
+Fields fields(Origin& o) {
+  return {{.key = "version", .place = &o.version, .optional = true},
+          {.key = "commit", .place = &o.commit, .optional = true},
+          {.key = "gpu", .place = &o.gpu, .optional = true},
+          {.key = "instruction_set", .place = &o.instruction_set, .optional = true},
+          {.key = "seed", .place = &o.seed, .optional = true}};
+}
+
+Fields joined(Fields first, const Fields& second) {
+  first.insert(first.end(), second.begin(), second.end());
+  return first;
+}
+
+Fields fields(RunStart& s) { return joined({{"step", &s.step}}, fields(s.origin)); }
+
 Fields fields(Evaluation& e) {
-  return {{"task", &e.task},         {"group", &e.group},
-          {"model", &e.model},       {"parameters", &e.parameters},
-          {"device", &e.device},     {"solver", &e.solver},
-          {"gradient", &e.gradient}, {"train_length", &e.train_length},
-          {"steps", &e.steps},       {"train_seconds", &e.train_seconds},
-          {"lengths", &e.lengths}};
+  return joined(joined({{"task", &e.task},
+                        {"group", &e.group},
+                        {"model", &e.model},
+                        {"parameters", &e.parameters},
+                        {"device", &e.device},
+                        {"solver", &e.solver},
+                        {"gradient", &e.gradient},
+                        {"train_length", &e.train_length},
+                        {"steps", &e.steps},
+                        {"train_seconds", &e.train_seconds}},
+                       fields(e.origin)),
+                {{"lengths", &e.lengths}});
 }
 
 // Writing.
@@ -82,6 +107,7 @@ std::string members(const Fields& fields, std::string_view separator);
 
 struct Writer {
   std::string operator()(const int64_t* value) const { return fmt::format("{}", *value); }
+  std::string operator()(const uint64_t* value) const { return fmt::format("{}", *value); }
   std::string operator()(const double* value) const { return (*this)(Computed{*value}); }
   std::string operator()(Computed computed) const {
     return std::isfinite(computed.value) ? fmt::format("{}", computed.value) : "null";
@@ -109,7 +135,7 @@ std::string members(const Fields& fields, std::string_view separator) {
 // times the memory of a hostile text.
 
 struct Null {};
-using Scalar = std::variant<Null, bool, int64_t, double, std::string*>;
+using Scalar = std::variant<Null, bool, int64_t, uint64_t, double, std::string*>;
 
 // Puts a value where it belongs; what is wrong with it, or nothing.
 struct Store {
@@ -120,6 +146,13 @@ struct Store {
     *place = value;
     return {};
   }
+  std::string operator()(uint64_t* place, int64_t value) const {
+    if (value < 0) return "must not be negative";
+    return (*this)(place, static_cast<uint64_t>(value));
+  }
+  std::string operator()(uint64_t* place, uint64_t value) const {
+    return *place = value, std::string();
+  }
   std::string operator()(double* place, double value) const {
     if (value < field.least || value > field.most) return "is out of range";
     *place = value;
@@ -128,16 +161,21 @@ struct Store {
   std::string operator()(double* place, int64_t value) const {
     return (*this)(place, static_cast<double>(value));
   }
+  std::string operator()(double* place, uint64_t value) const {
+    return (*this)(place, static_cast<double>(value));
+  }
   std::string operator()(double* place, Null) const { return *place = kNaN, std::string(); }
   std::string operator()(std::string* place, std::string* value) const {
     return *place = std::move(*value), std::string();
   }
   std::string operator()(Computed, double) const { return {}; }
   std::string operator()(Computed, int64_t) const { return {}; }
+  std::string operator()(Computed, uint64_t) const { return {}; }
   std::string operator()(Computed, Null) const { return {}; }
   template <class Place, class Value>
   std::string operator()(Place, Value) const {
     if constexpr (std::is_same_v<Place, int64_t*>) return "must be an integer of 63 bits";
+    if constexpr (std::is_same_v<Place, uint64_t*>) return "must be an integer of 64 bits";
     if constexpr (std::is_same_v<Place, std::string*>) return "must be a string";
     if constexpr (std::is_same_v<Place, std::vector<LengthResult>*>) return "must be an array";
     return "must be a number or null";
@@ -171,8 +209,7 @@ struct RecordParser : nlohmann::json_sax<nlohmann::json> {
   bool number_integer(number_integer_t value) override { return scalar(int64_t{value}); }
   bool number_unsigned(number_unsigned_t value) override {
     constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-    return value <= kMost ? scalar(static_cast<int64_t>(value))
-                          : scalar(static_cast<double>(value));
+    return value <= kMost ? scalar(static_cast<int64_t>(value)) : scalar(uint64_t{value});
   }
   bool number_float(number_float_t value, const string_t&) override { return scalar(value); }
   bool string(string_t& value) override { return scalar(&value); }
@@ -199,8 +236,7 @@ struct RecordParser : nlohmann::json_sax<nlohmann::json> {
   }
   bool end_object() override {
     for (const Field& each : depth == 1 ? outer : inner)
-      if (!each.seen && !each.optional && !std::holds_alternative<Computed>(each.place))
-        return refuse(fmt::format("key '{}' is missing", each.key));
+      if (!each.seen && !each.optional) return refuse(fmt::format("key '{}' is missing", each.key));
     --depth;
     return true;
   }
@@ -237,31 +273,41 @@ Record from_json(const std::string& text, const std::string& source) {
   return record;
 }
 
-// A pipe or device would never end, so that only plain files are opened.
-std::string contents(const fs::path& path) {
-  std::error_code ignored;
-  std::ifstream stream;
-  if (fs::is_regular_file(path, ignored)) stream.open(path, std::ios::binary | std::ios::ate);
-  require<FormatError>(stream.is_open() && stream.good(), "record", "the file must be readable",
-                       path.string());
-  const int64_t size = stream.tellg();
-  require<FormatError>(size <= kMaxFile, "record", "a file has at most 64 MB: file and bytes",
-                       path.string(), size);
-  std::string text(size, '\0');
-  stream.seekg(0);
-  require<FormatError>(stream.read(text.data(), size).good(), "record",
-                       "the file must be readable to its end", path.string());
-  return text;
+// A NaN stays.
+double larger(double x, double y) { return y > x || std::isnan(y) ? y : x; }
+
+StepMetrics joined(const StepMetrics& earlier, StepMetrics later) {
+  later.iterations_max = std::max(later.iterations_max, earlier.iterations_max);
+  later.residual_max = larger(later.residual_max, earlier.residual_max);
+  later.unconverged = std::max(later.unconverged, earlier.unconverged);
+  return later;
 }
 
-std::vector<StepMetrics> metrics_of(const std::string& text, const std::string& source) {
-  std::vector<StepMetrics> metrics;
-  size_t begin = 0;
-  for (size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1)
-    metrics.push_back(step_metrics_from_json(text.substr(begin, end - begin),
-                                             fmt::format("{}:{}", source, metrics.size() + 1)));
-  return metrics;
-}
+// One step for each `distance` of them, which doubles when there are too many.
+class ThinnedSteps {
+ public:
+  void add(const StepMetrics& step) {
+    if (in_last_ > 0) {
+      steps_.back() = joined(steps_.back(), step);
+    } else {
+      if (steps_.size() == kMostSteps) halve();
+      steps_.push_back(step);
+    }
+    in_last_ = (in_last_ + 1) % distance_;
+  }
+  std::vector<StepMetrics> take() { return std::move(steps_); }
+
+ private:
+  void halve() {
+    for (size_t i = 0; i < kMostSteps / 2; ++i)
+      steps_[i] = joined(steps_[2 * i], steps_[2 * i + 1]);
+    steps_.resize(kMostSteps / 2);
+    distance_ *= 2;
+  }
+
+  std::vector<StepMetrics> steps_;
+  int64_t distance_ = 1, in_last_ = 0;  // steps that one stands for, and that the last does so far
+};
 
 }  // namespace
 
@@ -272,6 +318,10 @@ double LengthResult::standard_error() const {
 
 std::string to_json(const StepMetrics& metrics) {
   StepMetrics copy = metrics;
+  return fmt::format("{{{}}}", members(fields(copy), ", "));
+}
+std::string to_json(const RunStart& start) {
+  RunStart copy = start;
   return fmt::format("{{{}}}", members(fields(copy), ", "));
 }
 std::string to_json(const Evaluation& evaluation) {
@@ -286,14 +336,27 @@ Evaluation evaluation_from_json(const std::string& text, const std::string& sour
   return from_json<Evaluation>(text, source);
 }
 
+void for_each_step(
+    const std::string& path,
+    const std::function<void(const StepMetrics& step, const std::string& line)>& take) {
+  int64_t number = 0;
+  for_each_line(path, kLongestLine, [&](std::string_view text) {
+    const std::string line(text);
+    take(step_metrics_from_json(line, fmt::format("{}:{}", path, ++number)), line);
+  });
+}
+
 RunRecord read_run(const std::string& folder) {
   const fs::path path(folder), metrics = path / "metrics.jsonl", evaluation = path / "eval.json";
   std::error_code ignored;
   const fs::path whole = fs::absolute(path, ignored).lexically_normal();
-  RunRecord run{.name = (whole.has_filename() ? whole : whole.parent_path()).filename().string(),
-                .evaluation = evaluation_from_json(contents(evaluation), evaluation.string())};
+  RunRecord run{
+      .name = (whole.has_filename() ? whole : whole.parent_path()).filename().string(),
+      .evaluation = evaluation_from_json(read_file(evaluation, kMaxFile), evaluation.string())};
+  ThinnedSteps steps;
   if (fs::exists(fs::symlink_status(metrics, ignored)))
-    run.metrics = metrics_of(contents(metrics), metrics.string());
+    for_each_step(metrics, [&](const StepMetrics& step, const std::string&) { steps.add(step); });
+  run.metrics = steps.take();
   return run;
 }
 

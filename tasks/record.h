@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,21 @@ struct LengthResult {
   bool operator==(const LengthResult&) const = default;
 };
 
+// What made a result. Files of programs that did not say it yet read as empty and 0.
+struct Origin {
+  std::string version = {}, commit = {};       // core/build_info.h
+  std::string gpu = {}, instruction_set = {};  // of the machine; the first empty on the CPU
+  uint64_t seed = 0;
+
+  bool operator==(const Origin&) const = default;
+};
+
+// A line of starts.jsonl: which program went on from which step.
+struct RunStart {
+  int64_t step = 0;  // done before
+  Origin origin = {};
+};
+
 struct Evaluation {
   std::string task = {}, group = {}, model = {};
   int64_t parameters = 0;
@@ -53,6 +69,7 @@ struct Evaluation {
   int64_t train_length = 0;
   int64_t steps = 0;  // trained
   double train_seconds = 0;
+  Origin origin = {};
   std::vector<LengthResult> lengths = {};
 
   bool operator==(const Evaluation&) const = default;
@@ -61,11 +78,12 @@ struct Evaluation {
 struct RunRecord {
   std::string name = {};  // of its folder
   Evaluation evaluation = {};
-  std::vector<StepMetrics> metrics = {};
+  std::vector<StepMetrics> metrics = {};  // for charts: see read_run
 };
 
 // The JSON of a line of metrics.jsonl, without the line's end; what is not finite becomes null.
 std::string to_json(const StepMetrics& metrics);
+std::string to_json(const RunStart& start);
 // The JSON of eval.json, a line a length; each of these has the standard error besides.
 std::string to_json(const Evaluation& evaluation);
 
@@ -76,8 +94,17 @@ std::string to_json(const Evaluation& evaluation);
 StepMetrics step_metrics_from_json(const std::string& text, const std::string& source);
 Evaluation evaluation_from_json(const std::string& text, const std::string& source);
 
-// A run directory with eval.json and, if it is there, metrics.jsonl, whose last line is ignored
-// if a kill cut it off. FormatError: see above, or a file unreadable or of more than 64 MB.
+// Takes each step of a metrics.jsonl, with its line; the last line is ignored if a kill cut it off.
+// FormatError with file and line: see above. FileError: it is unreadable or has a line of more than 64 KiB.
+void for_each_step(
+    const std::string& path,
+    const std::function<void(const StepMetrics& step, const std::string& line)>& take);
+
+// A run directory with eval.json and, if it is there, metrics.jsonl. Of many steps at most kMostSteps are
+// kept, at equal distances and always the last; iterations_max, residual_max and unconverged of one
+// are then the largest since the one before. FormatError, FileError: see above, or an eval.json
+// that is unreadable or of more than 64 MB.
+constexpr size_t kMostSteps = 20'000;
 RunRecord read_run(const std::string& folder);
 
 }  // namespace fprnn

@@ -3,13 +3,11 @@
 #include <fprnn/core/check.h>
 #include <fprnn/tasks/record.h>
 
-#include <stdlib.h>
-
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 
+#include "folder.h"
 #include "refused.h"
 #include "sample_run.h"
 
@@ -20,24 +18,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
-
-// A run directory of this process alone, gone at the end of the test.
-class Folder {
- public:
-  Folder() {
-    std::string path = (fs::temp_directory_path() / "fprnn-XXXXXX").string();
-    REQUIRE(mkdtemp(path.data()) != nullptr);
-    path_ = path;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  fs::path path() const { return path_; }
-  void write(const std::string& name, const std::string& bytes) const {
-    std::ofstream(path_ / name, std::ios::binary) << bytes;
-  }
-
- private:
-  fs::path path_;
-};
 
 const StepMetrics kStep{.step = 7,
                         .seconds = 0.1,
@@ -74,6 +54,11 @@ constexpr const char* kEvaluationJson = R"({
   "train_length": 16,
   "steps": 0,
   "train_seconds": 61.5,
+  "version": "0.1.0",
+  "commit": "abc",
+  "gpu": "",
+  "instruction_set": "avx512",
+  "seed": 18446744073709551615,
   "lengths": [
     {"length": 16, "sequences": 100, "sequence_accuracy": 0.5, "standard_error": 0.05, )"
                                         R"("token_accuracy": 0.75, "last_token_accuracy": 0.5, )"
@@ -81,6 +66,19 @@ constexpr const char* kEvaluationJson = R"({
                                         R"("residual_max": 9e-05, "unconverged": 0}]
 }
 )";
+
+Evaluation made(Evaluation evaluation) {
+  evaluation.origin = {
+      .version = "0.1.0", .commit = "abc", .instruction_set = "avx512", .seed = ~uint64_t{0}};
+  return evaluation;
+}
+
+// NaN beside NaN is the same.
+bool same_steps(const std::vector<StepMetrics>& x, const std::vector<StepMetrics>& y) {
+  return std::ranges::equal(
+      x, y, {}, [](const StepMetrics& m) { return to_json(m); },
+      [](const StepMetrics& m) { return to_json(m); });
+}
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
   const size_t at = text.find(from);
@@ -120,7 +118,7 @@ TEST_CASE("record: a step of before the adjoint was counted") {
 }
 
 TEST_CASE("record: the text of an evaluation, and back") {
-  const Evaluation one = sample_run("", {0.5}, true).evaluation;
+  const Evaluation one = made(sample_run("", {0.5}, true).evaluation);
   CHECK(to_json(one) == kEvaluationJson);
   CHECK(evaluation_from_json(kEvaluationJson, "") == one);
   for (const Evaluation& each :
@@ -138,10 +136,20 @@ TEST_CASE("record: the standard error is computed, and ignored when read") {
   CHECK(LengthResult{.sequences = 100, .sequence_accuracy = 0.5}.standard_error() == 0.05);
   CHECK(LengthResult{.sequences = 10, .sequence_accuracy = 1}.standard_error() == 0);
   CHECK(std::isnan(LengthResult{.sequence_accuracy = 1}.standard_error()));
-  const Evaluation one = sample_run("", {0.5}, true).evaluation;
+  const Evaluation one = made(sample_run("", {0.5}, true).evaluation);
   for (const char* other : {"\"standard_error\": 7, ", "\"standard_error\": null, ", ""})
     CHECK(evaluation_from_json(replaced(kEvaluationJson, "\"standard_error\": 0.05, ", other),
                                "") == one);
+}
+
+TEST_CASE("record: files of before say nothing of what made them") {
+  std::string before = kEvaluationJson;
+  const size_t begin = before.find("  \"version\""), end = before.find("  \"lengths\"");
+  before.erase(begin, end - begin);
+  CHECK(evaluation_from_json(before, "") == sample_run("", {0.5}, true).evaluation);
+  CHECK(
+      to_json(RunStart{.step = 7, .origin = {.version = "1", .commit = "c", .seed = 3}}) ==
+      R"({"step": 7, "version": "1", "commit": "c", "gpu": "", "instruction_set": "", "seed": 3})");
 }
 
 TEST_CASE("record: what is not finite is null, and reads as NaN") {
@@ -197,7 +205,9 @@ TEST_CASE("record: malformed evaluations are refused") {
   check_evaluation_refused(with("\"S3\"", "3"), "'group' must be a string");
   check_evaluation_refused(with("\"S3\"", "null"), "'group' must be a string");
   check_evaluation_refused(with("\"S3\"", "[\"S3\"]"), "'group' must not be an array");
-  check_evaluation_refused(with("\"group\"", "\"seed\""), "'seed' is unknown");
+  check_evaluation_refused(with("\"group\"", "\"band\""), "'band' is unknown");
+  for (const char* seed : {"-1", "1.0", "18446744073709551616", "null", "\"1\""})
+    check_evaluation_refused(with("18446744073709551615", seed), "'seed' must");
   check_evaluation_refused(with("\"length\": 16", "\"length\": -16"), "'length' must not be");
   check_evaluation_refused(with("\"length\": 16, ", ""), "'length' is missing");
   check_evaluation_refused(with("\"length\": 16", "\"task\": 16"), "'task' is unknown");
@@ -221,10 +231,9 @@ TEST_CASE("record: malformed evaluations are refused") {
 TEST_CASE("record: a run directory is read back") {
   const Folder folder;
   const RunRecord run = sample_run("", {1, 0.5}, true, 5);
-  folder.write("eval.json", to_json(run.evaluation));
-  const std::string name = folder.path().filename();
-  for (const std::string& path : {folder.path().string(), folder.path().string() + "/",
-                                  (folder.path() / "." / "").string()}) {
+  write_file(folder.file("eval.json"), to_json(run.evaluation));
+  const std::string name = fs::path(folder.path()).filename();
+  for (const std::string& path : {folder.path(), folder.path() + "/", folder.path() + "/./"}) {
     const RunRecord read = read_run(path);
     CHECK(read.name == name);
     CHECK(read.evaluation == run.evaluation);
@@ -232,16 +241,16 @@ TEST_CASE("record: a run directory is read back") {
   }
   std::string lines;
   for (const StepMetrics& metrics : run.metrics) lines += to_json(metrics) + "\n";
-  folder.write("metrics.jsonl", lines);
+  write_file(folder.file("metrics.jsonl"), lines);
   CHECK(read_run(folder.path()).metrics == run.metrics);
 
   // A kill leaves a part of a line, or all of it without its end.
   for (const std::string& part : {std::string("{\"st"), to_json(run.metrics[0])}) {
-    folder.write("metrics.jsonl", lines + part);
+    write_file(folder.file("metrics.jsonl"), lines + part);
     CHECK(read_run(folder.path()).metrics == run.metrics);
   }
   for (const char* part : {"{\"st\n", "\n", "{}\n"}) {
-    folder.write("metrics.jsonl", lines + part);
+    write_file(folder.file("metrics.jsonl"), lines + part);
     check_refused<FormatError>("metrics.jsonl:6", [&] { read_run(folder.path()); });
   }
 }
@@ -249,25 +258,65 @@ TEST_CASE("record: a run directory is read back") {
 TEST_CASE("record: folders that cannot be read are refused") {
   const Folder folder;
   const auto read = [&] { read_run(folder.path()); };
+  check_refused<FileError>("eval.json", read);
+  check_refused<FileError>("nowhere", [] { read_run("/nowhere"); });
+  check_refused<FileError>("eval.json", [] { read_run(""); });
+  fs::create_directory(folder.file("eval.json"));
+  check_refused<FileError>("eval.json", read);
+  fs::remove(folder.file("eval.json"));
+  fs::create_symlink("/dev/zero", folder.file("eval.json"));
+  check_refused<FileError>("eval.json", read);
+  fs::remove(folder.file("eval.json"));
+  write_file(folder.file("eval.json"), "");
   check_refused<FormatError>("eval.json", read);
-  check_refused<FormatError>("nowhere", [] { read_run("/nowhere"); });
-  check_refused<FormatError>("eval.json", [] { read_run(""); });
-  fs::create_directory(folder.path() / "eval.json");
-  check_refused<FormatError>("eval.json", read);
-  fs::remove(folder.path() / "eval.json");
-  fs::create_symlink("/dev/zero", folder.path() / "eval.json");
-  check_refused<FormatError>("eval.json", read);
-  fs::remove(folder.path() / "eval.json");
-  folder.write("eval.json", "");
-  check_refused<FormatError>("eval.json", read);
-  folder.write("eval.json", kEvaluationJson);
-  fs::create_directory(folder.path() / "metrics.jsonl");
-  check_refused<FormatError>("metrics.jsonl", read);
-  fs::remove(folder.path() / "metrics.jsonl");
-  folder.write("metrics.jsonl", "");
+  write_file(folder.file("eval.json"), kEvaluationJson);
+  fs::create_directory(folder.file("metrics.jsonl"));
+  check_refused<FileError>("metrics.jsonl", read);
+  fs::remove(folder.file("metrics.jsonl"));
+  write_file(folder.file("metrics.jsonl"), "");
   CHECK(read_run(folder.path()).metrics.empty());
-  fs::resize_file(folder.path() / "metrics.jsonl", 64'000'001);
-  check_refused<FormatError>("64 MB", read);
+  write_file(folder.file("metrics.jsonl"), std::string(1 << 20, ' '));
+  check_refused<FileError>("longer", read);
+  fs::resize_file(folder.file("eval.json"), 64'000'001);
+  check_refused<FileError>("larger", read);
+}
+
+// Spaces between the members make the file as large as that of many steps.
+TEST_CASE("record: metrics.jsonl may be of any size") {
+  const Folder folder;
+  const RunRecord run = sample_run("", {1}, true, 1100);
+  write_file(folder.file("eval.json"), to_json(run.evaluation));
+  std::string lines;
+  for (const StepMetrics& metrics : run.metrics)
+    lines += "{" + std::string(60'000, ' ') + to_json(metrics).substr(1) + "\n";
+  REQUIRE(lines.size() > 64'000'000);
+  write_file(folder.file("metrics.jsonl"), lines);
+  CHECK(same_steps(read_run(folder.path()).metrics, run.metrics));
+}
+
+TEST_CASE("record: of very many steps some are kept, with the largest since the one before") {
+  const Folder folder;
+  const int64_t steps = 2 * kMostSteps + 7;
+  write_file(folder.file("eval.json"), kEvaluationJson);
+  std::string lines;
+  for (int64_t step = 1; step <= steps; ++step) {
+    StepMetrics metrics{.step = step, .loss = static_cast<double>(step)};
+    if (step == 1001) metrics.residual_max = 0.5;
+    if (step == 1002) metrics.iterations_max = 77;
+    if (step == 2001) metrics.residual_max = std::nan("");
+    lines += to_json(metrics) + "\n";
+  }
+  write_file(folder.file("metrics.jsonl"), lines);
+  const std::vector<StepMetrics> kept = read_run(folder.path()).metrics;
+  REQUIRE(kept.size() == kMostSteps / 2 + 2);  // one of four
+  for (size_t i = 0; i + 1 < kept.size(); ++i)
+    CHECK(kept[i].step == 4 * (static_cast<int64_t>(i) + 1));
+  CHECK(kept.back().step == steps);
+  CHECK(kept[250].residual_max == 0.5);
+  CHECK(kept[250].iterations_max == 77);
+  CHECK(kept[250].loss == 1004);
+  CHECK(std::isnan(kept[500].residual_max));
+  CHECK(kept[501].residual_max == 0);
 }
 
 }  // namespace fprnn::tests
