@@ -333,9 +333,10 @@ void act_on(const FixedPointReport& report, Unconverged action, std::string_view
         fmt::format("the {} must converge; sequences that did not, all, residual, tolerance", what),
         std::array{describe(missed), describe(static_cast<int64_t>(report.residual.size())),
                    describe(report.max_residual()), describe(report.tolerance)});
-  fmt::print(stderr,
-             "fprnn: the {} of {} of {} sequences did not converge: residual {:.2g} > {:.2g}\n",
-             what, missed, report.residual.size(), report.max_residual(), report.tolerance);
+  const std::string warning = fmt::format(
+      "fprnn: the {} of {} of {} sequences did not converge: residual {:.2g} > {:.2g}\n", what,
+      missed, report.residual.size(), report.max_residual(), report.tolerance);
+  std::fputs(warning.c_str(), stderr);  // it throws nothing where that is closed or full
 }
 
 // step at the solution, recorded on a tape of its own, and the numbers of its variables there.

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
 #include <fprnn/tasks/options.h>
+#include <fprnn/tasks/output.h>
 
 #include <nlohmann/json.hpp>
 
@@ -49,11 +50,11 @@ void print_json(const Context& context, const std::vector<Result>& results) {
     }
     array.push_back(std::move(object));
   }
-  fmt::print("{}\n", array.dump(2));
+  print(fmt::format("{}\n", array.dump(2)));
 }
 
 void print_table(const Context& context, const std::vector<Result>& results) {
-  fmt::print("device {}\n", describe(context));
+  print(fmt::format("device {}\n", describe(context)));
   for (const Result& r : results) {
     std::string parameters;
     for (const auto& [name, value] : r.parameters)
@@ -66,7 +67,7 @@ void print_table(const Context& context, const std::vector<Result>& results) {
     if (r.limit_milliseconds > 0)
       rate += fmt::format("  {:.0f} % of the limit", 100 * r.limit_milliseconds / r.milliseconds);
     if (r.how != "calls") rate += "  (" + r.how + ")";
-    fmt::print("{:29}{:52} {:>10.4f} ms  {}\n", r.name, parameters, r.milliseconds, rate);
+    print(fmt::format("{:29}{:52} {:>10.4f} ms  {}\n", r.name, parameters, r.milliseconds, rate));
   }
 }
 
@@ -104,9 +105,11 @@ int main(int argc, char** argv) {
   app.add_option("--batch", options.batch, "layer, train: sequences");
   app.add_option("--length", options.length, "layer, train: tokens in a sequence");
   try {
+    open_standard_streams();
     app.parse(argc, argv);
     if (list) {
-      for (const auto& [key, entry] : kBenchmarks) fmt::print("{:16} {}\n", key, entry.what);
+      for (const auto& [key, entry] : kBenchmarks)
+        print(fmt::format("{:16} {}\n", key, entry.what));
       return 0;
     }
     const auto found = kBenchmarks.find(name);
@@ -127,10 +130,10 @@ int main(int argc, char** argv) {
     app.exit(error);
     return 2;
   } catch (const ValueError& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    print_error(error.what());
     return 2;
   } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    print_error(error.what());
     return 1;
   }
 }

@@ -13,7 +13,7 @@ add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/task.cpp tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
   tasks/nearest.cpp tasks/settings.cpp tasks/command_line.cpp tasks/options.cpp
   tasks/record.cpp tasks/label.cpp tasks/axis.cpp tasks/report.cpp tasks/chart.cpp
-  tasks/plot.cpp tasks/svg.cpp tasks/run_directory.cpp tasks/progress.cpp tasks/interrupt.cpp
+  tasks/plot.cpp tasks/svg.cpp tasks/run_directory.cpp tasks/progress.cpp tasks/interrupt.cpp tasks/output.cpp
   tasks/program.cpp)
 target_link_libraries(fprnn_tasks PUBLIC fprnn
   PRIVATE fprnn_flags ${fmt} nlohmann_json::nlohmann_json CLI11::CLI11)
@@ -87,7 +87,7 @@ if(FPRNN_BUILD_TESTS)
     ENVIRONMENT "OMP_WAIT_POLICY=passive;ISA=baseline")
 
   if(FPRNN_BUILD_PROGRAMS)
-    foreach(case run kill misuse)
+    foreach(case run kill misuse end folder)
       add_test(NAME state_tracking_${case}
                COMMAND bash ${PROJECT_SOURCE_DIR}/tests/state_tracking.sh
                        $<TARGET_FILE:state_tracking> ${case})

@@ -1,5 +1,6 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/tasks/evaluate.h>
+#include <fprnn/tasks/shortage.h>
 
 #include <algorithm>
 #include <cmath>
@@ -26,17 +27,14 @@ Batch rows(const Batch& batch, int64_t begin, int64_t end) {
           rows(batch.mask, begin, end)};
 }
 
-}  // namespace
-
-LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
-                      int64_t length, int64_t sequences, const std::function<void()>& stop) {
-  const Context host = Context::cpu();
+LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context& context,
+                           uint64_t seed, int64_t length, int64_t sequences) {
+  const Context host = Context::cpu({.threads = context.threads()});
   const Batch all = task.sample(host, evaluation_stream(seed, length), sequences, length);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
   LengthResult result{.length = length, .sequences = sequences};
   forget_solves(model);
   for (int64_t begin = 0; begin < sequences; begin += piece) {
-    stop();
     const int64_t end = std::min(begin + piece, sequences);
     const double share = static_cast<double>(end - begin) / static_cast<double>(sequences);
     const Batch batch = rows(all, begin, end);
@@ -53,6 +51,15 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
     result.unconverged += solves.unconverged;
   }
   return result;
+}
+
+}  // namespace
+
+LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
+                      int64_t length, int64_t sequences) {
+  return with_shortage_named("evaluate", sequences, length, [&] {
+    return evaluate_here(model, task, context, seed, length, sequences);
+  });
 }
 
 }  // namespace fprnn

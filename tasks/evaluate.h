@@ -7,9 +7,8 @@ namespace fprnn {
 
 // `sequences` of the length, from a stream that training never reads; in pieces of a bounded number
 // of tokens, which do not change the result but where the automatic solver may choose by them; it
-// starts anew. `stop` is asked before each piece and ends the work by throwing.
-LengthResult evaluate(
-    SequenceModel& model, const Task& task, const Context& context, uint64_t seed, int64_t length,
-    int64_t sequences, const std::function<void()>& stop = [] {});
+// starts anew. MemoryError, naming both.
+LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
+                      int64_t length, int64_t sequences);
 
 }  // namespace fprnn

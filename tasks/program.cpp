@@ -1,8 +1,11 @@
 #include <fmt/format.h>
+#include <fprnn/core/build_info.h>
 #include <fprnn/core/file.h>
+#include <fprnn/core/vector.h>
 #include <fprnn/models/run_checkpoints.h>
 #include <fprnn/tasks/evaluate.h>
 #include <fprnn/tasks/interrupt.h>
+#include <fprnn/tasks/output.h>
 #include <fprnn/tasks/program.h>
 #include <fprnn/tasks/progress.h>
 #include <fprnn/tasks/report.h>
@@ -27,10 +30,6 @@ constexpr int kKeptCheckpoints = 3;
 const std::initializer_list<Decides> kOfTraining = {Decides::model, Decides::solver,
                                                     Decides::training};
 
-void stop_if_interrupted() {
-  if (interrupted()) throw Interrupted();
-}
-
 Glyphs terminal_glyphs() {
   for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
     const char* value = std::getenv(name);
@@ -43,7 +42,7 @@ Glyphs terminal_glyphs() {
 }
 
 void print_report(std::span<const RunRecord> runs) {
-  fmt::print("\n{}\n{}", report_table(runs), report_chart(runs, terminal_glyphs()));
+  print(fmt::format("\n{}\n{}", report_table(runs), report_chart(runs, terminal_glyphs())));
 }
 
 std::vector<std::string> split(const std::string& list) {
@@ -58,7 +57,7 @@ std::vector<std::string> split(const std::string& list) {
 
 // A run directory's last checkpoint, or the checkpoint itself.
 std::string checkpoint_of(const std::string& path) {
-  return fs::exists(path + "/LATEST") ? latest_checkpoint(path) : path;
+  return has_checkpoint(path) ? latest_checkpoint(path) : path;
 }
 
 std::string run_by_time() {
@@ -66,6 +65,27 @@ std::string run_by_time() {
   char text[32];
   std::strftime(text, sizeof text, "%Y-%m-%d-%H%M%S", std::localtime(&now));
   return std::string("runs/") + text;
+}
+
+// A model that has broken down is evaluated as any other, but not without a word.
+void warn_of_not_finite(Module& model, const std::string& checkpoint) {
+  for (const auto& [path, parameter] : model.parameters())
+    if (!std::isfinite(max_abs(parameter->value)))
+      return print_error(
+          fmt::format("warning: not all weights are finite in {}: {}", checkpoint, path));
+}
+
+// The parts of a checkpoint must be of one step.
+void check_step(const CheckpointState& state, const AdamW& optimiser,
+                const std::string& checkpoint) {
+  const int64_t taken = optimiser.state().steps;
+  require<FormatError>(state.cursor == state.step, "checkpoint",
+                       "step and cursor must be equal: checkpoint and both", checkpoint, state.step,
+                       state.cursor);
+  require<FormatError>(
+      taken == state.step - state.skipped, "checkpoint",
+      "the optimiser's steps must be those not skipped: checkpoint, its steps, all and skipped",
+      checkpoint, taken, state.step, state.skipped);
 }
 
 // One invocation, with everything that its settings say.
@@ -80,9 +100,11 @@ class Invocation {
 
  private:
   void open();
+  Origin origin() const;
   Evaluation evaluation(const StepMetrics& trained);
-  RunDirectory resume(Training& training, const std::string& path);
+  void resume(Training& training, RunDirectory& run);
   void train_on(Training& training, RunDirectory& run);
+  void train_until_due(Training& training, RunDirectory& run, Progress& progress, double limit);
   void save(Training& training, const RunDirectory& run);
   bool is_due(int64_t every, int64_t step) const { return every > 0 && step % every == 0; }
 
@@ -96,23 +118,33 @@ class Invocation {
 };
 
 void Invocation::compare() const {
+  if (!options_.run.out.empty()) check_unused(options_.run.out, Wants::comparison);
   std::vector<RunRecord> runs;
   for (const std::string& folder : split(options_.run.compare)) runs.push_back(read_run(folder));
   print_report(runs);
   if (options_.run.out.empty()) return;
-  fs::create_directories(options_.run.out);
-  const std::string path = options_.run.out + "/report.svg";
-  replace_file(path, report_svg(runs));
-  fmt::print("\n{}\n", path);
+  const auto out = RunDirectory::for_results(options_.run.out, Wants::comparison);
+  out.write_report(report_svg(runs));
+  print(fmt::format("\n{}\n", out.file("report.svg")));
 }
 
 void Invocation::open() {
   context_ = open_device(options_.run);
-  fmt::print("device {}\n", describe(*context_));
+  print(fmt::format("device {}\n", describe(*context_)));
   task_ = program_.task();
   Rng rng = initial_stream(options_.train.seed);
   model_ = make_model(options_.model, solver_options(options_.solver), task_->vocabulary(),
                       {*context_, rng});
+}
+
+Origin Invocation::origin() const {
+  const BuildInfo build = build_info();
+  const bool gpu = context_->device() == DeviceKind::cuda;
+  return {.version = build.version,
+          .commit = build.commit,
+          .gpu = gpu ? describe(*context_) : "",
+          .instruction_set = describe(context_->isa()),
+          .seed = options_.train.seed};
 }
 
 Evaluation Invocation::evaluation(const StepMetrics& trained) {
@@ -129,28 +161,32 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
                         .gradient = solves ? name_of(solver.gradient) : "",
                         .train_length = options_.train.train_length,
                         .steps = trained.step,
-                        .train_seconds = trained.seconds};
+                        .train_seconds = trained.seconds,
+                        .origin = origin()};
   for (const int64_t length : options_.run.eval_lengths)
     evaluation.lengths.push_back(evaluate(*model_, *task_, *context_, options_.train.seed, length,
-                                          options_.run.eval_sequences, stop_if_interrupted));
+                                          options_.run.eval_sequences));
   return evaluation;
 }
 
 void Invocation::evaluate_alone() {
+  const std::string& out = options_.run.out;
+  if (!out.empty()) check_unused(out, Wants::evaluation);
   const std::string checkpoint = checkpoint_of(options_.run.evaluate);
   open();
   // How it was trained may differ, the model may not.
   KeyValues expected = read_checkpoint_state(checkpoint).configuration;
   for (const auto& [key, value] : settings_.values({Decides::model})) expected[key] = value;
   const CheckpointState state = load_checkpoint(checkpoint, *model_, nullptr, &expected);
-  fmt::print("{} of step {}\n", checkpoint, state.step);
+  print(fmt::format("{} of step {}\n", checkpoint, state.step));
+  warn_of_not_finite(*model_, checkpoint);
   const RunRecord record{.name = fs::path(options_.run.evaluate).filename(),
                          .evaluation = evaluation({.step = state.step, .seconds = state.seconds})};
   print_report({&record, 1});
-  if (options_.run.out.empty()) return;
-  fs::create_directories(options_.run.out);
-  replace_file(options_.run.out + "/eval.json", to_json(record.evaluation));
-  replace_file(options_.run.out + "/report.svg", report_svg({&record, 1}));
+  if (out.empty()) return;
+  const auto results = RunDirectory::for_results(out, Wants::evaluation);
+  results.write(record.evaluation);
+  results.write_report(report_svg({&record, 1}));
 }
 
 void Invocation::save(Training& training, const RunDirectory& run) {
@@ -167,40 +203,64 @@ void Invocation::save(Training& training, const RunDirectory& run) {
   saved_ = last.step;
 }
 
-// Until the end, the time limit or an interrupt, which throws once the checkpoint is written.
+// Steps until an evaluation is due, the end, the time limit or an interrupt. However it ends, by an
+// exception too, the last step is saved then, so that nothing that comes next can lose it.
+void Invocation::train_until_due(Training& training, RunDirectory& run, Progress& progress,
+                                 double limit) {
+  const RunSettings& r = options_.run;
+  const HeldInterrupts held;
+  try {
+    do {
+      const StepMetrics& metrics = training.step();
+      if (is_due(r.log_every, metrics.step) || training.finished()) run.log(metrics);
+      progress.show(metrics);
+      if (is_due(r.checkpoint_every, metrics.step)) save(training, run);
+    } while (!training.finished() && training.last().seconds < limit && !interrupted() &&
+             !is_due(r.eval_every, training.last().step));
+  } catch (...) {
+    try {
+      if (training.between_steps()) save(training, run);
+    } catch (const std::exception&) {
+    }
+    throw;
+  }
+  save(training, run);
+}
+
+// Until the end or the time limit.
 void Invocation::train_on(Training& training, RunDirectory& run) {
   const RunSettings& r = options_.run;
   Progress progress(options_.train.steps, training.last().step);
   const double limit = r.time_limit > 0 ? training.last().seconds + r.time_limit : INFINITY;
-  while (!training.finished() && training.last().seconds < limit && !interrupted()) {
-    const StepMetrics& metrics = training.step();
-    progress.show(metrics);
-    if (is_due(r.log_every, metrics.step) || training.finished()) run.log(metrics);
-    if (is_due(r.checkpoint_every, metrics.step)) save(training, run);
-    if (is_due(r.eval_every, metrics.step) && !training.finished()) {
-      progress.end();
-      const RunRecord record{.name = "", .evaluation = evaluation(metrics)};
-      run.write(record.evaluation);
-      fmt::print("{}", report_table({&record, 1}));
-    }
+  while (!training.finished() && training.last().seconds < limit) {
+    train_until_due(training, run, progress, limit);
+    progress.end();
+    if (interrupted()) throw Interrupted();
+    if (training.finished() || !is_due(r.eval_every, training.last().step)) continue;
+    const RunRecord record{.name = "", .evaluation = evaluation(training.last())};
+    run.write(record.evaluation);
+    print(report_table({&record, 1}));
   }
-  progress.end();
-  save(training, run);
-  stop_if_interrupted();
 }
 
 // Goes on from the last checkpoint of a run. One that ended before its first starts again.
-RunDirectory Invocation::resume(Training& training, const std::string& path) {
-  if (!fs::exists(path + "/LATEST")) {
-    replace_file(path + "/config.json", settings_.to_json());
-    return RunDirectory::go_on(path, 0);
+void Invocation::resume(Training& training, RunDirectory& run) {
+  if (!has_checkpoint(run.path())) {
+    require<UsageError>(!fs::exists(run.file("eval.json")), "run directory",
+                        "its checkpoints are gone: train anew with --config and another --out",
+                        run.path());
+    replace_file(run.file("config.json"), settings_.to_json());
+    return run.go_on(0);
   }
+  const std::string checkpoint = latest_checkpoint(run.path());
   const KeyValues expected = settings_.values(kOfTraining);
   const CheckpointState state =
-      load_checkpoint(latest_checkpoint(path), *model_, &training.optimiser(), &expected);
+      load_checkpoint(checkpoint, *model_, &training.optimiser(), &expected);
+  check_step(state, training.optimiser(), checkpoint);
+  warn_of_not_finite(*model_, checkpoint);
   training.go_on(state.step, state.skipped, state.seconds);
   saved_ = state.step;
-  return RunDirectory::go_on(path, state.step);
+  run.go_on(state.step);
 }
 
 void Invocation::train() {
@@ -209,21 +269,22 @@ void Invocation::train() {
   open();
   Training training(*model_, *task_, *context_, train_options(options_.train));
   const std::string path = resumes ? r.resume : r.out.empty() ? run_by_time() : r.out;
-  RunDirectory run =
-      resumes ? resume(training, path) : RunDirectory::create(path, settings_.to_json());
-  fmt::print("{} on {}, {} parameters, length {}, {} steps{}, writing {}\n", options_.model.model,
-             program_.group(), model_->parameter_count(), options_.train.train_length,
-             options_.train.steps,
-             resumes ? fmt::format(" from step {}", training.last().step) : "", path);
+  RunDirectory run = resumes ? RunDirectory(path) : RunDirectory::create(path, settings_.to_json());
+  if (resumes) resume(training, run);
+  run.log(RunStart{training.last().step, origin()});
+  print(fmt::format("{} on {}, {} parameters, length {}, {} steps{}, writing {}\n",
+                    options_.model.model, program_.group(), model_->parameter_count(),
+                    options_.train.train_length, options_.train.steps,
+                    resumes ? fmt::format(" from step {}", training.last().step) : "", path));
   train_on(training, run);
   if (!training.finished())
-    fmt::print("stopped by the time limit after {} of {} steps; --resume {} goes on\n",
-               training.last().step, options_.train.steps, path);
+    print(fmt::format("stopped by the time limit after {} of {} steps; --resume {} goes on\n",
+                      training.last().step, options_.train.steps, path));
   run.write(evaluation(training.last()));
   const RunRecord record = read_run(path);
   run.write_report(report_svg({&record, 1}));
   print_report({&record, 1});
-  fmt::print("\n{0}/report.svg, {0}/eval.json\n", path);
+  print(fmt::format("\n{0}/report.svg, {0}/eval.json\n", path));
 }
 
 // Of the settings that say what to do this time.
@@ -247,39 +308,47 @@ void read_files(const RunSettings& run, Settings& settings) {
   if (!run.config.empty()) settings.set_json(read_file(run.config, kMaxConfig), run.config);
 }
 
+void run_invocation(int argc, const char* const* argv, TaskProgram& program, Options options) {
+  Settings settings;
+  program.add_to(settings);
+  add_to(settings, options);
+  const CommandLine command{.about = program.about(),
+                            .presets = program.presets(),
+                            .preset = options.run.preset,
+                            .read_files = [&](Settings& s) { read_files(options.run, s); }};
+  if (!read_command_line(argc, argv, command, settings)) return print("");  // if help arrived
+  check(options, settings);
+  Invocation invocation(program, settings, options);
+  if (!options.run.compare.empty())
+    invocation.compare();
+  else if (!options.run.evaluate.empty())
+    invocation.evaluate_alone();
+  else
+    invocation.train();
+}
+
 }  // namespace
 
 int run_program(int argc, const char* const* argv, TaskProgram& program, Options options) {
+  open_standard_streams();
   catch_interrupts();
   try {
-    Settings settings;
-    program.add_to(settings);
-    add_to(settings, options);
-    const CommandLine command{.about = program.about(),
-                              .presets = program.presets(),
-                              .preset = options.run.preset,
-                              .read_files = [&](Settings& s) { read_files(options.run, s); }};
-    if (!read_command_line(argc, argv, command, settings)) return 0;
-    check(options, settings);
-    Invocation invocation(program, settings, options);
-    if (!options.run.compare.empty())
-      invocation.compare();
-    else if (!options.run.evaluate.empty())
-      invocation.evaluate_alone();
-    else
-      invocation.train();
+    run_invocation(argc, argv, program, std::move(options));
     return 0;
   } catch (const Interrupted&) {
-    fmt::print("interrupted\n");
+    say_interrupted();
     return kInterruptedExit;
+  } catch (const OutputError& error) {
+    print_error(error.what());
+    return interrupted() ? kInterruptedExit : 1;  // a terminal that goes takes its output along
   } catch (const UsageError& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    print_error(error.what());
     return 2;
   } catch (const ValueError& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    print_error(error.what());
     return 2;
   } catch (const std::exception& error) {
-    fmt::print(stderr, "{}\n", error.what());
+    print_error(error.what());
     return 1;
   }
 }

@@ -1,9 +1,8 @@
 #include <fmt/format.h>
+#include <fprnn/tasks/output.h>
 #include <fprnn/tasks/progress.h>
 
-#include <unistd.h>
-
-#include <cstdio>
+#include <utility>
 
 namespace fprnn {
 
@@ -19,7 +18,7 @@ std::string duration(double seconds) {
 }  // namespace
 
 Progress::Progress(int64_t steps, int64_t done)
-    : steps_(steps), done_(done), live_(isatty(STDOUT_FILENO)) {}
+    : steps_(steps), done_(done), live_(has_live_line()) {}
 
 void Progress::show(const StepMetrics& m) {
   if (before_ < 0) before_ = m.seconds;
@@ -40,14 +39,15 @@ void Progress::show(const StepMetrics& m) {
   if (m.skipped > 0) line += fmt::format("  skipped {}", m.skipped);
   line += fmt::format("  {:.0f} tokens/s", m.tokens_per_second);
   if (done > 0 && !last) line += fmt::format("  {} left", duration(left));
-  fmt::print("{}{}{}", live_ ? "\r" : "", line, live_ ? "\x1b[K" : "\n");
-  std::fflush(stdout);
   pending_ = live_;
+  if (live_)
+    print_live(line);
+  else
+    print(line + "\n");
 }
 
 void Progress::end() {
-  if (pending_) fmt::print("\n");
-  pending_ = false;
+  if (std::exchange(pending_, false)) print("\n");
 }
 
 }  // namespace fprnn

@@ -2,8 +2,6 @@
 #include <fprnn/core/file.h>
 #include <fprnn/tasks/run_directory.h>
 
-#include <cerrno>
-#include <cstring>
 #include <filesystem>
 
 namespace fprnn {
@@ -13,54 +11,73 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr const char* kTag = "run directory";
-constexpr int64_t kMaxMetrics = int64_t{1} << 30;
 
-// The lines of steps up to `steps`; one that was cut short has no end and goes too.
-std::string lines_until(const std::string& text, int64_t steps, const std::string& source) {
-  std::string kept;
-  for (size_t begin = 0, end; (end = text.find('\n', begin)) != std::string::npos;
-       begin = end + 1) {
-    const std::string line = text.substr(begin, end - begin);
-    if (step_metrics_from_json(line, source).step <= steps) kept += line + '\n';
-  }
-  return kept;
-}
-
-}  // namespace
-
-RunDirectory::RunDirectory(std::string path)
-    : path_(std::move(path)), metrics_(std::fopen(file("metrics.jsonl").c_str(), "ae")) {
-  require<FileError>(metrics_ != nullptr, kTag, "the file must be writable: path and reason",
-                     file("metrics.jsonl"), std::strerror(errno));
-}
-
-RunDirectory RunDirectory::create(const std::string& path, const std::string& config) {
-  require<UsageError>(!fs::exists(path + "/config.json"), kTag,
-                      "there is a run in it: go on with --resume, or name another --out", path);
+void make_folder(const std::string& path) {
   std::error_code error;
   fs::create_directories(path, error);
   require<FileError>(!error, kTag, "it must be possible to make it: path and reason", path,
                      error.message());
-  replace_file(path + "/config.json", config);
-  return RunDirectory(path);
 }
 
-RunDirectory RunDirectory::go_on(const std::string& path, int64_t steps) {
-  const std::string metrics = path + "/metrics.jsonl";
+}  // namespace
+
+void check_unused(const std::string& path, Wants wants) {
+  std::error_code ignored;
+  const auto has = [&](const char* name) {
+    return fs::exists(fs::symlink_status(path + "/" + name, ignored));
+  };
+  require<UsageError>(!has("config.json"), kTag,
+                      wants == Wants::run
+                          ? "there is a run in it: go on with --resume, or name another --out"
+                          : "there is a run in it: name another --out",
+                      path);
+  for (const char* name : {"metrics.jsonl", "eval.json", "LATEST", "checkpoints", "report.svg"})
+    require<UsageError>(
+        !has(name) || (wants == Wants::comparison && name == std::string_view("report.svg")), kTag,
+        "there are results of another run in it: name another --out", path, name);
+}
+
+RunDirectory::RunDirectory(const std::string& path) : path_(path), lock_(path) {}
+
+RunDirectory RunDirectory::for_results(const std::string& path, Wants wants) {
+  check_unused(path, wants);
+  make_folder(path);
+  RunDirectory directory(path);
+  check_unused(path, wants);  // by who held it until now
+  return directory;
+}
+
+RunDirectory RunDirectory::create(const std::string& path, const std::string& config) {
+  RunDirectory run = for_results(path, Wants::run);
+  replace_file(run.file("config.json"), config);
+  run.go_on(0);
+  return run;
+}
+
+void RunDirectory::go_on(int64_t steps) {
+  const std::string metrics = file("metrics.jsonl");
   if (fs::exists(metrics))
-    replace_file(metrics, lines_until(read_file(metrics, kMaxMetrics), steps, metrics));
-  return RunDirectory(path);
+    replace_file(metrics, [&](OutputFile& kept) {
+      std::string lines;
+      for_each_step(metrics, [&](const StepMetrics& step, const std::string& line) {
+        if (step.step <= steps) lines += line + "\n";
+        if (lines.size() < 1 << 16) return;
+        kept.write(lines);
+        lines.clear();
+      });
+      kept.write(lines);
+    });
+  metrics_.emplace(metrics);
 }
 
-void RunDirectory::log(const StepMetrics& metrics) {
-  const std::string line = to_json(metrics) + "\n";
-  const bool written = std::fwrite(line.data(), 1, line.size(), metrics_.get()) == line.size() &&
-                       std::fflush(metrics_.get()) == 0;
-  require<FileError>(written, kTag, "the file must be writable: path and reason",
-                     file("metrics.jsonl"), std::strerror(errno));
+void RunDirectory::log(const RunStart& start) const {
+  LineFile(file("starts.jsonl")).append(to_json(start));
 }
+
+void RunDirectory::log(const StepMetrics& metrics) { metrics_->append(to_json(metrics)); }
 
 void RunDirectory::write(const Evaluation& evaluation) const {
+  if (metrics_) metrics_->check();
   replace_file(file("eval.json"), to_json(evaluation));
 }
 

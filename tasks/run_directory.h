@@ -1,36 +1,49 @@
-// The folder that a run writes: config.json, metrics.jsonl, eval.json, report.svg, checkpoints and
-// LATEST (models/checkpoint.h). Every file but metrics.jsonl, which grows, is replaced at once.
+// The folder that a run writes: config.json, starts.jsonl, metrics.jsonl, eval.json, report.svg,
+// checkpoints and LATEST (models/run_checkpoints.h), and `lock` (core/folder_lock.h). Files that do
+// not grow are replaced at once.
 #pragma once
 
+#include <fprnn/core/folder_lock.h>
+#include <fprnn/core/lines.h>
 #include <fprnn/tasks/record.h>
 
-#include <cstdio>
-#include <memory>
+#include <optional>
 
 namespace fprnn {
 
+// Who wants to write into a folder: what is there already that it would spoil.
+enum class Wants { run, evaluation, comparison };
+
+// UsageError: the folder has a run or results in it; a comparison replaces an earlier one.
+void check_unused(const std::string& path, Wants wants);
+
+// Holds the folder: UsageError where another program does.
 class RunDirectory {
  public:
-  // FileError: it cannot be made or written. UsageError: there is a run in it already.
+  // FileError: it cannot be made or written. UsageError: see check_unused.
   static RunDirectory create(const std::string& path, const std::string& config);
-  // Goes on after `steps`: later lines of metrics.jsonl, which those steps will write again, go.
-  static RunDirectory go_on(const std::string& path, int64_t steps);
+  static RunDirectory for_results(const std::string& path, Wants wants);
+  // One that is there, to go on.
+  explicit RunDirectory(const std::string& path);
+
+  // Later steps are logged after those up to `steps`: later lines of metrics.jsonl, which those steps
+  // will write again, go.
+  void go_on(int64_t steps);
 
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
-  void log(const StepMetrics& metrics);  // on disk when it returns, but for the system's caches
+  void log(const RunStart& start) const;
+  // On disk when it returns, but for the system's caches. FileError: also where metrics.jsonl is no
+  // longer the file that was written.
+  void log(const StepMetrics& metrics);
   void write(const Evaluation& evaluation) const;
   void write_report(const std::string& svg) const;
 
  private:
-  struct Close {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-  explicit RunDirectory(std::string path);
-
   std::string path_;
-  std::unique_ptr<std::FILE, Close> metrics_;
+  FolderLock lock_;
+  std::optional<LineFile> metrics_;
 };
 
 }  // namespace fprnn

@@ -1,6 +1,7 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/ops/cross_entropy.h>
+#include <fprnn/tasks/shortage.h>
 #include <fprnn/tasks/train.h>
 
 #include <algorithm>
@@ -219,7 +220,10 @@ void Training::run() {
   if (++at.times == 2 && context_.device() == DeviceKind::cuda &&
       options_.iteration_cap.shape == 0 && std::ranges::all_of(model_.layers(), &Layer::recordable))
     record();
-  if (at.graph != nullptr && at.surroundings == surroundings()) return at.graph->replay();
+  if (at.graph != nullptr && at.surroundings == surroundings()) {
+    between_steps_ = false;
+    return at.graph->replay();
+  }
   at.graph.reset();
   at.computed = {};  // before memory is asked for
   at.computed = compute(at.batch);
@@ -252,6 +256,7 @@ Training::Computed Training::compute(const Batch& batch) {
   computed.solves = records_of(model_);
   tape.backward(loss);
   computed.adjoints = adjoint_records_of(model_);
+  between_steps_ = false;
   optimiser_.enqueue(computed.loss);
   for (const auto& [path, parameter] : parameters)
     computed.gradients.push_back(std::exchange(parameter->gradient, Tensor()));
@@ -259,6 +264,13 @@ Training::Computed Training::compute(const Batch& batch) {
 }
 
 const StepMetrics& Training::step() {
+  last_ = with_shortage_named("train", options_.batch_size, length_at(options_, last_.step),
+                              [&] { return take_step(); });
+  between_steps_ = true;
+  return last_;
+}
+
+StepMetrics Training::take_step() {
   const auto start = std::chrono::steady_clock::now();
   const int64_t step = last_.step;  // counted from 0
   const Batch batch = task_.sample(host_, training_stream(options_.seed, step), options_.batch_size,
@@ -278,8 +290,7 @@ const StepMetrics& Training::step() {
   seconds_ += spent;
   metrics.seconds = last_.seconds + spent;
   metrics.tokens_per_second = tokens_ / seconds_;
-  last_ = metrics;
-  return last_;
+  return metrics;
 }
 
 void Training::read(const Computed& computed, const Batch& batch, StepMetrics& metrics) {
@@ -301,6 +312,7 @@ void Training::read(const Computed& computed, const Batch& batch, StepMetrics& m
     skipped_in_a_row_ = 0;
     return;
   }
+  between_steps_ = true;
   const auto parameters = model_.parameters();
   for (size_t i = 0; i < parameters.size(); ++i)
     parameters[i].parameter->gradient = computed.gradients[i];

@@ -75,9 +75,12 @@ class Training {
 
   bool finished() const { return last_.step >= options_.steps; }
   // The next step. One whose loss or gradient norm is not finite changes nothing and is counted;
-  // Error after ten in a row, naming the first parameter concerned.
+  // Error after ten in a row, naming the first parameter concerned. MemoryError, naming batch and length.
   const StepMetrics& step();
   const StepMetrics& last() const { return last_; }
+  // Whether model and optimiser are those after last(), as they are unless a step failed after it had
+  // begun to change them.
+  bool between_steps() const { return between_steps_; }
 
   AdamW& optimiser() { return optimiser_; }
   // Goes on after `steps`, of which `skipped` were, and which took `seconds`.
@@ -108,6 +111,7 @@ class Training {
     std::unique_ptr<Graph> graph;  // goes first
   };
 
+  StepMetrics take_step();
   void prepare(const Batch& batch);
   void run();
   void record();
@@ -123,6 +127,7 @@ class Training {
   AdamW optimiser_;
   Repeated repeated_;
   StepMetrics last_;
+  bool between_steps_ = true;
   int skipped_in_a_row_ = 0;
   double tokens_ = 0, seconds_ = 0;  // of the steps here
 };

@@ -3,6 +3,8 @@
 #   run      a run directory and what is in it; evaluation, comparison, time limit
 #   kill     20 runs killed without warning and resumed end with the bytes of one that was not
 #   misuse   messages, exit codes, nothing half-written
+#   end      whatever ends a run, a signal, output that fails, an error, its last step is saved
+#   folder   what is in a run directory already, or goes from it, is not lost in silence
 # STEPS=100 makes its runs as long, for tools that make everything slow.
 set -euo pipefail
 program=$1
@@ -23,6 +25,13 @@ die() {
 }
 # train NAME ARGUMENT...: a tiny run into the folder.
 train() { "$program" --out "$@" >"$1.log" 2>&1 || die "$*: $(cat "$1.log")"; }
+# await FILE: until the program in the background has written something there, or ends.
+await() {
+  until [ -s "$1" ]; do
+    kill -0 $! 2>/dev/null || die "no $1"
+    sleep 0.01
+  done
+}
 # What must not depend on how often a run was stopped: all but times.
 result_of() {
   local last
@@ -45,6 +54,9 @@ case_run() {
   grep -q '"sequence_accuracy"' a/eval.json || die "eval.json"
   grep -q 'length' a.log || die "no table"
 
+  grep -q '"version": *"[0-9]' a/eval.json && grep -q '"commit": *"' a/eval.json || die "no version in eval.json"
+  grep -qE '"instruction_set": *"(baseline|avx)' a/eval.json && grep -q '"seed": *0,' a/eval.json || die "no seed in eval.json"
+
   # The configuration that was written makes the same run; the seed another one.
   env -u FPRNN_STEPS -u FPRNN_LOG_EVERY "$program" --config a/config.json --out b >b.log 2>&1 || die "$(cat b.log)"
   [ "$(result_of a)" = "$(result_of b)" ] || die "config.json makes another run"
@@ -64,6 +76,27 @@ case_run() {
     "$program" --resume g --time-limit 0.3 >g.log 2>&1 || die "$(cat g.log)"
   done
   [ "$(result_of a)" = "$(result_of g)" ] || die "stopping changes the result"
+  grep -q '"step": [1-9].*"commit"' g/starts.jsonl || die "starts.jsonl does not say who went on"
+
+  # One thread is one, in evaluations too.
+  "$program" --steps 100000 --eval-every 1 --eval-lengths 8 --eval-sequences 20000 --out h >h.log 2>&1 &
+  await h/eval.json
+  [ "$(find "/proc/$!/task" -mindepth 1 -maxdepth 1 | wc -l)" -eq 1 ] || die "--threads 1 makes more than one"
+  kill -KILL $!
+  wait $! 2>/dev/null || true
+
+  # What a path contains moves no cursor.
+  local name=$'i\e[31m\xc2\x9bj'
+  "$program" --steps 3 --out "$name" >i.log 2>&1 || die "$(cat i.log)"
+  "$program" --evaluate "$name" >>i.log 2>&1 || die "$(cat i.log)"
+  "$program" --resume "$name/none" >>i.log 2>&1 && die "resumed nothing"
+  ! grep -q $'\e\\|\xc2\x9b' i.log || die "control characters: $(cat -v i.log)"
+  if command -v script >/dev/null; then
+    TERM=dumb script -qec "'$program' --steps 3 --out k" /dev/null >k.log </dev/null
+    ! grep -q $'\e' k.log || die "escape codes for a dumb terminal"
+    TERM=xterm script -qec "'$program' --steps 3 --out l" /dev/null >l.log </dev/null
+    grep -q $'\e' l.log || die "no live line on a terminal"
+  fi
 }
 
 case_kill() {
@@ -173,6 +206,144 @@ case_misuse() {
 
   refuses 1 'must be finite' --lr 1e30 --warmup 0 --out nan
   [ ! -e nan/eval.json ] || die "a failed run was evaluated"
+}
+
+# start RUN ARGUMENT...: a long run without checkpoints before its end, in the background.
+start() {
+  "$program" --steps 100000 --checkpoint-every 0 "${@:2}" --out "$1" >"$1.log" 2>"$1.err" &
+  await "$1/metrics.jsonl"
+}
+# ended CODE: the program in the background is soon at its end, with that code.
+ended() {
+  local code=$1 status=0 i
+  for i in $(seq 300); do
+    kill -0 $! 2>/dev/null || break
+    sleep 0.01
+  done
+  kill -KILL $! 2>/dev/null || true
+  wait $! 2>/dev/null || status=$?
+  [ "$status" -eq "$code" ] || die "status $status, not $code"
+}
+# saved RUN: its newest checkpoint is that of its last step, and it goes on from there.
+saved() {
+  local step
+  step=$(tail -n 1 "$1/metrics.jsonl" | sed -E 's/.*"step": ([0-9]+),.*/\1/')
+  [ "$(cat "$1/LATEST")" = "checkpoints/step_$(printf %08d "$step")" ] || die "$1: step $step is not saved"
+  "$program" --resume "$1" --steps 100000 --time-limit 0.01 --eval-lengths 4 --eval-every 0 >"$1.log" 2>&1 || die "$(cat "$1.log")"
+  grep -q " from step $step," "$1.log" || die "$1 does not go on from step $step: $(cat "$1.log")"
+}
+
+case_end() {
+  local signal words run status=0
+  for signal in HUP TERM INT; do
+    start "$signal"
+    kill "-$signal" $!
+    ended 130
+    saved "$signal"
+  done
+  (trap '' HUP && start nohup && kill -HUP $! && sleep 0.1 && kill -KILL $!) || die "SIGHUP counts although it is ignored"
+
+  # While a model is made, and within one sequence of an evaluation.
+  "$program" --d-model 4096 --layers 16 --out no >no.log 2>&1 &
+  await no.log
+  kill -INT $!
+  ended 130
+  start long --eval-every 3 --eval-lengths 2000000 --eval-sequences 1
+  await long/LATEST  # which is written before the evaluation
+  sleep 0.1
+  kill -TERM $!
+  ended 130
+  saved long
+
+  # A reader that goes, and no room for what is said.
+  set +o pipefail
+  "$program" --steps 100000 --checkpoint-every 0 --eval-every 1 --out pipe 2>pipe.err | head -n 3 >/dev/null
+  [ "${PIPESTATUS[0]}" -eq 1 ] || die "a broken pipe"
+  set -o pipefail
+  grep -q 'Broken pipe' pipe.err && [ "$(wc -l <pipe.err)" -eq 1 ] || die "a broken pipe: $(cat pipe.err)"
+  saved pipe
+  for words in --help --version "--steps 3 --out room"; do
+    status=0
+    # shellcheck disable=SC2086
+    "$program" $words >/dev/full 2>full.err || status=$?
+    [ "$status" -eq 1 ] && grep -q 'No space' full.err || die "$words, no room: $status, $(cat full.err)"
+  done
+  status=0
+  "$program" --steps many 2>/dev/full || status=$?
+  [ "$status" -eq 2 ] || die "no room for an error: $status"
+
+  # Streams that are closed are not mistaken for files.
+  "$program" --steps 5 --out silent >&- || die "closed output"
+  "$program" --steps 5 --out closed <&- >&- 2>&- || die "closed streams"
+  for run in silent closed; do
+    [ "$(grep -c '^{"step".*}$' "$run/metrics.jsonl")" -eq 5 ] && [ "$(wc -l <"$run/metrics.jsonl")" -eq 5 ] ||
+      die "output in metrics.jsonl"
+  done
+
+  # An evaluation that fails, for a file's sake and for memory.
+  train bad --steps 100000 --checkpoint-every 0 --eval-every 7 --time-limit 0.01
+  rm bad/eval.json && mkdir bad/eval.json
+  refuses 1 eval.json --resume bad --steps 100000 --time-limit 0
+  rmdir bad/eval.json
+  saved bad
+  if (ulimit -v 4000000 && "$program" --version >/dev/null 2>&1); then
+    (ulimit -v 4000000 && refuses 1 '32, 1000000000' --steps 100000 --eval-every 3 --eval-lengths 4,1000000000 --checkpoint-every 0 --out memory)
+    saved memory
+  fi
+}
+
+case_folder() {
+  train a
+  train part --time-limit 0.01
+  cp -r part lost && rm lost/LATEST
+  "$program" --resume lost --time-limit 0 >lost.log 2>&1 || die "$(cat lost.log)"
+  grep -q 'from step [1-9]' lost.log || die "a run without LATEST starts again: $(cat lost.log)"
+  [ "$(result_of lost)" = "$(result_of a)" ] || die "a run without LATEST ends otherwise"
+  cp -r part bare && rm -r bare/LATEST bare/checkpoints
+  refuses 2 'checkpoints are gone' --resume bare
+
+  # Parts of a checkpoint that are not of one step; weights that are no numbers.
+  local checkpoint
+  checkpoint=$(cat part/LATEST)
+  cp -r part step && sed -i -E 's/("step": )([0-9]+)/\11\2/' "step/$checkpoint/state.json"
+  refuses 1 cursor --resume step
+  sed -i -E 's/("(cursor|step)": )1?([0-9]+)/\11\3/' "step/$checkpoint/state.json"
+  refuses 1 "optimiser's steps" --resume step
+  cp -r a sick
+  printf '\0\0\0\0\0\0\xf8\x7f' | dd "of=sick/$last_checkpoint/model.safetensors" bs=1 conv=notrunc status=none \
+    seek=$(($(stat -c %s "sick/$last_checkpoint/model.safetensors") - 8))
+  "$program" --evaluate sick >sick.log 2>sick.err || die "$(cat sick.err)"
+  grep -q 'warning.*finite.*layers' sick.err || die "not a word of weights that are not finite: $(cat sick.err)"
+
+  # Folders with something in them.
+  mkdir old && cp a/metrics.jsonl old
+  refuses 2 old --out old
+  cmp -s a/metrics.jsonl old/metrics.jsonl && [ "$(ls old)" = metrics.jsonl ] || die "a refused run wrote"
+  cp a/eval.json before.json
+  refuses 2 'a run in it' --evaluate part --out a
+  refuses 2 'a run in it' --compare a --out a
+  "$program" --evaluate part --out results >results.log 2>&1 || die "$(cat results.log)"
+  refuses 2 results --evaluate a --out results
+  refuses 2 results --out results
+  refuses 2 results --compare a --out results
+  cmp -s before.json a/eval.json || die "results were replaced"
+  "$program" --compare a --out both >both.log 2>&1 && "$program" --compare a,part --out both >both.log 2>&1 || die "$(cat both.log)"
+
+  # Two programs in one folder, and metrics that somebody takes away, replaces or cuts.
+  start busy
+  refuses 2 busy --resume busy --steps 100000
+  refuses 2 busy --out busy
+  kill -KILL $!
+  wait $! 2>/dev/null || true
+  "$program" --resume busy --steps 100000 --time-limit 0.01 >busy.log 2>&1 || die "a lock outlives its holder: $(cat busy.log)"
+  local how
+  # shellcheck disable=SC2016
+  for how in 'rm $metrics' 'cp $metrics x && mv x $metrics' 'truncate -s 10 $metrics' 'echo >>$metrics'; do
+    rm -rf taken && start taken
+    metrics=taken/metrics.jsonl bash -ec "$how"
+    ended 1
+    grep -q metrics.jsonl taken.err || die "$how: $(cat taken.err)"
+  done
 }
 
 "case_$2"

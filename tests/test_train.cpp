@@ -11,6 +11,7 @@
 #include <limits>
 #include <utility>
 
+#include "refused.h"
 #include "run_case.h"
 #include "small_model.h"
 
@@ -335,11 +336,22 @@ TEST_CASE("train: an evaluation does not depend on its pieces and never meets tr
   CHECK(result.iterations_mean == doctest::Approx(last_solves(*model).iterations_mean));
   for (int64_t step = 0; step < 50; ++step)
     CHECK(training_stream(1, step).stream != evaluation_stream(1, step).stream);
-  int asked = 0;
-  const auto stop = [&] {
-    if (++asked == 2) throw std::runtime_error("stop");
-  };
-  CHECK_THROWS_AS(evaluate(*model, task, context, 1, 700, sequences, stop), std::runtime_error);
+}
+
+TEST_CASE("train: where memory ends, the message says for what, and the last step is whole") {
+  const WordProblem task(group_named("S3"));
+  const Context context = device_context({.threads = 1, .byte_limit = 40'000'000});
+  const auto model = fp_model(context, task);
+  check_refused<MemoryError>("100, 70000",
+                             [&] { evaluate(*model, task, context, 1, 70'000, 100); });
+  TrainOptions options{.steps = 10, .batch_size = 50, .length = 20'000, .curriculum = {2, 0.2}};
+  Training training(*model, task, context, options);
+  training.step();
+  const auto before = values_of(*model);
+  check_refused<MemoryError>("50, 10001", [&] { training.step(); });
+  CHECK(training.between_steps());
+  CHECK(training.last().step == 1);
+  CHECK(same_bits(values_of(*model), before));
 }
 
 }  // namespace fprnn::tests
