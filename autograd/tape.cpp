@@ -2,10 +2,11 @@
 #include <fprnn/core/vector.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace fprnn {
 
-// The cotangents of one walk, by variable number.
+// The cotangents of one walk, by place on the tape.
 struct Backward::Table {
   const std::vector<Shape>& shapes;
   std::vector<Tensor> cotangents;
@@ -15,12 +16,13 @@ struct Backward::Table {
   explicit Table(const std::vector<Shape>& shapes)
       : shapes(shapes), cotangents(shapes.size()), wanted(shapes.size()), asked(shapes.size()) {}
 
-  void ask(int id) { wanted[id] = asked[id] = 1; }
+  void ask(int place) { wanted[place] = asked[place] = 1; }
 
-  void accumulate(int id, Tensor gift) {
-    require(gift.shape() == shapes[id], "tape", "a cotangent must have its variable's shape",
-            gift.shape(), shapes[id]);
-    Tensor& sum = cotangents[id];
+  void accumulate(int place, Tensor gift) {
+    require<UsageError>(gift.defined(), "tape", "a cotangent must not be an empty tensor");
+    require(gift.shape() == shapes[place], "tape", "a cotangent must have its variable's shape",
+            gift.shape(), shapes[place]);
+    Tensor& sum = cotangents[place];
     if (!sum.defined()) {
       sum = std::move(gift);
     } else {
@@ -30,39 +32,52 @@ struct Backward::Table {
   }
 };
 
-bool Backward::has(int output) const {
-  return table_.cotangents[node_.first_output + output].defined();
+int Backward::input_at(int input) const {
+  const auto inputs = static_cast<int>(node_.inputs.size());
+  require<UsageError>(input >= 0 && input < inputs, "tape",
+                      "a gradient must name an input of its op: name, inputs", input, inputs);
+  return node_.inputs[input];
 }
 
+int Backward::output_at(int output) const {
+  require<UsageError>(output >= 0 && output < node_.outputs, "tape",
+                      "a gradient must name an output of its op: name, outputs", output,
+                      node_.outputs);
+  return node_.first_output + output;
+}
+
+bool Backward::has(int output) const { return table_.cotangents[output_at(output)].defined(); }
+
 const Tensor& Backward::output(int output) {
-  const int id = node_.first_output + output;
-  Tensor& cotangent = table_.cotangents[id];
+  const int place = output_at(output);
+  Tensor& cotangent = table_.cotangents[place];
   // Only a node with several outputs comes here with one of them missing.
   for (int i = 0; !cotangent.defined() && i < node_.outputs; ++i)
     if (has(i))
-      cotangent = zeros(table_.cotangents[node_.first_output + i].context(), table_.shapes[id]);
+      cotangent = zeros(table_.cotangents[node_.first_output + i].context(), table_.shapes[place]);
   return cotangent;
 }
 
 bool Backward::wants(int input) const {
-  const int id = node_.inputs[input];
-  return id >= 0 && table_.wanted[id];
+  const int place = input_at(input);
+  return place >= 0 && table_.wanted[place];
 }
 
 void Backward::give(int input, Tensor cotangent) {
-  if (wants(input)) table_.accumulate(node_.inputs[input], std::move(cotangent));
+  const int place = input_at(input);
+  if (place >= 0 && table_.wanted[place]) table_.accumulate(place, std::move(cotangent));
 }
 
 Tensor Backward::given(int input) const {
   if (!wants(input)) return {};
-  const Tensor& sum = table_.cotangents[node_.inputs[input]];
+  const Tensor& sum = table_.cotangents[input_at(input)];
   return sum.defined() && sum.unique() ? sum : Tensor();
 }
 
 Var Tape::variable(Tensor value) {
   if (!recording_) return constant(std::move(value));
   shapes_.push_back(value.shape());
-  return Var(std::move(value), this, static_cast<int>(shapes_.size()) - 1);
+  return var_at(std::move(value), static_cast<int>(shapes_.size()) - 1);
 }
 
 Var Tape::leaf(Parameter& parameter) {
@@ -72,13 +87,23 @@ Var Tape::leaf(Parameter& parameter) {
     shapes_.push_back(parameter.value.shape());
     leaves_.emplace_back(&parameter, found->second);
   }
-  return Var(parameter.value, this, found->second);
+  return var_at(parameter.value, found->second);
 }
 
-std::vector<Var> Tape::append(const std::vector<Var>& inputs, std::vector<Tensor> outputs,
+int Tape::place_of(std::string_view op, const Var& x) const {
+  if (!x.differentiable()) return -1;
+  const int64_t place = x.id() - first_;
+  require<UsageError>(place >= 0 && place < std::ssize(shapes_), op,
+                      "a variable of before the tape's last backward has no history any more; its "
+                      "value can be used: tape.constant(x.value())");
+  return static_cast<int>(place);
+}
+
+std::vector<Var> Tape::append(std::string_view op, const std::vector<Var>& inputs,
+                              std::vector<Tensor> outputs,
                               std::function<void(Backward&)> gradient) {
   TapeNode node;
-  for (const Var& input : inputs) node.inputs.push_back(input.id());
+  for (const Var& input : inputs) node.inputs.push_back(place_of(op, input));
   node.first_output = static_cast<int>(shapes_.size());
   node.outputs = static_cast<int>(outputs.size());
   node.gradient = std::move(gradient);
@@ -88,23 +113,27 @@ std::vector<Var> Tape::append(const std::vector<Var>& inputs, std::vector<Tensor
   return vars;
 }
 
-template <class Visited>
-void Tape::walk(Backward::Table& table, const Visited& visited) const {
+template <class Nodes, class Visited>
+void Tape::walk(Nodes& nodes, Backward::Table& table, const Visited& visited) {
   const auto reaches = [&](const TapeNode& node) {
-    return std::ranges::any_of(node.inputs, [&](int id) { return id >= 0 && table.wanted[id]; });
+    return std::ranges::any_of(node.inputs, [&](int at) { return at >= 0 && table.wanted[at]; });
   };
-  for (const TapeNode& node : nodes_)
+  for (const TapeNode& node : nodes)
     if (reaches(node)) std::fill_n(table.wanted.begin() + node.first_output, node.outputs, char{1});
 
-  for (int i = static_cast<int>(nodes_.size()) - 1; i >= 0; --i) {
-    const TapeNode& node = nodes_[i];
-    Backward backward(table, node);
+  // By number: a gradient may append nodes meanwhile.
+  for (auto i = std::ssize(nodes) - 1; i >= 0; --i) {
+    auto& node = nodes[i];
+    const int begin = node.first_output, end = begin + node.outputs;
     bool reached = false;
-    for (int output = 0; output < node.outputs; ++output) reached |= backward.has(output);
-    if (reached && reaches(node)) node.gradient(backward);
-    for (int id = node.first_output; id < node.first_output + node.outputs; ++id)
-      if (!table.asked[id]) table.cotangents[id] = Tensor();
-    visited(i);
+    for (int at = begin; at < end; ++at) reached |= table.cotangents[at].defined();
+    if (reached && reaches(node)) {
+      Backward backward(table, node);
+      node.gradient(backward);
+    }
+    for (int at = begin; at < end; ++at)
+      if (!table.asked[at]) table.cotangents[at] = Tensor();
+    visited(node);
   }
 }
 
@@ -116,18 +145,20 @@ std::vector<Tensor> Tape::vjp(const std::vector<Var>& outputs, const std::vector
   for (const Var& input : inputs) {
     require<UsageError>(input.tape() == this && input.differentiable(), "vjp",
                         "inputs must be variables of this tape");
-    table.ask(input.id());
+    table.ask(place_of("vjp", input));
   }
   for (size_t i = 0; i < outputs.size(); ++i) {
-    require<UsageError>(outputs[i].tape() == this, "vjp", "outputs must be of this tape");
+    require<UsageError>(outputs[i].tape() == this || outputs[i].tape() == nullptr, "vjp",
+                        "outputs must be of this tape");
     require(outputs[i].shape() == seeds[i].shape(), "vjp", "a seed must have its output's shape",
             outputs[i].shape(), seeds[i].shape());
-    if (outputs[i].differentiable()) table.accumulate(outputs[i].id(), seeds[i]);
+    const int place = place_of("vjp", outputs[i]);
+    if (place >= 0) table.accumulate(place, seeds[i]);
   }
-  walk(table, [](int) {});
+  walk(nodes_, table, [](const TapeNode&) {});
   std::vector<Tensor> cotangents;
   for (const Var& input : inputs) {
-    const Tensor& cotangent = table.cotangents[input.id()];
+    const Tensor& cotangent = table.cotangents[place_of("vjp", input)];
     cotangents.push_back(cotangent.defined() ? cotangent : zeros(context_, input.shape()));
   }
   return cotangents;
@@ -136,13 +167,21 @@ std::vector<Tensor> Tape::vjp(const std::vector<Var>& outputs, const std::vector
 void Tape::backward(const Var& loss) {
   require<UsageError>(loss.tape() == this && loss.differentiable(), "backward",
                       "the loss must have been recorded on this tape");
+  const int place = place_of("backward", loss);
   require(loss.elements() == 1, "backward", "the loss must be one element", loss.shape());
-  Backward::Table table(shapes_);
-  for (const auto& [parameter, id] : leaves_) table.ask(id);
-  table.accumulate(loss.id(), full(context_, loss.shape(), 1));
-  walk(table, [&](int node) { nodes_[node].gradient = nullptr; });
-  for (const auto& [parameter, id] : leaves_) {
-    Tensor& cotangent = table.cotangents[id];
+  // Whatever becomes of the walk, the tape is empty from here on.
+  const std::vector<Shape> shapes = std::exchange(shapes_, {});
+  std::deque<TapeNode> nodes = std::exchange(nodes_, {});
+  const auto leaves = std::exchange(leaves_, {});
+  leaf_index_.clear();
+  first_ = next_first();
+
+  Backward::Table table(shapes);
+  for (const auto& [parameter, at] : leaves) table.ask(at);
+  table.accumulate(place, full(context_, loss.shape(), 1));
+  walk(nodes, table, [](TapeNode& node) { node.gradient = nullptr; });
+  for (const auto& [parameter, at] : leaves) {
+    Tensor& cotangent = table.cotangents[at];
     if (!cotangent.defined()) continue;
     if (!parameter->gradient.defined()) {
       parameter->gradient = std::move(cotangent);
@@ -151,14 +190,11 @@ void Tape::backward(const Var& loss) {
       add_in_place(parameter->gradient, cotangent);
     }
   }
-  nodes_.clear();
-  shapes_.clear();
-  leaves_.clear();
-  leaf_index_.clear();
 }
 
 std::vector<Var> record_all(std::string_view op, const std::vector<Var>& inputs,
                             std::vector<Tensor> outputs, std::function<void(Backward&)> gradient) {
+  require<UsageError>(!outputs.empty(), op, "an op must have an output");
   Tape* tape = nullptr;
   bool differentiable = false;
   for (const Var& input : inputs) {
@@ -170,7 +206,7 @@ std::vector<Var> record_all(std::string_view op, const std::vector<Var>& inputs,
     require<UsageError>(tape == nullptr || tape == input.tape(), op, "inputs must be on one tape");
     tape = input.tape();
   }
-  if (differentiable) return tape->append(inputs, std::move(outputs), std::move(gradient));
+  if (differentiable) return tape->append(op, inputs, std::move(outputs), std::move(gradient));
   std::vector<Var> vars;
   for (Tensor& output : outputs) vars.emplace_back(std::move(output), tape);
   return vars;

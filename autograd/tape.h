@@ -4,17 +4,24 @@
 // reverse order of recording. The first gift is kept as it is; the second is added in place if
 // nobody else holds the first (by the op itself if it can), and into a fresh tensor otherwise. So
 // no gift is ever changed behind the giver's back, and the order, hence every bit, is fixed.
+//
+// backward consumes the record. The tape is then empty and may record anew, constants of it stay
+// what they are, but variables of before have no history any more: an op, vjp or backward that gets
+// one throws a UsageError. Truncated backpropagation carries values: tape.constant(h.value()).
 #pragma once
 
 #include <fprnn/autograd/var.h>
 
+#include <deque>
 #include <functional>
 #include <string>
 #include <unordered_map>
 
 namespace fprnn {
 
-// A leaf that outlives tapes: a trainable tensor, its name in checkpoints and its gradient.
+// A leaf that outlives tapes: a trainable tensor, its name in checkpoints and its gradient. The optimiser
+// writes new numbers into the tensor of `value`, so every Var and Tensor that shares it changes; a
+// clone keeps the old numbers. What was recorded must be walked before that.
 struct Parameter {
   std::string name;
   Tensor value;
@@ -24,6 +31,7 @@ struct Parameter {
 };
 
 // What a recorded op's gradient sees: the cotangents of its outputs, and where to put its inputs'.
+// UsageError: an input or output that the op does not have.
 class Backward {
  public:
   bool has(int output = 0) const;          // whether anything reached this output
@@ -38,6 +46,8 @@ class Backward {
   friend class Tape;
   struct Table;
   Backward(Table& table, const class TapeNode& node) : table_(table), node_(node) {}
+  int input_at(int input) const;  // its place on the tape, -1 if no gradient flows through it
+  int output_at(int output) const;
   Table& table_;
   const TapeNode& node_;
 };
@@ -45,7 +55,7 @@ class Backward {
 class TapeNode {
   friend class Tape;
   friend class Backward;
-  std::vector<int> inputs;  // numbers on the tape, -1 for inputs that no gradient flows through
+  std::vector<int> inputs;  // places on the tape, -1 for inputs that no gradient flows through
   int first_output;
   int outputs;
   std::function<void(Backward&)> gradient;
@@ -65,33 +75,45 @@ class Tape {
   Var leaf(Parameter& parameter);  // the parameter on this tape, the same Var each time
 
   // J^T seeds: the cotangents of `inputs` when those of `outputs` are `seeds`. Inputs that the outputs do
-  // not depend on yield zeros. Only what lies between the two is walked; the tape stays as it is
-  // and can be asked again. ShapeError: seeds and outputs differ in number or shape. UsageError:
-  // other tapes.
+  // not depend on yield zeros, and so do outputs without a tape, which are constants. Only what
+  // lies between the two is walked; the tape stays as it is and can be asked again. ShapeError:
+  // seeds and outputs differ in number or shape. UsageError: other tapes, or variables of before
+  // the last backward.
   std::vector<Tensor> vjp(const std::vector<Var>& outputs, const std::vector<Tensor>& seeds,
                           const std::vector<Var>& inputs) const;
 
   // Adds d loss / d parameter to every parameter used. Consumes the record: what a node keeps is freed as
-  // soon as it has been walked, and the tape is empty afterwards.
-  // ShapeError: loss is not one element. UsageError: loss was not recorded here.
+  // soon as it has been walked, and the tape is empty afterwards, even where an op's gradient
+  // throws; then the parameters' gradients are what they were.
+  // ShapeError: loss is not one element. UsageError: loss was not recorded here, or before the last
+  // backward.
   void backward(const Var& loss);
 
-  // Appends one op; see record().
-  std::vector<Var> append(const std::vector<Var>& inputs, std::vector<Tensor> outputs,
-                          std::function<void(Backward&)> gradient);
-
  protected:
-  Tape(const Context& context, bool recording) : context_(context), recording_(recording) {}
+  Tape(const Context& context, bool recording)
+      : context_(context), recording_(recording), first_(next_first()) {}
 
  private:
+  friend std::vector<Var> record_all(std::string_view op, const std::vector<Var>& inputs,
+                                     std::vector<Tensor> outputs,
+                                     std::function<void(Backward&)> gradient);
+  std::vector<Var> append(std::string_view op, const std::vector<Var>& inputs,
+                          std::vector<Tensor> outputs, std::function<void(Backward&)> gradient);
+
+  int64_t next_first() const { return context_.next_recording() << 32; }
+  // Where a Var of this tape stands, -1 for a constant. UsageError: it is of another recording.
+  int place_of(std::string_view op, const Var& x) const;
+  Var var_at(Tensor value, int place) { return Var(std::move(value), this, first_ + place); }
   // Walks the nodes backwards, the wanted ones among them; visited(node) follows each node passed.
-  template <class Visited>
-  void walk(Backward::Table& table, const Visited& visited) const;
+  template <class Nodes, class Visited>
+  static void walk(Nodes& nodes, Backward::Table& table, const Visited& visited);
 
   Context context_;
   bool recording_;
-  std::vector<Shape> shapes_;    // of every variable, by number
-  std::vector<TapeNode> nodes_;  // in order of recording
+  // The number of the first variable; the others follow. No two recordings of a Context share one.
+  int64_t first_;
+  std::vector<Shape> shapes_;   // of every variable, by place
+  std::deque<TapeNode> nodes_;  // in order of recording; they stay where they are when others come
   std::vector<std::pair<Parameter*, int>> leaves_;
   std::unordered_map<const Parameter*, int> leaf_index_;
 };
@@ -105,7 +127,8 @@ class NoGrad : public Tape {
 // The last step of every op: puts the outputs on the tape of the inputs, with the closure that maps the
 // outputs' cotangents to the inputs'. The closure must hold every tensor that it reads. Nothing is
 // recorded where no input is differentiable. An undefined Var stands for an absent optional input.
-// UsageError: inputs from two tapes or two Contexts.
+// UsageError: inputs from two tapes or two Contexts, or of before their tape's last backward; no
+// output.
 std::vector<Var> record_all(std::string_view op, const std::vector<Var>& inputs,
                             std::vector<Tensor> outputs, std::function<void(Backward&)> gradient);
 Var record(std::string_view op, const std::vector<Var>& inputs, Tensor output,

@@ -10,11 +10,12 @@ class Tape;
 inline namespace FPRNN_REAL {
 
 // Ops take and return Vars. A Tensor converts to a Var without history, so ops serve as plain functions
-// too: nothing is recorded unless some input has a number. A Var must not outlive its tape.
+// too: nothing is recorded unless some input has a number. A Var must not outlive its tape, and the
+// tape's backward ends its history: what is carried on is its value (autograd/tape.h).
 class Var {
  public:
   Var() = default;
-  Var(Tensor value, Tape* tape = nullptr, int id = -1)
+  Var(Tensor value, Tape* tape = nullptr, int64_t id = -1)
       : value_(std::move(value)), tape_(tape), id_(id) {}
 
   const Tensor& value() const { return value_; }
@@ -26,13 +27,13 @@ class Var {
   bool defined() const { return value_.defined(); }
 
   Tape* tape() const { return tape_; }  // null for a plain tensor
-  int id() const { return id_; }        // -1: no gradient flows through it
+  int64_t id() const { return id_; }    // -1: no gradient flows through it
   bool differentiable() const { return id_ >= 0; }
 
  private:
   Tensor value_;
   Tape* tape_ = nullptr;
-  int id_ = -1;
+  int64_t id_ = -1;
 };
 
 // The elements of a Var or Tensor that may be undefined: then null.

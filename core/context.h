@@ -5,6 +5,7 @@
 #include <fprnn/core/memory.h>
 #include <fprnn/core/real.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -57,6 +58,8 @@ class Context {
   Isa isa() const { return state_->isa; }
   Memory& memory() const { return *state_->memory; }
   CudaDevice& gpu() const { return *state_->gpu; }  // of a Context of a GPU
+  // A number that no other call of this Context gives: of what a tape records up to its backward.
+  int64_t next_recording() const { return state_->recordings++; }
 
   // Waits until the device has done all that it was given. What it found wrong in values by then,
   // such as a token outside its table, is thrown here or where numbers are next read back.
@@ -70,6 +73,7 @@ class Context {
     Isa isa;
     std::shared_ptr<CudaDevice> gpu;  // null on the CPU
     std::unique_ptr<Memory> memory;
+    std::atomic<int64_t> recordings = 0;  // rows may be recorded by several threads at once
   };
   explicit Context(std::shared_ptr<State> state) : state_(std::move(state)) {}
   std::shared_ptr<State> state_;
