@@ -3,19 +3,6 @@
 
 namespace fprnn::FPRNN_ISA {
 
-namespace {
-
-// The larger of two, or NaN if one is.
-FPRNN_INLINE Vec larger_or_nan(Vec a, Vec b) { return select(a != a, a, select(b <= a, a, b)); }
-FPRNN_INLINE real largest_or_nan(Vec x) {
-  real most = x[0];
-  for (int64_t i = 1; i < kLanes; ++i)
-    if (most == most && !(x[i] <= most)) most = x[i];
-  return most;
-}
-
-}  // namespace
-
 void row_residuals(const RowResiduals& args, int64_t begin, int64_t end) {
   for (int64_t row = begin; row < end; ++row) {
     Vec difference{}, size{};

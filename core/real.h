@@ -32,6 +32,13 @@ using real = float;
 inline constexpr bool kDouble = sizeof(real) == 8;
 inline constexpr bool kHasCuda = FPRNN_HAS_CUDA;
 
+// The larger of two, or NaN if either is; of equals b. std::max, and a comparison alone, lose a NaN that
+// another number follows. Always inlined, as everything that kernel files share (core/simd.h).
+template <class T>
+FPRNN_HOST_DEVICE inline __attribute__((always_inline)) T larger_or_nan(T a, T b) {
+  return a > b || a != a ? a : b;
+}
+
 // The residual of y = f(y), which every solver's tolerance bounds: max |f(y) - y| / (max |f(y)| + kResidualFloor).
 inline constexpr double kResidualFloor = 1e-8;
 

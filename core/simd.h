@@ -165,6 +165,12 @@ FPRNN_INLINE real sum(Vec x) {
 
 FPRNN_INLINE Vec magnitude(Vec x) { return select(x < 0, -x, x); }
 FPRNN_INLINE Vec larger(Vec a, Vec b) { return select(a > b, a, b); }  // b where one is NaN
+FPRNN_INLINE Vec larger_or_nan(Vec a, Vec b) { return select(a != a, a, select(b <= a, a, b)); }
+FPRNN_INLINE real largest_or_nan(Vec x) {
+  real most = x[0];
+  for (int64_t i = 1; i < kLanes; ++i) most = fprnn::larger_or_nan(x[i], most);
+  return most;
+}
 template <int... I>
 FPRNN_INLINE Vec larger_neighbours(Vec x, std::integer_sequence<int, I...>) {
   return larger(__builtin_shufflevector(x, x, (2 * I)...),

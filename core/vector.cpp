@@ -71,7 +71,7 @@ real max_abs(const Tensor& x) {
   for (const real value : by_pieces<real>(x, [&](real* partial) {
          launch(x.context(), MaxAbs{.x = x.data(), .count = x.elements(), .partial = partial});
        }))
-    if (largest == largest && !(value <= largest)) largest = value;  // once NaN, it stays
+    largest = larger_or_nan(value, largest);
   return largest;
 }
 

@@ -22,14 +22,9 @@ double vector_sum_of_squares(const real* x, int64_t count) {
 real vector_max_abs(const real* x, int64_t count) {
   Vec largest{};
   for_lanes(count, [&](int64_t i, auto lanes) {
-    const Vec value = lanes.load(x + i);
-    const Vec magnitude = select(value < 0, -value, value);
-    largest = select(magnitude <= largest, largest, select(largest == largest, magnitude, largest));
+    largest = larger_or_nan(largest, magnitude(lanes.load(x + i)));
   });
-  real total = 0;
-  for (int64_t i = 0; i < kLanes; ++i)
-    if (total == total && !(largest[i] <= total)) total = largest[i];
-  return total;
+  return largest_or_nan(largest);
 }
 
 }  // namespace fprnn::FPRNN_ISA

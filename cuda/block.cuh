@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cuda_runtime.h>
+#include <fprnn/core/real.h>
 
 #include <cstdint>
 
@@ -31,7 +32,7 @@ struct Plus {
 struct Larger {
   template <class T>
   __device__ __forceinline__ T operator()(T a, T b) const {
-    return a > b || a != a ? a : b;
+    return larger_or_nan(a, b);
   }
 };
 

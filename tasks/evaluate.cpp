@@ -47,7 +47,7 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
     result.last_token_accuracy += share * accuracy.last_token;
     result.iterations_mean += share * solves.iterations_mean;
     result.iterations_max = std::max(result.iterations_max, solves.iterations_max);
-    if (!(solves.residual_max <= result.residual_max)) result.residual_max = solves.residual_max;
+    result.residual_max = larger_or_nan(solves.residual_max, result.residual_max);
     result.unconverged += solves.unconverged;
   }
   return result;

@@ -141,9 +141,7 @@ Solves read_solves(std::span<const SolveRecord> records) {
     ++layers;
     solves.iterations_mean += (report.mean_iterations() - solves.iterations_mean) / layers;
     solves.iterations_max = std::max(solves.iterations_max, report.max_iterations());
-    // A NaN stays.
-    if (!(report.max_residual() <= solves.residual_max))
-      solves.residual_max = report.max_residual();
+    solves.residual_max = larger_or_nan<double>(report.max_residual(), solves.residual_max);
     solves.unconverged += report.unconverged();
   }
   return solves;

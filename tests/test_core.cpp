@@ -352,6 +352,13 @@ TEST_CASE("vector helpers: one NaN anywhere shows, and so does infinity") {
   }
 }
 
+TEST_CASE("vector helpers: the larger of two is NaN if either is") {
+  CHECK(larger_or_nan(1.0, 2.0) == 2);
+  CHECK(larger_or_nan(2.0, 1.0) == 2);
+  CHECK(std::isnan(larger_or_nan<real>(kNan, kHuge)));
+  CHECK(std::isnan(larger_or_nan<real>(kHuge, kNan)));
+}
+
 TEST_CASE("vector helpers: fill, clone, copy and add of every size") {
   const Context context = test_context();
   for (const int64_t size : kRaggedSizes) {

@@ -243,7 +243,7 @@ TEST_CASE("train: a curriculum starts short, grows evenly and ends at the whole 
 
 namespace {
 
-std::unique_ptr<SequenceModel> fp_model(const Context& context, const WordProblem& task) {
+std::unique_ptr<SequenceModel> fp_model(const Context& context, const Task& task) {
   Rng rng = initial_stream(3);
   return std::make_unique<SequenceModel>(
       Init{context, rng},
@@ -352,6 +352,46 @@ TEST_CASE("train: where memory ends, the message says for what, and the last ste
   CHECK(training.between_steps());
   CHECK(training.last().step == 1);
   CHECK(same_bits(values_of(*model), before));
+}
+
+// S3 with one token more, whose embedding is no number and which the first sequence alone contains.
+struct OnePoisoned : Task {
+  WordProblem plain{group_named("S3")};
+  int64_t vocabulary() const override { return plain.vocabulary() + 1; }
+  Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const override {
+    Batch batch = plain.sample(context, rng, B, length);
+    std::vector<int32_t> tokens = batch.tokens.to_vector();
+    tokens[1] = static_cast<int32_t>(plain.vocabulary());
+    batch.tokens = IntTensor(context, batch.tokens.shape(), tokens);
+    return batch;
+  }
+  Accuracy accuracy(const IntTensor& answers, const Batch& batch) const override {
+    return plain.accuracy(answers, batch);
+  }
+};
+
+TEST_CASE("train: a sequence that is no number shows in the report, whatever comes after it") {
+  const Context context = test_context();
+  const OnePoisoned task;
+  const auto model = fp_model(context, task);
+  const Tensor& embedding = model->parameter("embedding.weight").value;
+  exchange_element(embedding, embedding.elements() - 1, std::numeric_limits<real>::quiet_NaN());
+  for (Layer* layer : model->layers())
+    dynamic_cast<FixedPointLayer&>(*layer).solver.max_iterations = 2;
+
+  const int64_t sequences = on_gpu() ? 400 : 100;  // two pieces, the first with the NaN
+  const LengthResult result = evaluate(*model, task, context, 1, 700, sequences);
+  CHECK(std::isnan(result.residual_max));
+
+  // Of two layers the first.
+  NoGrad tape(context);
+  const Tensor sound = random(context, {1, 3, 8}, 1);
+  const Tensor broken = full(context, {1, 3, 8}, std::numeric_limits<real>::quiet_NaN());
+  model->layers()[0]->forward(tape.constant(broken));
+  model->layers()[1]->forward(tape.constant(sound));
+  CHECK(std::isnan(last_solves(*model).residual_max));
+  model->layers()[0]->forward(tape.constant(sound));
+  CHECK(last_solves(*model).residual_max >= 0);
 }
 
 }  // namespace fprnn::tests
