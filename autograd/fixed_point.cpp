@@ -22,8 +22,7 @@ void run(Cpu cpu, const RowResiduals& args) {
 void run(Cpu, const LargestOfRows& args) {
   for (int64_t row = 0; row < args.rows; ++row) {
     real most = 0;
-    for (int64_t i = 0; i < args.n && most == most; ++i)
-      if (!(args.x[row * args.n + i] <= most)) most = args.x[row * args.n + i];
+    for (int64_t i = 0; i < args.n; ++i) most = larger_or_nan(args.x[row * args.n + i], most);
     args.largest[row] = most;
   }
 }
@@ -148,9 +147,8 @@ void run(Cpu, const SettleSequences& args) {
     int32_t& settled = args.settled[b];
     if (settled == args.T) continue;
     const real* residual = args.residual + b * args.T;
-    real most = 0;  // NaN if any is
-    for (int64_t t = 0; t < args.T && most == most; ++t)
-      if (!(residual[t] <= most)) most = residual[t];
+    real most = 0;
+    for (int64_t t = 0; t < args.T; ++t) most = larger_or_nan(residual[t], most);
     if (args.backwards)
       settled = most <= args.tolerance ? as_count(args.T) : 0;
     else
@@ -300,8 +298,7 @@ double FixedPointReport::mean_iterations() const {
 }
 real FixedPointReport::max_residual() const {
   real most = 0;
-  for (const real r : residual)
-    if (most == most && !(r <= most)) most = r;
+  for (const real r : residual) most = larger_or_nan(r, most);
   return most;
 }
 
