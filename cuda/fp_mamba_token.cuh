@@ -44,7 +44,7 @@ __device__ __forceinline__ void add_multiple(real (&y)[C], real factor, const re
 // 1 / max(length, eps).
 __device__ __forceinline__ real inverse_length(real squares, real eps) {
   const real length = square_root(squares);
-  return 1 / (length > eps ? length : eps);
+  return 1 / (length <= eps ? eps : length);
 }
 // What of the pull towards n the gradient of n = x / max(|x|, eps) has: none where eps was larger.
 __device__ __forceinline__ real normal_part(real inverse, real eps, real dot_with_n) {

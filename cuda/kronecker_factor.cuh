@@ -8,7 +8,7 @@
 
 namespace fprnn::cuda {
 
-__device__ __forceinline__ real at_least(real x, real low) { return x > low ? x : low; }
+__device__ __forceinline__ real at_least(real x, real low) { return x <= low ? low : x; }
 
 template <class M>
 struct KroneckerFactor {

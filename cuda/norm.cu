@@ -60,7 +60,7 @@ __device__ Statistics statistics_of(const P& at, Norm norm, const real* x, int64
   const real total = at.sum(squares, shared);
   if (norm == Norm::l2) {
     const real length = square_root(total);
-    return length > eps ? Statistics{0, 1 / length, 1} : Statistics{0, 1 / eps, 0};
+    return length <= eps ? Statistics{0, 1 / eps, 0} : Statistics{0, 1 / length, 1};
   }
   return {center, 1 / square_root(total / D + eps), real(1) / D};
 }

@@ -23,7 +23,7 @@ struct Factor {
 };
 
 FPRNN_INLINE real length_of(const real* x, int64_t m) { return square_root(small_dot(x, x, m)); }
-FPRNN_INLINE real at_least_eps(real x, real eps) { return x > eps ? x : eps; }
+FPRNN_INLINE real at_least_eps(real x, real eps) { return x <= eps ? eps : x; }
 
 FPRNN_INLINE void fill_triangles(Factor& f, const real* k) {
   for (int64_t i = 0; i < f.m; ++i)

@@ -30,7 +30,7 @@ FPRNN_INLINE RowStatistics row_statistics(Norm norm, const real* x, int64_t D, r
   const real total = sum(squares);
   if (norm == Norm::l2) {
     const real length = square_root(total);
-    return length > eps ? RowStatistics{0, 1 / length, 1} : RowStatistics{0, 1 / eps, 0};
+    return length <= eps ? RowStatistics{0, 1 / eps, 0} : RowStatistics{0, 1 / length, 1};
   }
   return {center, 1 / square_root(total / D + eps), real(1) / D};
 }

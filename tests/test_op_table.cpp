@@ -2,10 +2,13 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <fprnn/core/parallel.h>
+#include <fprnn/core/vector.h>
 
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -243,6 +246,33 @@ TEST_CASE("op table: one gradient alone equals the same among all") {
       CHECK_MESSAGE(same_bits(result.gradients[0], all.gradients[asked++]), name_of(entry)
                                                                                 << ", input " << i);
     }
+  }
+}
+
+// Rows of which one number is none, beside sound ones: max(|x|, eps) is NaN.
+TEST_CASE("ops: a row with a NaN has no length, and none of its numbers is one") {
+  const Context context = test_context();
+  constexpr real kNan = std::numeric_limits<real>::quiet_NaN();
+  constexpr int64_t kD = 4, kTriangles = 6;  // two factors of 2 by 2
+  const auto all_nan = [](const std::vector<real>& values, size_t begin, size_t end) {
+    return std::all_of(values.begin() + begin, values.begin() + end,
+                       [](real x) { return std::isnan(x); });
+  };
+  const Tensor x(context, {2, 2}, std::vector<real>{3, 4, 3, kNan});
+  Tape tape(context);
+  const Var v = tape.variable(x), y = l2_normalize(v, real(1e-6));
+  const std::vector<real> n = y.value().to_vector();
+  CHECK(std::abs(n[0] - real(0.6)) < real(1e-6));
+  CHECK(all_nan(n, 2, 4));
+  CHECK(all_nan(tape.vjp({y}, {full(context, {2, 2}, 1)}, {v})[0].to_vector(), 2, 4));
+
+  // E = (1, NaN; 0, 1) makes every row of E E^T a row with a NaN.
+  const Tensor k(context, {1, kTriangles}, std::vector<real>{1, kNan, 1, 1, 0, 1});
+  for (const KroneckerNorm norm : {KroneckerNorm::row, KroneckerNorm::spectral}) {
+    const KroneckerFactors factors =
+        kronecker_factors(k, full(context, {1, 4}, 1), kD, norm, real(1e-6));
+    CHECK(all_nan(factors.left.value().to_vector(), 0, 4));
+    CHECK(!all_nan(factors.right.value().to_vector(), 0, 1));
   }
 }
 
