@@ -1,5 +1,7 @@
 // A tensor: shared storage and a shape, contiguous and row-major. Copying one shares its elements, as
-// a pointer does; a tensor that others share is never written by the library.
+// a pointer does. A tensor that others share is never written by the library, but for those that
+// stand for something that changes: a parameter's value (by the optimiser and by what loads it),
+// an optimiser's moments, a repeated step's batch. clone keeps their numbers (core/vector.h).
 #pragma once
 
 #include <fprnn/core/device.h>
