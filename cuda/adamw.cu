@@ -123,14 +123,14 @@ __device__ __forceinline__ void update(const Update& args, const AdamWNumbers& n
 }
 
 __global__ void adamw_update_kernel(Parts parts, Update args) {
-  const double norm = ::sqrt(args.outcome->squares);
-  // Whoever reads what block 0 has written already finds the same.
-  const bool taken =
-      isfinite(norm) && args.outcome->taken != 0 && (args.loss == nullptr || isfinite(*args.loss));
-  if (threadIdx.x == 0 && blockIdx.x == 0) args.outcome->taken = taken;
-  if (!taken || parts.count == 0) return;
   const AdamWNumbers numbers = *args.numbers;
-  const real scale = static_cast<real>(clip_factor(norm, numbers.clip));
+  const double norm = ::sqrt(args.outcome->squares), factor = clip_factor(norm, numbers.clip);
+  // Whoever reads what block 0 has written already finds the same.
+  const bool taken = parts.count > 0 && can_be_taken(norm, factor) && args.outcome->taken != 0 &&
+                     (args.loss == nullptr || isfinite(*args.loss));
+  if (threadIdx.x == 0 && blockIdx.x == 0) args.outcome->taken = taken;
+  if (!taken) return;
+  const real scale = static_cast<real>(factor);
   int64_t begin, end;
   const AdamWPart& part = parts.find(blockIdx.x, begin, end);
   const real shrink = part.decays ? numbers.shrink : 1;
@@ -169,7 +169,7 @@ void run(Cuda cuda, const GradientSquares& args) {
 
 void run(Cuda cuda, const AdamWUpdate& args) {
   const Update update{args.numbers, args.loss, args.outcome, args.beta1, args.beta2, args.eps};
-  // Without parts there is still a loss to look at.
+  // Without parts the outcome must still say that nothing was taken.
   if (args.parts.empty()) start(cuda, "adamw_update", adamw_update_kernel, {1, 1}, Parts{}, update);
   for_parts(args.parts, [&](const Parts& parts, int64_t) {
     start(cuda, "adamw_update", adamw_update_kernel,

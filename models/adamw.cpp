@@ -15,10 +15,15 @@ FPRNN_KERNEL(double vector_sum_of_squares(const real* x, int64_t count))
 AdamW::AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options)
     : options_(options) {
   const auto& [beta1, beta2, eps, weight_decay] = options;
-  require<ValueError>(beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1, "adamw",
+  // As the kernels see them: a beta that rounds to 1 would hold its moment at 0, an eps that rounds
+  // to 0 would divide by it.
+  const auto as_real = [](double x) { return static_cast<real>(x); };
+  require<ValueError>(beta1 >= 0 && as_real(beta1) < 1 && beta2 >= 0 && as_real(beta2) < 1, "adamw",
                       "betas must be in [0, 1)", beta1, beta2);
-  require<ValueError>(eps > 0 && weight_decay >= 0, "adamw",
-                      "eps must be positive and weight_decay not negative", eps, weight_decay);
+  require<ValueError>(as_real(eps) > 0 && std::isfinite(as_real(eps)) && weight_decay >= 0 &&
+                          std::isfinite(weight_decay),
+                      "adamw", "eps must be positive and weight_decay not negative", eps,
+                      weight_decay);
   for (const auto& [path, parameter] : parameters) {
     const Tensor& value = parameter->value;
     slots_.push_back({path, parameter, zeros(value.context(), value.shape()),
@@ -35,30 +40,40 @@ double AdamW::gradient_norm() const {
 
 std::vector<AdamWPart> AdamW::parts() const {
   std::vector<AdamWPart> parts;
-  for (const auto& [path, parameter, mean, variance] : slots_)
-    if (parameter->gradient.defined())
-      parts.push_back({.value = parameter->value.data(),
-                       .mean = mean.data(),
-                       .variance = variance.data(),
-                       .gradient = parameter->gradient.data(),
-                       .count = mean.elements(),
-                       .decays = parameter->decays});
+  for (const auto& [path, parameter, mean, variance] : slots_) {
+    const auto& [name, value, gradient, decays] = *parameter;
+    if (!gradient.defined()) continue;
+    require(value.shape() == mean.shape() && gradient.shape() == mean.shape(), "adamw",
+            "value and gradient must have the shape of their moments: path and shapes", path,
+            value.shape(), gradient.shape(), mean.shape());
+    require_together("adamw", mean, value, gradient);
+    if (mean.elements() == 0) continue;
+    parts.push_back({.value = value.data(),
+                     .mean = mean.data(),
+                     .variance = variance.data(),
+                     .gradient = gradient.data(),
+                     .count = mean.elements(),
+                     .decays = decays});
+  }
   return parts;
 }
 
 void AdamW::prepare(double lr, double clip) {
-  if (slots_.empty()) return;
-  const Context& context = slots_.front().mean.context();
-  if (numbers_ == nullptr) {
-    numbers_ = std::make_shared<Storage>(context, int64_t{sizeof(AdamWNumbers)});
-    outcome_ = std::make_shared<Storage>(context, int64_t{sizeof(AdamWOutcome)});
-  }
   const auto t = static_cast<double>(steps_ + 1);
   const AdamWNumbers numbers{
       .shrink = static_cast<real>(1 - lr * options_.weight_decay),
       .step_size = static_cast<real>(lr / (1 - std::pow(options_.beta1, t))),
       .variance_correction = static_cast<real>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
       .clip = clip};
+  require<ValueError>(lr >= 0 && std::isfinite(numbers.shrink) && std::isfinite(numbers.step_size),
+                      "adamw", "lr must be finite, also as a real, and not negative", lr);
+  require<ValueError>(clip > 0, "adamw", "clip must be positive", clip);
+  if (slots_.empty()) return;
+  const Context& context = slots_.front().mean.context();
+  if (numbers_ == nullptr) {
+    numbers_ = std::make_shared<Storage>(context, int64_t{sizeof(AdamWNumbers)});
+    outcome_ = std::make_shared<Storage>(context, int64_t{sizeof(AdamWOutcome)});
+  }
   launch(context, FromHost{.from = &numbers, .to = numbers_->data(), .bytes = sizeof numbers});
 }
 
@@ -66,6 +81,8 @@ void AdamW::enqueue(const Tensor& loss) {
   if (slots_.empty()) return;
   require<UsageError>(numbers_ != nullptr, "adamw", "a step must be prepared");
   const Context& context = numbers_->context();
+  require(loss.elements() == 1, "adamw", "the loss must be one element", loss.shape());
+  require_together("adamw", slots_.front().mean, loss);
   const std::vector<AdamWPart> parts = this->parts();
   auto* const outcome = static_cast<AdamWOutcome*>(outcome_->data());
   launch(context, GradientSquares{.parts = parts, .outcome = outcome});
@@ -79,7 +96,7 @@ void AdamW::enqueue(const Tensor& loss) {
 }
 
 AdamW::Outcome AdamW::finish() {
-  AdamWOutcome outcome{0, 1};
+  AdamWOutcome outcome{0, 0};
   require<UsageError>(slots_.empty() || numbers_ != nullptr, "adamw", "a step must be prepared");
   if (!slots_.empty())
     launch(numbers_->context(),
@@ -158,10 +175,12 @@ void run(Cpu cpu, const GradientSquares& args) {
 
 void run(Cpu cpu, const AdamWUpdate& args) {
   const double norm = std::sqrt(args.outcome->squares);
-  const bool taken = std::isfinite(norm) && (args.loss == nullptr || std::isfinite(*args.loss));
+  const double factor = clip_factor(norm, args.numbers->clip);
+  const bool taken = !args.parts.empty() && can_be_taken(norm, factor) &&
+                     (args.loss == nullptr || std::isfinite(*args.loss));
   args.outcome->taken = taken;
   if (!taken) return;
-  const auto scale = static_cast<real>(clip_factor(norm, args.numbers->clip));
+  const auto scale = static_cast<real>(factor);
   const auto kernel = FPRNN_SELECT(cpu, adamw_update);
   for (const AdamWPart& part : args.parts)
     parallel_for(cpu, part.count, kGrain,

@@ -17,6 +17,10 @@ struct AdamWOptions {
       0.01;  // of parameters that decay; decoupled: value -= lr weight_decay value
 };
 
+// The longest gradient, after clipping, whose squares the second moments can hold, with room for rounding.
+// An infinite one would stay so for good.
+inline constexpr double kLongestGradient = kDouble ? 1.3e154 : 1.8e19;
+
 // What a step depends on beside values, gradients and options.
 struct AdamWMoments {
   std::string path;  // of the parameter
@@ -31,15 +35,19 @@ class AdamW {
  public:
   static constexpr int64_t kMaxSteps = int64_t{1} << 53;
 
-  // ValueError: betas outside [0, 1), eps not positive, weight_decay negative.
+  // ValueError: betas outside [0, 1) or eps not positive, also once they are rounded to real;
+  // weight_decay negative; eps or weight_decay not finite.
   AdamW(std::vector<NamedParameter> parameters, const AdamWOptions& options);
 
   // The Euclidean norm of all gradients together, in double. Parameters without one count as zero.
   double gradient_norm() const;
 
   // One update with the gradients scaled down to the norm `clip`, then dropped. Parameters without
-  // a gradient stay as they are. Where the norm, or a loss that is given, is not finite, nothing
-  // changes.
+  // a gradient stay as they are. A step is not taken, and nothing changes, where no parameter has a
+  // gradient, where the norm or a loss that is given is not finite, and where the norm after
+  // clipping is above kLongestGradient. ValueError: lr negative or beyond real, clip not positive
+  // (infinity: none). ShapeError: a parameter's value or gradient has another shape than its
+  // moments.
   struct Outcome {
     double gradient_norm;  // before clipping
     bool taken;
@@ -48,7 +56,8 @@ class AdamW {
 
   // The same in three parts, for a step that is recorded once and repeated (core/graph.h): what is
   // new each time; the work, which waits for nothing and leaves the gradients; and what came of it,
-  // which waits and may throw what the device found wrong (core/fault.h). UsageError: not prepared.
+  // which waits and may throw what the device found wrong (core/fault.h). UsageError: not prepared,
+  // or a tensor of another Context.
   void prepare(double lr, double clip);
   void enqueue(const Tensor& loss = {});  // (1)
   Outcome finish();
@@ -122,6 +131,10 @@ struct AdamWUpdate {
 FPRNN_HOST_DEVICE inline double clip_factor(double norm, double clip) {
   const double factor = clip / (norm + 1e-6);
   return factor < 1 ? factor : 1;
+}
+// Whether gradients that have this norm and are scaled by that can be taken; NaN and infinity cannot.
+FPRNN_HOST_DEVICE inline bool can_be_taken(double norm, double factor) {
+  return norm * factor <= kLongestGradient;
 }
 void run(Cpu, const GradientSquares&);
 void run(Cuda, const GradientSquares&);

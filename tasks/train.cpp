@@ -74,16 +74,19 @@ const TrainOptions& checked(const TrainOptions& options) {
   return options;
 }
 
-// The parameter whose value or gradient is not finite, for the error message. Values first: one
-// that is not finite spoils the gradients of all.
-std::string first_not_finite(SequenceModel& model) {
+// What kept a step from being taken, for the error message. Values first: one that is not finite spoils
+// the gradients of all.
+std::string why_not_taken(SequenceModel& model, double loss) {
   const auto parameters = model.parameters();
   for (const auto& [path, parameter] : parameters)
     if (!std::isfinite(max_abs(parameter->value))) return path;
   for (const auto& [path, parameter] : parameters)
     if (parameter->gradient.defined() && !std::isfinite(max_abs(parameter->gradient)))
       return "the gradient of " + path;
-  return "the loss";
+  if (!std::isfinite(loss)) return "the loss";
+  for (const auto& [path, parameter] : parameters)
+    if (parameter->gradient.defined()) return "the squares of the gradients";
+  return "no gradient at all";
 }
 
 std::vector<FixedPointLayer*> fixed_points(const SequenceModel& model) {
@@ -314,7 +317,7 @@ void Training::read(const Computed& computed, const Batch& batch, StepMetrics& m
   const auto parameters = model_.parameters();
   for (size_t i = 0; i < parameters.size(); ++i)
     parameters[i].parameter->gradient = computed.gradients[i];
-  std::string culprit = first_not_finite(model_);
+  std::string culprit = why_not_taken(model_, metrics.loss);
   if (metrics.adjoint_unconverged > 0)
     culprit += "; sequences whose exact gradient did not converge: " +
                std::to_string(metrics.adjoint_unconverged);

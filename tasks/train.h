@@ -74,8 +74,9 @@ class Training {
            const TrainOptions& options);
 
   bool finished() const { return last_.step >= options_.steps; }
-  // The next step. One whose loss or gradient norm is not finite changes nothing and is counted;
-  // Error after ten in a row, naming the first parameter concerned. MemoryError, naming batch and length.
+  // The next step. One that AdamW does not take, such as of a loss that is not finite, changes nothing
+  // and is counted; Error after ten in a row, naming the first parameter concerned. MemoryError,
+  // naming batch and length.
   const StepMetrics& step();
   const StepMetrics& last() const { return last_; }
   // Whether model and optimiser are those after last(), as they are unless a step failed after it had

@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "close.h"
+#include "refused.h"
 #include "run_case.h"
 #include "small_model.h"
 
@@ -160,6 +161,107 @@ TEST_CASE("adamw: options outside their ranges are refused") {
         AdamWOptions{.weight_decay = -1}, AdamWOptions{.weight_decay = kNan}})
     CHECK_THROWS_AS(AdamW({}, options), ValueError);
   CHECK_NOTHROW(AdamW({}, {.beta1 = 0, .beta2 = 0, .weight_decay = 0}));
+}
+
+TEST_CASE("adamw: without any gradient there is no step") {
+  const Context context = test_context();
+  Parameter p{"p", random(context, {7}, 1), {}, true}, nothing{"nothing", zeros(context, {0}), {}};
+  const auto before = p.value.to_vector();
+  AdamW optimiser({{"p", &p}, {"nothing", &nothing}}, {});
+  CHECK(!optimiser.step(0.1).taken);
+  nothing.gradient = zeros(context, {0});
+  CHECK(!optimiser.step(0.1).taken);
+  CHECK(optimiser.state().steps == 0);
+  CHECK(same_bits(p.value.to_vector(), before));
+  p.gradient = random(context, {7}, 2);
+  CHECK(optimiser.step(0.1).taken);
+  CHECK(optimiser.state().steps == 1);
+  CHECK(!AdamW({}, {}).step(0.1).taken);
+}
+
+TEST_CASE("adamw: a learning rate or a clip that is none is refused and changes nothing") {
+  const Context context = test_context();
+  Parameter p{"p", random(context, {7}, 1), {}, true};
+  const auto before = p.value.to_vector();
+  AdamW optimiser({{"p", &p}}, {});
+  p.gradient = random(context, {7}, 2);
+  for (const double lr : {kNan, -0.1, kInfinity, 1e39})
+    if (!kDouble || lr != 1e39)
+      check_refused<ValueError>("[adamw] lr", [&] { optimiser.step(lr); });
+  for (const double clip : {kNan, -1.0, 0.0})
+    check_refused<ValueError>("[adamw] clip", [&] { optimiser.step(0.1, clip); });
+  CHECK(same_bits(p.value.to_vector(), before));
+  CHECK(optimiser.state().steps == 0);
+  CHECK(optimiser.step(0.1, kInfinity).taken);
+}
+
+// Of a gradient that long the second moment would be infinite, and the weight would never move again.
+TEST_CASE(
+    "adamw: a gradient whose square is beyond the numbers is not taken unless it is clipped") {
+  const Context context = test_context();
+  Parameter p{"p", full(context, {3}, 1), {}, true};
+  AdamW optimiser({{"p", &p}}, {.weight_decay = 0});
+  const real huge = kDouble ? real(1e155) : real(1e21);
+  const auto step = [&](real gradient, double clip) {
+    p.gradient = Tensor(context, {3}, std::vector<real>{0, gradient, 1});
+    return optimiser.step(0.1, clip);
+  };
+  const AdamW::Outcome refused = step(huge, kInfinity);
+  CHECK(!refused.taken);
+  if (!kDouble) CHECK(refused.gradient_norm == doctest::Approx(1e21));
+  CHECK(p.value.to_vector() == std::vector<real>{1, 1, 1});
+  CHECK(optimiser.state().moments[0].variance.to_vector() == std::vector<real>{0, 0, 0});
+  // The largest that is taken, step after step, leaves numbers.
+  for (int i = 0; i < 3; ++i)
+    CHECK(step(static_cast<real>(kLongestGradient * 0.999), kInfinity).taken);
+  for (const real x : optimiser.state().moments[0].variance.to_vector()) CHECK(std::isfinite(x));
+  for (const real x : p.value.to_vector()) CHECK(std::isfinite(x));
+  if (!kDouble) {
+    CHECK(step(huge, 1).taken);
+    for (const real x : p.value.to_vector()) CHECK(std::isfinite(x));
+  }
+}
+
+TEST_CASE("adamw: a value, gradient or loss of another shape is refused and changes nothing") {
+  const Context context = test_context();
+  Parameter p{"p", random(context, {2, 3}, 1), {}, true};
+  const Tensor value = p.value;
+  const auto before = value.to_vector();
+  AdamW optimiser({{"layer.p", &p}}, {});
+  for (const Shape& wrong : {Shape{1}, {3, 2}, {6}, {1000}, {0}}) {
+    p.gradient = zeros(context, wrong);
+    check_refused<ShapeError>("layer.p", [&] { optimiser.step(0.1); });
+    p.gradient = random(context, {2, 3}, 2);
+    p.value = zeros(context, wrong);
+    check_refused<ShapeError>("layer.p", [&] { optimiser.step(0.1); });
+    p.value = value;
+  }
+  optimiser.prepare(0.1, 1);
+  check_refused<ShapeError>("loss", [&] { optimiser.enqueue(zeros(context, {0})); });
+  CHECK(same_bits(value.to_vector(), before));
+  CHECK(optimiser.state().steps == 0);
+  CHECK(optimiser.step(0.1).taken);
+}
+
+TEST_CASE("adamw: what shares a parameter's value changes with it, and a clone does not") {
+  const Context context = test_context();
+  Parameter p{"p", full(context, {2}, 1), {}, true};
+  const Tensor shared = p.value, cloned = clone(p.value);
+  AdamW optimiser({{"p", &p}}, {.weight_decay = 0});
+  p.gradient = full(context, {2}, 1);
+  CHECK(optimiser.step(0.5).taken);
+  CHECK(shared.to_vector()[0] == doctest::Approx(0.5));
+  CHECK(cloned.to_vector() == std::vector<real>{1, 1});
+}
+
+// As the kernels see them.
+TEST_CASE("adamw: options that are none once they are reals are refused") {
+  for (const AdamWOptions& options :
+       {AdamWOptions{.eps = 1e-50}, AdamWOptions{.eps = 1e39}, AdamWOptions{.beta1 = 1 - 1e-9},
+        AdamWOptions{.beta2 = 1 - 1e-9}})
+    if (!kDouble) CHECK_THROWS_AS(AdamW({}, options), ValueError);
+  CHECK_THROWS_AS(AdamW({}, {.eps = kInfinity}), ValueError);
+  CHECK_THROWS_AS(AdamW({}, {.weight_decay = kInfinity}), ValueError);
 }
 
 TEST_CASE("adamw: the clip factor brings norms down and never up") {

@@ -218,6 +218,7 @@ TEST_CASE("train: options outside their ranges are refused") {
   refused([](TrainOptions& o) { o.length = -1; });
   refused([](TrainOptions& o) { o.lr = 0; });
   refused([&](TrainOptions& o) { o.lr = nan; });
+  refused([](TrainOptions& o) { o.lr = std::numeric_limits<double>::infinity(); });
   refused([](TrainOptions& o) { o.clip = 0; });
   refused([](TrainOptions& o) { o.warmup = -1; });
   refused([](TrainOptions& o) { o.adamw.beta1 = 1; });
@@ -392,6 +393,18 @@ TEST_CASE("train: a sequence that is no number shows in the report, whatever com
   CHECK(std::isnan(last_solves(*model).residual_max));
   model->layers()[0]->forward(tape.constant(sound));
   CHECK(last_solves(*model).residual_max >= 0);
+}
+
+// A scale so large that all is finite but the gradients' squares.
+TEST_CASE("train: gradients too long to be taken are named, and change nothing") {
+  Run run(test_context());
+  run.options.clip = 1e300;
+  const Tensor& scale = run.model->parameter("norm.weight").value;
+  copy(full(run.context, scale.shape(), kDouble ? real(1e200) : real(1e25)), scale);
+  const auto before = values_of(*run.model);
+  check_refused<Error>("got 10 and 'the squares of the gradients'", [&] { run.train(); });
+  for (const double loss : run.losses) CHECK(std::isfinite(loss));
+  CHECK(same_bits(values_of(*run.model), before));
 }
 
 }  // namespace fprnn::tests
