@@ -69,6 +69,10 @@ FPRNN_INLINE Pack<Count> at_most(const Pack<Count>& x, real high) {
   return each([high](Vec y) { return at_most(y, high); }, x);
 }
 template <int Count>
+FPRNN_INLINE Pack<Count, IntVec> sign_bit(const Pack<Count>& x) {
+  return each([](Vec y) { return sign_bit(y); }, x);
+}
+template <int Count>
 FPRNN_INLINE Pack<Count> select(const Pack<Count, IntVec>& condition, const Pack<Count>& yes,
                                 const Pack<Count>& no) {
   return each([](IntVec c, Vec y, Vec n) { return select(c, y, n); }, condition, yes, no);

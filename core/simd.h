@@ -88,6 +88,8 @@ FPRNN_INLINE void store_partial(real* to, Vec x, int64_t count) {
 }
 #endif
 
+// -1 (true) where the sign is that of a negative number, of -0 too.
+FPRNN_INLINE IntVec sign_bit(Vec x) { return __builtin_bit_cast(IntVec, x) < 0; }
 FPRNN_INLINE Vec select(IntVec condition, Vec yes, Vec no) { return condition ? yes : no; }
 
 // FPRNN_X86_INTRINSIC(max) is the one of Vec, such as _mm512_max_ps: where compilers do not find them.

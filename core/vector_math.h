@@ -7,6 +7,7 @@
 #pragma once
 
 #include <fprnn/core/pack.h>
+#include <fprnn/core/scaling.h>
 
 namespace fprnn::FPRNN_ISA {
 
@@ -157,17 +158,18 @@ FPRNN_INLINE V log1p_unit(const V& x) {
 
 template <class V>
 FPRNN_INLINE V tanh(const V& x) {
-  const auto negative = x < 0.0f;
+  const auto negative = sign_bit(x);
   const V magnitude = select(negative, -x, x);
   const V e = exp(-2.0f * magnitude);
   const V large = (1.0f - e) / (1.0f + e);
-  const V square = x * x;  // Cephes tanhf: near 0 the quotient would cancel
+  const V square = magnitude * magnitude;  // Cephes tanhf: near 0 the quotient would cancel
   V p = square * -5.70498872745e-3f + 2.06390887954e-2f;
   p = p * square - 5.37397155531e-2f;
   p = p * square + 1.33314422036e-1f;
   p = p * square - 3.33332819422e-1f;
-  const V small = p * square * x + x;
-  return select(magnitude < 0.625f, small, select(negative, -large, large));
+  const V small = p * square * magnitude + magnitude;
+  const V size = select(magnitude < 0.625f, small, large);
+  return select(negative, -size, size);
 }
 
 #endif

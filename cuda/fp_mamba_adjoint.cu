@@ -156,9 +156,8 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   real y[C], mixed[C], dt[C], gate[C], value[C], gain[C], w[C];
   fill_channels(channels, y, [&](int64_t d) { return in.y[first + d]; });
   fill_channels(channels, dt, [&](int64_t d) { return in.dt[first + d]; });
-  fill_channels(channels, gate, [&](int64_t d) {
-    return in.z == nullptr ? real(1) : in.z[first + d] * sigmoid(in.z[first + d]);
-  });
+  fill_channels(channels, gate,
+                [&](int64_t d) { return in.z == nullptr ? real(1) : silu(in.z[first + d]); });
 #pragma unroll
   for (int k = 0; k < C; ++k) value[k] = gain[k] = w[k] = 0;
   channels.each([&](int k, int64_t d) {

@@ -4,15 +4,13 @@
 #pragma once
 
 #include <fprnn/cuda/kronecker.cuh>
+#include <fprnn/ops/elementwise_functions.h>
 
 namespace fprnn::cuda {
 
 // SiLU and its slope.
-__device__ __forceinline__ real silu(real x) { return x * sigmoid(x); }
-__device__ __forceinline__ real silu_slope(real x) {
-  const real s = sigmoid(x);
-  return s * (1 + x * (1 - s));
-}
+__device__ __forceinline__ real silu(real x) { return Silu().value(x); }
+__device__ __forceinline__ real silu_slope(real x) { return Silu().slope(x); }
 
 // x[k] <- value(d) for the thread's channels d.
 template <class Channels, int C, class Value>
@@ -45,6 +43,19 @@ __device__ __forceinline__ void add_multiple(real (&y)[C], real factor, const re
 __device__ __forceinline__ real inverse_length(real squares, real eps) {
   const real length = square_root(squares);
   return 1 / (length <= eps ? eps : length);
+}
+// The same of x(j) for j < count, whose squares may have overflowed or underflowed: each thread goes
+// through all of them then.
+template <class X>
+__device__ __forceinline__ real inverse_length(real squares, real eps, int64_t count, const X& x) {
+  if (sound_squares(squares, eps)) [[likely]]
+    return inverse_length(squares, eps);
+  real largest = eps;
+  for (int64_t j = 0; j < count; ++j) largest = Larger()(magnitude(x(j)), largest);
+  const real factor = inverse_power_of_two(largest);
+  squares = 0;
+  for (int64_t j = 0; j < count; ++j) squares += (factor * x(j)) * (factor * x(j));
+  return factor * inverse_length(squares, factor * eps);
 }
 // What of the pull towards n the gradient of n = x / max(|x|, eps) has: none where eps was larger.
 __device__ __forceinline__ real normal_part(real inverse, real eps, real dot_with_n) {

@@ -5,6 +5,7 @@
 #include <fprnn/cuda/row.cuh>
 #include <fprnn/ops/elementwise_functions.h>
 #include <fprnn/ops/gated_norm.h>
+#include <fprnn/ops/norm_statistics.h>
 
 namespace fprnn {
 
@@ -23,6 +24,39 @@ __device__ __forceinline__ void load_gated(const real* x, const real* z, int64_t
   for (int k = 0; k < kOwn; ++k) v[k] *= Silu().value(gate[k]);
 }
 
+// A row in registers, as norm_statistics.h takes it; the block meets in two spaces by turns.
+template <int W>
+struct RegisterRow {
+  const OwnChannels& v;
+  int64_t D;
+  RowSpace<1> (&spaces)[2];
+  mutable int turn = 0;
+
+  template <class Map, class Combine>
+  __device__ __forceinline__ real reduce(const Map& map, const Combine& combine) const {
+    real total[1]{};
+    RowPacks<W>::each(D, [&](int k, int) {
+#pragma unroll
+      for (int j = 0; j < W; ++j) total[0] = combine(total[0], map(v[k * W + j]));
+    });
+    reduce_row(total, spaces[turn], combine);
+    turn ^= 1;
+    return total[0];
+  }
+  template <class Map>
+  __device__ __forceinline__ real sum(const Map& map) const {
+    return reduce(map, Plus());
+  }
+  template <class Map>
+  __device__ __forceinline__ real squares(const Map& map) const {
+    return sum([&](real x) { return map(x) * map(x); });
+  }
+  template <class Map>
+  __device__ __forceinline__ real largest(const Map& map) const {
+    return reduce([&](real x) { return magnitude(map(x)); }, Larger());
+  }
+};
+
 template <int W>
 __global__ void __launch_bounds__(kRowThreads)
     gated_norm_forward_kernel(const GatedNormForward args) {
@@ -32,26 +66,13 @@ __global__ void __launch_bounds__(kRowThreads)
   load_gated<W>(args.x + first, args.z == nullptr ? nullptr : args.z + first, D, v);
   RowPacks<W>::load(D, args.weight, weight);
   RowPacks<W>::load(D, args.bias, bias);
-  real total[1]{}, squares[1]{};
+  const RowStatistics s = statistics_of(Norm::layer, RegisterRow<W>{v, D, spaces}, D, args.eps);
 #pragma unroll
-  for (int k = 0; k < kOwn; ++k) total[0] += v[k];
-  sum_row(total, spaces[0]);
-  const real mean = total[0] / D;
-  RowPacks<W>::each(D, [&](int k, int) {
-#pragma unroll
-    for (int j = 0; j < W; ++j) {
-      const real from_mean = v[k * W + j] - mean;
-      squares[0] += from_mean * from_mean;
-    }
-  });
-  sum_row(squares, spaces[1]);
-  const real scale = 1 / square_root(squares[0] / D + args.eps);
-#pragma unroll
-  for (int k = 0; k < kOwn; ++k) v[k] = (v[k] - mean) * scale * weight[k] + bias[k];
+  for (int k = 0; k < kOwn; ++k) v[k] = s.normal(v[k]) * weight[k] + bias[k];
   RowPacks<W>::store(D, v, args.y + first);
   if (args.statistics != nullptr && threadIdx.x == 0) {
-    args.statistics[2 * row] = mean;
-    args.statistics[2 * row + 1] = scale;
+    args.statistics[2 * row] = s.center + s.rest;
+    args.statistics[2 * row + 1] = s.scale;
   }
   if (args.residual == nullptr) return;
   __shared__ RowSpace<2> of_largest;

@@ -8,15 +8,14 @@
 
 namespace fprnn::cuda {
 
-__device__ __forceinline__ real at_least(real x, real low) { return x <= low ? low : x; }
-
 template <class M>
 struct KroneckerFactor {
   static constexpr int kSteps = 2 * kPowerIterations;
 
   M m;
   KroneckerNorm norm;
-  real eps;
+  real eps;          // as it is given
+  real* power;       // of two, that E was multiplied by, as in ops/kronecker_kernel.cpp
   real *e, *k;       // (m, m) with rows odd_stride(m) apart: E; E E^T and then K times sigma + eps
   real* length;      // (m): of the rows of E E^T
   real* products;    // (m), in passing
@@ -26,7 +25,7 @@ struct KroneckerFactor {
 
   // Reals of working space, and how many more gradient needs.
   FPRNN_HOST_DEVICE static constexpr int64_t space(int64_t m, KroneckerNorm norm) {
-    return 2 * m * odd_stride(m) + 2 * m +
+    return 1 + 2 * m * odd_stride(m) + 2 * m +
            (norm == KroneckerNorm::row ? 0 : (1 + kSteps) * m + kSteps);
   }
   FPRNN_HOST_DEVICE static constexpr int64_t gradient_space(int64_t m, KroneckerNorm norm) {
@@ -36,7 +35,8 @@ struct KroneckerFactor {
   __device__ __forceinline__ KroneckerFactor(M m, KroneckerNorm norm, real eps, real* space)
       : m(m), norm(norm), eps(eps) {
     const int64_t matrix = m * odd_stride(m);
-    e = space;
+    power = space;
+    e = power + 1;
     k = e + matrix;
     length = k + matrix;
     products = length + m;
@@ -62,10 +62,15 @@ struct KroneckerFactor {
   template <class T, class Triangle>
   __device__ __forceinline__ void make(const T& team, const Triangle& triangle) {
     using Index = typename T::Index;
+    bool unusual = square_root(eps) * kMostOfFourth < 1;
     team.each_element(m, m, [&](Index i, Index j) {
-      e[row(i) + j] = j < i ? real(0) : triangle(in_triangle(i, j));
+      const real element = j < i ? real(0) : triangle(in_triangle(i, j));
+      unusual |= magnitude(element) > kMostOfFourth;
+      e[row(i) + j] = element;
     });
-    team.sync();
+    if (team.rank == 0) *power = 1;
+    if (team.any(unusual)) [[unlikely]]
+      multiply_by_power(team);
     small_product(
         team, m, m, m, [&](Index i, Index l) { return e[row(i) + l]; },
         [&](Index l, Index j) { return e[row(j) + l]; },
@@ -75,7 +80,7 @@ struct KroneckerFactor {
         m, m, [&](Index i, Index j) { return k[row(i) + j] * k[row(i) + j]; },
         [&](Index i, real total) {
           length[i] = square_root(total);
-          products[i] = 1 / at_least(length[i], eps);
+          products[i] = 1 / at_least(length[i], row_eps());
         });
     team.sync();
     if (norm != KroneckerNorm::spectral) {
@@ -129,12 +134,31 @@ struct KroneckerFactor {
         team, m, m, m, [&](Index i, Index l) { return d[row(i) + l] + d[row(l) + i]; },
         [&](Index l, Index j) { return e[row(l) + j]; },
         [&](Index i, Index j, real total) {
-          if (j >= i) give_k(in_triangle(i, j), total);
+          if (j >= i) give_k(in_triangle(i, j), *power * total);
         });
     team.sync();
   }
 
  private:
+  __device__ __forceinline__ real row_eps() const {
+    return at_least(eps * *power * *power, std::numeric_limits<real>::min());
+  }
+  __device__ __forceinline__ real sigma_eps() const {
+    return norm == KroneckerNorm::spectral ? row_eps() : eps;
+  }
+
+  template <class T>
+  __device__ __forceinline__ void multiply_by_power(const T& team) const {
+    using Index = typename T::Index;
+    real largest = square_root(eps);
+    team.each_element(
+        m, m, [&](Index i, Index j) { largest = LargerSize()(largest, magnitude(e[row(i) + j])); });
+    const real factor = inverse_power_of_two(team.largest(largest));
+    team.each_element(m, m, [&](Index i, Index j) { e[row(i) + j] *= factor; });
+    if (team.rank == 0) *power = factor;
+    team.sync();
+  }
+
   // v = (1, ..., 1) / sqrt(m); eight times u = nrm(K v), v = nrm(K u); sigma = u . K v. K itself is
   // left as it is.
   template <class T>
@@ -150,7 +174,7 @@ struct KroneckerFactor {
           [&](Index i, real total) { to[i] = total; });
       team.sync();
       const real reached = square_root(team.sum_of(m, [&](Index i) { return to[i] * to[i]; }));
-      const real scale = 1 / at_least(reached, eps);
+      const real scale = 1 / at_least(reached, sigma_eps());
       team.each(m, [&](Index i) { to[i] *= scale; });
       if (team.rank == 0) norms[step] = reached;
       team.sync();
@@ -161,7 +185,7 @@ struct KroneckerFactor {
         m, m, [&](Index i, Index j) { return k[row(i) + j] * v[j]; },
         [&](Index i, real total) { products[i] = u[i] * total; });
     team.sync();
-    inverse = 1 / (team.sum_of(m, [&](Index i) { return products[i]; }) + eps);
+    inverse = 1 / (team.sum_of(m, [&](Index i) { return products[i]; }) + sigma_eps());
   }
 
   // d: the cotangent of K on entry, of the undivided K on return. sigma and each step of the
@@ -209,8 +233,9 @@ struct KroneckerFactor {
       real* const pull = pulls + (step - 1) * m;
       const real reached = norms[step - 1];
       const real along =
-          reached > eps ? team.sum_of(m, [&](Index i) { return now[i] * y[i]; }) : real(0);
-      team.each(m, [&](Index i) { pull[i] = (now[i] - along * y[i]) / at_least(reached, eps); });
+          reached > sigma_eps() ? team.sum_of(m, [&](Index i) { return now[i] * y[i]; }) : real(0);
+      team.each(
+          m, [&](Index i) { pull[i] = (now[i] - along * y[i]) / at_least(reached, sigma_eps()); });
       team.sync();
       add_transposed(team, pull, before, true);
       real* const swap = now;
@@ -240,8 +265,8 @@ struct KroneckerFactor {
     team.row_sums(
         m, m, [&](Index i, Index j) { return k[row(i) + j] * d[row(i) + j]; },
         [&](Index i, real total) {
-          work[i] = length[i] > eps ? total : real(0);
-          work[m + i] = 1 / at_least(length[i], eps);
+          work[i] = length[i] > row_eps() ? total : real(0);
+          work[m + i] = 1 / at_least(length[i], row_eps());
         });
     team.sync();
     team.each_element(m, m, [&](Index i, Index j) {

@@ -42,7 +42,9 @@ __device__ void make_row(const AssembleWeights::Source& source, int64_t row, int
 #pragma unroll
       for (int j = 0; j < W; ++j) squares += v.v[j] * v.v[j];
     }
-    factor = source.magnitude[row] * inverse_length(warp_sum(squares), kShortest);
+    const real* const own = source.direction + row * source.K;
+    factor = source.magnitude[row] * inverse_length(warp_sum(squares), kShortest, source.K,
+                                                    [&](int64_t i) { return own[i]; });
   }
 #pragma unroll 4
   for (int64_t i = lane_of(); i < columns / W; i += kWarp) {
@@ -143,8 +145,17 @@ __device__ void unmake_row(const AssembleWeights& args, int which, int64_t row, 
         along += v.v[j] * dw.v[j];
       }
     });
-    const real inverse = inverse_length(warp_sum(squares), kShortest);
+    const real inverse =
+        inverse_length(warp_sum(squares), kShortest, K, [&](int64_t i) { return direction[i]; });
     along = inverse * warp_sum(along);
+    if (!(magnitude(along) <= kMostSquares)) {  // it overflowed on the way
+      along = 0;
+      each_pack<W>(direction, K, blocks, [&](int64_t, const Pack<W>& v, const Pack<W>& dw) {
+#pragma unroll
+        for (int j = 0; j < W; ++j) along += inverse * v.v[j] * dw.v[j];
+      });
+      along = warp_sum(along);
+    }
     factor = source.magnitude[row] * inverse;
     pull = inverse * normal_part(inverse, kShortest, along);
     if (lane_of() == 0 && source.dmagnitude != nullptr) source.dmagnitude[row] = along;

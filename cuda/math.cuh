@@ -10,6 +10,7 @@
 #define FPRNN_ISA cuda
 #define FPRNN_INLINE __device__ __forceinline__
 #define FPRNN_DISPATCH inline
+#include <fprnn/core/scaling.h>
 
 namespace fprnn::cuda {
 
@@ -32,6 +33,10 @@ FPRNN_INLINE float inverse_root(float x) {
 FPRNN_INLINE double inverse_root(double x) { return ::rsqrt(x); }
 FPRNN_INLINE float magnitude(float x) { return ::fabsf(x); }
 FPRNN_INLINE double magnitude(double x) { return ::fabs(x); }
+
+// Within a bound; NaN stays.
+FPRNN_INLINE real at_least(real x, real low) { return x < low ? low : x; }
+FPRNN_INLINE real at_most(real x, real high) { return x > high ? high : x; }
 
 // 2^x; float: the instruction, 2 ulp, denormals are 0.
 FPRNN_INLINE float exp2_decay(float x) {

@@ -6,7 +6,7 @@
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
 #include <fprnn/cuda/reduce.cuh>
-#include <fprnn/ops/norm.h>
+#include <fprnn/ops/norm_statistics.h>
 
 namespace fprnn {
 
@@ -35,35 +35,46 @@ struct Place {
     if constexpr (kLong) return block_sum(x, shared);
     return warp_sum(x);
   }
+  __device__ real largest(real x, real* shared) const {  // of numbers that are not negative
+    if constexpr (kLong) return block_max(x, shared);
+    return warp_max(x);
+  }
 };
 template <bool kLong>
 Grid grid_for(int64_t rows) {
   return {.blocks = kLong ? rows : ceil_div(rows, kThreads / kWarp), .threads = kThreads};
 }
 
-struct Statistics {
-  real center, scale;
-  real pull;  // the factor of n sum(g n) in dx
-};
+// A row in memory, as norm_statistics.h takes it.
+template <bool kLong>
+struct MemoryRow {
+  const Place<kLong>& at;
+  const real* x;
+  int64_t D;
+  real* shared;
 
-template <class P>
-__device__ Statistics statistics_of(const P& at, Norm norm, const real* x, int64_t D, real eps,
-                                    real* shared) {
-  real center = 0;
-  if (norm == Norm::layer) {
+  template <class Map>
+  __device__ real sum(const Map& map) const {
     real total = 0;
-    for (int64_t i = at.first; i < D; i += P::kStride) total += x[i];
-    center = at.sum(total, shared) / D;
+    for (int64_t i = at.first; i < D; i += at.kStride) total += map(x[i]);
+    return at.sum(total, shared);
   }
-  real squares = 0;
-  for (int64_t i = at.first; i < D; i += P::kStride) squares += (x[i] - center) * (x[i] - center);
-  const real total = at.sum(squares, shared);
-  if (norm == Norm::l2) {
-    const real length = square_root(total);
-    return length <= eps ? Statistics{0, 1 / eps, 0} : Statistics{0, 1 / length, 1};
+  template <class Map>
+  __device__ real squares(const Map& map) const {
+    real total = 0;
+    for (int64_t i = at.first; i < D; i += at.kStride) {
+      const real value = map(x[i]);
+      total += value * value;
+    }
+    return at.sum(total, shared);
   }
-  return {center, 1 / square_root(total / D + eps), real(1) / D};
-}
+  template <class Map>
+  __device__ real largest(const Map& map) const {
+    real most = 0;
+    for (int64_t i = at.first; i < D; i += at.kStride) most = Larger()(magnitude(map(x[i])), most);
+    return at.largest(most, shared);
+  }
+};
 
 template <bool kLong>
 __global__ void norm_forward_kernel(NormForward args) {
@@ -72,24 +83,26 @@ __global__ void norm_forward_kernel(NormForward args) {
   if (at.row >= args.rows) return;
   const real* x = args.x + at.row * args.D;
   real* y = args.y + at.row * args.D;
-  const Statistics s = statistics_of(at, args.norm, x, args.D, args.eps, shared);
+  const RowStatistics s =
+      statistics_of(args.norm, MemoryRow<kLong>{at, x, args.D, shared}, args.D, args.eps);
   for (int64_t i = at.first; i < args.D; i += at.kStride) {
-    real value = (x[i] - s.center) * s.scale;
+    real value = s.normal(x[i]);
     if (args.weight != nullptr) value *= args.weight[i];
     if (args.bias != nullptr) value += args.bias[i];
     y[i] = value;
   }
 }
 
-// dx, and each row's center and scale.
+// dx, and each row's statistics.
 template <bool kLong>
-__global__ void norm_backward_kernel(NormBackward args, real* statistics) {
+__global__ void norm_backward_kernel(NormBackward args, RowStatistics* statistics) {
   __shared__ real shared[kWarp];
   const Place<kLong> at;
   if (at.row >= args.rows) return;
   const real* x = args.x + at.row * args.D;
   const real* dy = args.dy + at.row * args.D;
-  const Statistics s = statistics_of(at, args.norm, x, args.D, args.eps, shared);
+  const RowStatistics s =
+      statistics_of(args.norm, MemoryRow<kLong>{at, x, args.D, shared}, args.D, args.eps);
   const auto weighted = [&](int64_t i) {
     return args.weight != nullptr ? dy[i] * args.weight[i] : dy[i];
   };
@@ -97,26 +110,23 @@ __global__ void norm_backward_kernel(NormBackward args, real* statistics) {
   for (int64_t i = at.first; i < args.D; i += at.kStride) {
     const real g = weighted(i);
     sum_g += g;
-    sum_gn += g * ((x[i] - s.center) * s.scale);
+    sum_gn += g * s.normal(x[i]);
   }
   const real shift = args.norm == Norm::layer ? at.sum(sum_g, shared) / args.D : 0;
   const real pull = s.pull * at.sum(sum_gn, shared);
   for (int64_t i = at.first; i < args.D; i += at.kStride) {
-    const real n = (x[i] - s.center) * s.scale;
+    const real n = s.normal(x[i]);
     real& dx = args.dx[at.row * args.D + i];
     const real gift = s.scale * (weighted(i) - shift - n * pull);
     dx = args.accumulate ? dx + gift : gift;
   }
-  if (at.first == 0) {
-    statistics[2 * at.row] = s.center;
-    statistics[2 * at.row + 1] = s.scale;
-  }
+  if (at.first == 0) statistics[at.row] = s;
 }
 
 // Warps of a block go through a piece's rows in turns; their sums are added in the order of warps.
 constexpr int kRowLanes = kThreads / kWarp;
-__global__ void norm_parameters_kernel(NormBackward args, const real* statistics, int64_t columns,
-                                       real* dweight, real* dbias) {
+__global__ void norm_parameters_kernel(NormBackward args, const RowStatistics* statistics,
+                                       int64_t columns, real* dweight, real* dbias) {
   __shared__ real shared[2][kRowLanes][kWarp];
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const int64_t piece = blockIdx.x / columns, d = blockIdx.x % columns * kWarp + lane;
@@ -129,9 +139,8 @@ __global__ void norm_parameters_kernel(NormBackward args, const real* statistics
       const bool exists = row < end;
       const real dy = exists ? args.dy[row * args.D + d] : real(0);
       const real x = exists ? args.x[row * args.D + d] : real(0);
-      const real center = exists ? statistics[2 * row] : real(0);
-      const real scale = exists ? statistics[2 * row + 1] : real(0);
-      weight += dy * ((x - center) * scale);
+      const RowStatistics s = exists ? statistics[row] : RowStatistics{};
+      weight += dy * s.normal(x);
       bias += dy;
     }
   shared[0][warp][lane] = weight;
@@ -158,21 +167,22 @@ void run(Cuda cuda, const NormForward& args) {
 }
 
 void run(Cuda cuda, const NormBackward& args) {
-  const Tensor statistics(cuda.context, Shape{args.rows, 2});
+  const Tensor of_rows(cuda.context, Shape{args.rows, sizeof(RowStatistics) / sizeof(real)});
+  auto* const statistics = reinterpret_cast<RowStatistics*>(of_rows.data());
   if (args.D >= kLongRow)
     start(cuda, "norm_backward", norm_backward_kernel<true>, grid_for<true>(args.rows), args,
-          statistics.data());
+          statistics);
   else
     start(cuda, "norm_backward", norm_backward_kernel<false>, grid_for<false>(args.rows), args,
-          statistics.data());
+          statistics);
   if (args.dweight == nullptr) return;
   const int64_t pieces = ceil_div(args.rows, kPiece), columns = ceil_div(args.D, kWarp);
   const Tensor shares(cuda.context, Shape{2, pieces, args.D});
   real* const dweight = shares.data();
   real* const dbias = args.dbias != nullptr ? dweight + pieces * args.D : nullptr;
   start(cuda, "norm_parameters", norm_parameters_kernel,
-        {.blocks = pieces * columns, .threads = kThreads}, args, statistics.data(), columns,
-        dweight, dbias);
+        {.blocks = pieces * columns, .threads = kThreads}, args, statistics, columns, dweight,
+        dbias);
   const auto sum = [&](const real* x, real* y) {
     return SumMiddle{.x = x, .y = y, .outer = 1, .middle = pieces, .inner = args.D};
   };

@@ -82,6 +82,22 @@ class Team {
                    "n"(kSize)
                    : "memory");
   }
+  // sync, and whether x of any thread.
+  __device__ __forceinline__ bool any(bool x) const {
+    if constexpr (W == 1) {
+      __syncwarp();
+      return __any_sync(kAllLanes, x);
+    } else {
+      int found;
+      asm volatile(
+          "{\n .reg .pred mine, all;\n setp.ne.s32 mine, %3, 0;\n"
+          " bar.red.or.pred all, %1, %2, mine;\n selp.s32 %0, 1, 0, all;\n}"
+          : "=r"(found)
+          : "r"(FirstBarrier + static_cast<int>(threadIdx.x) / kSize), "n"(kSize), "r"(int{x})
+          : "memory");
+      return found != 0;
+    }
+  }
   // The thread's half of the team, as a team on its memory; the whole has met before and after.
   __device__ __forceinline__ auto half() const {
     static_assert(W % 2 == 0);

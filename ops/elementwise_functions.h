@@ -6,6 +6,8 @@
 
 #include <fprnn/ops/elementwise.h>
 
+#include <limits>
+
 namespace fprnn::FPRNN_ISA {
 
 struct Exp {
@@ -29,14 +31,15 @@ struct Sigmoid {
   }
 };
 struct Silu {
+  static constexpr real kMost = std::numeric_limits<real>::max();  // for infinity times 0 is NaN
   template <class V>
   FPRNN_INLINE V value(const V& x) const {
-    return x * sigmoid(x);
+    return at_least(x, -kMost) * sigmoid(x);
   }
   template <class V>
   FPRNN_INLINE V slope(const V& x) const {
     const V s = sigmoid(x);
-    return s * (1 + x * (1 - s));
+    return s * (1 + at_most(at_least(x, -kMost), kMost) * (1 - s));
   }
 };
 struct Softplus {

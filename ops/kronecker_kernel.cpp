@@ -7,9 +7,11 @@ namespace fprnn::FPRNN_ISA {
 namespace {
 
 // One token's factor on its way from k to K: everything backward needs again. All matrices are (m, m).
+// Where the fourth powers of E's elements might overflow, or underflow though eps is smaller still,
+// E stands for E times a power of two, and its products for theirs.
 struct Factor {
   int64_t m;
-  real eps;
+  real eps;        // as it is given
   real* e;         // E
   real* e_t;       // E^T
   real* s;         // E E^T
@@ -17,7 +19,9 @@ struct Factor {
   real* length;    // (m): of the rows of s
   real* work;      // a matrix of working space
   real* iterates;  // (1 + 2 kPowerIterations, m): the vectors of the power iteration
-  real sigma;      // K was divided by sigma + eps, or 0
+  real sigma;      // K was divided by sigma + sigma_eps, or 0
+  real power;      // of two, that E was multiplied by
+  real row_eps, sigma_eps;
 
   FPRNN_INLINE real* iterate(int64_t i) const { return iterates + i * m; }
 };
@@ -25,15 +29,25 @@ struct Factor {
 FPRNN_INLINE real length_of(const real* x, int64_t m) { return square_root(small_dot(x, x, m)); }
 FPRNN_INLINE real at_least_eps(real x, real eps) { return x <= eps ? eps : x; }
 
-FPRNN_INLINE void fill_triangles(Factor& f, const real* k) {
+FPRNN_INLINE void fill_triangles(Factor& f, const real* k, KroneckerNorm norm) {
+  Vec sizes{};
+  for_lanes(f.m * (f.m + 1) / 2,
+            [&](int64_t i, auto lanes) { sizes = larger(magnitude(lanes.load(k + i)), sizes); });
+  const real size = largest(sizes), of_eps = square_root(f.eps);
+  f.power = 1;
+  if (size > kMostOfFourth || of_eps * kMostOfFourth < 1)
+    f.power = inverse_power_of_two(size > of_eps ? size : of_eps);
   for (int64_t i = 0; i < f.m; ++i)
-    for (int64_t j = 0; j < f.m; ++j) f.e[i * f.m + j] = f.e_t[j * f.m + i] = j < i ? 0 : *k++;
+    for (int64_t j = 0; j < f.m; ++j)
+      f.e[i * f.m + j] = f.e_t[j * f.m + i] = j < i ? 0 : f.power * *k++;
+  f.row_eps = at_least_eps(f.eps * f.power * f.power, std::numeric_limits<real>::min());
+  f.sigma_eps = norm == KroneckerNorm::spectral ? f.row_eps : f.eps;
 }
 
 // to <- nrm(K x); returns |K x|.
 FPRNN_INLINE real power_step(const Factor& f, const real* x, real* to) {
   for (int64_t i = 0; i < f.m; ++i) to[i] = small_dot(f.k + i * f.m, x, f.m);
-  const real length = length_of(to, f.m), scale = 1 / at_least_eps(length, f.eps);
+  const real length = length_of(to, f.m), scale = 1 / at_least_eps(length, f.sigma_eps);
   for (int64_t i = 0; i < f.m; ++i) to[i] *= scale;
   return length;
 }
@@ -46,17 +60,18 @@ FPRNN_INLINE void spectral_normalize(Factor& f) {
   f.sigma = 0;
   for (int64_t i = 0; i < m; ++i)
     f.sigma += f.iterate(last - 1)[i] * small_dot(f.k + i * m, f.iterate(last), m);
-  const real scale = 1 / (f.sigma + f.eps);
+  const real scale = 1 / (f.sigma + f.sigma_eps);
   for (int64_t i = 0; i < m * m; ++i) f.k[i] *= scale;
 }
 
 FPRNN_INLINE void make_factor(Factor& f, const real* k, KroneckerNorm norm) {
   const int64_t m = f.m;
-  fill_triangles(f, k);
+  fill_triangles(f, k, norm);
   small_product(f.e, m, 1, f.e_t, f.s, m, m, m);
   for (int64_t i = 0; i < m; ++i) {
     f.length[i] = length_of(f.s + i * m, m);
-    const real scale = norm == KroneckerNorm::spectral ? 1 : 1 / at_least_eps(f.length[i], f.eps);
+    const real scale =
+        norm == KroneckerNorm::spectral ? 1 : 1 / at_least_eps(f.length[i], f.row_eps);
     for (int64_t j = 0; j < m; ++j) f.k[i * m + j] = scale * f.s[i * m + j];
   }
   f.sigma = 0;
@@ -66,7 +81,7 @@ FPRNN_INLINE void make_factor(Factor& f, const real* k, KroneckerNorm norm) {
 // d (m, m): the cotangent of K divided by sigma + eps on entry, of the undivided K on return.
 FPRNN_INLINE void spectral_backward(Factor& f, real* d) {
   const int64_t m = f.m, last = 2 * kPowerIterations;
-  const real scale = f.sigma + f.eps;
+  const real scale = f.sigma + f.sigma_eps;
   real dsigma = 0;
   for (int64_t i = 0; i < m * m; ++i) {
     dsigma -= d[i] * f.k[i] / scale;
@@ -97,8 +112,9 @@ FPRNN_INLINE void spectral_backward(Factor& f, real* d) {
       length += x * x;
     }
     length = square_root(length);
-    const real along = length > f.eps ? small_dot(dv, y, m) : 0;
-    for (int64_t i = 0; i < m; ++i) dx[i] = (dv[i] - along * y[i]) / at_least_eps(length, f.eps);
+    const real along = length > f.sigma_eps ? small_dot(dv, y, m) : 0;
+    for (int64_t i = 0; i < m; ++i)
+      dx[i] = (dv[i] - along * y[i]) / at_least_eps(length, f.sigma_eps);
     for (int64_t i = 0; i < m; ++i)
       for (int64_t j = 0; j < m; ++j) {
         d[i * m + j] += dx[i] * before[j];
@@ -119,8 +135,8 @@ FPRNN_INLINE void factor_backward(Factor& f, KroneckerNorm norm, real* d, real* 
     for (int64_t i = 0; i < m; ++i) {  // rows: d <- (d - K (K . d)) / length
       real* row = d + i * m;
       const real* unit = f.k + i * m;
-      const real along = f.length[i] > f.eps ? small_dot(unit, row, m) : 0;
-      const real scale = 1 / at_least_eps(f.length[i], f.eps);
+      const real along = f.length[i] > f.row_eps ? small_dot(unit, row, m) : 0;
+      const real scale = 1 / at_least_eps(f.length[i], f.row_eps);
       for (int64_t j = 0; j < m; ++j) row[j] = scale * (row[j] - along * unit[j]);
     }
   // S = E E^T: dE = (d + d^T) E.
@@ -128,13 +144,17 @@ FPRNN_INLINE void factor_backward(Factor& f, KroneckerNorm norm, real* d, real* 
     for (int64_t j = i; j < m; ++j) d[i * m + j] = d[j * m + i] = d[i * m + j] + d[j * m + i];
   small_product(d, m, 1, f.e, f.work, m, m, m);
   for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = i; j < m; ++j) *dk++ = f.work[i * m + j];
+    for (int64_t j = i; j < m; ++j) *dk++ = f.power * f.work[i * m + j];
 }
 
 FPRNN_INLINE Factor factor_in(real* scratch, int64_t m, real eps) {
-  Factor f{
-      m,       eps,     scratch, scratch + m * m, scratch + 2 * m * m, scratch + 3 * m * m, nullptr,
-      nullptr, nullptr, 0};
+  Factor f{};
+  f.m = m;
+  f.eps = eps;
+  f.e = scratch;
+  f.e_t = scratch + m * m;
+  f.s = scratch + 2 * m * m;
+  f.k = scratch + 3 * m * m;
   f.work = scratch + 4 * m * m;  // at least 3 m long
   f.length = f.work + (m > 3 ? m * m : 3 * m);
   f.iterates = f.length + m;

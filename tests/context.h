@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 namespace fprnn::tests {
 
@@ -50,6 +51,21 @@ inline Context context_with(int threads, int64_t byte_limit = 0) {
   options.threads = threads;
   options.byte_limit = byte_limit;
   return device_context(options);
+}
+inline std::vector<Context> contexts_of_every_isa() {
+  std::vector<Context> contexts;
+  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
+    ContextOptions options = test_options();
+    options.isa = isa;
+    if (isa <= best_isa()) contexts.push_back(Context::cpu(options));
+  }
+  return contexts;
+}
+// And the GPU, if that is the device.
+inline std::vector<Context> contexts_of_every_kind() {
+  std::vector<Context> contexts = contexts_of_every_isa();
+  if (on_gpu()) contexts.push_back(test_context());
+  return contexts;
 }
 // For what is the CPU's alone, whatever the device: threads, instruction sets, the host's memory.
 inline Context host_context(int threads = 2) {

@@ -35,22 +35,6 @@ const Function kFunctions[] = {
     {"tanh", tanh, [](double x) { return std::tanh(x); }, 3, 2},
 };
 
-std::vector<Context> contexts_of_every_isa() {
-  std::vector<Context> contexts;
-  for (const Isa isa : {Isa::baseline, Isa::avx2, Isa::avx512}) {
-    ContextOptions options = test_options();
-    options.isa = isa;
-    if (isa <= best_isa()) contexts.push_back(Context::cpu(options));
-  }
-  return contexts;
-}
-// And the GPU, if that is the device.
-std::vector<Context> contexts_of_every_kind() {
-  std::vector<Context> contexts = contexts_of_every_isa();
-  if (on_gpu()) contexts.push_back(test_context());
-  return contexts;
-}
-
 std::vector<real> apply(const Context& context, const Function& function,
                         const std::vector<real>& x) {
   const Tensor argument(context, Shape{static_cast<int64_t>(x.size())}, x);
