@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace fprnn {
@@ -49,7 +50,8 @@ struct Rng {
   constexpr Rng next_stream() { return {seed, stream++}; }
 };
 
-// Tensors drawn from one fresh stream of rng.
+// Tensors drawn from one fresh stream of rng. uniform: from low on, never high unless both are the same;
+// finite where they are.
 Tensor uniform(const Context& context, const Shape& shape, real low, real high, Rng& rng);
 Tensor normal(const Context& context, const Shape& shape, real mean, real deviation, Rng& rng);
 
@@ -68,12 +70,20 @@ FPRNN_HOST_DEVICE inline real random_number(Distribution distribution, double ra
 }
 
 struct RandomFill {
-  real* out;  // (count)
-  int64_t count;
-  Rng rng;
+  real* out = nullptr;  // (count)
+  int64_t count = 0;
+  Rng rng = {};
   Distribution distribution;
   real offset, scale;  // uniform: low, high - low; normal: mean, deviation; keep: 0, 1
   double rate = 0;     // of keep
+  real times = 1;      // 2 where offset and scale are halved since high - low overflows
+  real least = -std::numeric_limits<real>::infinity(), most = -least;
+
+  // The element with this value of offset + scale number, whose rounding may have reached high.
+  FPRNN_HOST_DEVICE real placed(real value) const {
+    value *= times;
+    return value < least ? least : value > most ? most : value;
+  }
 };
 void run(Cpu, const RandomFill&);
 void run(Cuda, const RandomFill&);

@@ -68,9 +68,11 @@ __global__ void cross_entropy_forward_kernel(CrossEntropyForward args) {
   for (int64_t i = at.lane; i < args.V; i += kWarp) total += exp(logits[i] - largest);
   total = warp_sum(total);
   if (at.lane != 0) return;
-  const real log_sum = largest + static_cast<real>(::log(static_cast<double>(total)));
+  const real log_total = static_cast<real>(::log(static_cast<double>(total)));
+  const LogSum log_sum = magnitude(largest) < LogSum::kOneNumber ? LogSum{largest + log_total}
+                                                                 : LogSum{largest, log_total};
   args.log_sum[at.row] = log_sum;
-  args.loss[at.row] = mask == 0 ? 0 : mask * (log_sum - of_target);
+  args.loss[at.row] = mask == 0 ? 0 : mask * (log_sum.high - of_target + log_sum.low);
 }
 
 __global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {
@@ -78,10 +80,10 @@ __global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {
   if (at.row >= args.rows) return;
   const real* logits = args.logits + at.row * args.V;
   const real mask = args.mask[at.row], weight = *args.dloss * mask / *args.total;
-  const real log_sum = args.log_sum[at.row];
+  const LogSum log_sum = args.log_sum[at.row];
   const int64_t target = within(args.targets[at.row], args.V);
   for (int64_t i = at.lane; i < args.V; i += kWarp) {
-    const real p = mask == 0 ? 0 : weight * exp(logits[i] - log_sum);
+    const real p = mask == 0 ? 0 : weight * exp(logits[i] - log_sum.high - log_sum.low);
     args.dlogits[at.row * args.V + i] = mask != 0 && i == target ? p - weight : p;
   }
 }

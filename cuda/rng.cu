@@ -9,7 +9,7 @@ namespace fprnn {
 void run(Cuda cuda, const RandomFill& args) {
   cuda::for_each(cuda, "random_fill", args.count, [args] __device__(int64_t i) {
     const real number = random_number(args.distribution, args.rate, args.rng, i);
-    args.out[i] = cuda::unfused(args.offset, args.scale, number);
+    args.out[i] = args.placed(cuda::unfused(args.offset, args.scale, number));
   });
 }
 

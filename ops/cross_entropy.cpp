@@ -32,11 +32,13 @@ Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tens
                                .total = total.data(),
                                .rows = rows,
                                .V = V});
-  const Tensor log_sum(context, targets.shape()), losses(context, targets.shape());
+  const Tensor log_sum(context, targets.shape().appended(sizeof(LogSum) / sizeof(real))),
+      losses(context, targets.shape());
+  const auto log_sums = [](const Tensor& x) { return reinterpret_cast<LogSum*>(x.data()); };
   launch(context, CrossEntropyForward{.logits = logits.data(),
                                       .targets = targets.data(),
                                       .mask = mask.data(),
-                                      .log_sum = log_sum.data(),
+                                      .log_sum = log_sums(log_sum),
                                       .loss = losses.data(),
                                       .rows = rows,
                                       .V = V});
@@ -47,7 +49,7 @@ Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tens
                   launch(logits.context(), CrossEntropyBackward{.logits = logits.data(),
                                                                 .targets = targets.data(),
                                                                 .mask = mask.data(),
-                                                                .log_sum = log_sum.data(),
+                                                                .log_sum = log_sums(log_sum),
                                                                 .total = total.data(),
                                                                 .dloss = back.output().data(),
                                                                 .dlogits = dlogits.data(),

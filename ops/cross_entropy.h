@@ -1,5 +1,5 @@
 // Cross-entropy of classes, fused with softmax and masked. Cost: one read of the logits forward; backward
-// reads them again and writes their gradient; it keeps the logits and one log-sum-exp a row.
+// reads them again and writes their gradient; it keeps the logits and a row's log-sum-exp.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -21,11 +21,17 @@ struct CheckTargets {
   real* total;             // one element
   int64_t rows, V;
 };
+// The log of a row's sum of exponentials is high + low: the largest logit and what comes on top of it. Their
+// sum would be rounded to the largest logit's last place, which only up to this size is small.
+struct LogSum {
+  static constexpr real kOneNumber = 64;
+  real high, low = 0;
+};
 struct CrossEntropyForward {
   const real* logits;      // (rows, V)
   const int32_t* targets;  // (rows)
   const real* mask;        // (rows)
-  real* log_sum;           // (rows): log sum exp of each row
+  LogSum* log_sum;         // (rows)
   real* loss;              // (rows): mask times the row's loss
   int64_t rows, V;
 };
@@ -33,7 +39,7 @@ struct CrossEntropyBackward {
   const real* logits;      // (rows, V)
   const int32_t* targets;  // (rows)
   const real* mask;        // (rows)
-  const real* log_sum;     // (rows)
+  const LogSum* log_sum;   // (rows)
   const real* total;       // one element: the mask's sum
   const real* dloss;       // one element
   real* dlogits;           // (rows, V)

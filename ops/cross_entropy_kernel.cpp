@@ -14,9 +14,15 @@ void cross_entropy_forward(const CrossEntropyForward& args, int64_t begin, int64
     for_lanes(V, [&](int64_t i, auto lanes) {
       total += lanes.keep(exp(lanes.load(logits + i) - largest));
     });
-    args.log_sum[row] = largest + static_cast<real>(__builtin_log(sum(total)));
+    const real log_total = static_cast<real>(__builtin_log(sum(total)));
+    const LogSum log_sum = __builtin_fabs(largest) < LogSum::kOneNumber
+                               ? LogSum{largest + log_total}
+                               : LogSum{largest, log_total};
+    args.log_sum[row] = log_sum;
     args.loss[row] =
-        args.mask[row] == 0 ? 0 : args.mask[row] * (args.log_sum[row] - logits[args.targets[row]]);
+        args.mask[row] == 0
+            ? 0
+            : args.mask[row] * (log_sum.high - logits[args.targets[row]] + log_sum.low);
   }
 }
 
@@ -25,13 +31,14 @@ void cross_entropy_backward(const CrossEntropyBackward& args, int64_t begin, int
   for (int64_t row = begin; row < end; ++row) {
     const real* logits = args.logits + row * V;
     real* dlogits = args.dlogits + row * V;
+    const LogSum log_sum = args.log_sum[row];
     const real weight = *args.dloss * args.mask[row] / *args.total;
     if (args.mask[row] == 0) {
       for (int64_t i = 0; i < V; ++i) dlogits[i] = 0;
       continue;
     }
     for_lanes(V, [&](int64_t i, auto lanes) {
-      lanes.store(dlogits + i, weight * exp(lanes.load(logits + i) - args.log_sum[row]));
+      lanes.store(dlogits + i, weight * exp(lanes.load(logits + i) - log_sum.high - log_sum.low));
     });
     dlogits[args.targets[row]] -= weight;
   }

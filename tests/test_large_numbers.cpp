@@ -9,6 +9,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "close.h"
 #include "context.h"
@@ -242,6 +243,43 @@ TEST_CASE("large numbers: Kronecker factors of any size") {
       for (const real scale : scales) check_factors(D, norm, scale);
 }
 
+namespace {
+
+// One row: its loss is the whole one.
+void check_loss(const Reals& logits, int32_t target, std::optional<double> known = {}) {
+  const int64_t V = logits.size();
+  const Wide largest = *std::ranges::max_element(logits);
+  const auto e = [&](int64_t i) { return std::exp(logits[i] - largest); };
+  const Wide total = sum_of(V, e), loss = std::log(total) + (largest - logits[target]);
+  if (known) CHECK(std::abs(static_cast<double>(loss) - *known) < 1e-5);
+  Wides gradient;
+  for (int64_t i = 0; i < V; ++i) gradient.push_back(e(i) / total - (i == target ? 1 : 0));
+  for (const Context& context : contexts_of_every_kind()) {
+    Tape tape(context);
+    const Var x = tape.variable(Tensor(context, {1, V}, logits));
+    const Var y = masked_cross_entropy(x, IntTensor(context, {1}, std::vector<int32_t>{target}),
+                                       full(context, {1}, 1));
+    const std::string name =
+        fmt::format("loss of {}, {} on {}", fmt::join(logits, ", "), target, describe(context));
+    check_close(name, y.value().to_vector(), Wides{loss}, kClose);
+    const Tensor dx = tape.vjp({y}, {full(context, {}, 1)}, {x}).front();
+    check_close(name + ", gradient", dx.to_vector(), gradient, kClose);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("large numbers: cross-entropy keeps the largest logit apart") {
+  check_loss({1e4, 1e4 - 1, -1e4}, 1, 1.31326);
+  check_loss({1e6, 1e6 - 1, 1e6 - 2}, 1, 1.40761);
+  check_loss({-1e6, -1e6 - 1, -1e6 - 2}, 1, 1.40761);
+  check_loss({100, 98, 99, 97}, 1);
+  check_loss({kMax / 4, -kMax / 4, 0}, 0);
+  check_loss({kMax / 4, -kMax / 4, 0}, 1);
+  for (const real center : {real(0), real(63), real(64), real(65), real(-1000), real(1e5)})
+    for (const int64_t V : {1, 2, 5, 16, 67}) check_loss(around(center, 3, V, V), V / 2);
+}
+
 TEST_CASE("large numbers: functions at infinity and at -0") {
   struct At {
     std::string name;
@@ -282,6 +320,36 @@ TEST_CASE("large numbers: functions at infinity and at -0") {
                         describe(context));
       }
   }
+}
+
+TEST_CASE("large numbers: uniform numbers are below their end and finite") {
+  const Context context = test_context();
+  const auto draw = [&](real low, real high, int64_t count) {
+    Rng rng{.seed = 3};
+    return uniform(context, {count}, low, high, rng).to_vector();
+  };
+  const real low = kDouble ? real(1e11) : real(100);
+  for (const auto& [from, to] : {std::pair{low, low + 1}, {-low - 1, -low}, {low + 1, low}}) {
+    const Reals x = draw(from, to, 1 << 22);
+    const auto [least, most] = std::ranges::minmax(x);
+    CHECK(std::min(from, to) <= least);
+    CHECK(most <= std::max(from, to));
+    CHECK(std::ranges::count(x, to) == 0);
+    CHECK(most - least > real(0.99));
+  }
+  CHECK(draw(5, 5, 100) == Reals(100, 5));
+  for (const real bound : {kMax, real(0.9) * kMax}) {
+    const Reals x = draw(-bound, bound, 10'000);
+    const auto [least, most] = std::ranges::minmax(x);
+    CHECK(-bound <= least);
+    CHECK(least < real(-0.99) * bound);
+    CHECK(most > real(0.99) * bound);
+    CHECK(most < bound);
+  }
+  // As wide as it can be without that.
+  const Rng stream{.seed = 3, .stream = 0};
+  const Reals x = draw(-kMax / 4, kMax / 4, 100);
+  for (int64_t i = 0; i < 100; ++i) CHECK(x[i] == -kMax / 4 + kMax / 2 * stream.uniform(i));
 }
 
 }  // namespace fprnn::tests
