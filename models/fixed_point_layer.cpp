@@ -206,9 +206,7 @@ class FixedPointLayer::Sweep {
     const int64_t T = y.size(1);
     const auto step_of = [&](int64_t t) { return Var(taken(y, begin_, rows_, t)); };
     const int64_t chunk =
-        T <= kRecorded
-            ? T
-            : std::max<int64_t>(kRecorded, std::llround(std::sqrt(static_cast<double>(T))));
+        std::max<int64_t>(kRecorded, std::llround(std::sqrt(static_cast<double>(T))));
     const auto before = [&](int64_t t) {
       return t == 0 ? previous : reshape(step_of(t - 1), {rows_, y.size(2)});
     };

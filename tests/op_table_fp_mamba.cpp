@@ -19,7 +19,7 @@ struct Mix {
 };
 
 SweepMixer mixer_of(const Mix& mix, int64_t D) {
-  const auto [m1, m2] = kronecker_sizes(D);
+  const auto [m1, m2] = kronecker_sizes(std::max<int64_t>(D, 1));  // of no use if D is 0
   return {.rank = mix.kind == MixerKind::kronecker ? 0 : mix.rank,
           .in_order = mix.kind == MixerKind::householder,
           .scale = real(1.5),
@@ -28,14 +28,14 @@ SweepMixer mixer_of(const Mix& mix, int64_t D) {
           .m2 = m2};
 }
 int64_t outputs_of(const Mix& mix, int64_t D) {
-  const auto [m1, m2] = kronecker_sizes(D);
+  const auto [m1, m2] = kronecker_sizes(std::max<int64_t>(D, 1));  // of no use if D is 0
   return mix.kind == MixerKind::kronecker ? kronecker_sizes(D).triangles() + m1 + m2
                                           : mix.rank * (D + 1);
 }
 
 Array mixed(const Mix& mix, const Array& p, const Array& v, double eps) {
   const int64_t D = v.shape[-1], outputs = outputs_of(mix, D);
-  const auto [m1, m2] = kronecker_sizes(D);
+  const auto [m1, m2] = kronecker_sizes(std::max<int64_t>(D, 1));  // of no use if D is 0
   const int64_t split = outputs - (mix.kind == MixerKind::kronecker ? m1 + m2 : mix.rank);
   const Array first = reference::silu(reference::slice(p, -1, 0, split));
   const Array second = reference::sigmoid(reference::slice(p, -1, split, outputs));

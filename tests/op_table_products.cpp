@@ -193,10 +193,11 @@ void add_weight_norms(OpCases& cases) {
 // Two outputs of a normalised source, a part of a plain one in both, and a column: rows alone, side by side
 // and twice, columns that are left out, and zeros.
 void add_assembled_weights(OpCases& cases) {
-  for (const auto& [N, K] : {std::pair{1, 2}, {3, 5}, {6, 8}, {33, 66}, {70, 136}}) {
+  for (const auto& [N, K] :
+       {std::pair{1, 2}, {3, 5}, {6, 8}, {33, 66}, {70, 136}, {0, 5}, {4, 0}}) {
     const int64_t half = K / 2, rest = N - N / 2;
     const std::vector<WeightLayout> outputs{
-        {half, {{0, N}, {-1, 3}, {1, rest, N / 2}, {1, N, 0, 1}}},
+        {half, {{0, N}, {-1, 3}, {1, rest, N / 2}, {1, N, 0, std::min<int64_t>(1, K - half)}}},
         {half, {{0, N, 0, half}, {1, rest, N / 2}}},
         {1, {{-1, 2}, {2, N}, {-1, 0}}},
         {K, {{0, N / 2, rest}}}};

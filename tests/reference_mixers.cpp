@@ -11,7 +11,7 @@ namespace {
 Array low_rank(const Array& u, const Array& alpha, const Array& v, double scale, bool in_order) {
   const int64_t r = u.shape[-2], D = u.shape[-1];
   Array y = v;
-  for (int64_t token = 0; token < v.shape.elements() / D; ++token)
+  for (int64_t token = 0; token < v.shape.elements_before(-1); ++token)
     for (int64_t i = 0; i < r; ++i) {
       const double* unit = &u.data[(token * r + i) * D];
       const double* met = &(in_order ? y : v).data[token * D];
@@ -114,7 +114,7 @@ std::pair<Array, Array> kronecker_factors(const Array& k, const Array& gates, in
 Array kronecker(const Array& left, const Array& right, const Array& v, double scale) {
   const int64_t m1 = left.shape[-1], m2 = right.shape[-1];
   Array y = v;
-  for (int64_t token = 0; token < v.shape.elements() / (m1 * m2); ++token) {
+  for (int64_t token = 0; token < v.shape.elements_before(-1); ++token) {
     const double* l = &left.data[token * m1 * m1];
     const double* r = &right.data[token * m2 * m2];
     const double* x = &v.data[token * m1 * m2];
