@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kRowThreads)
 #pragma unroll
     for (int k = 0; k < kOwn; ++k) {
       const real gate = sigmoid(p[i][k]);
-      s[i][k] = p[i][k] * gate;
+      s[i][k] = at_least(p[i][k], -Silu::kMost) * gate;
       slope[i][k] = gate + s[i][k] * (1 - gate);
     }
   }
