@@ -25,6 +25,7 @@
 
 #define FPRNN_INLINE inline __attribute__((always_inline))
 #define FPRNN_DISPATCH FPRNN_INLINE  // of what picks a kernel: on a GPU that is the host's
+#define FPRNN_RARE __attribute__((noinline, cold))
 #define FPRNN_LAMBDA __attribute__((always_inline))
 
 namespace fprnn::FPRNN_ISA {

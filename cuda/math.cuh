@@ -9,6 +9,7 @@
 
 #define FPRNN_ISA cuda
 #define FPRNN_INLINE __device__ __forceinline__
+#define FPRNN_RARE FPRNN_INLINE
 #define FPRNN_DISPATCH inline
 #include <fprnn/core/scaling.h>
 

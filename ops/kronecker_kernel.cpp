@@ -7,8 +7,8 @@ namespace fprnn::FPRNN_ISA {
 namespace {
 
 // One token's factor on its way from k to K: everything backward needs again. All matrices are (m, m).
-// Where the fourth powers of E's elements might overflow, or underflow though eps is smaller still,
-// E stands for E times a power of two, and its products for theirs.
+// Where squares of S = E E^T overflow, or underflow and eps is smaller still, E stands for E times a
+// power of two, and its products for theirs.
 struct Factor {
   int64_t m;
   real eps;        // as it is given
@@ -29,19 +29,38 @@ struct Factor {
 FPRNN_INLINE real length_of(const real* x, int64_t m) { return square_root(small_dot(x, x, m)); }
 FPRNN_INLINE real at_least_eps(real x, real eps) { return x <= eps ? eps : x; }
 
-FPRNN_INLINE void fill_triangles(Factor& f, const real* k, KroneckerNorm norm) {
-  Vec sizes{};
-  for_lanes(f.m * (f.m + 1) / 2,
-            [&](int64_t i, auto lanes) { sizes = larger(magnitude(lanes.load(k + i)), sizes); });
-  const real size = largest(sizes), of_eps = square_root(f.eps);
-  f.power = 1;
-  if (size > kMostOfFourth || of_eps * kMostOfFourth < 1)
-    f.power = inverse_power_of_two(size > of_eps ? size : of_eps);
+FPRNN_INLINE void fill_triangles(Factor& f, const real* k) {
   for (int64_t i = 0; i < f.m; ++i)
-    for (int64_t j = 0; j < f.m; ++j)
-      f.e[i * f.m + j] = f.e_t[j * f.m + i] = j < i ? 0 : f.power * *k++;
+    for (int64_t j = 0; j < f.m; ++j) f.e[i * f.m + j] = f.e_t[j * f.m + i] = j < i ? 0 : *k++;
+}
+
+// S = E E^T and its rows' lengths. Returns whether their squares may be added up, and the squares of what K
+// makes of a unit vector.
+FPRNN_INLINE bool make_lengths(Factor& f) {
+  constexpr real kMost = kMostOfFourth * kMostOfFourth * kMostOfFourth, kLeast = 1 / kMost;
+  const int64_t m = f.m;
+  bool sound = true;
+  small_product(f.e, m, 1, f.e_t, f.s, m, m, m);
+  for (int64_t i = 0; i < m; ++i) {
+    f.length[i] = length_of(f.s + i * m, m);
+    sound &= f.length[i] <= kMost && (f.length[i] >= kLeast || f.eps >= kLeast);
+  }
+  return sound;
+}
+
+FPRNN_INLINE void multiply_by_power(Factor& f, KroneckerNorm norm) {
+  real size = square_root(f.eps);
+  for (int64_t i = 0; i < f.m * f.m; ++i) {
+    const real element = f.e[i] < 0 ? -f.e[i] : f.e[i];
+    if (element > size) size = element;
+  }
+  f.power = inverse_power_of_two(size);
+  for (int64_t i = 0; i < f.m * f.m; ++i) {
+    f.e[i] *= f.power;
+    f.e_t[i] *= f.power;
+  }
   f.row_eps = at_least_eps(f.eps * f.power * f.power, std::numeric_limits<real>::min());
-  f.sigma_eps = norm == KroneckerNorm::spectral ? f.row_eps : f.eps;
+  if (norm == KroneckerNorm::spectral) f.sigma_eps = f.row_eps;
 }
 
 // to <- nrm(K x); returns |K x|.
@@ -66,10 +85,14 @@ FPRNN_INLINE void spectral_normalize(Factor& f) {
 
 FPRNN_INLINE void make_factor(Factor& f, const real* k, KroneckerNorm norm) {
   const int64_t m = f.m;
-  fill_triangles(f, k, norm);
-  small_product(f.e, m, 1, f.e_t, f.s, m, m, m);
+  fill_triangles(f, k);
+  f.power = 1;
+  f.row_eps = f.sigma_eps = f.eps;
+  if (!make_lengths(f)) [[unlikely]] {
+    multiply_by_power(f, norm);
+    make_lengths(f);
+  }
   for (int64_t i = 0; i < m; ++i) {
-    f.length[i] = length_of(f.s + i * m, m);
     const real scale =
         norm == KroneckerNorm::spectral ? 1 : 1 / at_least_eps(f.length[i], f.row_eps);
     for (int64_t j = 0; j < m; ++j) f.k[i * m + j] = scale * f.s[i * m + j];
@@ -143,8 +166,10 @@ FPRNN_INLINE void factor_backward(Factor& f, KroneckerNorm norm, real* d, real* 
   for (int64_t i = 0; i < m; ++i)
     for (int64_t j = i; j < m; ++j) d[i * m + j] = d[j * m + i] = d[i * m + j] + d[j * m + i];
   small_product(d, m, 1, f.e, f.work, m, m, m);
+  if (f.power != 1)
+    for (int64_t i = 0; i < m * m; ++i) f.work[i] *= f.power;
   for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = i; j < m; ++j) *dk++ = f.power * f.work[i * m + j];
+    for (int64_t j = i; j < m; ++j) *dk++ = f.work[i * m + j];
 }
 
 FPRNN_INLINE Factor factor_in(real* scratch, int64_t m, real eps) {

@@ -23,6 +23,15 @@ struct RowStatistics {
   }
 };
 
+// The same without a rest.
+struct PlainStatistics {
+  real center, scale, pull;
+  template <class V>
+  FPRNN_INLINE V normal(const V& x) const {
+    return (x - center) * scale;
+  }
+};
+
 // Whether sums as they are lead to a mean and a scale of full precision.
 FPRNN_INLINE bool sound_statistics(Norm norm, real center, real squares, int64_t D, real eps) {
   if (norm == Norm::l2) return sound_squares(squares, eps);
@@ -44,7 +53,7 @@ FPRNN_INLINE RowStatistics statistics_from(Norm norm, real center, real rest, re
 }
 
 template <class Row>
-FPRNN_INLINE RowStatistics careful_statistics(Norm norm, const Row& row, int64_t D, real eps) {
+FPRNN_RARE RowStatistics careful_statistics(Norm norm, const Row& row, int64_t D, real eps) {
   real center = 0, rest = 0;
   if (norm == Norm::layer) {
     const real factor = inverse_power_of_two(row.largest([](auto x) { return x; }));
