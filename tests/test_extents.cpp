@@ -89,7 +89,8 @@ TEST_CASE("empty: every op of the table with each of its sizes 0") {
     }
   }
   taken.erase("masked_cross_entropy");  // of no rows there is no mean, of no classes no target
-  for (const auto& [op, count] : taken) CHECK_MESSAGE(count > 0, op << " takes no size of 0");
+  for (const auto& entry : taken)
+    CHECK_MESSAGE(entry.second > 0, entry.first << " takes no size of 0");
 }
 
 namespace {
