@@ -10,9 +10,9 @@
 
 namespace fprnn::FPRNN_ISA {
 
+inline constexpr real kLeastNormal = std::numeric_limits<real>::min();
 // A sum of squares between these is finite and has lost nothing to subnormal numbers.
-inline constexpr real kLeastSquares =
-    std::numeric_limits<real>::min() / std::numeric_limits<real>::epsilon();
+inline constexpr real kLeastSquares = kLeastNormal / std::numeric_limits<real>::epsilon();
 inline constexpr real kMostSquares = std::numeric_limits<real>::max();
 
 // Whether a length, or eps where that is larger, may be taken from a sum of squares as it is.

@@ -141,7 +141,7 @@ struct KroneckerFactor {
 
  private:
   __device__ __forceinline__ real row_eps() const {
-    return at_least(eps * *power * *power, std::numeric_limits<real>::min());
+    return at_least(eps * *power * *power, kLeastNormal);
   }
   __device__ __forceinline__ real sigma_eps() const {
     return norm == KroneckerNorm::spectral ? row_eps() : eps;

@@ -59,7 +59,7 @@ FPRNN_INLINE void multiply_by_power(Factor& f, KroneckerNorm norm) {
     f.e[i] *= f.power;
     f.e_t[i] *= f.power;
   }
-  f.row_eps = at_least_eps(f.eps * f.power * f.power, std::numeric_limits<real>::min());
+  f.row_eps = at_least_eps(f.eps * f.power * f.power, kLeastNormal);
   if (norm == KroneckerNorm::spectral) f.sigma_eps = f.row_eps;
 }
 
