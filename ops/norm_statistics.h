@@ -46,8 +46,8 @@ FPRNN_INLINE RowStatistics statistics_from(Norm norm, real center, real rest, re
                                            real factor, int64_t D, real eps) {
   if (norm == Norm::l2) {
     const real length = square_root(squares);
-    return length > eps * factor ? RowStatistics{0, 0, factor / length, 1}
-                                 : RowStatistics{0, 0, 1 / eps, 0};
+    return length <= eps * factor ? RowStatistics{0, 0, 1 / eps, 0}
+                                  : RowStatistics{0, 0, factor / length, 1};
   }
   return {center, rest, factor / square_root(squares / D + eps * factor * factor), real(1) / D};
 }
