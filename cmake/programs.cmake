@@ -61,7 +61,7 @@ if(FPRNN_BUILD_TESTS)
     tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp
     tests/op_table_layout.cpp tests/op_table_products.cpp tests/op_table_recurrences.cpp
     tests/op_table_mixers.cpp tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/test_vjp.cpp
-    tests/test_tape.cpp tests/test_core.cpp
+    tests/test_tape.cpp tests/test_core.cpp tests/test_team.cpp tests/test_processors.cpp
     tests/test_vector_math.cpp tests/test_large_numbers.cpp tests/test_extents.cpp tests/test_extents_layers.cpp tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp
     tests/test_models.cpp tests/test_sequence_model.cpp tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
     tests/malformed.cpp tests/rewrite.cpp tests/test_file.cpp tests/test_lines.cpp tests/test_safetensors.cpp
@@ -82,10 +82,7 @@ if(FPRNN_BUILD_TESTS)
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME tests COMMAND tests)
   add_test(NAME tests_baseline COMMAND tests)
-  # Threads that wait asleep: where cores are shared, spinning ones take the time of those that work.
-  set_tests_properties(tests PROPERTIES ENVIRONMENT "OMP_WAIT_POLICY=passive")
-  set_tests_properties(tests_baseline PROPERTIES
-    ENVIRONMENT "OMP_WAIT_POLICY=passive;ISA=baseline")
+  set_tests_properties(tests_baseline PROPERTIES ENVIRONMENT "ISA=baseline")
 
   if(FPRNN_BUILD_PROGRAMS)
     foreach(case run kill misuse end folder)
@@ -104,7 +101,7 @@ if(FPRNN_BUILD_TESTS)
     foreach(program tests golden)
       add_test(NAME ${program}_cuda COMMAND ${program})
       set_tests_properties(${program}_cuda PROPERTIES
-        ENVIRONMENT "OMP_WAIT_POLICY=passive;DEVICE=cuda"
+        ENVIRONMENT "DEVICE=cuda"
         SKIP_REGULAR_EXPRESSION "every (test|case) is skipped")
     endforeach()
   endif()

@@ -1,6 +1,8 @@
 #include <fprnn/core/check.h>
 #include <fprnn/core/device.h>
-#include <omp.h>
+#include <fprnn/core/processors.h>
+
+#include <cstdlib>
 
 namespace fprnn {
 
@@ -61,24 +63,29 @@ int checked_threads(const ContextOptions& options) {
                       options.byte_limit);
   require<ValueError>(options.isa <= best_isa(), "context",
                       "the machine must have the instruction set", options.isa);
-  return options.threads > 0 ? options.threads : omp_get_num_procs();
+  return options.threads > 0 ? options.threads : default_threads();
+}
+
+std::unique_ptr<Team> new_team(int threads) {
+  const char* policy = std::getenv("OMP_WAIT_POLICY");
+  return std::make_unique<Team>(threads, spin_time(policy != nullptr ? policy : ""));
 }
 
 }  // namespace
 
 Context Context::cpu(const ContextOptions& options) {
   const int threads = checked_threads(options);
-  return Context(std::shared_ptr<State>(
-      new State{DeviceKind::cpu, threads, options.isa, nullptr,
-                std::make_unique<HostMemory>(options.byte_limit, options.poison)}));
+  return Context(std::shared_ptr<State>(new State{
+      DeviceKind::cpu, threads, options.isa, nullptr,
+      std::make_unique<HostMemory>(options.byte_limit, options.poison), new_team(threads)}));
 }
 
 Context Context::cuda(const ContextOptions& options) {
   const int threads = checked_threads(options);
   if constexpr (kHasCuda) {
     const std::shared_ptr<CudaDevice> gpu = open_gpu(options);
-    return Context(std::shared_ptr<State>(
-        new State{DeviceKind::cuda, threads, options.isa, gpu, gpu_memory(gpu, options)}));
+    return Context(std::shared_ptr<State>(new State{DeviceKind::cuda, threads, options.isa, gpu,
+                                                    gpu_memory(gpu, options), new_team(threads)}));
   }
   throw DeviceError("context", "this build has no CUDA backend");
 }

@@ -4,6 +4,7 @@
 
 #include <fprnn/core/memory.h>
 #include <fprnn/core/real.h>
+#include <fprnn/core/team.h>
 
 #include <atomic>
 #include <memory>
@@ -29,9 +30,7 @@ MatmulPrecision matmul_precision_named(std::string_view name);  // ValueError: a
 std::string describe(MatmulPrecision precision);
 
 struct ContextOptions {
-  // 0: one for each core this process may use. The threads stay when the work is done, and a child
-  // of fork() has none of them: there it must compute with one thread alone, or call exec first.
-  int threads = 0;
+  int threads = 0;         // 0: OMP_NUM_THREADS or the processors granted (core/processors.h)
   int64_t byte_limit = 0;  // of tensor memory, 0: none
   bool poison = false;     // fill fresh memory with NaN, to find reads of what was never written
   Isa isa = best_isa();    // results are reproducible for one instruction set
@@ -45,7 +44,10 @@ struct CudaDevice;  // cuda/device.cuh
 inline namespace FPRNN_REAL {
 
 // A handle: copies refer to the same device and memory. A Context and its tensors are to be used from
-// one thread at a time; different Contexts may be used at once.
+// one thread at a time; different Contexts may be used at once. Threads beyond the caller's are the
+// Context's own, started when first needed; while they wait they sleep, after some microseconds or
+// as OMP_WAIT_POLICY says. In a child of fork() a Context of the CPU goes on with the calling
+// thread alone.
 class Context {
  public:
   static Context cpu(const ContextOptions& options = {});  // ValueError: threads or limit negative
@@ -57,6 +59,7 @@ class Context {
   int threads() const { return state_->threads; }
   Isa isa() const { return state_->isa; }
   Memory& memory() const { return *state_->memory; }
+  Team& team() const { return *state_->team; }
   CudaDevice& gpu() const { return *state_->gpu; }  // of a Context of a GPU
   // A number that no other call of this Context gives: of what a tape records up to its backward.
   int64_t next_recording() const { return state_->recordings++; }
@@ -73,6 +76,7 @@ class Context {
     Isa isa;
     std::shared_ptr<CudaDevice> gpu;  // null on the CPU
     std::unique_ptr<Memory> memory;
+    std::unique_ptr<Team> team;
     std::atomic<int64_t> recordings = 0;  // rows may be recorded by several threads at once
   };
   explicit Context(std::shared_ptr<State> state) : state_(std::move(state)) {}

@@ -13,13 +13,7 @@ namespace fprnn {
 // body(piece) for each piece of [0, count). body must not throw.
 template <class Body>
 void parallel_pieces(Cpu cpu, int64_t count, const Body& body) {
-  const int threads = static_cast<int>(std::min<int64_t>(cpu.context.threads(), count));
-  if (threads <= 1) {
-    for (int64_t piece = 0; piece < count; ++piece) body(piece);
-    return;
-  }
-#pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t piece = 0; piece < count; ++piece) body(piece);
+  cpu.context.team().run(count, body);
 }
 
 // body(begin, end) over [0, count) in pieces of `grain`.

@@ -1,0 +1,78 @@
+// The threads of a Context: the one that calls and its helpers, which OpenMP starts at the first use, numbers and
+// binds to places (OMP_PROC_BIND). Between two loops they wait here and not in OpenMP, whose
+// waiting threads spin for milliseconds, which no library can change: they spin for some
+// microseconds and then sleep.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <thread>
+
+namespace fprnn {
+
+// How long a waiting thread spins before it sleeps, by the value of OMP_WAIT_POLICY: "active" for ever, "passive"
+// not at all, and by default as long as a sleeping thread takes to wake.
+std::chrono::nanoseconds spin_time(std::string_view wait_policy);
+
+// Used by one thread at a time. Threads are never waited for until they have begun to work: in a child of
+// fork(), where there are no helpers, or where the system gives none, the calling thread does all
+// the work.
+class Team {
+ public:
+  Team(int threads, std::chrono::nanoseconds spin);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  // body(piece) for each piece of [0, count), in any order, and each on the calling thread where
+  // that is within such a body itself. body must not throw.
+  template <class Body>
+  void run(int64_t count, const Body& body) {
+    if (threads_ == 1 || count <= 1 || working_) {
+      for (int64_t piece = 0; piece < count; ++piece) body(piece);
+      return;
+    }
+    run({[](const void* of, int64_t piece) { (*static_cast<const Body*>(of))(piece); }, &body},
+        count);
+  }
+
+ private:
+  struct Work {
+    void (*call)(const void* body, int64_t piece) = nullptr;
+    const void* body = nullptr;
+  };
+  // Consecutive pieces, as a rule of one thread, so that it finds again in its cache what it had before. Whoever
+  // is done with its own takes from the others'.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+  // One word says whether there is work, how many helpers are at it, and which work it is: a number that wraps.
+  static constexpr uint32_t kStop = 1, kOpen = 2, kHelper = 4, kHelpers = 0x7ff * kHelper,
+                            kLoop = kHelpers + kHelper;
+  static bool same_loop(uint32_t a, uint32_t b) { return a / kLoop == b / kLoop; }
+
+  void run(Work work, int64_t count);
+  void take_part(int number);
+  void help(int number);
+  void start();
+  template <class Ready>
+  uint32_t await(std::atomic<uint32_t>& word, const Ready& ready) const;
+
+  const int threads_;
+  const std::chrono::nanoseconds spin_;
+  bool working_ = false;
+  Work work_;
+  int shares_in_use_ = 0;
+  std::unique_ptr<Share[]> shares_;
+  alignas(64) std::atomic<uint32_t> state_{0};
+  std::atomic<uint32_t> left_{0};  // the state in which the last helper left a loop that was closed
+  std::atomic<uint32_t> ended_{0};
+  std::thread host_;        // the first of the OpenMP region whose others are the helpers
+  int64_t started_by_ = 0;  // the process; 0: not started
+};
+
+}  // namespace fprnn
