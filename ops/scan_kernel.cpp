@@ -38,9 +38,8 @@ void scan_backward(const ScanBackward& args, int64_t b, int64_t begin, int64_t e
     const int64_t row = first + t * step;
     const real* before = t > 0 ? args.h + row - step : h0;
     for_lanes(end - begin, [&](int64_t i, auto lanes) {
-      for (const real* stream : {args.dh, args.h, args.a, static_cast<const real*>(args.db),
-                                 static_cast<const real*>(args.da)})
-        __builtin_prefetch(stream + row + i + ahead);
+      const real* const streams[] = {args.dh, args.h, args.a, args.db, args.da};
+      for (const real* stream : streams) __builtin_prefetch(stream + row + i + ahead);
       const Vec g = lanes.load(args.dh + row + i) + lanes.load(carry + i);
       const Vec state = before != nullptr ? lanes.load(before + i) : Vec{};
       lanes.store(args.db + row + i, g);

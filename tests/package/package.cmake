@@ -13,7 +13,8 @@ set_tests_properties(interoperability PROPERTIES SKIP_RETURN_CODE 77)
 if(NOT FPRNN_SANITIZE)
   foreach(isa IN LISTS isas)
     add_test(NAME kernel_symbols_${isa}
-             COMMAND sh ${package}/kernel_symbols.sh ${CMAKE_NM} ${isa} $<TARGET_OBJECTS:fprnn_${isa}>
+             COMMAND sh ${package}/kernel_symbols.sh ${CMAKE_NM} ${CMAKE_OBJDUMP} ${isa}
+                     $<TARGET_OBJECTS:fprnn_${isa}>
              COMMAND_EXPAND_LISTS)
   endforeach()
 endif()
