@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds and runs every test.
-#   ./test.sh                    release, double, asan-ubsan, clang where there is a usable one, and cuda where
-#                                there is nvcc of CUDA 13
+#   ./test.sh                    release, double, asan-ubsan, clang, tsan and fuzz where there is a usable clang,
+#                                and cuda where there is nvcc of CUDA 13
 #   ./test.sh --all              the same, installing clang if need be; so does CI=true
 #   ./test.sh release clang ...  these presets (CMakePresets.json) alone
 # Ends with one line, "N passed, N failed, N skipped". Without a GPU all of cuda is built and linked, and its
@@ -16,6 +16,7 @@ programs_of() {
   case $1 in
     release) echo tests tests_baseline golden ;;
     double | cuda*) echo tests golden ;;
+    tsan | fuzz) ;;  # their programs are tests of ctest
     *) echo tests ;;
   esac
 }
@@ -91,6 +92,13 @@ run_ctest() {
 run_configuration() {
   local preset=$1 start=$SECONDS targets=() arguments=() of_ctest=() steps="" program
   case $preset in
+    tsan | fuzz)
+      if ! clang_has "$preset"; then
+        say "$preset: skipped, clang has no runtime for it"
+        count 0 0 1
+        return
+      fi
+      ;;
     asan-ubsan)
       targets=(--target tests state_tracking)
       arguments=("${asan_arguments[@]}") of_ctest=("${asan_ctest[@]}") steps=$asan_steps
@@ -99,7 +107,7 @@ run_configuration() {
       targets=(--target tests golden state_tracking bench)
       if ! gpu_is_there; then
         preset=cuda-check
-        of_ctest=(--tests-regex '^consumer_')  # the others, on the CPU, are those of release
+        of_ctest=(--tests-regex '^(consumer_|state_tracking_no_gpu$)')  # the others, on the CPU, are those of release
       fi
       ;;
   esac
@@ -119,8 +127,8 @@ presets=() all=no
 for argument in "$@"; do
   case $argument in
     --all) all=yes ;;
-    release | debug | double | asan-ubsan | clang | cuda) presets+=("$argument") ;;
-    *) fail 2 "usage: ./test.sh [--all] [release|debug|double|asan-ubsan|clang|cuda]..." ;;
+    release | debug | double | asan-ubsan | clang | tsan | fuzz | cuda) presets+=("$argument") ;;
+    *) fail 2 "usage: ./test.sh [--all] [release|debug|double|asan-ubsan|clang|tsan|fuzz|cuda]..." ;;
   esac
 done
 if [ "${CI:-}" = true ]; then all=yes; fi
@@ -129,10 +137,10 @@ wanted=(pkg-config)  # tests/consumers are built with it too
 if [ ${#presets[@]} -eq 0 ]; then
   presets=(release double asan-ubsan)
   if [ "$all" = yes ] || clang_works; then
-    presets+=(clang)
+    presets+=(clang tsan fuzz)
   else
-    say "clang: skipped, there is none with OpenMP; ./test.sh --all installs it"
-    count 0 0 1
+    say "clang, tsan, fuzz: skipped, there is no clang with OpenMP; ./test.sh --all installs it"
+    count 0 0 3
   fi
   if cuda_toolkit_works; then
     presets+=(cuda)
@@ -141,10 +149,8 @@ if [ ${#presets[@]} -eq 0 ]; then
     count 0 0 1
   fi
 fi
-case " ${presets[*]} " in *" clang "*) wanted+=(clang) ;; esac
+case " ${presets[*]} " in *" clang "* | *" tsan "* | *" fuzz "*) wanted+=(clang) ;; esac
 
-# Threads that wait asleep: where cores are shared, spinning ones take the time of those that work.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 options=(-DFPRNN_WERROR=ON -DFPRNN_QUICK_BUILD=ON)
 setup

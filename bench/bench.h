@@ -79,6 +79,7 @@ std::vector<Result> ladder(const Context& context, const Options& options);
 std::vector<Result> gpu_ladder(const Context& context,
                                const Options& options);  // of builds with CUDA alone
 std::vector<Result> layer(const Context& context, const Options& options);
+std::vector<Result> lengths(const Context& context, const Options& options);
 std::vector<Result> train(const Context& context, const Options& options);
 
 }  // namespace fprnn::bench

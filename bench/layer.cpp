@@ -6,6 +6,8 @@
 #include <fprnn/tasks/options.h>
 #include <fprnn/tasks/word_problem.h>
 
+#include <algorithm>
+
 namespace fprnn::bench {
 
 namespace {
@@ -121,6 +123,25 @@ std::vector<Result> layer(const Context& context, const Options& given) {
                                             times[i].milliseconds * 1e3,
                        .runs = options.runs,
                        .how = times[i].how});
+  return results;
+}
+
+// How the cost of a fixed-point layer grows with the length: forward, and forward with either gradient, of a few
+// sequences of 1,024 tokens and four times as many until 65,536, or --length.
+std::vector<Result> lengths(const Context& context, const Options& given) {
+  Options options = with_sizes(given, 1, 65536, 64);
+  if (options.model == "mamba") options.model = "fp-mamba";
+  const int64_t longest = options.length;
+  std::vector<Result> results;
+  for (options.length = std::min<int64_t>(1024, longest); options.length <= longest;
+       options.length *= 4)
+    for (const char* gradient : {"one-step", "exact"}) {
+      options.gradient = gradient;
+      std::vector<Result> both = layer(context, options);
+      if (options.gradient == "one-step")
+        results.push_back(both[0]);  // the same forward with either
+      results.push_back(both[1]);
+    }
   return results;
 }
 

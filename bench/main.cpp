@@ -28,6 +28,7 @@ const std::map<std::string, Entry> kBenchmarks = {
     {"selective-scan", {bench::selective_scan, "selective scan, against its roofline"}},
     {"ladder", {ladder, "the scan and the solver of a GPU, rung by rung (cuda/ladder)"}},
     {"layer", {bench::layer, "one layer, forward and with gradients (--model, sizes)"}},
+    {"lengths", {lengths, "a fixed-point layer at 1,024 to 65,536 tokens, with either gradient"}},
     {"train", {bench::train, "one step of training a layer on A5 (--model, sizes)"}},
 };
 
@@ -103,7 +104,8 @@ int main(int argc, char** argv) {
   app.add_option("--d-model", options.d_model, "layer, train: width");
   app.add_option("--d-state", options.d_state, "layer, train: states of a channel");
   app.add_option("--batch", options.batch, "layer, train: sequences");
-  app.add_option("--length", options.length, "layer, train: tokens in a sequence");
+  app.add_option("--length", options.length,
+                 "layer, train: tokens in a sequence; lengths: at most");
   try {
     open_standard_streams();
     app.parse(argc, argv);

@@ -56,6 +56,10 @@ endif()
 
 if(FPRNN_BUILD_TESTS)
   enable_testing()
+  if(FPRNN_FUZZ)
+    include(tests/fuzz/fuzz.cmake)
+    return()
+  endif()
   fprnn_program(tests
     tests/main.cpp tests/reference.cpp tests/reference_mixers.cpp tests/run_case.cpp
     tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp
@@ -84,8 +88,23 @@ if(FPRNN_BUILD_TESTS)
   add_test(NAME tests_baseline COMMAND tests)
   set_tests_properties(tests_baseline PROPERTIES ENVIRONMENT "ISA=baseline")
 
+  # What threads do together, under ThreadSanitizer: the other tests are of one thread, or of the same code.
+  if(FPRNN_SANITIZE STREQUAL "thread")
+    fprnn_program(tests_threads
+      tests/main.cpp tests/test_team.cpp tests/reference.cpp tests/reference_mixers.cpp tests/run_case.cpp
+      tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp tests/op_table_layout.cpp
+      tests/op_table_products.cpp tests/op_table_recurrences.cpp tests/op_table_mixers.cpp
+      tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/rewrite.cpp tests/test_train.cpp)
+    target_link_libraries(tests_threads PRIVATE fprnn_tasks doctest::doctest)
+    target_compile_definitions(tests_threads PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    add_test(NAME tests_threads COMMAND tests_threads
+             "--test-case=team:*,train: losses and weights*,op table: the number of threads*")
+    # What OpenMP's own library does is not for us to judge.
+    set_tests_properties(tests_threads PROPERTIES ENVIRONMENT "TSAN_OPTIONS=ignore_noninstrumented_modules=1 die_after_fork=0")
+  endif()
+
   if(FPRNN_BUILD_PROGRAMS)
-    foreach(case run kill misuse end folder)
+    foreach(case run kill misuse end folder no_gpu)
       add_test(NAME state_tracking_${case}
                COMMAND bash ${PROJECT_SOURCE_DIR}/tests/state_tracking.sh
                        $<TARGET_FILE:state_tracking> ${case})

@@ -38,6 +38,14 @@ have_header() {
 clang_works() { # with OpenMP
   have clang++ && clang++ -fopenmp -include omp.h -fsyntax-only -x c++ /dev/null 2>/dev/null
 }
+clang_has() { # the runtime of a preset, tsan or fuzz
+  local program='int main() {}' option=-fsanitize=thread
+  if [ "$1" = fuzz ]; then
+    program='extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }'
+    option=-fsanitize=fuzzer,address,undefined
+  fi
+  clang++ "$option" -x c++ - -o /dev/null 2>/dev/null <<<"$program"
+}
 
 # nvcc of CUDA 13 or newer. An older one is as good as none: the CPU does it all.
 cuda_toolkit_works() {

@@ -5,13 +5,14 @@
 #   misuse   messages, exit codes, nothing half-written
 #   end      whatever ends a run, a signal, output that fails, an error, its last step is saved
 #   folder   what is in a run directory already, or goes from it, is not lost in silence
+#   no_gpu   without a GPU, or with it hidden: auto computes on the CPU, cuda is an error
 # STEPS=100 makes its runs as long, for tools that make everything slow.
 set -euo pipefail
 program=$1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-export OMP_WAIT_POLICY=passive FPRNN_DEVICE=${DEVICE:-cpu}
+export FPRNN_DEVICE=${DEVICE:-cpu}
 
 # Small enough to train in a second, with every kind of state to carry on. Flags win over these.
 steps=${STEPS:-800} last_checkpoint=checkpoints/step_$(printf %08d "${STEPS:-800}")
@@ -216,7 +217,7 @@ start() {
 # ended CODE: the program in the background is soon at its end, with that code.
 ended() {
   local code=$1 status=0 i
-  for i in $(seq 300); do
+  for i in $(seq 1000); do
     kill -0 $! 2>/dev/null || break
     sleep 0.01
   done
@@ -344,6 +345,17 @@ case_folder() {
     ended 1
     grep -q metrics.jsonl taken.err || die "$how: $(cat taken.err)"
   done
+}
+
+case_no_gpu() {
+  export CUDA_VISIBLE_DEVICES=-1
+  train a --device auto --steps 1
+  grep -q '"device": "cpu"' a/eval.json || die "auto did not compute on the CPU: $(cat a/eval.json)"
+  train b --device cpu --steps 1
+  [ "$(result_of a)" = "$(result_of b)" ] || die "auto and cpu differ"
+  refuses 1 cuda --device cuda --steps 1 --out no
+  [ ! -e no ] || die "a refused run left a folder"
+  refuses 1 cuda --device cuda --evaluate a --out no
 }
 
 "case_$2"
