@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fprnn/core/build_info.h>
 #include <fprnn/tasks/label.h>
 #include <fprnn/tasks/plot.h>
 #include <fprnn/tasks/report.h>
@@ -355,13 +356,16 @@ std::string report_svg(Runs runs) {
                top = legend_top + static_cast<double>(runs.size()) * kLegendRow + 16;
   const double height = top + rows * (kPanelHeight + kPanelGap) - kPanelGap + 22;
   const std::string title = title_of(runs);
+  const BuildInfo build = build_info();
   std::string text = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
       "height=\"{1}\" "
       "role=\"img\" font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', "
-      "Arial, sans-serif\">\n<title>{2}</title>\n"
+      "Arial, sans-serif\">\n<title>{2}</title>\n<desc>{3}</desc>\n"
       "<rect width=\"{0}\" height=\"{1}\" rx=\"8\" fill=\"#ffffff\"/>\n",
-      kWidth, height, escaped(title));
+      kWidth, height, escaped(title),
+      escaped(
+          fmt::format("fprnn {} ({}), solver {}", build.version, build.commit, kSolverVersion)));
   text += draw_text(kMargin, 46, title, "font-size=\"22\" font-weight=\"600\" fill=\"#1f2328\"");
   return text + legend(runs, legend_top) + grid(panels, top) + "</svg>\n";
 }
