@@ -7,7 +7,8 @@
 namespace fprnn {
 
 // Of what fixed points are solved with, written into figures (report.svg). It is raised when solvers come to do
-// other work than before, which a test of their iterations shows; then the figures of docs/ are drawn anew.
+// other work than before, which a test of their iterations shows; then the figures of docs/ are
+// drawn anew.
 inline constexpr int kSolverVersion = 1;
 
 struct BuildInfo {
