@@ -1,7 +1,7 @@
 # The library. Sources are listed in reading order; a folder uses only those above it.
 set(FPRNN_FOLDERS core autograd ops models)
 set(FPRNN_SOURCES
-    core/text.cpp core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/team.cpp core/processors.cpp
+    core/text.cpp core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/thread_pool.cpp core/processors.cpp
     core/context.cpp core/tensor.cpp core/rng.cpp
     core/build_info.cpp core/vector.cpp core/file.cpp core/lines.cpp core/folder_lock.cpp
     autograd/tape.cpp autograd/fixed_point.cpp

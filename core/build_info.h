@@ -9,7 +9,7 @@ namespace fprnn {
 // Of what fixed points are solved with, written into figures (report.svg). It is raised when solvers come to do
 // other work than before, which a test of their iterations shows; then the figures of docs/ are
 // drawn anew.
-inline constexpr int kSolverVersion = 1;
+inline constexpr int kSolverVersion = 2;
 
 struct BuildInfo {
   std::string version;   // "0.1.0"

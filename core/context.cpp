@@ -66,9 +66,9 @@ int checked_threads(const ContextOptions& options) {
   return options.threads > 0 ? options.threads : default_threads();
 }
 
-std::unique_ptr<Team> new_team(int threads) {
+std::unique_ptr<ThreadPool> new_pool(int threads) {
   const char* policy = std::getenv("OMP_WAIT_POLICY");
-  return std::make_unique<Team>(threads, spin_time(policy != nullptr ? policy : ""));
+  return std::make_unique<ThreadPool>(threads, spin_time(policy != nullptr ? policy : ""));
 }
 
 }  // namespace
@@ -77,7 +77,7 @@ Context Context::cpu(const ContextOptions& options) {
   const int threads = checked_threads(options);
   return Context(std::shared_ptr<State>(new State{
       DeviceKind::cpu, threads, options.isa, nullptr,
-      std::make_unique<HostMemory>(options.byte_limit, options.poison), new_team(threads)}));
+      std::make_unique<HostMemory>(options.byte_limit, options.poison), new_pool(threads)}));
 }
 
 Context Context::cuda(const ContextOptions& options) {
@@ -85,7 +85,7 @@ Context Context::cuda(const ContextOptions& options) {
   if constexpr (kHasCuda) {
     const std::shared_ptr<CudaDevice> gpu = open_gpu(options);
     return Context(std::shared_ptr<State>(new State{DeviceKind::cuda, threads, options.isa, gpu,
-                                                    gpu_memory(gpu, options), new_team(threads)}));
+                                                    gpu_memory(gpu, options), new_pool(threads)}));
   }
   throw DeviceError("context", "this build has no CUDA backend");
 }

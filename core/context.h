@@ -4,7 +4,7 @@
 
 #include <fprnn/core/memory.h>
 #include <fprnn/core/real.h>
-#include <fprnn/core/team.h>
+#include <fprnn/core/thread_pool.h>
 
 #include <atomic>
 #include <memory>
@@ -59,7 +59,7 @@ class Context {
   int threads() const { return state_->threads; }
   Isa isa() const { return state_->isa; }
   Memory& memory() const { return *state_->memory; }
-  Team& team() const { return *state_->team; }
+  ThreadPool& pool() const { return *state_->pool; }
   CudaDevice& gpu() const { return *state_->gpu; }  // of a Context of a GPU
   // A number that no other call of this Context gives: of what a tape records up to its backward.
   int64_t next_recording() const { return state_->recordings++; }
@@ -76,7 +76,7 @@ class Context {
     Isa isa;
     std::shared_ptr<CudaDevice> gpu;  // null on the CPU
     std::unique_ptr<Memory> memory;
-    std::unique_ptr<Team> team;
+    std::unique_ptr<ThreadPool> pool;
     std::atomic<int64_t> recordings = 0;  // rows may be recorded by several threads at once
   };
   explicit Context(std::shared_ptr<State> state) : state_(std::move(state)) {}

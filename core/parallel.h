@@ -13,7 +13,7 @@ namespace fprnn {
 // body(piece) for each piece of [0, count). body must not throw.
 template <class Body>
 void parallel_pieces(Cpu cpu, int64_t count, const Body& body) {
-  cpu.context.team().run(count, body);
+  cpu.context.pool().run(count, body);
 }
 
 // body(begin, end) over [0, count) in pieces of `grain`.

@@ -20,12 +20,12 @@ std::chrono::nanoseconds spin_time(std::string_view wait_policy);
 // Used by one thread at a time. Threads are never waited for until they have begun to work: in a child of
 // fork(), where there are no helpers, or where the system gives none, the calling thread does all
 // the work.
-class Team {
+class ThreadPool {
  public:
-  Team(int threads, std::chrono::nanoseconds spin);
-  ~Team();
-  Team(const Team&) = delete;
-  Team& operator=(const Team&) = delete;
+  ThreadPool(int threads, std::chrono::nanoseconds spin);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
 
   // body(piece) for each piece of [0, count), in any order, and each on the calling thread where
   // that is within such a body itself. body must not throw.

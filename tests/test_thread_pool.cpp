@@ -37,7 +37,7 @@ void work_a_little(const Context& context) {
 
 }  // namespace
 
-TEST_CASE("team: each piece once, in many loops of many sizes") {
+TEST_CASE("thread pool: each piece once, in many loops of many sizes") {
   for (const int threads : {1, 2, 3, 16}) {
     const Context context = host_context(threads);
     for (int64_t loop = 0; loop < 3000; ++loop) {
@@ -51,7 +51,7 @@ TEST_CASE("team: each piece once, in many loops of many sizes") {
   }
 }
 
-TEST_CASE("team: a loop within a piece runs on the piece's own thread") {
+TEST_CASE("thread pool: a loop within a piece runs on the piece's own thread") {
   const Context context = host_context(4);
   std::vector<int> elsewhere(64);
   parallel_pieces(Cpu{context}, 64, [&](int64_t outer) {
@@ -63,7 +63,7 @@ TEST_CASE("team: a loop within a piece runs on the piece's own thread") {
   CHECK(elsewhere == std::vector<int>(64));
 }
 
-TEST_CASE("team: helpers work too") {
+TEST_CASE("thread pool: helpers work too") {
   const Context context = host_context(2);
   std::atomic<int> arrived{0};
   // Each piece waits for the other: one thread alone would wait for ever.
@@ -74,7 +74,7 @@ TEST_CASE("team: helpers work too") {
   CHECK(arrived == 2);
 }
 
-TEST_CASE("team: threads that wait sleep") {
+TEST_CASE("thread pool: threads that wait sleep") {
   CHECK(spin_time("passive") == 0ns);
   CHECK(spin_time(" PASSIVE ") == 0ns);
   CHECK(spin_time("Active") >= 1h);
@@ -93,7 +93,8 @@ TEST_CASE("team: threads that wait sleep") {
 }
 
 TEST_CASE(
-    "team: one thread starts no other, and threads end with their Context or serve the next") {
+    "thread pool: one thread starts no other, and threads end with their Context or serve the "
+    "next") {
   const int64_t before = threads_of_process();
   const Context one = host_context(1);
   work_a_little(one);
@@ -112,7 +113,7 @@ TEST_CASE(
   CHECK(threads_of_process() <= after_first);
 }
 
-TEST_CASE("team: a child of fork() goes on with one thread") {
+TEST_CASE("thread pool: a child of fork() goes on with one thread") {
   auto context = std::make_unique<Context>(host_context(4));
   work_a_little(*context);
   const pid_t child = fork();

@@ -1,4 +1,4 @@
-#include <fprnn/core/team.h>
+#include <fprnn/core/thread_pool.h>
 #include <omp.h>
 #include <unistd.h>
 
@@ -33,9 +33,10 @@ std::chrono::nanoseconds spin_time(std::string_view wait_policy) {
   return std::chrono::microseconds(50);
 }
 
-Team::Team(int threads, std::chrono::nanoseconds spin) : threads_(threads), spin_(spin) {}
+ThreadPool::ThreadPool(int threads, std::chrono::nanoseconds spin)
+    : threads_(threads), spin_(spin) {}
 
-Team::~Team() {
+ThreadPool::~ThreadPool() {
   if (!host_.joinable()) return;
   if (started_by_ != getpid()) {  // a child of fork() has no such thread, and keeps its handle
     static_cast<void>(new std::thread(std::move(host_)));
@@ -48,9 +49,9 @@ Team::~Team() {
   host_.join();
 }
 
-// The region lasts as long as the Team. Its first thread only waits for the end; OpenMP may give fewer
+// The region lasts as long as the ThreadPool. Its first thread only waits for the end; OpenMP may give fewer
 // others than were asked for.
-void Team::start() {
+void ThreadPool::start() {
   shares_ = std::make_unique<Share[]>(static_cast<size_t>(threads_));
   started_by_ = getpid();
   try {
@@ -70,7 +71,7 @@ void Team::start() {
 
 // Spins for a while, then sleeps, until ready(word).
 template <class Ready>
-uint32_t Team::await(std::atomic<uint32_t>& word, const Ready& ready) const {
+uint32_t ThreadPool::await(std::atomic<uint32_t>& word, const Ready& ready) const {
   uint32_t value = word.load(std::memory_order_acquire);
   if (spin_.count() > 0)
     for (const auto end = Clock::now() + spin_; !ready(value) && Clock::now() < end;)
@@ -85,7 +86,7 @@ uint32_t Team::await(std::atomic<uint32_t>& word, const Ready& ready) const {
   return value;
 }
 
-void Team::take_part(int number) {
+void ThreadPool::take_part(int number) {
   for (int i = 0; i < shares_in_use_; ++i) {
     Share& share = shares_[static_cast<size_t>((number + i) % shares_in_use_)];
     for (int64_t piece; (piece = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
@@ -93,7 +94,7 @@ void Team::take_part(int number) {
   }
 }
 
-void Team::help(int number) {
+void ThreadPool::help(int number) {
   uint32_t seen = 0;
   for (;;) {
     uint32_t state = await(state_, [&](uint32_t s) {
@@ -111,7 +112,7 @@ void Team::help(int number) {
   }
 }
 
-void Team::run(Work work, int64_t count) {
+void ThreadPool::run(Work work, int64_t count) {
   if (started_by_ == 0) start();
   working_ = true;
   work_ = work;
