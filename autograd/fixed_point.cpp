@@ -195,7 +195,8 @@ Solution picard(const Map& f, Tensor start, const PicardOptions& options) {
     if (l % between == 0 && l < options.max_iterations && known.all_of(T)) break;
     iterate.update(known.step);
   }
-  return {iterate.y(), {}, known.iterations};
+  return {
+      .y = iterate.y(), .iterations = {}, .counted = known.iterations, .settled = known.settled};
 }
 
 namespace {

@@ -40,10 +40,11 @@ using Adjoint = std::function<AdjointSolution(const Tensor& g)>;
 // on a device.
 struct Solution {
   Tensor y;
-  std::vector<int64_t> iterations;      // (B)
-  IntTensor counted = {};               // (B), if defined instead of those
-  Adjoint adjoint = {};                 // of the exact gradient; without one it iterates
-  Tensor residual = {};                 // (B), if the solver has applied f to y itself
+  std::vector<int64_t> iterations;  // (B)
+  IntTensor counted = {};           // (B), if defined instead of those
+  Adjoint adjoint = {};             // of the exact gradient; without one it iterates
+  Tensor residual = {};             // (B), if the solver has applied f to y itself
+  IntTensor settled = {};           // (B), of a solver that knows: how many positions have settled
   std::vector<int64_t> counts() const;  // of either, on the host
 };
 using Solve =

@@ -41,5 +41,7 @@ FPRNN_HOST_DEVICE inline __attribute__((always_inline)) T larger_or_nan(T a, T b
 
 // The residual of y = f(y), which every solver's tolerance bounds: max |f(y) - y| / (max |f(y)| + kResidualFloor).
 inline constexpr double kResidualFloor = 1e-8;
+// By so much it may be another where f is evaluated in another order.
+inline constexpr real kResidualRounding = kDouble ? real(1e-12) : real(5e-6);
 
 }  // namespace fprnn

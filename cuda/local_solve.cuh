@@ -163,7 +163,7 @@ __device__ __forceinline__ bool holds(const Team& team, const LocalParameters& a
     largest[1] = ::fmax(magnitude(f), largest[1]);
   }
   team.maxima(largest);
-  return largest[0] <= at.tolerance * (largest[1] + kResidualFloor);
+  return largest[0] <= (at.tolerance + kResidualRounding) * (largest[1] + kResidualFloor);
 }
 
 }  // namespace local

@@ -461,36 +461,35 @@ Tensor FixedPointLayer::roots_at(const Tensor& y, const Vars& signals, const Var
 namespace {
 
 // Nearer than so many tolerances, relative, the root of a step and a solution within the tolerance count as one.
-constexpr real kRootsApart = 10, kRootsRounding = kDouble ? real(1e-12) : real(5e-6);
+constexpr real kRootsApart = 10;
 
 }  // namespace
 
-Solution FixedPointLayer::brought_back(const Map& f, Solution settled, const Vars& signals,
-                                       const Vars& weights, const FixedPointState& before,
+Solution FixedPointLayer::brought_back(Solution found, const Vars& signals, const Vars& weights,
+                                       const FixedPointState& before,
                                        const Sequential& sequential) {
-  const Tensor& y = settled.y;
-  if (y.elements() == 0) return settled;
-  const Judged<Tensor> of = f(y);
-  settled.residual = largest_residuals(of.f, y);
-  const Tensor roots = roots_at(y, signals, weights, before);
-  const std::vector<real> residual = settled.residual.to_vector(),
-                          distance = largest_residuals(roots, y).to_vector();
-  const real apart = kRootsApart * std::max(solver.tolerance, kRootsRounding);
-  std::vector<int64_t> strayed;
+  const Tensor& y = found.y;
+  if (y.elements() == 0) return found;
+  const std::vector<int32_t> settled = found.settled.to_vector();
+  std::vector<int64_t> strayed;  // perhaps
   for (int64_t b = 0; b < y.size(0); ++b)
-    if (residual[b] <= solver.tolerance && !(distance[b] <= apart)) strayed.push_back(b);
-  if (strayed.empty()) return settled;
+    if (settled[b] == y.size(1)) strayed.push_back(b);
+  if (strayed.empty()) return found;
+  const std::vector<real> distance =
+      largest_residuals(roots_at(y, signals, weights, before), y).to_vector();
+  const real apart = kRootsApart * std::max(solver.tolerance, kResidualRounding);
+  std::erase_if(strayed, [&](int64_t b) { return distance[b] <= apart; });
+  if (strayed.empty()) return found;
   const Solution by_steps = sequential(Tensor(y.context(), y.shape()));
   const std::vector<int64_t> counts = by_steps.counts();
-  settled.iterations = settled.counts();
-  settled.counted = {};
-  settled.residual = {};
+  found.iterations = found.counts();
+  found.counted = {};
   for (const int64_t b : strayed) {
     put(slice(by_steps.y, 0, b, b + 1).value(), y, b);
-    settled.iterations[b] = counts[b];
+    found.iterations[b] = counts[b];
   }
   strayed_ = static_cast<int64_t>(strayed.size());
-  return settled;
+  return found;
 }
 
 Solution FixedPointLayer::solve_automatically(const Map& f, const Tensor& start,
@@ -560,8 +559,7 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
     Solution solution = solve_by_name(f, std::move(start), sequential);
     strayed_ = 0;
     if (used_ != Solver::parallel) return solution;
-    solution =
-        brought_back(f, std::move(solution), plain_signals, plain_weights, before, sequential);
+    solution = brought_back(std::move(solution), plain_signals, plain_weights, before, sequential);
     // A try that cost both solves has failed, however soon it settled.
     if (strayed_ > 0) memory.missed(std::numeric_limits<int64_t>::max());
     return solution;

@@ -53,8 +53,7 @@ struct SolverOptions {
   // Of a step's equation: the rest is for the rounding of the whole f in another order, a tenth, or half where that
   // is not enough.
   real of_a_step() const {
-    constexpr real kRounding = kDouble ? real(1e-12) : real(5e-6);
-    return tolerance - std::max(tolerance / 10, std::min(tolerance / 2, kRounding));
+    return tolerance - std::max(tolerance / 10, std::min(tolerance / 2, kResidualRounding));
   }
 };
 
@@ -192,8 +191,8 @@ class FixedPointLayer : public Layer {
   // The roots of all steps' equations, each with the past that y gives it.
   Tensor roots_at(const Tensor& y, const Vars& signals, const Vars& weights,
                   const FixedPointState& before) const;
-  // A solution that settled, with the sequences that strayed from the sequential one brought back.
-  Solution brought_back(const Map& f, Solution settled, const Vars& signals, const Vars& weights,
+  // A solution of picard, with those sequences brought back that settled at another than the sequential one.
+  Solution brought_back(Solution found, const Vars& signals, const Vars& weights,
                         const FixedPointState& before, const Sequential& sequential);
   // recorded and kept: as in Swept.
   Solution solve_sequential(const Vars& signals, const Vars& weights, const Tensor& y,

@@ -263,7 +263,7 @@ FPRNN_INLINE bool holds(const LocalSolve& args, const Token& token, N& n, const 
     if (!(difference <= worst)) worst = difference;
     if (__builtin_fabs(f) > size) size = __builtin_fabs(f);
   }
-  return worst <= args.tolerance * (size + kResidualFloor);
+  return worst <= (double(args.tolerance) + kResidualRounding) * (size + kResidualFloor);
 }
 
 // Plain iteration, whose root is the one that can be learnt. It is over where it turns back for the fourth
@@ -386,12 +386,14 @@ FPRNN_INLINE void newton(N& n) {
   for (int64_t i = 0; i < n.r; ++i) n.beta[i] += n.change[i];
 }
 
-// From beta = 0 to the root, and y. A y that is not near enough asks for a nearer beta, unless its digits do not
-// suffice.
+// From beta = 0 to the root, and y. A y that is not near enough asks for a nearer beta, but not for ever where its
+// digits do not suffice.
+constexpr int kMostRefused = 3;
 template <class N>
 FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, real* y) {
   double tolerance = args.tolerance;
   double last = 0;
+  int refused = 0;
   bool going = true;
   Plain plain;
   Secular secular;
@@ -400,8 +402,10 @@ FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, r
     const Residual residual = evaluate(n, args.map.eps);
     const bool finite = residual.difference < __builtin_inf();
     if (finite && residual.difference <= tolerance * (residual.size + kResidualFloor)) {
-      if (write(args, token, n, y))
-        return !cancels(n) || holds(args, token, n, y) ? count : args.max_iterations;
+      if (write(args, token, n, y)) {
+        if (!cancels(n) || holds(args, token, n, y)) return count;
+        if (++refused == kMostRefused) return args.max_iterations;
+      }
       tolerance /= 10;
     }
     const bool broken = !finite && going;

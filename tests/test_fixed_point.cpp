@@ -453,8 +453,9 @@ TEST_CASE("fixed point: patience stops by the quantile of the best residuals") {
   int64_t before = 0;
   for (const double quantile : {0.0, 0.5, 0.75, 1.0}) {
     PatienceTrace trace;
-    const auto [y, iterations, counted, adjoint, residual] =
+    const Solution solution =
         patience(map, start, {.threshold = kLoose, .quantile = quantile}, &trace);
+    const auto& iterations = solution.iterations;
     const auto& best = trace.best_residual;
     REQUIRE(best.size() >= 2);
     CHECK(iterations == Counts(kB, int64_t(best.size())));

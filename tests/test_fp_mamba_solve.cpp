@@ -322,7 +322,7 @@ TEST_CASE(
   constexpr int64_t kMany = 4096, D = 2, kFew = 200;
   constexpr real kNear = real(1e-4);
   // The judge on a GPU has floats.
-  const double allowed = (context.device() == DeviceKind::cuda ? 3 : 1.01) * kNear;
+  const double allowed = (context.device() == DeviceKind::cuda ? 3 : 1.06) * kNear;
   const auto first_then = [&](const std::vector<real>& first, const Tensor& others) {
     std::vector<real> values = others.to_vector();
     std::ranges::copy(first, values.begin());
