@@ -62,7 +62,8 @@ std::pair<double, double> iterations_and_loss(const Known& known) {
 // stopping, start or step costs more.
 TEST_CASE("solver version: the solvers do what they did" * needs_float()) {
   for (const Known& known : kKnown) {
-    const auto [iterations, loss] = iterations_and_loss(known);
+    const std::pair<double, double> now = iterations_and_loss(known);
+    const double iterations = now.first, loss = now.second;
     INFO("now {\"", known.solver, "\", \"", known.model, "\", \"", known.mixer, "\", \"",
          known.gradient, "\", ", iterations, ", ", loss,
          "}: if that is right, raise kSolverVersion, write it here and draw the figures of docs/ "
