@@ -124,9 +124,12 @@ Values joined(Values first, const Values& second) {
 
 void check_same(const std::string& name, const Values& one, const Values& other) {
   REQUIRE_MESSAGE(one.size() == other.size(), name);
+  // The gradient through the norm of a single channel is 0, and rounding alone is left of it.
+  constexpr double kNothing = kDouble ? 1e-10 : 0;
   for (size_t i = 0; i < one.size(); ++i)
-    check_close(fmt::format("{}, {} {}", name, i == 0 ? "output" : "gradient", i), one[i], other[i],
-                i == 0 ? kSame : kSameGradient);
+    if (std::max(length(one[i]), length(other[i])) > kNothing)
+      check_close(fmt::format("{}, {} {}", name, i == 0 ? "output" : "gradient", i), one[i],
+                  other[i], i == 0 ? kSame : kSameGradient);
 }
 
 struct Extent {
