@@ -78,7 +78,8 @@ Var conv_state(const Var& x, int64_t width, const Var& state) {
   const Var before = state.defined() ? state : Var(zeros(x.context(), shape));
   require(before.shape() == shape, "conv_state", "state must be (B, W - 1, D)", before.shape(),
           shape);
-  return slice(concat({before, x}, 1), 1, x.size(1), x.size(1) + width - 1);
+  const Var all = concat({before, x}, 1);
+  return slice(all, 1, x.size(1), all.size(1));
 }
 
 void run(Cpu cpu, const ConvForward& args) {

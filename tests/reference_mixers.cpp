@@ -13,8 +13,8 @@ Array low_rank(const Array& u, const Array& alpha, const Array& v, double scale,
   Array y = v;
   for (int64_t token = 0; token < v.shape.elements_before(-1); ++token)
     for (int64_t i = 0; i < r; ++i) {
-      const double* unit = &u.data[(token * r + i) * D];
-      const double* met = &(in_order ? y : v).data[token * D];
+      const double* unit = u.data.data() + (token * r + i) * D;
+      const double* met = (in_order ? y : v).data.data() + token * D;
       double dot = 0;
       for (int64_t d = 0; d < D; ++d) dot += unit[d] * met[d];
       for (int64_t d = 0; d < D; ++d)
@@ -98,8 +98,8 @@ std::pair<Array, Array> kronecker_factors(const Array& k, const Array& gates, in
   const Shape leading = k.shape.without(-1);
   Array left(leading.appended(m1).appended(m1)), right(leading.appended(m2).appended(m2));
   for (int64_t token = 0; token < leading.elements(); ++token) {
-    const double* triangles = &k.data[token * k.shape[-1]];
-    const double* g = &gates.data[token * (m1 + m2)];
+    const double* triangles = k.data.data() + token * k.shape[-1];
+    const double* g = gates.data.data() + token * (m1 + m2);
     const Array k1 = bounded_gram(triangles, m1, norm, eps);
     const Array k2 = bounded_gram(triangles + m1 * (m1 + 1) / 2, m2, norm, eps);
     // left = diag(g_1) K_1 and right = (diag(g_2) K_2)^T.
@@ -115,9 +115,9 @@ Array kronecker(const Array& left, const Array& right, const Array& v, double sc
   const int64_t m1 = left.shape[-1], m2 = right.shape[-1];
   Array y = v;
   for (int64_t token = 0; token < v.shape.elements_before(-1); ++token) {
-    const double* l = &left.data[token * m1 * m1];
-    const double* r = &right.data[token * m2 * m2];
-    const double* x = &v.data[token * m1 * m2];
+    const double* l = left.data.data() + token * m1 * m1;
+    const double* r = right.data.data() + token * m2 * m2;
+    const double* x = v.data.data() + token * m1 * m2;
     // y_ij = x_ij - scale sum_kl left_ki x_kl right_lj.
     for (int64_t i = 0; i < m1; ++i)
       for (int64_t j = 0; j < m2; ++j)

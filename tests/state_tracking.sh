@@ -288,7 +288,7 @@ case_end() {
   rmdir bad/eval.json
   saved bad
   if (ulimit -v 4000000 && "$program" --version >/dev/null 2>&1); then
-    (ulimit -v 4000000 && refuses 1 '32, 1000000000' --steps 100000 --eval-every 3 --eval-lengths 4,1000000000 --checkpoint-every 0 --out memory)
+    (ulimit -v 4000000 && refuses 1 '32, 50000000' --steps 100000 --eval-every 3 --eval-lengths 4,50000000 --checkpoint-every 0 --out memory)
     saved memory
   fi
 }
@@ -306,9 +306,9 @@ case_folder() {
   # Parts of a checkpoint that are not of one step; weights that are no numbers.
   local checkpoint
   checkpoint=$(cat part/LATEST)
-  cp -r part step && sed -i -E 's/("step": )([0-9]+)/\11\2/' "step/$checkpoint/state.json"
+  cp -r part step && sed -i -E 's/("step": )[0-9]+/\1700/' "step/$checkpoint/state.json"
   refuses 1 cursor --resume step
-  sed -i -E 's/("(cursor|step)": )1?([0-9]+)/\11\3/' "step/$checkpoint/state.json"
+  sed -i -E 's/("cursor": )[0-9]+/\1700/' "step/$checkpoint/state.json"
   refuses 1 "optimiser's steps" --resume step
   cp -r a sick
   printf '\0\0\0\0\0\0\xf8\x7f' | dd "of=sick/$last_checkpoint/model.safetensors" bs=1 conv=notrunc status=none \
