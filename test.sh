@@ -21,8 +21,8 @@ programs_of() {
   esac
 }
 # Under the sanitizers, which make all many times slower, what release does goes without what would only repeat
-# code that other tests run: gradients beside differences of the tests' own loops (all of those gradients are asked
-# for elsewhere too), long sequences and trained solvers, 20 killed runs (another one is stopped and resumed), and long ones.
+# code that other tests run: gradients beside differences of the tests' own loops, long sequences, trained solvers,
+# 20 killed runs (another one is stopped and resumed).
 asan_arguments=(--test-case-exclude="op table: gradients equal central differences of the reference,extents:*,fp roots:*,solver version:*")
 asan_ctest=(--tests-regex '^(interoperability|state_tracking_(run|misuse))$')
 asan_steps=100

@@ -196,7 +196,7 @@ class FixedPointLayer::Sweep {
   // The roots of all steps' equations, each with the past that y gives it.
   Var roots(const Var& y, const Var& previous, const Var& scan) const {
     const LocalEquation at = layer_.local_equation(y, previous, scan, signals_, weights_);
-    return solve_local(at, IntTensor(y.context(), {rows_ * y.size(1)}));
+    return solve_local(at, int_zeros(y.context(), {rows_ * y.size(1)}));
   }
 
   // v = g + J^T v for the solution y, written over g. Steps are recorded a chunk at a time, about
@@ -471,7 +471,7 @@ Solution FixedPointLayer::brought_back(Solution found, const Vars& signals, cons
   const Tensor& y = found.y;
   if (y.elements() == 0) return found;
   const std::vector<int32_t> settled = found.settled.to_vector();
-  std::vector<int64_t> strayed;  // perhaps
+  std::vector<int64_t> strayed;  // those that have settled, until their roots are known
   for (int64_t b = 0; b < y.size(0); ++b)
     if (settled[b] == y.size(1)) strayed.push_back(b);
   if (strayed.empty()) return found;
@@ -561,7 +561,8 @@ Var FixedPointLayer::solve(const Vars& signals, const Vars& weights, int64_t cha
     if (used_ != Solver::parallel) return solution;
     solution = brought_back(std::move(solution), plain_signals, plain_weights, before, sequential);
     // A try that cost both solves has failed, however soon it settled.
-    if (strayed_ > 0) memory.missed(std::numeric_limits<int64_t>::max());
+    if (strayed_ > 0 && solver.solver == Solver::automatic)
+      memory.missed(std::numeric_limits<int64_t>::max());
     return solution;
   };
   adjoint_ = std::make_shared<SolveRecord>();
