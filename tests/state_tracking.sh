@@ -159,7 +159,7 @@ case_misuse() {
   refuses 2 max_iterations --max-iterations 0 --out no
   refuses 2 max_iterations --max-iterations 2147483648 --out no
   refuses 2 tolerance --tolerance=-1 --out no
-  refuses 2 tolerance --tolerance 1e39 --out no
+  refuses 2 tolerance --tolerance 1e309 --out no  # beyond float and double alike
   refuses 2 rate --state-dropout=-1 --out no
   refuses 2 rate --state-dropout 1.5 --out no
   refuses 2 Gamma --iteration-cap gamma:4,nan --out no
