@@ -9,7 +9,7 @@ endif()
 find_package(CUDAToolkit 13 REQUIRED GLOBAL)  # as in dependencies.cmake
 
 set(FPRNN_CUDA_SOURCES
-    cuda/device.cu cuda/memory.cu cuda/launch.cu cuda/vector.cu cuda/rng.cu cuda/fixed_point.cu
+    cuda/device.cu cuda/memory.cu cuda/launch.cu cuda/vector.cu cuda/rng.cu cuda/iterate.cu
     cuda/elementwise.cu cuda/reduce.cu cuda/layout.cu cuda/gemm.cu cuda/norm.cu cuda/conv.cu
     cuda/box.cu cuda/scan.cu cuda/scan_ring.cu cuda/selective_scan.cu cuda/low_rank.cu cuda/kronecker.cu cuda/outer.cu
     cuda/linear.cu cuda/gated_norm.cu cuda/fp_mamba_mix.cu cuda/kronecker_mix.cu cuda/fp_mamba_gate.cu

@@ -4,21 +4,26 @@ set(FPRNN_SOURCES
     core/text.cpp core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/thread_pool.cpp core/processors.cpp
     core/context.cpp core/tensor.cpp core/rng.cpp
     core/build_info.cpp core/vector.cpp core/file.cpp core/lines.cpp core/folder_lock.cpp
-    autograd/tape.cpp autograd/fixed_point.cpp
+    autograd/tape.cpp autograd/iterate.cpp autograd/picard.cpp autograd/gradient_rule.cpp
+    autograd/solve_report.cpp autograd/fixed_point.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
     ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
     ops/gated_norm.cpp
     ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_mix.cpp ops/fp_mamba_gate.cpp
     ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp
     models/module.cpp models/layer.cpp models/linear.cpp models/norm.cpp models/embedding.cpp models/conv.cpp
-    models/mixer.cpp models/mamba.cpp models/automatic_solver.cpp models/solver_options.cpp models/fixed_point_layer.cpp
-    models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
+    models/mixer.cpp models/step_equation.cpp models/mamba.cpp
+    models/cells/gated.cpp models/cells/gated_fused.cpp models/cells/selective.cpp models/cells/selective_fused.cpp
+    models/fixed_point_map.cpp
+    models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/step_sweep.cpp models/solvers/sequential.cpp
+    models/solvers/parallel.cpp models/solvers/automatic.cpp models/solvers/sequence_solver.cpp
+    models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
     models/checkpoint.cpp models/run_checkpoints.cpp
 )
 # Hot loops, compiled once for each instruction set (core/isa.h).
 set(FPRNN_KERNELS
-    core/vector_kernel.cpp autograd/fixed_point_kernel.cpp ops/elementwise_kernel.cpp ops/reduce_kernel.cpp ops/gemm_kernel.cpp
+    core/vector_kernel.cpp autograd/iterate_kernel.cpp ops/elementwise_kernel.cpp ops/reduce_kernel.cpp ops/gemm_kernel.cpp
     ops/norm_kernel.cpp ops/conv_kernel.cpp ops/scan_kernel.cpp ops/selective_scan_kernel.cpp
     ops/low_rank_kernel.cpp ops/kronecker_kernel.cpp ops/outer_kernel.cpp ops/fp_mamba_solve_kernel.cpp
     ops/kronecker_solve_kernel.cpp

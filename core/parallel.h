@@ -40,4 +40,18 @@ void parallel_tasks(Cpu cpu, int64_t count, const Body& body) {
     if (exception) std::rethrow_exception(exception);
 }
 
+// visit(begin, end) for blocks of rows that do not meet: on the CPU each block on one thread for all that visit does
+// with it, on a GPU all rows together. It may throw.
+template <class Visit>
+void for_row_blocks(const Context& context, int64_t rows, const Visit& visit) {
+  if (context.device() == DeviceKind::cuda) {
+    if (rows > 0) visit(0, rows);
+    return;
+  }
+  constexpr int64_t kRows = 32;  // a layer's states of so many fit the second-level cache
+  const int64_t block = std::min(kRows, std::max<int64_t>(1, pieces(rows, context.threads())));
+  parallel_tasks(Cpu{context}, pieces(rows, block),
+                 [&](int64_t i) { visit(i * block, std::min(rows, (i + 1) * block)); });
+}
+
 }  // namespace fprnn

@@ -8,14 +8,11 @@
 // and out_t = W_out(SiLU(z_t + W_z y_{t-1}) . y_t). Parameters are named as in the authors' code.
 #pragma once
 
+#include <fprnn/models/cells/selective.h>
 #include <fprnn/models/conv.h>
 #include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/models/linear.h>
 #include <fprnn/models/norm.h>
-#include <fprnn/ops/fp_mamba_mix.h>
-#include <fprnn/ops/fp_mamba_sweep.h>
-#include <fprnn/ops/gated_norm.h>
-#include <fprnn/ops/selective_scan.h>
 
 namespace fprnn {
 
@@ -54,22 +51,13 @@ class FpMamba : public FixedPointLayer {
   FpMamba(Module& parent, std::string name, const Init& init, const FpMambaOptions& options);
 
  protected:
+  FixedPointMap map() const override { return {*mixer_, cell_, options_.eps}; }
   Var evaluate(const Var& u, FixedPointState& state) override;
-  Applied apply(const Var& y, const Var& previous, const Var& scan, const Vars& signals,
-                const Vars& weights) const override;
-  LocalEquation local_equation(const Var& y, const Var& previous, const Var& scan,
-                               const Vars& signals, const Vars& weights) const override;
-  Var advance(const Var& y, const LocalEquation& at, const Var& scan, const Vars& signals,
-              const Vars& weights) const override;
-  bool solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
-                    FixedPointState& state) const override;
-  bool adjoint_on_gpu(const Vars& signals, const Vars& weights, const SweptBack& to) const override;
-  std::vector<Shape> state_shapes(int64_t B) const override;
-  const Mixer& mixer() const override { return *mixer_; }
+  std::vector<Shape> convolution_shapes(int64_t B) const override;
 
  private:
   // The rows of all projections of x and y_{t-1}, in the order of the numbers p that they make: the
-  // mixer's, zeros up to `directions`, those of b, of c and, if it sees y, of lambda.
+  // mixer's, zeros, those of b, of c and, if it sees y, of lambda.
   struct Projections {
     Var from_x, bias;  // (P, D), (P)
     Var from_y;        // (P, D); undefined where nothing sees y
@@ -77,10 +65,7 @@ class FpMamba : public FixedPointLayer {
     Var gate;          // (D, D): of y; undefined with glu_in_loop
   };
   Projections projections_beside(const Var& x);
-  FpMambaRecord record_of(const FpMambaSweep& sweep, const Tensor& y, const Tensor& state_out,
-                          const Tensor& previous) const;
-  Vars signals_of(const Var& x, const Var& z, const Projections& of);
-  Vars weights_beside(const Var& x, const Projections& of);
+  FixedPointInputs inputs_of(const Var& x, const Var& z, const Projections& of);
 
   FpMambaOptions options_;
   int64_t inner_;
@@ -89,6 +74,7 @@ class FpMamba : public FixedPointLayer {
   Linear x_proj_;
   Linear dt_proj_;
   std::unique_ptr<Mixer> mixer_;
+  SelectiveCell cell_;
   std::unique_ptr<WeightNormLinear> bc_y_proj_;  // null where neither b nor c sees y
   std::unique_ptr<WeightNormLinear> dt_y_proj_;  // null where lambda does not
   std::unique_ptr<WeightNormLinear> z_y_proj_;   // null with glu_in_loop
@@ -96,15 +82,6 @@ class FpMamba : public FixedPointLayer {
   Parameter& skip_;
   LayerNorm out_norm_;  // inside the loop
   Linear out_proj_;
-  // What a sweep on the GPU has of its solution y and of the y before it, for f to be recorded there: their products
-  // with from_y, if there is any, and of the solution all that f makes of it.
-  struct Solved {
-    Tensor y, product;
-    FpMambaMixKnown mixed = {};
-    SelectiveScanKnown scanned = {};
-    GatedNormKnown normed = {};
-  };
-  mutable std::vector<Solved> solved_by_;
 };
 
 }  // namespace fprnn

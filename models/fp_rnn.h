@@ -8,6 +8,7 @@
 // SiLU(W_c SiLU(conv([x ; h]))_t). Parameters are named as in the authors' code.
 #pragma once
 
+#include <fprnn/models/cells/gated.h>
 #include <fprnn/models/conv.h>
 #include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/models/linear.h>
@@ -38,18 +39,9 @@ class FpRnn : public FixedPointLayer {
   bool has_states() const override { return false; }  // its scan's state is h itself
 
  protected:
+  FixedPointMap map() const override { return {*mixer_, cell_, options_.eps}; }
   Var evaluate(const Var& u, FixedPointState& state) override;
-  Applied apply(const Var& h, const Var& previous, const Var& scan, const Vars& signals,
-                const Vars& weights) const override;
-  LocalEquation local_equation(const Var& h, const Var& previous, const Var& scan,
-                               const Vars& signals, const Vars& weights) const override;
-  Var advance(const Var& h, const LocalEquation& at, const Var& scan, const Vars& signals,
-              const Vars& weights) const override;
-  bool solve_on_gpu(const Vars& signals, const Vars& weights, const Swept& to,
-                    FixedPointState& state) const override;
-  bool adjoint_on_gpu(const Vars& signals, const Vars& weights, const SweptBack& to) const override;
-  std::vector<Shape> state_shapes(int64_t B) const override;
-  const Mixer& mixer() const override { return *mixer_; }
+  std::vector<Shape> convolution_shapes(int64_t B) const override;
 
  private:
   struct Convolutions {
@@ -67,6 +59,7 @@ class FpRnn : public FixedPointLayer {
   Linear b_proj_;
   Linear c_proj_;
   std::unique_ptr<Mixer> mixer_;
+  GatedCell cell_;
   RmsNorm output_norm_;
   Linear output_trans_;
 };

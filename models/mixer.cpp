@@ -1,6 +1,8 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/models/mixer.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/kronecker_solve.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/low_rank.h>
@@ -39,7 +41,20 @@ Var Mixer::forward(const Var& p, const Var& v) {
   return apply(factors(linear(p, weight(p), bias(p))), v);
 }
 
+Tensor Mixer::solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
+                         const IntTensor& counts) const {
+  const Map f = [&](const Tensor& y) { return fprnn::apply(at, *this, y).value(); };
+  return iterate_rows(f, zeros(counts.context(), at.offset.shape()), tolerance, max_iterations,
+                      counts);
+}
+
+Tensor Mixer::adjoint_step(const StepEquation&, const Tensor&, const Tensor&) const {
+  throw UsageError("mixer", "this mixer has no adjoint of a step at once", {});
+}
+
 namespace {
+
+Tensor value_or_none(const Var& x) { return x.defined() ? x.value() : Tensor(); }
 
 class LowRankMixer : public Mixer {
  public:
@@ -70,8 +85,27 @@ class LowRankMixer : public Mixer {
     return options_.kind == MixerKind::dplr ? dplr(q.first, q.second, v, options_.scale)
                                             : householder(q.first, q.second, v, options_.scale);
   }
+  Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
+                    const IntTensor& counts) const override {
+    return local_solve(problem(at), tolerance, max_iterations, counts);
+  }
+  bool has_adjoint() const override { return true; }
+  Tensor adjoint_step(const StepEquation& at, const Tensor& y, const Tensor& w) const override {
+    return local_adjoint(problem(at), y, w);
+  }
 
  private:
+  LocalProblem problem(const StepEquation& at) const {
+    return {.u = at.q.first.value(),
+            .alpha = at.q.second.value(),
+            .offset = at.offset.value(),
+            .gain = at.gain.value(),
+            .weight = value_or_none(at.norm_weight),
+            .bias = value_or_none(at.norm_bias),
+            .scale = options_.scale,
+            .in_order = options_.kind == MixerKind::householder,
+            .eps = at.eps};
+  }
   WeightNormLinear u_proj_;
   WeightNormLinear alpha_proj_;
 };
@@ -105,6 +139,18 @@ class KroneckerMixer : public Mixer {
   }
   Var apply(const MixerFactors& q, const Var& v) const override {
     return kronecker({q.first, q.second}, v, options_.scale);
+  }
+  Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
+                    const IntTensor& counts) const override {
+    const KroneckerProblem problem{.left = at.q.first.value(),
+                                   .right = at.q.second.value(),
+                                   .offset = at.offset.value(),
+                                   .gain = at.gain.value(),
+                                   .weight = value_or_none(at.norm_weight),
+                                   .bias = value_or_none(at.norm_bias),
+                                   .scale = options_.scale,
+                                   .eps = at.eps};
+    return kronecker_solve(problem, tolerance, max_iterations, counts);
   }
 
  private:

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <fprnn/models/linear.h>
+#include <fprnn/models/step_equation.h>
 #include <fprnn/ops/sweep_mixer.h>
 
 #include <functional>
@@ -28,20 +29,11 @@ struct MixerOptions {
   real eps = static_cast<real>(1e-5);
 };
 
-// Q at every token: unit vectors u (..., r, D) and alpha (..., r), or the two Kronecker factors.
-struct MixerFactors {
-  Var first, second;
-};
-
 class Mixer : public Module {
  public:
   Mixer(Module& parent, std::string name, const MixerOptions& options)
       : Module(parent, std::move(name)), options_(options) {}
   const MixerOptions& options() const { return options_; }
-  // The same for the kernels of a whole time step and for the local solves, which know the three kinds.
-  // Any other mixer has none: layers then ask `factors` and `apply`, and steps are solved by iteration.
-  virtual std::optional<SweepMixer> sweep() const { return std::nullopt; }
-
   // The projection of p, all maps in one: p -> p weight^T + bias, (..., P) -> (..., outputs).
   Var weight(const Var& like);  // (outputs, P), on the tape of `like`
   Var bias(const Var& like);    // (outputs)
@@ -51,6 +43,19 @@ class Mixer : public Module {
   virtual WeightNormLinear& below() = 0;
   virtual MixerFactors factors(const Var& projected) const = 0;
   virtual Var apply(const MixerFactors& q, const Var& v) const = 0;  // Q v
+
+  // The solution y of a step's equation for every token, from y = 0 on, to
+  //   max |f(y) - y| <= tolerance (max |f(y)| + kResidualFloor)
+  // counts (tokens) become the iterations, max_iterations where those were not enough. By iteration, unless
+  // the mixer knows better.
+  virtual Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
+                            const IntTensor& counts) const;
+  // v = w + J^T v at the solution y of a step's equation, for mixers that solve it at once.
+  virtual bool has_adjoint() const { return false; }
+  virtual Tensor adjoint_step(const StepEquation& at, const Tensor& y, const Tensor& w) const;
+
+  // The mixer as the kernels of whole time steps know it; none: layers go op by op.
+  virtual std::optional<SweepMixer> sweep() const { return std::nullopt; }
 
   Var forward(const Var& p, const Var& v);  // (..., P), (..., D) -> Q(p) v (..., D)
 

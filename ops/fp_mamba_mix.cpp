@@ -14,7 +14,7 @@ int64_t outputs_of(const SweepMixer& mixer, int64_t D) {
                         : kronecker_sizes(D).triangles() + mixer.m1 + mixer.m2;
 }
 
-void check_shapes(const FpMambaMixInputs& in) {
+void check_shapes(const FpMambaMixInputs& in, const FpMambaMixTrace& trace) {
   const std::string_view op = "fp_mamba_mix";
   require(in.x.shape().rank() == 3 && in.y.shape() == in.x.shape(), op,
           "x and y must be (B, T, D), the same shape", in.x.shape(), in.y.shape());
@@ -31,15 +31,14 @@ void check_shapes(const FpMambaMixInputs& in) {
   require(!in.from_previous.defined() || in.from_previous.shape() == Shape{B, P}, op,
           "from_previous must be (B, P)", in.from_previous.shape(), in.projected.shape());
   require<ValueError>(in.eps > 0, op, "eps must be positive", in.eps);
-  const FpMambaMixKnown& known = in.known;
-  const bool all = known.mixed.defined() && known.b.defined() && known.c.defined();
-  require(!(known.mixed.defined() || known.b.defined() || known.c.defined()) ||
-              (all && known.mixed.shape() == in.x.shape() && known.b.shape() == Shape{B, T, in.N} &&
-               known.c.shape() == known.b.shape()),
-          op, "what is known must be (B, T, D), b and c (B, T, N), all or nothing",
-          known.mixed.shape(), known.b.shape(), known.c.shape(), in.x.shape());
-  require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y, known.mixed, known.b,
-                   known.c);
+  const bool all = trace.mixed.defined() && trace.b.defined() && trace.c.defined();
+  require(!(trace.mixed.defined() || trace.b.defined() || trace.c.defined()) ||
+              (all && trace.mixed.shape() == in.x.shape() && trace.b.shape() == Shape{B, T, in.N} &&
+               trace.c.shape() == trace.b.shape()),
+          op, "a trace must be (B, T, D), b and c (B, T, N), all or nothing",
+          trace.mixed.shape(), trace.b.shape(), trace.c.shape(), in.x.shape());
+  require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y, trace.mixed, trace.b,
+                   trace.c);
 }
 
 int64_t gates_of(const SweepMixer& mixer) {
@@ -190,12 +189,12 @@ void give_gradients(const FpMambaMixInputs& in, Backward& back) {
 
 }  // namespace
 
-FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in) {
-  check_shapes(in);
+FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in, const FpMambaMixTrace& trace) {
+  check_shapes(in, trace);
   const Context& context = in.x.context();
   FpMambaMixForward forward = contract_of(in);
   if (!supported_on_gpu(context, forward)) return op_by_op(in);
-  FpMambaMixKnown made = in.known;
+  FpMambaMixTrace made = trace;
   if (!made.mixed.defined()) {
     const Shape directions{forward.B, forward.T, forward.N};
     made = {Tensor(context, in.x.shape()), Tensor(context, directions),
@@ -205,11 +204,9 @@ FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in) {
     forward.c = made.c.data();
     launch_on_gpu(context, forward);
   }
-  FpMambaMixInputs kept = in;
-  kept.known = {};
   const auto outputs = record_all(
       "fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},
-      {made.mixed, made.b, made.c}, [kept](Backward& back) { give_gradients(kept, back); });
+      {made.mixed, made.b, made.c}, [in](Backward& back) { give_gradients(in, back); });
   return {outputs[0], outputs[1], outputs[2]};
 }
 

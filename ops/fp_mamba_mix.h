@@ -15,8 +15,9 @@
 
 namespace fprnn {
 
-// What comes out, where a sweep has made it already (ops/fp_mamba_sweep.h): all three or none.
-struct FpMambaMixKnown {
+// What comes out, where a sweep has computed it (ops/fp_mamba_sweep.h): all three or none. Without a kernel for the gradient
+// a trace is not used.
+struct FpMambaMixTrace {
   Tensor mixed;  // (B, T, D)
   Tensor b, c;   // (B, T, N)
 };
@@ -31,16 +32,14 @@ struct FpMambaMixInputs {
   int64_t directions;  // where p has N numbers of b and then N of c
   bool bc_norm = true;
   real eps = static_cast<real>(1e-5);
-  FpMambaMixKnown known =
-      {};  // nothing is computed then; without a kernel for the gradient it is not used
 };
 struct FpMambaMixResult {
   Var mixed;  // (B, T, D)
   Var b, c;   // (B, T, N)
 };
-// ShapeError: shapes that do not fit, or a part of `known`. ValueError: eps is not positive. UsageError: inputs of
+// ShapeError: shapes that do not fit, or a part of a trace. ValueError: eps is not positive. UsageError: inputs of
 // several Contexts.
-FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& inputs);
+FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& inputs, const FpMambaMixTrace& trace = {});
 
 struct FpMambaMixForward {
   const real* projected;      // (B, T, P)

@@ -39,18 +39,18 @@ Var by_parts(const Var& x, const Var& z, const Var& weight, const Var& bias, rea
 }  // namespace
 
 Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
-               const GatedNormKnown& known) {
+               const GatedNormTrace& trace) {
   GatedNormForward forward = contract_of(x, z, weight, bias, eps);
-  const bool both = known.y.defined() && known.statistics.defined();
-  require(!(known.y.defined() || known.statistics.defined()) ||
-              (both && known.y.shape() == x.shape() &&
-               known.statistics.shape() == x.shape().with(-1, 2)),
+  const bool both = trace.y.defined() && trace.statistics.defined();
+  require(!(trace.y.defined() || trace.statistics.defined()) ||
+              (both && trace.y.shape() == x.shape() &&
+               trace.statistics.shape() == x.shape().with(-1, 2)),
           "gated_norm",
-          "what is known must be y of x's shape and statistics (..., 2), both or none", x.shape());
-  require_together("gated_norm", x, known.y, known.statistics);
+          "a trace must be y of x's shape and statistics (..., 2), both or none", x.shape());
+  require_together("gated_norm", x, trace.y, trace.statistics);
   const Context& context = x.context();
   if (!supported_on_gpu(context, forward)) return by_parts(x, z, weight, bias, eps);
-  GatedNormKnown made = known;
+  GatedNormTrace made = trace;
   if (!made.y.defined()) {
     made = {Tensor(context, x.shape()), Tensor(context, x.shape().with(-1, 2))};
     forward.y = made.y.data();

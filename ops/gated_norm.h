@@ -9,16 +9,16 @@
 
 namespace fprnn {
 
-// What comes out and is kept, where a sweep on a GPU has made it already (ops/fp_mamba_sweep.h): both or neither. Without
-// a kernel it is not used.
-struct GatedNormKnown {
+// What the norm computes, where a sweep on a GPU has done so (ops/fp_mamba_sweep.h): both or neither. Without a kernel a
+// trace is not used.
+struct GatedNormTrace {
   Tensor y;           // (..., D)
   Tensor statistics;  // (..., 2): mean and scale of each row
 };
 // x (..., D), z (..., D) or undefined, weight (D), bias (D) -> (..., D). ShapeError: sizes;
 // ValueError: eps negative.
 Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
-               const GatedNormKnown& known = {});
+               const GatedNormTrace& trace = {});
 
 // The same without a record, as an iteration's f(y_before), and how far each row of it is from the row of y_before
 // (..., D): max |y - y_before| / (max |y| + kResidualFloor), of shape (...). It costs a read of

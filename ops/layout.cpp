@@ -221,4 +221,13 @@ void run(Cpu cpu, const ScatterAddRows& args) {
   });
 }
 
+void put_rows(const Tensor& rows, const Tensor& x, int64_t begin) {
+  launch(x.context(), CopyRows{.from = rows.data(),
+                               .to = x.data() + begin * x.shape().elements_after(0),
+                               .rows = 1,
+                               .length = rows.elements(),
+                               .from_stride = 0,
+                               .to_stride = 0});
+}
+
 }  // namespace fprnn

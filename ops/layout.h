@@ -27,6 +27,9 @@ Var shift(const Var& x, const Var& first = {});
 // ValueError: a token outside [0, V), with its position; on a GPU once the host waits for it.
 Var embedding(const Var& table, const IntTensor& tokens);
 
+// x[begin ..] <- rows along the first axis, in place; both have the same other axes.
+void put_rows(const Tensor& rows, const Tensor& x, int64_t begin);
+
 // Copies `rows` rows of `length` between two layouts; either may have wider rows.
 struct CopyRows {
   const real* from;  // rows from_stride apart

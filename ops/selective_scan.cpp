@@ -20,7 +20,7 @@ namespace {
 
 constexpr real kLog2e = static_cast<real>(1.4426950408889634);
 
-void check_shapes(const SelectiveScanInputs& in) {
+void check_shapes(const SelectiveScanInputs& in, const SelectiveScanTrace& trace) {
   const std::string_view op = "selective_scan";
   require(in.u.shape().rank() == 3, op, "u must be (B, T, D)", in.u.shape());
   require(in.delta.shape() == in.u.shape(), op, "u and delta must have the same shape",
@@ -40,16 +40,15 @@ void check_shapes(const SelectiveScanInputs& in) {
           in.h0.shape(), in.u.shape());
   require(!in.keep.defined() || in.keep.shape() == Shape{B, T}, op, "keep must be (B, T)",
           in.keep.defined() ? in.keep.shape() : Shape{}, in.u.shape());
-  const SelectiveScanKnown& known = in.known;
   const bool all =
-      known.y.defined() && known.state.defined() && known.checkpoints.defined() &&
-      known.y.shape() == in.u.shape() && known.state.shape() == Shape{B, D, N} &&
-      known.checkpoints.shape() == selective_scan_checkpoints(in.u.context().device(), B, T, D, N);
-  require(all || !(known.y.defined() || known.state.defined() || known.checkpoints.defined()), op,
-          "what is known must be y (B, T, D), state (B, D, N) and checkpoints, all or nothing",
+      trace.y.defined() && trace.state.defined() && trace.checkpoints.defined() &&
+      trace.y.shape() == in.u.shape() && trace.state.shape() == Shape{B, D, N} &&
+      trace.checkpoints.shape() == selective_scan_checkpoints(in.u.context().device(), B, T, D, N);
+  require(all || !(trace.y.defined() || trace.state.defined() || trace.checkpoints.defined()), op,
+          "a trace must be y (B, T, D), state (B, D, N) and checkpoints, all or nothing",
           in.u.shape(), in.a.shape());
   require_together(op, in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0, in.keep,
-                   known.y, known.state, known.checkpoints);
+                   trace.y, trace.state, trace.checkpoints);
 }
 
 // Backward as the tape sees it: allocates every gradient, runs, gives what is wanted.
@@ -79,17 +78,17 @@ void give_gradients(const SelectiveScanForward& forward, const SelectiveScanInpu
 
 }  // namespace
 
-SelectiveScanResult selective_scan(const SelectiveScanInputs& in) {
-  check_shapes(in);
+SelectiveScanResult selective_scan(const SelectiveScanInputs& in, const SelectiveScanTrace& trace) {
+  check_shapes(in, trace);
   const Context& context = in.u.context();
   const int64_t B = in.u.size(0), T = in.u.size(1), D = in.u.size(2), N = in.a.size(1);
   const std::vector<Var> inputs{in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0};
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
-  const bool known = in.known.y.defined() && context.device() == DeviceKind::cuda;
+  const bool computed = trace.y.defined() && context.device() == DeviceKind::cuda;
   const auto [y, state, checkpoints] =
-      known
-          ? in.known
-          : SelectiveScanKnown{Tensor(context, in.u.shape()), Tensor(context, Shape{B, D, N}),
+      computed
+          ? trace
+          : SelectiveScanTrace{Tensor(context, in.u.shape()), Tensor(context, Shape{B, D, N}),
                                recorded ? Tensor(context, selective_scan_checkpoints(
                                                               in.u.context().device(), B, T, D, N))
                                         : Tensor()};
@@ -111,11 +110,9 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in) {
       .D = D,
       .N = N,
       .softplus = in.softplus};
-  if (!known) launch(context, forward);
-  SelectiveScanInputs kept = in;
-  kept.known = {};
+  if (!computed) launch(context, forward);
   const auto outputs = record_all("selective_scan", inputs, {y, state},
-                                  [in = kept, forward, checkpoints = checkpoints](Backward& back) {
+                                  [in, forward, checkpoints = checkpoints](Backward& back) {
                                     give_gradients(forward, in, back);
                                   });
   return {outputs[0], outputs[1]};

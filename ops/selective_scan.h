@@ -28,9 +28,9 @@ inline Shape selective_scan_checkpoints(DeviceKind device, int64_t B, int64_t T,
   return {B, selective_scan_chunks(T) - without, selective_scan_channels(D), N};
 }
 
-// What comes out and is kept, where a sweep on a GPU has made it already (ops/fp_mamba_sweep.h): all three or none.
-// state is read by nobody if the sweep was not asked for it. On a CPU it is not used.
-struct SelectiveScanKnown {
+// What the scan computes, where a sweep on a GPU has done so (ops/fp_mamba_sweep.h): all three or none. state is read by
+// nobody if the sweep was not asked for it. On a CPU a trace is not used.
+struct SelectiveScanTrace {
   Tensor y;            // (B, T, D)
   Tensor state;        // (B, D, N)
   Tensor checkpoints;  // as above
@@ -46,7 +46,6 @@ struct SelectiveScanInputs {
   Var h0 = {};          // (B, D, N): the state before the first step, or undefined for zero
   Tensor keep = {};     // (B, T) or undefined: factors k_t, without gradient; 0 forgets
   bool softplus = true;
-  SelectiveScanKnown known = {};
 };
 
 struct SelectiveScanResult {
@@ -55,7 +54,8 @@ struct SelectiveScanResult {
 };
 
 // ShapeError: shapes that do not fit.
-SelectiveScanResult selective_scan(const SelectiveScanInputs& inputs);
+SelectiveScanResult selective_scan(const SelectiveScanInputs& inputs,
+                                   const SelectiveScanTrace& trace = {});
 
 struct SelectiveScanForward {
   const real* u;           // (B, T, D)

@@ -115,7 +115,7 @@ class TrainingStep {
         StateDropout& dropout = layer->state_dropout;
         dropout = {options.state_dropout, dropout_stream(options.seed, step, before_.size()),
                    keep[before_.size()]};
-        draw_kept_states(dropout, dropout.keep);
+        draw_state_mask(dropout, dropout.mask);
       }
       before_.emplace_back(layer, layer->solver);
       if (layer->solver.solver == Solver::automatic) layer->solver.solver = Solver::sequential;
@@ -136,10 +136,10 @@ class TrainingStep {
   std::vector<std::pair<FixedPointLayer*, SolverOptions>> before_;
 };
 
-Solves read_solves(std::span<const SolveRecord> records) {
+Solves read_solves(std::span<const SolveReport> records) {
   Solves solves;
   int layers = 0;
-  for (const SolveRecord& record : records) {
+  for (const SolveReport& record : records) {
     const FixedPointReport report = record.read();
     ++layers;
     solves.iterations_mean += (report.mean_iterations() - solves.iterations_mean) / layers;
@@ -150,21 +150,21 @@ Solves read_solves(std::span<const SolveRecord> records) {
   return solves;
 }
 
-std::vector<SolveRecord> records_of(const SequenceModel& model) {
-  std::vector<SolveRecord> records;
-  for (const FixedPointLayer* layer : fixed_points(model)) records.push_back(layer->record());
+std::vector<SolveReport> reports_of(const SequenceModel& model) {
+  std::vector<SolveReport> records;
+  for (const FixedPointLayer* layer : fixed_points(model)) records.push_back(layer->solve_report());
   return records;
 }
-std::vector<SolveRecord> adjoint_records_of(const SequenceModel& model) {
-  std::vector<SolveRecord> records;
+std::vector<SolveReport> adjoint_reports_of(const SequenceModel& model) {
+  std::vector<SolveReport> records;
   for (const FixedPointLayer* layer : fixed_points(model))
-    records.push_back(layer->adjoint_record());
+    records.push_back(layer->adjoint_solve_report());
   return records;
 }
 
 }  // namespace
 
-Solves last_solves(const SequenceModel& model) { return read_solves(records_of(model)); }
+Solves last_solves(const SequenceModel& model) { return read_solves(reports_of(model)); }
 
 void forget_solves(const SequenceModel& model) {
   for (FixedPointLayer* layer : fixed_points(model)) layer->memory = {};
@@ -254,9 +254,9 @@ Training::Computed Training::compute(const Batch& batch) {
   const Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
   computed.loss = loss.value();
   computed.answers = argmax(logits.value());
-  computed.solves = records_of(model_);
+  computed.solves = reports_of(model_);
   tape.backward(loss);
-  computed.adjoints = adjoint_records_of(model_);
+  computed.adjoints = adjoint_reports_of(model_);
   between_steps_ = false;
   optimiser_.enqueue(computed.loss);
   for (const auto& [path, parameter] : parameters)

@@ -92,7 +92,7 @@ class Training {
   struct Computed {
     Tensor loss;
     IntTensor answers;                          // (B, T)
-    std::vector<SolveRecord> solves, adjoints;  // of the fixed points and of their exact gradients
+    std::vector<SolveReport> solves, adjoints;  // of the fixed points and of their exact gradients
     std::vector<Tensor> gradients;  // as the parameters; undefined for one that got none
   };
   // What a recorded step holds on to besides tensors of its own.

@@ -244,15 +244,19 @@ void add_scan_errors(ErrorCases& errors) {
   }));
 }
 
+SelectiveScanInputs scan_inputs(const Context& c) {
+  return {.u = tensor(c, {2, 5, 3}),
+          .delta = tensor(c, {2, 5, 3}),
+          .a = tensor(c, {3, 4}),
+          .b = tensor(c, {2, 5, 4}),
+          .c = tensor(c, {2, 5, 4})};
+}
+
 // Valid inputs but for what `spoil` does to them.
 template <class Spoil>
 void add_selective_scan_error(ErrorCases& errors, const std::string& fragment, Spoil spoil) {
   errors.push_back(refuses<ShapeError>("selective_scan", fragment, [=](const Context& c) {
-    SelectiveScanInputs in{.u = tensor(c, {2, 5, 3}),
-                           .delta = tensor(c, {2, 5, 3}),
-                           .a = tensor(c, {3, 4}),
-                           .b = tensor(c, {2, 5, 4}),
-                           .c = tensor(c, {2, 5, 4})};
+    SelectiveScanInputs in = scan_inputs(c);
     spoil(in, c);
     selective_scan(in);
   }));
@@ -267,12 +271,13 @@ void add_selective_scan_errors(ErrorCases& errors) {
   refuse("same shape, got (2, 5, 3) and (2, 5, 4)", [](In& in, const Context& c) {
     in.delta = tensor(c, {2, 5, 4});
   });
-  refuse("all or nothing", [](In& in, const Context& c) {
-    in.known = {.y = tensor(c, {2, 5, 3}), .state = tensor(c, {2, 3, 4}), .checkpoints = {}};
-  });
-  refuse("all or nothing", [](In& in, const Context& c) {
-    in.known = {tensor(c, {2, 5, 3}), tensor(c, {2, 3, 4}), tensor(c, {2, 2, 16, 4})};
-  });
+  for (const Shape& checkpoints : {Shape{}, Shape{2, 2, 16, 4}})
+    errors.push_back(refuses<ShapeError>("selective_scan", "all or nothing", [=](const Context& c) {
+      const SelectiveScanTrace trace{
+          tensor(c, {2, 5, 3}), tensor(c, {2, 3, 4}),
+          checkpoints.rank() == 0 ? Tensor() : tensor(c, checkpoints)};
+      selective_scan(scan_inputs(c), trace);
+    }));
   refuse("N >= 1, got (2, 4) and (2, 5, 3)", [](In& in, const Context& c) {
     in.a = tensor(c, {2, 4});
   });

@@ -36,7 +36,7 @@ struct Answer {
     const FixedPointReport report = layer.report();
     iterations = report.iterations;
     values = {out.value().to_vector(), layer.solution().to_vector(), report.residual,
-              state.y.to_vector(), state.scan.to_vector()};
+              state.y.to_vector(), state.carry.to_vector()};
     const Tensor seed = random(u.context(), out.shape(), 77);
     for (const Tensor& gradient : tape.vjp({out}, {seed}, wanted))
       values.push_back(gradient.defined() ? gradient.to_vector() : Values::value_type());

@@ -61,7 +61,7 @@ struct Found {
     const Tensor seed = random(host_context(), y.shape(), 2).on(built.context);
     const Var loss = sum(mul(y, seed));
     values = {loss.value().to_vector(), y.value().to_vector(), built.layer->solution().to_vector(),
-              state.y.to_vector(), state.scan.to_vector()};
+              state.y.to_vector(), state.carry.to_vector()};
     for (const auto& [path, parameter] : built.layer->parameters())
       asked.push_back(tape.leaf(*parameter));
     const Tensor one = full(built.context, {}, 1);

@@ -69,10 +69,10 @@ TEST_CASE("empty: a state is what it was after no steps") {
     FixedPointState state;
     built.layer->forward(built.u, state);
     const auto y = state.y.to_vector();
-    const auto scan = state.scan.defined() ? state.scan.to_vector() : std::vector<real>();
+    const auto scan = state.carry.defined() ? state.carry.to_vector() : std::vector<real>();
     built.layer->forward(Tensor(context, {kBatch, 0, kWidth}), state);
     CHECK_MESSAGE(same_bits(state.y.to_vector(), y), entry.name);
-    if (state.scan.defined()) CHECK_MESSAGE(same_bits(state.scan.to_vector(), scan), entry.name);
+    if (state.carry.defined()) CHECK_MESSAGE(same_bits(state.carry.to_vector(), scan), entry.name);
   }
 }
 

@@ -54,7 +54,7 @@ struct Answer {
       y.push_back(layer.solution());
     }
     values = {concat(out, 1).value().to_vector(), concat(y, 1).value().to_vector(),
-              state.y.to_vector(), state.scan.to_vector()};
+              state.y.to_vector(), state.carry.to_vector()};
     for (const Tensor& carried : state.convolutions) values.push_back(carried.to_vector());
   }
 };
@@ -140,7 +140,7 @@ TEST_CASE("fp layers: the state of another layer is refused, and stays as it was
   layer.layer->forward(layer.u, whole);
   rnn.layer->forward(rnn.u, rnn_state);
   FixedPointState part = whole;
-  part.scan = Tensor();
+  part.carry = Tensor();
   CHECK_THROWS_AS(layer.layer->forward(layer.u, part), UsageError);
   part = whole, part.convolutions.clear();
   CHECK_THROWS_AS(layer.layer->forward(layer.u, part), UsageError);
@@ -375,7 +375,7 @@ TEST_CASE("fp layers: dropping every state leaves y_{t-1} alone to remember") {
     FixedPointState state;
     for (int64_t t = 0; t < kTime; ++t) {
       steps.push_back(built.layer->forward(times(built.u, t, t + 1), state));
-      state.scan = zeros(built.context, state.scan.shape());
+      state.carry = zeros(built.context, state.carry.shape());
     }
     check_close(name, whole.to_vector(), concat(steps, 1).value().to_vector(), kSame);
   });

@@ -2,6 +2,7 @@
 // and that everything else is refused.
 #include <doctest/doctest.h>
 #include <fprnn/autograd/fixed_point.h>
+#include <fprnn/autograd/picard.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/ops.h>
 
@@ -187,7 +188,7 @@ TEST_CASE("fixed point: a step that returns a constant has a gradient of zero") 
   const Context context = test_context();
   const Shape shape{1, 2, 1};
   const Tensor constant(context, shape, Numbers{5, 6});
-  const Step step = [&](const Var&, const std::vector<Var>&) { return Judged<Var>(constant); };
+  const Step step = [&](const Var&, const std::vector<Var>&) { return Evaluated<Var>(constant); };
   const Solve solve = [](const Map& f, const Tensor& start) {
     return picard(f, start, {.max_iterations = 10});
   };

@@ -1,5 +1,5 @@
 // A row of an iterate belongs to one warp.
-#include <fprnn/autograd/fixed_point.h>
+#include <fprnn/autograd/iterate.h>
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>

@@ -1,4 +1,4 @@
-#include <fprnn/autograd/fixed_point.h>
+#include <fprnn/autograd/iterate.h>
 #include <fprnn/core/simd.h>
 
 namespace fprnn::FPRNN_ISA {

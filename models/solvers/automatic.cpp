@@ -1,7 +1,8 @@
-#include <fprnn/models/automatic_solver.h>
+#include <fprnn/models/solvers/automatic.h>
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace fprnn {
 
@@ -46,6 +47,34 @@ void SolverMemory::missed(int64_t allowed) {
   needed_ = std::max(needed_, allowed);
   wait_ = failures_ < 3 ? kFirstWait << 2 * failures_ : kLongestWait;
   ++failures_;
+}
+
+Solution AutomaticSolver::solve(const Map& f, Tensor start) {
+  const SolverOptions& options = problem_.options;
+  require<ValueError>(options.crossover >= 0, "solver", "the crossover must not be negative",
+                      options.crossover);
+  const int64_t B = start.size(0), T = start.size(1);
+  const int64_t crossover = options.crossover > 0
+                                ? options.crossover
+                                : solver_crossover(start.context().device(), B, T);
+  const int64_t allowed =
+      B < 1 ? 0 : memory_.allowed(std::min(crossover, options.max_iterations));
+  if (allowed > 0) {
+    Solution found = parallel_.iterate(f, start, allowed);
+    // What has settled is counted no more, so all have if none came to the cap.
+    const int64_t slowest = std::ranges::max(found.iterations.to_vector());
+    if (slowest < allowed) {
+      memory_.settled_after(slowest);
+      used_ = Solver::parallel;
+      found = parallel_.brought_back(std::move(found));
+      // A try that cost both solves has failed, however soon it settled.
+      if (parallel_.strayed() > 0) memory_.missed(std::numeric_limits<int64_t>::max());
+      return found;
+    }
+    memory_.missed(allowed);
+  }
+  used_ = Solver::sequential;
+  return sequential_.solve(f, std::move(start));  // over what the try has left
 }
 
 }  // namespace fprnn

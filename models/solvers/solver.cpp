@@ -1,9 +1,25 @@
-#include <fprnn/models/fixed_point_layer.h>
+#include <fprnn/core/check.h>
+#include <fprnn/models/solvers/solver.h>
 
 #include <cmath>
 #include <limits>
 
 namespace fprnn {
+
+Solver solver_named(std::string_view name) {
+  for (const Solver solver :
+       {Solver::parallel, Solver::sequential, Solver::patience, Solver::automatic})
+    if (name == name_of(solver)) return solver;
+  throw ValueError("solver", "solvers are auto, parallel, sequential and patience",
+                   std::array{describe(name)});
+}
+
+std::string_view name_of(Solver solver) {
+  return solver == Solver::parallel     ? "parallel"
+         : solver == Solver::sequential ? "sequential"
+         : solver == Solver::patience   ? "patience"
+                                        : "auto";
+}
 
 namespace {
 
@@ -37,11 +53,6 @@ void check(const SolverOptions& options) {
   check_cap(gradient.max_iterations);
   require<ValueError>(gradient.terms >= 0, "solver", "the terms of a gradient must not be negative",
                       gradient.terms);
-}
-
-void check(const StateDropout& dropout) {
-  require<ValueError>(dropout.rate >= 0 && dropout.rate <= 1, "state_dropout",
-                      "the rate must be in [0, 1]", dropout.rate);
 }
 
 }  // namespace fprnn

@@ -1,8 +1,9 @@
-// How the automatic solver (models/fixed_point_layer.h) chooses: by sizes and iteration counts, never
-// by a clock, so the same solves in the same order are made in the same way.
+// The automatic solver chooses by sizes and iteration counts, never by a clock, so the same solves in the same order
+// are made in the same way.
 #pragma once
 
 #include <fprnn/core/context.h>
+#include <fprnn/models/solvers/parallel.h>
 
 namespace fprnn {
 
@@ -12,8 +13,7 @@ int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T);
 
 // What a layer remembers of its solves: how many iterations the last parallel one took, and when to
 // look again where that was too many.
-class SolverMemory {
- public:
+struct SolverMemory {
   // How many iterations the parallel solver may try this time; 0: the sequential one at once.
   int64_t allowed(int64_t crossover);
   // How that ended. It takes as long as a sequential solve to fail, so waits grow from one failure to
@@ -26,6 +26,23 @@ class SolverMemory {
   int64_t needed_ = 0;  // 0: not known; at least so many after a failure
   int64_t failures_ = 0;
   int64_t wait_ = 0;  // solves until it may have become fewer
+};
+
+class AutomaticSolver : public SequenceSolver {
+ public:
+  AutomaticSolver(const SequenceProblem& problem, SolverMemory& memory)
+      : problem_(problem), memory_(memory), parallel_(problem), sequential_(problem) {}
+  Solution solve(const Map& f, Tensor start) override;
+  Solver used() const override { return used_; }
+  Tensor carry() const override { return sequential_.carry(); }
+  int64_t strayed() const override { return parallel_.strayed(); }
+
+ private:
+  const SequenceProblem& problem_;
+  SolverMemory& memory_;
+  ParallelSolver parallel_;
+  SequentialSolver sequential_;
+  Solver used_ = Solver::sequential;
 };
 
 }  // namespace fprnn

@@ -1,0 +1,69 @@
+#include <fprnn/autograd/picard.h>
+#include <fprnn/core/vector.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+
+namespace fprnn {
+
+namespace {
+
+// Of each sequence, on the device.
+struct Progress {
+  IntTensor settled, iterations, since;  // (B)
+  Tensor best, damping;                  // (B)
+  Tensor step;                           // (B, T)
+
+  Progress(const Context& context, int64_t B, int64_t T, real damping)
+      : settled(int_zeros(context, {B})),
+        iterations(int_zeros(context, {B})),
+        since(int_zeros(context, {B})),
+        best(full(context, {B}, std::numeric_limits<real>::infinity())),
+        damping(full(context, {B}, damping)),
+        step(context, {B, T}) {}
+  bool all_settled(int64_t T) const {
+    return std::ranges::all_of(settled.to_vector(), [T](int32_t count) { return count == T; });
+  }
+};
+
+// How often the host looks whether all have settled: on a GPU it must wait for that.
+int64_t iterations_between_looks(const Context& context) {
+  return context.device() == DeviceKind::cuda ? 4 : 1;
+}
+
+}  // namespace
+
+Solution picard(const Map& f, Tensor start, const PicardOptions& options) {
+  check_iterate(start.shape());
+  check_limits(options.tolerance, options.max_iterations);
+  require<ValueError>(options.damping > 0 && options.damping <= 1, "fixed_point",
+                      "the damping must be in (0, 1]", options.damping);
+  const Context context = start.context();
+  Iterate iterate(std::move(start));
+  const int64_t B = iterate.B, T = iterate.T;
+  require(T <= INT32_MAX, "fixed_point", "T must be below 2^31", T);
+  const Progress progress(context, B, T, options.damping);
+  const int64_t between = iterations_between_looks(context);
+  for (int64_t l = 1; l <= options.max_iterations && B * T > 0; ++l) {
+    iterate.apply(f);
+    launch(context, SettleSequences{.residual = iterate.residual().data(),
+                                    .settled = progress.settled.data(),
+                                    .iterations = progress.iterations.data(),
+                                    .since = progress.since.data(),
+                                    .best = progress.best.data(),
+                                    .damping = progress.damping.data(),
+                                    .step = progress.step.data(),
+                                    .B = B,
+                                    .T = T,
+                                    .iteration = as_count(l),
+                                    .tolerance = options.tolerance,
+                                    .backwards = options.backwards,
+                                    .shrink_after = options.shrink_after});
+    if (l % between == 0 && l < options.max_iterations && progress.all_settled(T)) break;
+    iterate.update(progress.step);
+  }
+  return {.y = iterate.y(), .iterations = progress.iterations, .settled = progress.settled};
+}
+
+}  // namespace fprnn

@@ -1,0 +1,51 @@
+// A cell: the recurrence inside a fixed-point layer. Its state, the carry, moves by an affine map each step,
+// and what it reads from the state is affine in what it is given:
+//   v_t = read(carry_{t-1}) + gain_t . mixed_t
+//   carry_t = write(carry_{t-1}, mixed_t)
+// read, gain and write depend on the token's parameters, hence on y_{t-1}, but not on y_t. This is all that a
+// layer must know of a recurrence to be a fixed point over it (models/fixed_point_map.h).
+#pragma once
+
+#include <fprnn/autograd/var.h>
+
+#include <vector>
+
+namespace fprnn {
+
+using Vars = std::vector<Var>;
+
+class FusedForms;
+
+class Cell {
+ public:
+  virtual ~Cell() = default;
+
+  virtual Shape carry_shape(int64_t B) const = 0;
+  // How many numbers of p (models/fixed_point_map.h) a token's parameters are made of, its last ones.
+  virtual int64_t numbers() const = 0;
+  // The parameters of all tokens from those numbers (B, T, numbers()), the layer's signals (B, T, .), of which any
+  // part of the steps may be given, and weights. What they hold is the cell's own affair.
+  virtual Vars token(const Var& p, const Vars& signals, const Vars& weights) const = 0;
+
+  struct Scanned {
+    Var v;      // (B, T, D)
+    Var carry;  // out of the last step
+  };
+  // All steps from carry, undefined at the start of a sequence, with mixed (B, T, D).
+  virtual Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const = 0;
+
+  struct Opened {
+    Var v, gain;  // (B, T, D)
+    Var carry;    // out of the last step
+    Vars saved;   // what close needs besides
+  };
+  // The same, and every step's gain: where mixed_t moves by m, v_t moves by gain_t . m.
+  virtual Opened open(const Var& mixed, const Vars& token, const Var& carry) const = 0;
+  // The carry of a single opened step after its mixed has moved by `moved` (B, 1, D).
+  virtual Var close(const Opened& step, const Var& moved) const = 0;
+
+  // Faster forms of a layer over this cell, where there are any.
+  virtual const FusedForms* fused() const { return nullptr; }
+};
+
+}  // namespace fprnn
