@@ -6,7 +6,7 @@
 namespace fprnn {
 
 // Microseconds, but only their ratio means anything: fitted to the crossovers in
-// docs/gpu/2026-11-27-h200.md, "Which solver", all 13 within 14 %. Measured at d_model 128,
+// docs/gpu/report.md, "Which solver", all 13 within 14 %. Measured at d_model 128,
 // Householder r = 1 and tf32 alone. Width, rank and mixer change the cost of both solvers; there
 // the same numbers are a guess, and who has measured better ones sets SolverOptions::crossover.
 //
