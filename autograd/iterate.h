@@ -40,7 +40,7 @@ class Iterate {
 
   const Tensor& y() const { return y_; }
   const Tensor& residual() const { return residual_; }  // (B, T), of the last application
-  void apply(const Map& f);          // ShapeError: f changes the shape of y
+  void apply(const Map& f);                             // ShapeError: f changes the shape of y
   // y <- step f(y) + (1 - step) y with step (B, T). The memory of f's value becomes the next iterate's.
   void update(const Tensor& step);
 

@@ -24,7 +24,8 @@ using Adjoint = std::function<AdjointSolution(const Tensor& g)>;
 
 struct Solution {
   Tensor y;
-  IntTensor iterations;    // (B): how often each sequence needed f; may still be on its way on a device
+  IntTensor
+      iterations;  // (B): how often each sequence needed f; may still be on its way on a device
   Tensor residual = {};    // (B), of the whole f at y, if the solver has applied f to y itself
   IntTensor settled = {};  // (B), of a solver that knows: how many positions have settled
   // f at y from what the solver has computed on the way, for the record; without it f is applied once more.

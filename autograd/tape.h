@@ -1,13 +1,14 @@
 // Reverse-mode differentiation: an append-only list of what was computed, walked backwards.
 //
-// The accumulation rule: the cotangent of a variable is the sum of what its uses give, added in the
-// reverse order of recording. The first gift is kept as it is; the second is added in place if
-// nobody else holds the first (by the op itself if it can), and into a fresh tensor otherwise. So
-// no gift is ever changed behind the giver's back, and the order, hence every bit, is fixed.
+// The accumulation rule: the cotangent of a variable is the sum of the contributions of its uses,
+// added in the reverse order of recording. The first contribution is stored as it is. The second is
+// added to it in place if nobody else holds that tensor (by the op itself if it can), and into a
+// new tensor otherwise. So no tensor that an op still holds ever changes, and the order, hence
+// every bit, is fixed.
 //
-// backward consumes the record. The tape is then empty and may record anew, constants of it stay
-// what they are, but variables of before have no history any more: an op, vjp or backward that gets
-// one throws a UsageError. Truncated backpropagation carries values: tape.constant(h.value()).
+// backward consumes the record. The tape is then empty and can record again. Its constants stay
+// valid, but variables recorded before have lost their history: an op, vjp or backward that gets
+// one throws a UsageError. Truncated backpropagation carries values over: tape.constant(h.value()).
 #pragma once
 
 #include <fprnn/autograd/var.h>
@@ -19,14 +20,13 @@
 
 namespace fprnn {
 
-// A leaf that outlives tapes: a trainable tensor, its name in checkpoints and its gradient. The optimiser
-// writes new numbers into the tensor of `value`, so every Var and Tensor that shares it changes; a
-// clone keeps the old numbers. What was recorded must be walked before that.
+// A leaf that outlives tapes: a trainable tensor, its name in checkpoints and its gradient. The
+// optimiser writes new numbers into the tensor of `value`, so every Var and Tensor that shares it
+// changes; a clone keeps the old numbers. Call backward before the optimiser's step.
 struct Parameter {
   std::string name;
   Tensor value;
-  Tensor gradient;  // undefined until a backward reaches the parameter; then the sum since it was
-                    // reset
+  Tensor gradient;     // the sum since it was reset; undefined until a backward reaches it
   bool decays = true;  // whether weight decay applies
 };
 
@@ -38,7 +38,7 @@ class Backward {
   const Tensor& output(int output = 0);    // its cotangent; zeros if nothing did
   bool wants(int input) const;             // whether anyone asked for this input's cotangent
   void give(int input, Tensor cotangent);  // of the input's shape; only if wanted
-  // What this input was given so far, if its memory may be added to instead of giving more; else
+  // The input's cotangent so far, if the op may add to it in place instead of giving more; else
   // undefined.
   Tensor given(int input) const;
 
@@ -74,19 +74,19 @@ class Tape {
   Var variable(Tensor value);      // a leaf that vjp can be asked about
   Var leaf(Parameter& parameter);  // the parameter on this tape, the same Var each time
 
-  // J^T seeds: the cotangents of `inputs` when those of `outputs` are `seeds`. Inputs that the outputs do
-  // not depend on yield zeros, and so do outputs without a tape, which are constants. Only what
-  // lies between the two is walked; the tape stays as it is and can be asked again. ShapeError:
-  // seeds and outputs differ in number or shape. UsageError: other tapes, or variables of before
-  // the last backward.
+  // J^T seeds: the cotangents of `inputs` when those of `outputs` are `seeds`. Inputs that the
+  // outputs do not depend on yield zeros, and so do outputs without a tape, which are constants.
+  // Only the nodes between the two are walked. The tape is unchanged and can be used again.
+  // ShapeError: seeds and outputs differ in number or shape. UsageError: variables of another tape,
+  // or recorded before the last backward.
   std::vector<Tensor> vjp(const std::vector<Var>& outputs, const std::vector<Tensor>& seeds,
                           const std::vector<Var>& inputs) const;
 
-  // Adds d loss / d parameter to every parameter used. Consumes the record: what a node keeps is freed as
-  // soon as it has been walked, and the tape is empty afterwards, even where an op's gradient
-  // throws; then the parameters' gradients are what they were.
-  // ShapeError: loss is not one element. UsageError: loss was not recorded here, or before the last
-  // backward.
+  // Adds d loss / d parameter to the gradient of every parameter used. Consumes the record: the
+  // tensors of a node are freed as soon as it has been walked, and the tape is empty afterwards. If
+  // an op's gradient throws, the tape is empty too and the parameters' gradients are unchanged.
+  // ShapeError: loss is not one element. UsageError: loss was recorded elsewhere, or before the
+  // last backward.
   void backward(const Var& loss);
 
  protected:
@@ -101,10 +101,11 @@ class Tape {
                           std::vector<Tensor> outputs, std::function<void(Backward&)> gradient);
 
   int64_t next_first() const { return context_.next_recording() << 32; }
-  // Where a Var of this tape stands, -1 for a constant. UsageError: it is of another recording.
+  // The place of a Var on this tape, -1 for a constant. UsageError: it is of another recording.
   int place_of(std::string_view op, const Var& x) const;
   Var var_at(Tensor value, int place) { return Var(std::move(value), this, first_ + place); }
-  // Walks the nodes backwards, the wanted ones among them; visited(node) follows each node passed.
+  // Goes through the nodes backwards and computes the gradients of those that are wanted; then
+  // visited(node).
   template <class Nodes, class Visited>
   static void walk(Nodes& nodes, Backward::Table& table, const Visited& visited);
 
@@ -124,11 +125,12 @@ class NoGrad : public Tape {
   explicit NoGrad(const Context& context) : Tape(context, false) {}
 };
 
-// The last step of every op: puts the outputs on the tape of the inputs, with the closure that maps the
-// outputs' cotangents to the inputs'. The closure must hold every tensor that it reads. Nothing is
-// recorded where no input is differentiable. An undefined Var stands for an absent optional input.
-// UsageError: inputs from two tapes or two Contexts, or of before their tape's last backward; no
-// output.
+// The last step of every op: puts the outputs on the tape of the inputs, with the closure that maps
+// the outputs' cotangents to the inputs'. The closure must hold every tensor that it reads. Nothing
+// is recorded where no input is differentiable. An undefined Var stands for an absent optional
+// input.
+// UsageError: inputs from two tapes or two Contexts, inputs recorded before their tape's last
+// backward, or no output.
 std::vector<Var> record_all(std::string_view op, const std::vector<Var>& inputs,
                             std::vector<Tensor> outputs, std::function<void(Backward&)> gradient);
 Var record(std::string_view op, const std::vector<Var>& inputs, Tensor output,

@@ -1,4 +1,5 @@
-// A value that may have a history: a tensor, the tape that knows how it came to be and its number there.
+// A value that may have a history: a tensor, the tape that recorded how it was computed, and its
+// number there.
 #pragma once
 
 #include <fprnn/core/tensor.h>
@@ -9,9 +10,9 @@ class Tape;
 
 inline namespace FPRNN_REAL {
 
-// Ops take and return Vars. A Tensor converts to a Var without history, so ops serve as plain functions
-// too: nothing is recorded unless some input has a number. A Var must not outlive its tape, and the
-// tape's backward ends its history: what is carried on is its value (autograd/tape.h).
+// Ops take and return Vars. A Tensor converts to a Var without history, so ops serve as plain
+// functions too: nothing is recorded unless some input has a number. A Var must not outlive its
+// tape, and the tape's backward ends its history: carry on with its value (autograd/tape.h).
 class Var {
  public:
   Var() = default;
@@ -36,7 +37,7 @@ class Var {
   int64_t id_ = -1;
 };
 
-// The elements of a Var or Tensor that may be undefined: then null.
+// The elements of a Var or Tensor, null if it is undefined.
 template <class T>
 const real* data_or_null(const T& x) {
   return x.defined() ? x.data() : nullptr;

@@ -94,7 +94,7 @@ int main(int argc, char** argv) {
   app.add_option("--mixer", options.mixer, "layer, train: householder, dplr or kronecker");
   app.add_option("--rank", options.rank, "layer, train: rank of householder and dplr");
   app.add_option("--mixer-scale", options.mixer_scale,
-                 "layer, train: 1 contracts, 2 allows reflections");
+                 "layer, train: 1 contracts at rank 1, 2 allows reflections");
   app.add_option("--solver", options.solver,
                  "layer, train: auto, sequential, parallel or patience");
   app.add_option("--gradient", options.gradient, "layer, train: one-step, neumann:K or exact");

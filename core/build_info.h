@@ -1,4 +1,5 @@
-// What this build of the library is, for bug reports, records of runs and `--version`.
+// The version, compiler and features of this build, for bug reports, run directories and
+// `--version`.
 #pragma once
 
 #include <string>
@@ -6,9 +7,8 @@
 
 namespace fprnn {
 
-// Of what fixed points are solved with, written into figures (report.svg). It is raised when solvers come to do
-// other work than before, which a test of their iterations shows; then the figures of docs/ are
-// drawn anew.
+// The version of the solvers, written into figures (report.svg). It is raised when a change alters
+// their iterations, which a test notices; the figures of docs/ must then be drawn again.
 inline constexpr int kSolverVersion = 2;
 
 struct BuildInfo {
@@ -22,7 +22,8 @@ struct BuildInfo {
 };
 BuildInfo build_info();
 
-// In one line: "fprnn 0.1.0 (unknown), gcc 12.2.0, OpenMP 201511, no CUDA, float, baseline avx2 avx512".
+// One line: "fprnn 0.1.0 (unknown), gcc 12.2.0, OpenMP 201511, no CUDA, float, baseline avx2
+// avx512".
 std::string describe(const BuildInfo& info);
 
 }  // namespace fprnn

@@ -1,7 +1,8 @@
-// Typed errors. The library never aborts or exits, and prints nothing but a warning of solves that do not
-// converge, where asked to (autograd/fixed_point.h): it throws, and what was thrown says which
-// function refused, the rule that was broken and the values that broke it:
+// Typed errors. The library never aborts or exits: it throws. The message names the function that
+// refused, the rule that was broken and the values that broke it:
 //   [scan] a and b must have the same shape, got (2, 7, 4) and (2, 8, 4)
+// The library prints nothing, except a warning of solves that do not converge where the caller asks
+// for one (autograd/fixed_point.h).
 #pragma once
 
 #include <concepts>
@@ -47,7 +48,7 @@ struct ConvergenceError : Error {
   using Error::Error;
 };  // an iteration that missed its tolerance
 
-// How a value appears in a message. Types of the library add an overload beside themselves.
+// How a value appears in a message. Each type of the library declares its own overload.
 std::string describe(double value);
 std::string describe(bool value);
 std::string describe(std::string_view text);

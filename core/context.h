@@ -1,5 +1,5 @@
-// Where tensors live and work is done: a device, its threads and its memory. There is no global state:
-// every tensor knows its Context, and two Contexts share nothing.
+// Where tensors live and kernels run: a device, its threads and its memory. There is no global
+// state: every tensor knows its Context, and two Contexts share nothing.
 #pragma once
 
 #include <fprnn/core/memory.h>
@@ -15,16 +15,17 @@ namespace fprnn {
 // Instruction sets that the CPU kernels are compiled for (core/isa.h).
 enum class Isa { baseline, avx2, avx512 };
 Isa best_isa();  // the best that this machine and this build have
-Isa isa_named(
-    std::string_view name);  // "baseline", "avx2", "avx512"; ValueError on others or if absent
+// "baseline", "avx2" or "avx512". ValueError: another name, or a set that this machine or build
+// lacks.
+Isa isa_named(std::string_view name);
 std::string describe(Isa isa);
 
 enum class DeviceKind { cpu, cuda };
 std::string_view name_of(DeviceKind device);
-bool gpu_is_there();  // and this build can use it
+bool gpu_is_there();  // there is a GPU, and this build can use it
 
-// What a product's factors are rounded to on the GPU: not at all, to 10 bits of mantissa, or to 7.
-// Sums are in fp32 always, and so is everything that is no product of matrices.
+// How a GPU rounds the factors of a matrix product: not at all, to 10 bits of mantissa, or to 7.
+// Sums and all other arithmetic are in fp32.
 enum class MatmulPrecision { fp32, tf32, bf16 };
 MatmulPrecision matmul_precision_named(std::string_view name);  // ValueError: another name
 std::string describe(MatmulPrecision precision);
@@ -34,7 +35,7 @@ struct ContextOptions {
   int64_t byte_limit = 0;  // of tensor memory, 0: none
   bool poison = false;     // fill fresh memory with NaN, to find reads of what was never written
   Isa isa = best_isa();    // results are reproducible for one instruction set
-  // Of a GPU alone.
+  // For a GPU only.
   MatmulPrecision matmul_precision = MatmulPrecision::fp32;
   bool synchronise = false;  // wait for each kernel, so that an error names the one that made it
 };
@@ -43,16 +44,15 @@ struct CudaDevice;  // cuda/device.cuh
 
 inline namespace FPRNN_REAL {
 
-// A handle: copies refer to the same device and memory. A Context and its tensors are to be used from
-// one thread at a time; different Contexts may be used at once. Threads beyond the caller's are the
-// Context's own, started when first needed; while they wait they sleep, after some microseconds or
-// as OMP_WAIT_POLICY says. In a child of fork() a Context of the CPU goes on with the calling
-// thread alone.
+// A handle: copies refer to the same device and memory. One thread at a time may use a Context and
+// its tensors; different Contexts may be used at once. The Context starts helper threads when they
+// are first needed. Waiting helpers sleep after some microseconds, or as OMP_WAIT_POLICY says. In a
+// child of fork() a Context of the CPU continues with the calling thread alone.
 class Context {
  public:
   static Context cpu(const ContextOptions& options = {});  // ValueError: threads or limit negative
-  // The first GPU; what is not done there uses the CPU's options too. DeviceError: there is none, or
-  // this build has no CUDA backend.
+  // On the first GPU. The CPU's options apply to work that is done on the host. DeviceError: there
+  // is no GPU, or this build has no CUDA backend.
   static Context cuda(const ContextOptions& options = {});
 
   DeviceKind device() const { return state_->device; }
@@ -60,12 +60,13 @@ class Context {
   Isa isa() const { return state_->isa; }
   Memory& memory() const { return *state_->memory; }
   ThreadPool& pool() const { return *state_->pool; }
-  CudaDevice& gpu() const { return *state_->gpu; }  // of a Context of a GPU
-  // A number that no other call of this Context gives: of what a tape records up to its backward.
+  CudaDevice& gpu() const { return *state_->gpu; }  // of a GPU's Context only
+  // A new number at each call, which identifies what a tape records up to its backward.
   int64_t next_recording() const { return state_->recordings++; }
 
-  // Waits until the device has done all that it was given. What it found wrong in values by then,
-  // such as a token outside its table, is thrown here or where numbers are next read back.
+  // Waits until the device has finished its work. Throws what a kernel found wrong with values,
+  // such as a token outside its table, unless an earlier call that reads numbers back has thrown
+  // it.
   void synchronise() const;
   bool operator==(const Context& other) const { return state_ == other.state_; }
 
@@ -77,7 +78,7 @@ class Context {
     std::shared_ptr<CudaDevice> gpu;  // null on the CPU
     std::unique_ptr<Memory> memory;
     std::unique_ptr<ThreadPool> pool;
-    std::atomic<int64_t> recordings = 0;  // rows may be recorded by several threads at once
+    std::atomic<int64_t> recordings = 0;  // several threads may record at once
   };
   explicit Context(std::shared_ptr<State> state) : state_(std::move(state)) {}
   std::shared_ptr<State> state_;

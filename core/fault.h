@@ -1,7 +1,7 @@
-// Rules about values that only whoever reads a tensor's elements can check. The CPU throws on the
-// spot; a GPU kernel notes a breach, one of several, which is thrown when the host next waits for
-// the device (Context::synchronise, and whatever reads numbers back). What was computed since is of
-// no use: gradients among it must be dropped.
+// Rules about the elements of a tensor, which only the kernel that reads them can check. The CPU
+// throws at once. A GPU kernel notes one violation, which is thrown when the host next waits for
+// the device (Context::synchronise, or a call that reads numbers back). Everything computed since
+// the violation is invalid, gradients included.
 #pragma once
 
 #include <fprnn/core/real.h>
@@ -14,7 +14,7 @@ struct Fault {
   int64_t value = 0, position = 0, bound = 0;
 };
 
-[[noreturn]] void throw_fault(
-    const Fault& fault);  // ValueError with the op, the rule and the values
+// ValueError with the op, the rule and the values.
+[[noreturn]] void throw_fault(const Fault& fault);
 
 }  // namespace fprnn

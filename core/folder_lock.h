@@ -6,12 +6,13 @@
 
 namespace fprnn {
 
-// Holds the folder, by an advisory lock on the file `lock` in it, which is made if need be and stays.
-// The system lets go of it when the process ends, however that happens. Where a file system knows no
-// such locks, nothing is held.
+// Holds an advisory lock on the file `lock` in the folder, which is made if needed and stays. The
+// system releases the lock when the process ends, for whatever reason. On a file system without
+// such locks nothing is held.
 class FolderLock {
  public:
-  // UsageError, naming the folder: it is held. FileError: the file cannot be made.
+  // UsageError, which names the folder: another program holds it. FileError: the file cannot be
+  // made.
   explicit FolderLock(const std::string& folder);
   ~FolderLock();
   FolderLock(FolderLock&&) noexcept;

@@ -1,5 +1,5 @@
-// Work of a GPU that is recorded once and then repeated as it stands: the same kernels on the same
-// memory, started together. What changes from one time to the next must be in tensors that the work
+// CUDA graphs: work of a GPU that is captured once and then replayed, the same kernels on the same
+// memory, started together. Whatever changes between replays must be in tensors that the work
 // reads.
 #pragma once
 
@@ -15,14 +15,15 @@ class Graph {
   virtual void replay() = 0;
 };
 
-// Records what `work` starts, without running it. Tensors that it makes belong to the graph: nobody else gets
-// their memory before the graph is gone. Those that it reads or writes besides must live as long,
-// where they are; numbers of the host, streams of random ones too, stay as they were. UsageError:
-// `work` reads numbers back or is given some, or records itself. MemoryError, DeviceError: as when
-// it is run.
+// Captures the kernels that `work` starts, without running them. The memory of tensors that `work`
+// makes belongs to the graph. Other tensors that it reads or writes must outlive the graph and keep
+// their memory. Numbers on the host, those of random streams included, keep the values they had at
+// capture.
+// UsageError: `work` copies numbers from or to the host, or captures a graph itself. MemoryError,
+// DeviceError: as when it is run.
 std::unique_ptr<Graph> record_graph(Cuda cuda, const std::function<void()>& work);
 
-// Null where there is no such thing: on the CPU.
+// Null on the CPU, which has no graphs.
 inline std::unique_ptr<Graph> record_graph(const Context& context,
                                            const std::function<void()>& work) {
   if constexpr (kHasCuda)

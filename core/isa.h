@@ -1,6 +1,6 @@
-// CPU kernels, compiled once per instruction set. A file X_kernel.cpp holds hot loops for one thread,
-// in namespace FPRNN_ISA, which the build defines as baseline, avx2 or avx512. Its caller declares
-// each kernel with FPRNN_KERNEL(signature) and picks one with FPRNN_SELECT(cpu, name).
+// CPU kernels, compiled once per instruction set. A file X_kernel.cpp holds hot loops for one
+// thread, in namespace FPRNN_ISA, which the build defines as baseline, avx2 or avx512. Its caller
+// declares each kernel with FPRNN_KERNEL(signature) and picks one with FPRNN_SELECT(cpu, name).
 #pragma once
 
 #include <fprnn/core/device.h>

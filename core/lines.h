@@ -1,4 +1,5 @@
-// Files that grow by lines, and such files read without holding them. FileError: the system refuses.
+// Files that grow line by line, and a reader that does not hold them in memory. FileError: the
+// system refuses.
 #pragma once
 
 #include <cstdint>
@@ -9,17 +10,18 @@
 
 namespace fprnn {
 
-// A file that this process alone adds lines to.
+// A file to which only this process appends lines.
 class LineFile {
  public:
-  explicit LineFile(const std::string& path);  // goes on at its end, or makes it
+  explicit LineFile(const std::string& path);  // continues at its end, or makes it
   ~LineFile();
   LineFile(LineFile&&) noexcept;
   LineFile& operator=(LineFile&&) noexcept;
 
-  // The line and its end, in one piece; the system has them when it returns. FileError: see check.
+  // Hands the line and its newline to the system in one piece. FileError: as check.
   void append(std::string_view line);
-  // FileError: the file of that name is not the one that was written, or has lost or got bytes.
+  // FileError: the file of that name is another than the one written here, or somebody else changed
+  // its size.
   void check() const;
 
  private:
@@ -27,8 +29,9 @@ class LineFile {
   std::unique_ptr<Open> open_;
 };
 
-// The lines of a file without their ends, one by one; what stands behind the last end, which a kill
-// may have cut off, is none. FileError: also a line of more than `longest` bytes, with its number.
+// Calls take(line) for every line of a file, without its newline. Text after the last newline,
+// which a kill may have cut off, is not a line. FileError: also a line of more than `longest`
+// bytes, with its number.
 void for_each_line(const std::string& path, int64_t longest,
                    const std::function<void(std::string_view line)>& take);
 

@@ -17,7 +17,7 @@ struct MemoryStatistics {
   int64_t system_allocations = 0;  // blocks asked from the system so far
 };
 
-// What a Context asks of its device's memory.
+// The memory of a Context's device.
 class Memory {
  public:
   // byte_limit bounds bytes_reserved, 0 for none. poison fills each block handed out with NaN.
@@ -26,8 +26,8 @@ class Memory {
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  // A block of at least this many bytes, aligned to 64. MemoryError beyond the limit or the
-  // device; what was allocated before stays valid and the arena usable.
+  // A block of at least this many bytes, aligned to 64. MemoryError beyond the limit or the device;
+  // what was allocated before stays valid and the arena usable.
   void* allocate(int64_t bytes);
   void release(void* block, int64_t bytes) noexcept;  // bytes as given to allocate
   virtual void trim() noexcept = 0;                   // returns the unused blocks to the system
@@ -45,7 +45,7 @@ class Memory {
   static int64_t size_of(int index);
 
   virtual void* take(int size_index) noexcept = 0;  // an unused block, null if there is none
-  virtual void keep(void* block, int size_index) noexcept = 0;  // for the next who wants one
+  virtual void keep(void* block, int size_index) noexcept = 0;  // for reuse
   virtual void* system_allocate(int64_t bytes) = 0;             // null where there is no more
   virtual void poison(void* block, int64_t bytes) = 0;
   void forget(int64_t bytes) { bytes_reserved_ -= bytes; }  // of a block that went to the system
@@ -59,8 +59,9 @@ class Memory {
   bool poison_;
 };
 
-// Each thread has a shelf of its own, where it finds again what it has just released and its cache
-// still holds; it takes from another's before it asks the system.
+// Each thread has a shelf of unused blocks, so that it gets back the block that it has just
+// released and that its cache still holds. If its shelf has none, it takes from another's before it
+// asks the system.
 class HostMemory final : public Memory {
  public:
   using Memory::Memory;
@@ -73,7 +74,7 @@ class HostMemory final : public Memory {
   void* system_allocate(int64_t bytes) override;
   void poison(void* block, int64_t bytes) override;
 
-  struct Block {  // one that is unused: the first bytes hold the next
+  struct Block {  // an unused one: its first bytes point to the next
     Block* next;
   };
   // A lock for the few instructions that take a block from a list: sleeping for it costs more.

@@ -1,7 +1,7 @@
-// Several vectors that go through the same arithmetic in step. One alone is a chain of dependent
-// instructions, each waiting some four cycles for the one before, and a processor looks only a
-// hundred or so instructions ahead for others to do meanwhile; a Pack of four puts them where it
-// looks.
+// Several vectors that go through the same arithmetic together. One vector alone is a chain of
+// dependent instructions, each of which waits some four cycles for the one before. A processor
+// looks about a hundred instructions ahead for independent work, and a Pack of four vectors puts it
+// there.
 //
 // The functions of vector_math.h are written once for V = Vec and V = Pack. For kernel files only.
 #pragma once
@@ -78,7 +78,7 @@ FPRNN_INLINE Pack<Count> select(const Pack<Count, IntVec>& condition, const Pack
   return each([](IntVec c, Vec y, Vec n) { return select(c, y, n); }, condition, yes, no);
 }
 
-// A constant in the form of the argument.
+// A constant of the argument's type.
 FPRNN_INLINE Vec filled_like(Vec, real x) { return splat(x); }
 template <int Count>
 FPRNN_INLINE Pack<Count> filled_like(const Pack<Count>& like, real x) {

@@ -1,5 +1,6 @@
-// The one place where threads are started. Work is cut into pieces whose borders depend on the problem
-// alone, so whatever is summed or rounded within a piece does not depend on the number of threads.
+// The one place where threads are started. Work is cut into pieces whose borders depend on the
+// problem alone, so whatever is summed or rounded within a piece does not depend on the number of
+// threads.
 #pragma once
 
 #include <fprnn/core/device.h>
@@ -24,8 +25,8 @@ void parallel_for(Cpu cpu, int64_t count, int64_t grain, const Body& body) {
   });
 }
 
-// The same for a few large pieces of work that may throw; the first piece's exception goes on. Parallel loops
-// inside run on the piece's own thread.
+// The same for a few large pieces of work that may throw: the exception of the first such piece is
+// passed on. Parallel loops inside a piece run on its thread.
 template <class Body>
 void parallel_tasks(Cpu cpu, int64_t count, const Body& body) {
   std::vector<std::exception_ptr> thrown(count);

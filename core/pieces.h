@@ -1,5 +1,5 @@
-// How work is cut into pieces, on every device: their borders depend on the problem alone, so whatever is
-// summed or rounded within a piece is always the same.
+// How work is cut into pieces, on every device: their borders depend on the problem alone, so
+// whatever is summed or rounded within a piece is always the same.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// How many threads a Context has that was not told: as many as the processors that this process may use.
+// The default number of threads of a Context: that of the processors which this process may use.
 #pragma once
 
 #include <functional>
@@ -8,17 +8,17 @@
 
 namespace fprnn {
 
-// OMP_NUM_THREADS if it is set (the first number of a list), otherwise the smaller of the processors that the
-// process may run on, by its affinity, and those that its control groups (cgroups) grant, rounded
-// up. 1 to 1024.
+// OMP_NUM_THREADS if it is set (the first number of a list), otherwise the smaller of the
+// processors that the process may run on, by its affinity, and those that its control groups
+// (cgroups) grant, rounded up. 1 to 1024.
 int default_threads();
 
-// What it is made of, as functions of given texts.
+// Its parts, as functions of the texts that they read.
 std::optional<int> threads_wanted(std::string_view omp_num_threads);
-// Processors, 1.5 being one and a half, by the quota of the group that `cgroup` (/proc/self/cgroup) names and
-// of all those above it that are mounted here (/proc/self/mountinfo): the smallest. cpu.max of
-// version 2, cpu.cfs_quota_us and cpu.cfs_period_us of version 1. read gives the content of a file,
-// if there is one.
+// How many processors, such as 1.5, control groups grant: the smallest quota of the group that
+// `cgroup` (/proc/self/cgroup) names and of the groups above it that are mounted here
+// (/proc/self/mountinfo). Quotas are cpu.max in version 2, cpu.cfs_quota_us and cpu.cfs_period_us
+// in version 1. read returns the content of a file, or nothing if there is none.
 using ReadFile = std::function<std::optional<std::string>(const std::string& path)>;
 std::optional<double> granted_processors(std::string_view cgroup, std::string_view mountinfo,
                                          const ReadFile& read);

@@ -1,5 +1,6 @@
-// Random numbers as a pure function of (seed, stream, index): Philox4x32-10 (Salmon et al., SC 2011).
-// Element i of a tensor takes word i % 4 of block i / 4, so neither threads nor devices change it.
+// Random numbers as a pure function of (seed, stream, index): Philox4x32-10 (Salmon et al., SC
+// 2011). Element i of a tensor takes word i % 4 of block i / 4, so neither threads nor devices
+// change it.
 #pragma once
 
 #include <fprnn/core/device.h>
@@ -50,15 +51,15 @@ struct Rng {
   constexpr Rng next_stream() { return {seed, stream++}; }
 };
 
-// Tensors drawn from one fresh stream of rng. uniform: from low on, never high unless both are the same;
-// finite where they are.
+// Tensors drawn from the next stream of rng. uniform: in [low, high), or low where both are equal;
+// finite where both are.
 Tensor uniform(const Context& context, const Shape& shape, real low, real high, Rng& rng);
 Tensor normal(const Context& context, const Shape& shape, real mean, real deviation, Rng& rng);
 
 enum class Distribution { uniform, normal, keep };
 
-// Element i of a stream: uniform in [0, 1); standard normal by Box and Muller's method on the words 2 i
-// and 2 i + 1, in double: the first is kept away from 0; or 1 where a uniform one is at least
+// Element i of a stream. uniform: in [0, 1). normal: standard, by the Box-Muller method in double
+// on the words 2 i, kept away from 0, and 2 i + 1. keep: 1 where a uniform number is at least
 // `rate`, else 0.
 FPRNN_HOST_DEVICE inline real random_number(Distribution distribution, double rate, const Rng& rng,
                                             int64_t i) {
@@ -79,7 +80,7 @@ struct RandomFill {
   real times = 1;      // 2 where offset and scale are halved since high - low overflows
   real least = -std::numeric_limits<real>::infinity(), most = -least;
 
-  // The element with this value of offset + scale number, whose rounding may have reached high.
+  // The element with value = offset + scale * number, which rounding may have raised to high.
   FPRNN_HOST_DEVICE real placed(real value) const {
     value *= times;
     return value < least ? least : value > most ? most : value;

@@ -1,6 +1,5 @@
-// Numbers so large or small that their squares overflow or underflow, for every device as in
-// ops/elementwise_functions.h: multiplied by a power of two, which rounds nothing, they are
-// ordinary ones.
+// Sums of squares that would overflow or underflow: the numbers are first multiplied by a power of
+// two, which rounds nothing. Written once for every device, as ops/elementwise_functions.h.
 #pragma once
 
 #include <fprnn/core/real.h>
@@ -15,12 +14,12 @@ inline constexpr real kLeastNormal = std::numeric_limits<real>::min();
 inline constexpr real kLeastSquares = kLeastNormal / std::numeric_limits<real>::epsilon();
 inline constexpr real kMostSquares = std::numeric_limits<real>::max();
 
-// Whether a length, or eps where that is larger, may be taken from a sum of squares as it is.
+// Whether the plain sum of squares gives max(length, eps) to full precision.
 FPRNN_INLINE bool sound_squares(real squares, real eps) {  // false for NaN
   return squares <= kMostSquares && (squares >= kLeastSquares || eps * eps >= kLeastSquares);
 }
 
-// Up to this size fourth powers may be added up, and from its inverse on.
+// Fourth powers of numbers between the inverse of this and this can be added up.
 inline constexpr real kMostOfFourth = kDouble ? 0x1p128 : 0x1p16;
 
 // 2^-e for size in [2^e, 2^(e + 1)), as far as powers of two are normal numbers.

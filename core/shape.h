@@ -13,9 +13,9 @@ class Shape {
   static constexpr int kMaxRank = 8;
 
   Shape() = default;  // rank 0: a scalar, one element
+  // ShapeError: rank above kMaxRank, a negative size, or a number of elements that overflows.
   Shape(std::initializer_list<int64_t> sizes);
-  explicit Shape(
-      std::span<const int64_t> sizes);  // ShapeError: rank above 8, negative size, overflow
+  explicit Shape(std::span<const int64_t> sizes);
 
   int rank() const { return rank_; }
   int64_t elements() const { return elements_; }

@@ -1,10 +1,11 @@
-// The vector type of the kernel files (core/isa.h): as many reals as a register of the instruction set
-// holds. Included by X_kernel.cpp files only, each compiled with FPRNN_ISA and that set's flags.
+// The vector type of the kernel files (core/isa.h): as many reals as a register of the instruction
+// set holds. Included by X_kernel.cpp files only, each compiled with FPRNN_ISA and that set's
+// flags.
 //
-// Everything is always_inline in the set's own namespace: a function emitted with AVX-512 code under a
-// shared name could be picked by the linker for every machine. For the same reason kernel files
-// call nothing of std. Remainders go through load_partial and the same arithmetic as full vectors,
-// so an element's bits do not depend on where in a tensor it stands.
+// Everything is always_inline in the set's own namespace: a function emitted with AVX-512 code
+// under a shared name could be picked by the linker for every machine. For the same reason kernel
+// files call nothing of std. Remainders go through load_partial and the same arithmetic as full
+// vectors, so an element's bits do not depend on where in a tensor it stands.
 #pragma once
 
 #include <fprnn/core/real.h>
@@ -24,7 +25,7 @@
 #endif
 
 #define FPRNN_INLINE inline __attribute__((always_inline))
-#define FPRNN_DISPATCH FPRNN_INLINE  // of what picks a kernel: on a GPU that is the host's
+#define FPRNN_DISPATCH FPRNN_INLINE  // for functions that choose a kernel: host code on a GPU
 #define FPRNN_RARE __attribute__((noinline, cold))
 #define FPRNN_LAMBDA __attribute__((always_inline))
 
@@ -89,11 +90,12 @@ FPRNN_INLINE void store_partial(real* to, Vec x, int64_t count) {
 }
 #endif
 
-// -1 (true) where the sign is that of a negative number, of -0 too.
+// -1 (true) where the sign bit is set, as in -0.
 FPRNN_INLINE IntVec sign_bit(Vec x) { return __builtin_bit_cast(IntVec, x) < 0; }
 FPRNN_INLINE Vec select(IntVec condition, Vec yes, Vec no) { return condition ? yes : no; }
 
-// FPRNN_X86_INTRINSIC(max) is the one of Vec, such as _mm512_max_ps: where compilers do not find them.
+// FPRNN_X86_INTRINSIC(max) is Vec's, such as _mm512_max_ps, for operations that compilers do not
+// recognise.
 #if FPRNN_HAS_X86
 #if defined(__AVX512F__)
 #define FPRNN_X86_PREFIX _mm512
@@ -142,8 +144,8 @@ FPRNN_INLINE Vec sums(const Vec* x, int64_t stride) {
                           sums<Count / 2>(x + Count / 2 * stride, stride));
 }
 
-// Rows of x become columns. Each round interleaves the rows with those half of them further on, which turns
-// the bits of an element's index (row, column) by one.
+// Rows of x become columns. Each round interleaves the first half of the rows with the second,
+// which rotates the bits of an element's index (row, column) by one.
 template <bool Upper, int... I>
 FPRNN_INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, I...>) {
   constexpr int kFirst = Upper ? kLanes / 2 : 0;

@@ -1,4 +1,4 @@
-// Calls of the operating system, and what becomes of those that fail. For source files alone.
+// Calls of the operating system and their errors. For source files only.
 #pragma once
 
 #include <fprnn/core/check.h>
@@ -19,7 +19,7 @@ inline void check_system(bool ok, std::string_view rule, const std::string& path
   require<FileError>(false, "file", rule, path, std::system_category().message(reason));
 }
 
-// A system call again while signals interrupt it.
+// Repeats a system call while signals interrupt it.
 template <class Call>
 auto uninterrupted(const Call& call) {
   auto result = call();

@@ -1,7 +1,7 @@
-// A tensor: shared storage and a shape, contiguous and row-major. Copying one shares its elements, as
-// a pointer does. A tensor that others share is never written by the library, but for those that
-// stand for something that changes: a parameter's value (by the optimiser and by what loads it),
-// an optimiser's moments, a repeated step's batch. clone keeps their numbers (core/vector.h).
+// A tensor: shared storage and a shape, contiguous and row-major. A copy shares the elements, as a
+// pointer does. The library never writes to shared elements, with three exceptions: the value of a
+// parameter (by the optimiser or when it is loaded), an optimiser's moments, and the batch of a
+// replayed training step. clone (core/vector.h) keeps the numbers they have.
 #pragma once
 
 #include <fprnn/core/device.h>
@@ -29,7 +29,7 @@ class Storage {
   void* data_;
 };
 
-// Zeros on the host, one for each element of the shape. MemoryError: the machine does not hold them.
+// Zeros on the host, one for each element of the shape. MemoryError: the host has no room for them.
 template <class Element>
 std::vector<Element> host_vector(const Shape& shape) {
   try {
@@ -56,8 +56,8 @@ class BasicTensor {
   Element* data() const { return static_cast<Element*>(storage().data()); }  // the device's
 
   BasicTensor reshaped(const Shape& shape) const;  // the same elements, shared
-  std::vector<Element> to_vector() const;          // a copy on the host, once it is computed
-  BasicTensor on(const Context& other) const;      // the same there: shared or copied
+  std::vector<Element> to_vector() const;          // a copy on the host; waits for the device
+  BasicTensor on(const Context& other) const;      // in that Context: shared or copied
 
  private:
   const Storage& storage() const {
@@ -77,20 +77,20 @@ extern template class BasicTensor<int32_t>;
 
 }  // namespace FPRNN_REAL
 
-// Whether kernels can meet two tensors, or what holds them: they are of one Context, or both in the host's
-// memory, or one is undefined. Contexts of one GPU do not wait for each other.
+// Whether one kernel may use two tensors, or Vars: they are of one Context, or both in the host's
+// memory, or one is undefined. Two Contexts of one GPU do not wait for each other.
 template <class X, class Y>
 bool together(const X& x, const Y& y) {
   return !x.defined() || !y.defined() || x.context() == y.context() ||
          (x.context().device() == DeviceKind::cpu && y.context().device() == DeviceKind::cpu);
 }
-// UsageError: some cannot be met with the first.
+// UsageError: one of them may not be used together with the first.
 template <class First, class... Others>
 void require_together(std::string_view op, const First& first, const Others&... others) {
   require<UsageError>((together(first, others) && ...), op, "inputs must be in one Context");
 }
 
-// Between the host's memory and the device's.
+// Copies between the host's memory and the device's.
 struct FromHost {
   const void* from;
   void* to;

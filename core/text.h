@@ -1,4 +1,4 @@
-// Text that people will see. It may come from files and names, so that anything may stand in it.
+// Text shown to people. It may come from files and names, so it can contain anything.
 #pragma once
 
 #include <string>
@@ -6,11 +6,11 @@
 
 namespace fprnn {
 
-// Valid UTF-8 of one line without control or direction characters; a '?' stands for each of those.
+// The text as one line of valid UTF-8, with a '?' for each control or direction character.
 std::string printable(std::string_view text);
-// The same of several lines, which keep their ends.
+// The same for several lines, which keep their ends.
 std::string printable_lines(std::string_view text);
-// The same in one line: \n stands for each end of a line.
+// The same as one line, with \n for each end of a line.
 std::string printable_line(std::string_view text);
 
 }  // namespace fprnn

@@ -1,7 +1,7 @@
-// The threads of a Context: the one that calls and its helpers, which OpenMP starts at the first use, numbers and
-// binds to places (OMP_PROC_BIND). Between two loops they wait here and not in OpenMP, whose
-// waiting threads spin for milliseconds, which no library can change: they spin for some
-// microseconds and then sleep.
+// The threads of a Context: the calling thread and its helpers, which OpenMP starts at the first
+// use, numbers and binds to places (OMP_PROC_BIND). Between two loops the helpers wait here: they
+// spin for some microseconds and then sleep. In OpenMP they would spin for milliseconds, which no
+// library can change.
 #pragma once
 
 #include <atomic>
@@ -13,13 +13,13 @@
 
 namespace fprnn {
 
-// How long a waiting thread spins before it sleeps, by the value of OMP_WAIT_POLICY: "active" for ever, "passive"
-// not at all, and by default as long as a sleeping thread takes to wake.
+// How long a waiting thread spins before it sleeps, by the value of OMP_WAIT_POLICY: for ever if
+// "active", not at all if "passive", else as long as a sleeping thread takes to wake.
 std::chrono::nanoseconds spin_time(std::string_view wait_policy);
 
-// Used by one thread at a time. Threads are never waited for until they have begun to work: in a child of
-// fork(), where there are no helpers, or where the system gives none, the calling thread does all
-// the work.
+// Used by one thread at a time. A loop waits only for helpers that have begun to work on it, so the
+// calling thread does all the work where there are none: in a child of fork(), or if the system
+// grants none.
 class ThreadPool {
  public:
   ThreadPool(int threads, std::chrono::nanoseconds spin);
@@ -27,8 +27,8 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  // body(piece) for each piece of [0, count), in any order, and each on the calling thread where
-  // that is within such a body itself. body must not throw.
+  // body(piece) for each piece of [0, count), in any order; within another body, on the calling
+  // thread alone. body must not throw.
   template <class Body>
   void run(int64_t count, const Body& body) {
     if (threads_ == 1 || count <= 1 || working_) {
@@ -44,13 +44,14 @@ class ThreadPool {
     void (*call)(const void* body, int64_t piece) = nullptr;
     const void* body = nullptr;
   };
-  // Consecutive pieces, as a rule of one thread, so that it finds again in its cache what it had before. Whoever
-  // is done with its own takes from the others'.
+  // Consecutive pieces that one thread takes first, so that it finds their data in its cache again.
+  // A thread that has finished its own share takes pieces from the others'.
   struct alignas(64) Share {
     std::atomic<int64_t> next{0};
     int64_t end = 0;
   };
-  // One word says whether there is work, how many helpers are at it, and which work it is: a number that wraps.
+  // One word holds whether there is work, how many helpers are at it, and the number of the loop,
+  // which wraps.
   static constexpr uint32_t kStop = 1, kOpen = 2, kHelper = 4, kHelpers = 0x7ff * kHelper,
                             kLoop = kHelpers + kHelper;
   static bool same_loop(uint32_t a, uint32_t b) { return a / kLoop == b / kLoop; }

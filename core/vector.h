@@ -17,7 +17,8 @@ real max_abs(const Tensor& x);                        // NaN if any element is; 
 
 IntTensor int_zeros(const Context& context, const Shape& shape);
 void raise_to(const IntTensor& y, const IntTensor& x);  // y <- the larger of both, the same shape
-// The place of the largest in each row of x (..., V), the first of equals; -1 where one is NaN.
+// The index of the largest element of each row of x (..., V), the first of equals; -1 where one is
+// NaN.
 IntTensor argmax(const Tensor& x);
 
 struct Fill {

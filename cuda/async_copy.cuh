@@ -1,4 +1,4 @@
-// Copies to shared memory that a thread starts and waits for later.
+// Asynchronous copies to shared memory: a thread starts them and waits for them later.
 #pragma once
 
 #include <cstdint>

@@ -1,9 +1,10 @@
-// Boxes of a (B, T, D) array between memory and shared memory, carried by the copy engine (TMA): one
-// thread asks for thousands of bytes by one instruction, and no other counts addresses. A box is so
-// many steps of so many channels of one sequence. What of it lies beyond the array, on any side, is
-// read as zeros. What lies after its end is not written, but a box that begins before the array
-// must not be written: the engine stops the kernel for an illegal instruction (H200, driver of CUDA
-// 13).
+// Copies of boxes of a (B, T, D) array between global and shared memory by the copy engine (TMA):
+// one thread asks for thousands of bytes by one instruction, and no other computes addresses. A box
+// is a number of steps of a number of channels of one sequence.
+//
+// The parts of a box outside the array are read as zeros. Parts after the end of the array are not
+// written, but a box that begins before the array must not be written: the engine stops the kernel
+// with an illegal instruction (H200, driver of CUDA 13).
 #pragma once
 
 #include <cuda.h>

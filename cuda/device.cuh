@@ -1,5 +1,5 @@
-// What a Context of a GPU holds: one stream, on which everything runs in order unless it is said to run side by
-// side, and the handles that live as long as it.
+// What a Context of a GPU holds: one stream, on which everything runs in order unless a function
+// says that it runs side by side, and the handles that live as long as it.
 #pragma once
 
 #include <cublasLt.h>

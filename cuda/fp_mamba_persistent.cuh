@@ -1,4 +1,4 @@
-// The two ways of the sequential solver (ops/fp_mamba_sweep.h).
+// The sequential solver (ops/fp_mamba_sweep.h) in one kernel for all steps, or one kernel a step.
 #pragma once
 
 #include <fprnn/core/device.h>

@@ -1,6 +1,7 @@
-// One step of one sequence in the sequential solver (ops/fp_mamba_sweep.h) by a team: mixer, b and c of what is
-// projected, the state's decay, the local equation, and what the state gains, an outer product that
-// is added to it only when it decays next, so that it is gone through once.
+// One step of one sequence in the sequential solver (ops/fp_mamba_sweep.h) by a team: mixer, b and
+// c from the projections, the decay of the state, the local equation, and the outer product that
+// the state gains. That is added when the state decays in the next step, so that the state is read
+// and written once a step.
 #pragma once
 
 #include <fprnn/cuda/async_copy.cuh>

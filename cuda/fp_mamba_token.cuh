@@ -1,6 +1,6 @@
-// One token of a fixed-point layer by a team (cuda/team.cuh), whose threads hold C channels of each vector in
-// registers, with zeros beyond the last. Forward and gradient of FP-Mamba's directions b and c, as
-// functions of the numbers `p` that are projected from x_t and y_{t-1}.
+// One token of a fixed-point layer by a team (cuda/team.cuh), whose threads hold C channels of each
+// vector in registers, with zeros beyond the last: FP-Mamba's directions b and c, and their
+// gradient, as functions of the projections p of x_t and y_{t-1}.
 #pragma once
 
 #include <fprnn/cuda/kronecker.cuh>

@@ -1,4 +1,5 @@
-// Products of a matrix and many vectors by tensor cores, both in 16 bits a number (cuda/half_rows.cuh).
+// Products of a matrix and many vectors by tensor cores, with both in 16-bit numbers
+// (cuda/half_rows.cuh).
 #pragma once
 
 #include <fprnn/cuda/half_rows.cuh>

@@ -1,8 +1,9 @@
-// Products of a matrix and a few vectors by tensor cores, for tf32 and bf16. A row of the matrix is kept in 16 bits
-// a number, times a power of two by which the largest of them is between 1 and 2: 11 bits, as tf32
-// has, of numbers down to 2^-14 of the largest, and 2^-25 of that of all. A vector is two such, the
-// second what the first leaves, so it keeps 22 bits. Cost: half of the matrix's bytes, and a
-// thirtieth of the instructions of multiply-adds.
+// Products of a matrix and a few vectors by tensor cores, for tf32 and bf16. A row of the matrix is
+// stored in 16-bit floats, multiplied by a power of two that brings its largest number between 1
+// and 2. Numbers down to 2^-14 of the largest keep 11 bits, as in tf32; smaller ones have an error
+// of 2^-25 of the largest. A vector is the sum of two such rows, the second for the rounding error
+// of the first, so it keeps 22 bits.
+// Cost: half of the matrix's bytes, and a thirtieth of the instructions of multiply-adds.
 #pragma once
 
 #include <fprnn/core/tensor.h>

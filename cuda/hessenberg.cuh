@@ -1,6 +1,7 @@
-// A Hessenberg matrix H that stands for a token's equation (ops/kronecker_solve.md, whose names these are), and what a
-// warp does with it: plain steps, which have a coordinate a lane, and the search for sigma, where
-// every lane solves (sigma I - H) c = |b| e_1 for a sigma of its own.
+// The Hessenberg matrix H of a token's equation (with the names of ops/kronecker_solve.md), and
+// what a warp does with it: plain steps, with one coordinate a lane, and the search for sigma,
+// where every lane solves for a sigma of its own
+//   (sigma I - H) c = |b| e_1
 #pragma once
 
 #include <fprnn/cuda/small_matrix.cuh>

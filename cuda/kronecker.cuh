@@ -1,6 +1,7 @@
-// The product of a Kronecker mixer, p = left^T X right for the rows X (m1, m2) of a vector. A vector is spread
-// over a team: each thread holds some of its channels in registers, or in memory where there are
-// many. The transposed product is that of the transposed factors.
+// The product of a Kronecker mixer, for a vector as rows X (m1, m2):
+//   p = left^T X right
+// A vector is spread over a team: each thread holds some of its channels in registers, or in memory
+// where there are many. The transposed product is that of the transposed factors.
 #pragma once
 
 #include <fprnn/cuda/small_matrix.cuh>

@@ -1,5 +1,7 @@
-// The equations that a token with a Kronecker mixer solves: y = N(A + S . ((I - Q) y)), as derived in
-// ops/kronecker_solve.md and with its names, and the adjoint, v = w + J^T v, which is iterated.
+// The equation of a token with a Kronecker mixer, with the derivation and the names of
+// ops/kronecker_solve.md, and its adjoint, which is iterated:
+//   y = N(A + S . ((I - Q) y))
+//   v = w + J^T v
 #pragma once
 
 #include <fprnn/cuda/krylov.cuh>

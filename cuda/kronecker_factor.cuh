@@ -1,6 +1,6 @@
-// One token's factor of a Kronecker mixer on its way from k to K and the gradient of that, as in
-// ops/kronecker_kernel.cpp, by a team of threads. All is in working space; each function ends with
-// what it wrote visible to the whole team.
+// One token's factor K of a Kronecker mixer from its numbers k, and the gradient, as in
+// ops/kronecker_kernel.cpp, by a team of threads. All data is in working space. When a function
+// returns, the whole team sees what it wrote.
 #pragma once
 
 #include <fprnn/cuda/small_matrix.cuh>

@@ -1,5 +1,6 @@
-// The Kronecker mixer of a sweep's token, by a team (cuda/sweep_mixer.cuh): its factors are made of p in shared memory, and
-// what the solver and the gradient need of it takes their place afterwards.
+// The Kronecker mixer of a sweep's token, by a team (cuda/sweep_mixer.cuh). Its factors are
+// computed from p in shared memory; later what the solver and the gradient need of them takes their
+// place.
 #pragma once
 
 #include <fprnn/cuda/fp_mamba_token.cuh>

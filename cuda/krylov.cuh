@@ -1,5 +1,5 @@
-// A token's equation in its Krylov space (ops/kronecker_solve.md, whose names these are), by a team: the Hessenberg
-// matrix H that the operator is in the basis (cuda/krylov_basis.cuh), in memory of the team, and
+// A token's equation in its Krylov space, by a team, with the names of ops/kronecker_solve.md: the
+// operator's Hessenberg matrix H in the basis of cuda/krylov_basis.cuh, in the team's memory, and
 // what its warps do with it (cuda/hessenberg.cuh).
 #pragma once
 

@@ -1,5 +1,5 @@
-// An orthonormal basis of a Krylov space (ops/kronecker_solve.md), whose vectors are spread over the team as all
-// are.
+// An orthonormal basis of a Krylov space (ops/kronecker_solve.md), its vectors spread over the team
+// like all others.
 #pragma once
 
 #include <fprnn/cuda/kronecker.cuh>

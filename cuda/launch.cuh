@@ -1,6 +1,6 @@
-// Starting kernels. Legend of cuda/: as in ops/; a kernel's file has the basename of the op that it
-// fulfils. Levels of a hierarchy are registers, warp, block, grid; what passes from one to the next
-// in time is a carry.
+// Starting kernels. Symbols are those of ops/ (ops/matmul.h). A kernel's file has the basename of
+// its op. The levels of the hierarchy are registers, warp, block and grid; what passes from one
+// piece of time to the next is a carry.
 #pragma once
 
 #include <fprnn/cuda/device.cuh>

@@ -1,11 +1,12 @@
-// The local equation y = N(A + S . ((I - Q) y)) of a mixer of rank r, with the names of
-// ops/fp_mamba_solve.md, brought down to r numbers beta by one team (cuda/local_root.cuh finds
-// them). A thread holds the channels rank, rank + kSize, ... of vectors, which are 0 beyond the
-// last; what is r or r x r every thread has for itself, in double as on the CPU (most plain steps
-// in floats), and the same bits, so all threads go the same way.
+// The local equation of a mixer of rank r, with the names of ops/fp_mamba_solve.md,
+//   y = N(A + S . ((I - Q) y))
+// reduced by one team to r numbers beta, which cuda/local_root.cuh finds. A thread holds the
+// channels rank, rank + kSize, ... of vectors, with 0 beyond the last. Every thread has its own
+// copy of what is r or r x r, in double as on the CPU (most plain steps in float); the copies agree
+// to the bit, so all threads take the same branches.
 //
-// The functions see arrays that are indexed by rank and channel of the thread. For small sizes they are
-// registers; for any other they lie in memory (Strided), the same code with longer loops.
+// The functions see arrays indexed by rank and by the thread's channel. They are registers for
+// small sizes and lie in memory (Strided) for others: the same code with longer loops.
 #pragma once
 
 #include <fprnn/cuda/math.cuh>

@@ -1,5 +1,6 @@
-// The root beta of beta = F(beta), the local equation in r numbers (cuda/local_equation.cuh): plain iteration, then
-// the largest sigma, then Newton's steps (ops/fp_mamba_solve.md).
+// The root of the local equation in r numbers (cuda/local_equation.cuh),
+//   beta = F(beta)
+// by plain iteration, then the largest sigma, then Newton's steps (ops/fp_mamba_solve.md).
 #pragma once
 
 #include <fprnn/cuda/local_equation.cuh>

@@ -1,4 +1,5 @@
-// The local equation of a mixer of rank r (cuda/local_equation.cuh) solved by one team, and its adjoint.
+// The local equation of a mixer of rank r (cuda/local_equation.cuh) solved by one team, and its
+// adjoint.
 #pragma once
 
 #include <fprnn/cuda/local_root.cuh>

@@ -1,5 +1,5 @@
-// The functions of core/vector_math.h on the GPU, where Vec is one real. CUDA's own expf is within 1
-// ulp (2 with its argument's rounding), log1pf and tanhf within 2.
+// The functions of core/vector_math.h on the GPU, where Vec is one real. CUDA's own expf is within
+// 1 ulp (2 with its argument's rounding), log1pf and tanhf within 2.
 #pragma once
 
 #include <cuda_runtime.h>

@@ -1,5 +1,5 @@
-// A token on its way from what is projected to the mixed channels, b and c (ops/fp_mamba_mix.h): where its numbers
-// are, and where their gradients go.
+// A token from its projections to the mixed channels, b and c (ops/fp_mamba_mix.h): where its
+// numbers are, and where their gradients go.
 #pragma once
 
 #include <fprnn/core/vector.h>

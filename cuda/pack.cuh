@@ -1,5 +1,5 @@
-// Width neighbouring reals that are read and written at once. Where their address allows it a kernel
-// takes as many as make 16 bytes (a Quad's) or 8, else one: the same code for all.
+// Width neighbouring reals that are read and written at once. A kernel takes as many as make 16
+// bytes (a Quad) or 8 where the address allows it, else one, with the same code.
 #pragma once
 
 #include <fprnn/cuda/math.cuh>

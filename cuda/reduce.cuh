@@ -1,4 +1,4 @@
-// Sums of middle axes that wait for nothing but each other, in one launch where each alone would be one.
+// Several independent sums over middle axes in one launch.
 #pragma once
 
 #include <fprnn/core/device.h>

@@ -1,6 +1,6 @@
-// A row by a block: each thread holds kOwn of its channels in registers, in packs of W neighbours, with
-// zeros beyond the last. Rows of up to kMostOfRow channels; sums of several numbers wait for each
-// other once.
+// A row by a block: each thread holds kOwn of its channels in registers, in packs of W neighbours,
+// with zeros beyond the last. Rows have up to kMostOfRow channels. Several sums over a row share
+// one barrier.
 #pragma once
 
 #include <fprnn/cuda/block.cuh>

@@ -1,5 +1,5 @@
-// What both directions of the selective scan (selective_scan.cu) have in common: a lane's place in
-// the problem, and how rows come into shared memory and become step sizes.
+// What forward and backward of the selective scan (selective_scan.cu) share: a lane's place in the
+// problem, and the loading of rows into shared memory and their conversion to step sizes.
 #pragma once
 
 #include <fprnn/cuda/async_copy.cuh>

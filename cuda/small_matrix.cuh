@@ -1,8 +1,8 @@
-// Products of matrices of a few rows by the threads that share a token: a warp with its matrices in shared
-// memory, or a block where they are large. Sizes are numbers or constants (std::integral_constant),
-// for which loops are written out. A matrix is any function of row and column. In shared memory
-// rows are an odd number of reals apart, so that neighbouring lanes meet different banks by rows
-// and by columns.
+// Products of matrices of a few rows by the threads that share a token: a warp with its matrices in
+// shared memory, or a block where they are large. Sizes are numbers, or constants
+// (std::integral_constant) for which loops are unrolled. A matrix is any function of row and
+// column. In shared memory rows are an odd number of reals apart, so that neighbouring lanes use
+// different banks along rows and columns.
 #pragma once
 
 #include <fprnn/core/tensor.h>

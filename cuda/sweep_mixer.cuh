@@ -1,8 +1,8 @@
-// The mixers of a sweep's token, by a team: Q and its transpose, the local equation and its adjoint, and the
-// gradient of what Q is made of. All have the same functions, so a step's kernel takes the mixer as
-// a type: LowRankMixer lives in registers, KroneckerMixer (cuda/kronecker_mixer.cuh) in registers
-// and shared memory, of which each team has space() reals. T is the team, C the channels of a
-// thread.
+// The mixers of a sweep's token, by a team: Q and its transpose, the local equation and its
+// adjoint, and the gradient of the numbers that Q is computed from. All have the same functions, so
+// a step's kernel takes the mixer as a type. LowRankMixer lives in registers, KroneckerMixer
+// (cuda/kronecker_mixer.cuh) in registers and in space() reals of shared memory a team. T is the
+// team, C the number of channels of a thread.
 #pragma once
 
 #include <fprnn/cuda/kronecker_mixer.cuh>

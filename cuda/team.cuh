@@ -1,5 +1,6 @@
-// The threads that share a token: one warp, or a few neighbouring warps of a block that wait for each other
-// and for no other. What a team adds up it adds in an order that its size alone decides.
+// A team, the threads that share a token: one warp, or a few neighbouring warps of a block that
+// wait for each other and for no other. A team adds up numbers in an order that depends on its size
+// alone.
 #pragma once
 
 #include <fprnn/core/real.h>

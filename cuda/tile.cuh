@@ -1,7 +1,7 @@
-// Products of floats by tensor cores, tiles of 16 by 8. They take numbers of 11 bits: each is the sum of two such,
-// of which three products are added up, and the error is that of floats. HighLow has all that
-// floats can be, as tf32; HalfPair takes half the instructions and registers for numbers of known
-// size.
+// Products of floats by tensor cores, in tiles of 16 by 8. Tensor cores take numbers of 11 bits, so
+// a float is split into the sum of two of them and three products are added up; the error is that
+// of floats. HighLow covers the whole range of floats, as tf32. HalfPair takes half the
+// instructions and registers, for numbers of known size.
 #pragma once
 
 #include <cuda_fp16.h>

@@ -26,8 +26,10 @@ Vars FixedPointInputs::flat() const {
 }
 
 FixedPointInputs FixedPointInputs::with(const Vars& flat) const {
-  const auto first = flat.begin() + kOwn, second = first + static_cast<std::ptrdiff_t>(signals.size());
-  return {flat[0], flat[1], flat[2], flat[3], flat[4], flat[5], {first, second}, {second, flat.end()}};
+  const auto first = flat.begin() + kOwn,
+             second = first + static_cast<std::ptrdiff_t>(signals.size());
+  return {flat[0], flat[1], flat[2],         flat[3],
+          flat[4], flat[5], {first, second}, {second, flat.end()}};
 }
 
 FixedPointInputs FixedPointInputs::values() const {

@@ -20,19 +20,19 @@ namespace fprnn {
 
 // All that f depends on besides y. Signals are (B, T, .), and steps and sequences may be cut out of them.
 struct FixedPointInputs {
-  Var x;                         // (B, T, D)
-  Var projected;                 // (B, T, P): the mixer's numbers, then perhaps some unused, then the cell's
-  Var gate = {};                 // z, (B, T, D) or undefined
-  Var weight_y = {};             // W, (P, D); undefined: nothing depends on y_{t-1}
-  Var norm_weight = {};          // (D); undefined: N is the identity
-  Var norm_bias = {};            // (D)
-  Vars signals = {};             // the cell's
-  Vars weights = {};             // the cell's
+  Var x;              // (B, T, D)
+  Var projected;      // (B, T, P): the mixer's numbers, then perhaps some unused, then the cell's
+  Var gate = {};      // z, (B, T, D) or undefined
+  Var weight_y = {};  // W, (P, D); undefined: nothing depends on y_{t-1}
+  Var norm_weight = {};  // (D); undefined: N is the identity
+  Var norm_bias = {};    // (D)
+  Vars signals = {};     // the cell's
+  Vars weights = {};     // the cell's
 
   // One after the other in a fixed order, and back from that.
   Vars flat() const;
   FixedPointInputs with(const Vars& flat) const;
-  FixedPointInputs values() const;                                  // without history
+  FixedPointInputs values() const;                                    // without history
   FixedPointInputs part(int axis, int64_t begin, int64_t end) const;  // of the signals
 };
 

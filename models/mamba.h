@@ -1,8 +1,10 @@
-// The Mamba block (Gu, Dao, arXiv 2312.00752), the rival and the diagonal layer that the fixed points build on:
-//   [x ; z] = W_in u;  x = SiLU(conv(x));  [delta ; b ; c] = W_x x;  step = softplus(W_dt delta +
-//   b_dt) H_t = exp(step A) . H_{t-1} + (step . x_t) b_t^T,  y = H c + D . x;  out = W_out(y .
-//   SiLU(z))
-// with A = -exp(A_log). Parameters are named as in the authors' code.
+// The Mamba block (Gu, Dao, arXiv 2312.00752): the rival of the fixed points, and the diagonal
+// layer they build on.
+//   [x ; z] = W_in u,  x = SiLU(conv(x))
+//   [delta ; b ; c] = W_x x,  step = softplus(W_dt delta + b_dt),  A = -exp(A_log)
+//   H_t = exp(step_t A) . H_{t-1} + (step_t . x_t) b_t^T,  y_t = H_t c_t + D . x_t
+//   out = W_out(y . SiLU(z))
+// Parameters are named as in the authors' code.
 #pragma once
 
 #include <fprnn/models/conv.h>
@@ -20,8 +22,8 @@ struct MambaOptions {
   int64_t layers = 1;  // W_out starts divided by sqrt(layers)
 };
 
-// How A_log (D, N) and the bias (D) of the step sizes start: ln 1 .. ln N in every row; softplus^-1 of step sizes
-// drawn log-uniformly from [0.001, 0.1].
+// The initial A_log (D, N), ln 1 .. ln N in every row, and the initial bias (D) of the step sizes,
+// softplus^-1 of step sizes drawn log-uniformly from [0.001, 0.1].
 Tensor initial_a_log(const Context& context, int64_t D, int64_t N);
 Tensor initial_step_bias(const Init& init, int64_t D);
 
@@ -33,7 +35,7 @@ struct MambaState {
 
 class Mamba : public Layer {
  public:
-  // ValueError: what check_sizes refuses, of expand d_model too.
+  // ValueError: what check_sizes refuses, for expand * d_model too.
   Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options);
   Var forward(const Var& u) override;
   Var forward(const Var& u, LayerState& state) override;  // UsageError: the state of another layer

@@ -8,6 +8,8 @@
 #include <fprnn/ops/low_rank.h>
 #include <fprnn/ops/norm.h>
 
+#include <cmath>
+
 namespace fprnn {
 
 MixerKind mixer_named(std::string_view name) {
@@ -21,6 +23,14 @@ std::string_view name_of(MixerKind kind) {
   return kind == MixerKind::householder ? "householder"
          : kind == MixerKind::dplr      ? "dplr"
                                         : "kronecker";
+}
+
+std::optional<double> proven_bound(const MixerOptions& options) {
+  const auto s = static_cast<double>(options.scale), r = static_cast<double>(options.rank);
+  if (options.kind == MixerKind::householder) return 2 * r * s / (2 + (r - 1) * s);
+  if (options.kind == MixerKind::dplr) return r * s;
+  if (options.norm != KroneckerNorm::row) return std::nullopt;
+  return s * std::sqrt(static_cast<double>(options.channels));
 }
 
 Var Mixer::weight(const Var& like) {

@@ -1,9 +1,12 @@
-// Channel mixers with their projections: Q(p) v for a parameter argument p and a vector v, a token at a
-// time (arXiv 2503.10799, section 4). Parameters are named as in the authors' code.
+// Channel mixers with their projections: Q(p) v at every token, for a vector v and a vector p that
+// Q is computed from (arXiv 2503.10799, section 4).
 //
-// householder, dplr: u_i = nrm(SiLU((W_u p)_i)), alpha = sigmoid(W_a p + b_a); u_proj, alpha_proj.
+// householder, dplr (maps u_proj, alpha_proj):
+//   u_i = nrm(SiLU((W_u p)_i)),  alpha = sigmoid(W_a p + b_a)
+// kronecker (maps uv_project, diag):
+//   k = SiLU(W_k p),  gates = sigmoid(W_g p + b_g)
 //
-// kronecker: k = SiLU(W_k p), gates = sigmoid(W_g p + b_g); uv_project, diag.
+// The maps are named as in the authors' code.
 #pragma once
 
 #include <fprnn/models/linear.h>
@@ -24,10 +27,15 @@ struct MixerOptions {
   int64_t channels = 0;    // D, of v
   int64_t parameters = 0;  // length of p
   int64_t rank = 1;        // of householder and dplr
-  real scale = 1;          // 1 contracts, 2 allows reflections
+  real scale = 1;          // of I - Q (proven_bound); 2 allows reflections
   KroneckerNorm norm = KroneckerNorm::row;
   real eps = static_cast<real>(1e-5);
 };
+
+// A number that |I - Q| never exceeds, whatever p (ops/mixer_bounds.md); if it is at most 1, I - Q
+// never lengthens a vector. None for norms that rest on an estimated eigenvalue (spectral,
+// row_spectral).
+std::optional<double> proven_bound(const MixerOptions& options);
 
 class Mixer : public Module {
  public:
@@ -38,7 +46,7 @@ class Mixer : public Module {
   Var weight(const Var& like);  // (outputs, P), on the tape of `like`
   Var bias(const Var& like);    // (outputs)
   virtual int64_t outputs() const = 0;
-  // The maps, one below the other; the first has no bias.
+  // The two maps whose rows make `weight`, in this order; the first has no bias.
   virtual WeightNormLinear& above() = 0;
   virtual WeightNormLinear& below() = 0;
   virtual MixerFactors factors(const Var& projected) const = 0;
@@ -63,10 +71,11 @@ class Mixer : public Module {
   MixerOptions options_;
 };
 
-// Makes a mixer under the given parent and name.
+// Makes a mixer as a part of `parent`, under the given name.
 using MixerFactory = std::function<std::unique_ptr<Mixer>(
     Module& parent, std::string name, const Init& init, const MixerOptions& options)>;
-// That of options.kind. ValueError: channels that check_sizes refuses, no parameters, rank above D, or a scale outside [0, 2].
+// The mixer of options.kind. ValueError: channels that check_sizes refuses, no parameters, a rank
+// above D, or a scale outside [0, 2].
 std::unique_ptr<Mixer> make_mixer(Module& parent, std::string name, const Init& init,
                                   const MixerOptions& options);
 

@@ -1,6 +1,8 @@
-// The backbone around the layers: embedding, pre-norm residual blocks, a final norm and the embedding again as
-// the head. There are no positions: order is the layers' affair.
-//   res = E[token];  for each layer: res += Layer(RMSNorm(res));  logits = RMSNorm(res) E^T
+// The backbone around the layers: embedding, pre-norm residual blocks, a final norm, and the
+// embedding again as the head. There is no positional encoding; the layers take care of the order.
+//   res = E[token]
+//   res <- res + Layer(RMSNorm(res))  for each layer
+//   logits = RMSNorm(res) E^T
 #pragma once
 
 #include <fprnn/models/embedding.h>
@@ -12,7 +14,7 @@
 
 namespace fprnn {
 
-// Makes a layer under the given parent and name.
+// Makes a layer as a part of `parent`, under the given name.
 using LayerFactory =
     std::function<std::unique_ptr<Layer>(Module& parent, std::string name, const Init& init)>;
 
@@ -27,21 +29,22 @@ struct SequenceModelOptions {
 
 class SequenceModel : public Module {
  public:
-  // What the layers carry, from the embedding up. Empty at the start of a sequence.
+  // The states of the layers, from the embedding up. Empty at the start of a sequence.
   using State = std::vector<LayerState>;
 
   // ValueError: what check_sizes refuses, layers outside 1 to kMaxLayers, or no make_layer.
   SequenceModel(const Init& init, const SequenceModelOptions& options);
   Var forward(Tape& tape, const IntTensor& tokens);  // (B, T) -> logits (B, T, V)
-  // One chunk of sequences: starts from `state` and replaces it. UsageError: the state of another
-  // model or batch. If it throws, the state is what it was.
+  // One chunk of sequences: starts from `state` and replaces it, or leaves it unchanged if it
+  // throws. UsageError: the state of another model or batch.
   Var forward(Tape& tape, const IntTensor& tokens, State& state);
-  // The next token of each sequence, (B) -> logits (B, V), in memory that does not grow.
+  // One more token of each sequence, (B) -> logits (B, V), in memory that does not grow with the
+  // length.
   Tensor step(State& state, const IntTensor& tokens);
-  // Sequences of any lengths, 0 too, one after the other: the b-th is tokens [offsets[b],
-  // offsets[b + 1]). tokens (total) -> logits (total, V). Each is as if it were alone; shorter ones
-  // are filled up to the longest meanwhile. ValueError: offsets do not start at 0, decrease or do
-  // not end at the total.
+  // Packed sequences of any lengths, 0 included, tokens (total) -> logits (total, V). Sequence b is
+  // tokens [offsets[b], offsets[b + 1]), and its logits are those it has alone; inside, shorter
+  // sequences are padded to the longest. ValueError: offsets do not start at 0, decrease or do not
+  // end at the total.
   Var forward(Tape& tape, const IntTensor& tokens, std::span<const int64_t> offsets);
 
   std::vector<Layer*> layers() const;  // from the embedding up

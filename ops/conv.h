@@ -1,7 +1,7 @@
-// Causal depthwise convolution in time: each channel is filtered by its own few taps.
-//   y_t = bias + sum_w weight_w x_{t - (W - 1) + w}: the last tap meets x_t; before the start come
-//   `state`
-// or zeros. Cost: one read and one write an element, 2 W flops; backward keeps x and state.
+// Causal depthwise convolution in time: each channel is filtered by its own few taps,
+//   y_t = bias + sum_w weight_w x_{t - (W - 1) + w}
+// so the last tap multiplies x_t. Before the first step x is `state`, or zero.
+// Cost: one read and one write an element, 2 W flops; backward keeps x and state.
 #pragma once
 
 #include <fprnn/autograd/tape.h>

@@ -1,5 +1,5 @@
-// Cross-entropy of classes, fused with softmax and masked. Cost: one read of the logits forward; backward
-// reads them again and writes their gradient; it keeps the logits and a row's log-sum-exp.
+// Cross-entropy of classes, fused with softmax and masked. Cost: one read of the logits forward;
+// backward reads them again and writes their gradient; it keeps the logits and a row's log-sum-exp.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -8,10 +8,11 @@
 namespace fprnn {
 
 // logits (..., V), targets (...), mask (...) of weights, usually 0 and 1 ->
-//   sum_i mask_i (log sum_v exp(logits_iv) - logits_i,targets_i) / sum_i mask_i, a scalar.
-// Rows with mask 0 count for nothing, whatever their target. No gradient flows to the mask.
-// ShapeError: shapes differ. ValueError: a target outside [0, V) where the mask is not 0; a mask whose
-// sum is not positive; on a GPU once the host waits for it.
+//   sum_i mask_i (log sum_v exp(logits_iv) - logits_i,targets_i) / sum_i mask_i
+// a scalar. A row with mask 0 counts for nothing, whatever its target. No gradient flows to the
+// mask.
+// ShapeError: shapes differ. ValueError: a target outside [0, V) where the mask is not 0; a mask
+// whose sum is not positive; on a GPU when the host next waits for it.
 Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tensor& mask);
 
 // Refuses bad targets and masks (core/fault.h) and adds up the mask.
@@ -21,8 +22,9 @@ struct CheckTargets {
   real* total;             // one element
   int64_t rows, V;
 };
-// The log of a row's sum of exponentials is high + low: the largest logit and what comes on top of it. Their
-// sum would be rounded to the largest logit's last place, which only up to this size is small.
+// The log of a row's sum of exponentials is high + low, where high is the largest logit. Added up,
+// they would be rounded to the last place of high, which is harmless only while high is at most
+// kOneNumber.
 struct LogSum {
   static constexpr real kOneNumber = 64;
   real high, low = 0;

@@ -1,12 +1,15 @@
-// The exact adjoint of FP-Mamba's fixed point (autograd/fixed_point.md), v = g + J^T v, one time step of
-// all sequences before the other: what models/fixed_point_layer does op by op on tapes, as one
-// contract for a device that has kernels for it. At the solution everything but v is known, so all
-// that does not depend on v is made before, for all steps at once.
+// The exact adjoint of FP-Mamba's fixed point (autograd/fixed_point.md),
+//   v = g + J^T v
+// for all sequences at once, from the last time step to the first: what models/solvers/step_sweep
+// does op by op on tapes, as one contract for a device that has kernels for it. At the solution
+// everything but v is known, so all that does not depend on v is computed first, for all steps at
+// once.
 //
-// Backwards in time, w_t = g_t + what comes from step t + 1, through y_t as its y_{t-1} (a product with
-// W) and as what the state kept of it; v_t solves v_t = w_t + (df_t / dy_t)^T v_t (ops/fp_mamba_solve.md).
-// Cost a step: 2 B D P flops, B D N exponentials, two reads and one write of B D N.
-// Memory: the states of as many steps as fit 2^26 numbers, at least one, and one state for each such chunk.
+// Let w_t be g_t and the cotangents that step t + 1 sends to y_t, through its y_{t-1} (a product
+// with W) and through the state. Then v_t solves (ops/fp_mamba_solve.md)
+//   v_t = w_t + (df_t / dy_t)^T v_t
+// Cost a step: 2 B D P flops, B D N exponentials, two reads and one write of B D N. Memory: the
+// states of a chunk of as many steps as fit 2^26 numbers, at least one, and one state a chunk.
 #pragma once
 
 #include <fprnn/ops/fp_mamba_sweep.h>
@@ -28,8 +31,8 @@ struct FpMambaAdjoint {
   const real* norm_weight;  // (D)
   const real* norm_bias;    // (D)
   const real* state;        // (B, D, N) or null: before the first step
-  real* v;                  // (B, T, D): g, which becomes v
-  int32_t* iterations;      // (B): raised to the most of any step's own equation
+  real* v;                  // (B, T, D): g on entry, v on return
+  int32_t* iterations;      // (B): raised to the most that a step's equation took
   int64_t B, T, D, N, P;
   SweepMixer mixer;
   bool bc_norm;

@@ -1,7 +1,8 @@
-// FP-Mamba's gate behind the fixed point (models/fp_mamba.h):
+// FP-Mamba's gate after the fixed point (models/fp_mamba.h):
 //   out_t = SiLU(z_t + from_y_{t-1}) . y_t
-// where from_y is what a product makes of y, a step ahead. Cost on a GPU: three reads and one write
-// an element; backward four reads and three writes. Elsewhere op by op.
+// where from_y_t = W_z y_t is read one step later than it is computed.
+// Cost on a GPU: three reads and one write an element; backward four reads and three writes.
+// Without a kernel it runs op by op.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -9,8 +10,8 @@
 
 namespace fprnn {
 
-// z, from_y and y (B, T, D), from_previous (B, D) or undefined for zero, which step 0 has instead
-// of from_y; -> (B, T, D). ShapeError: shapes that do not fit.
+// z, from_y and y (B, T, D), from_previous (B, D), which step 0 reads in place of from_y, or
+// undefined for zero -> (B, T, D). ShapeError: shapes that do not fit.
 Var fp_mamba_gate(const Var& z, const Var& from_y, const Var& from_previous, const Var& y);
 
 struct FpMambaGateForward {

@@ -35,8 +35,8 @@ void check_shapes(const FpMambaMixInputs& in, const FpMambaMixTrace& trace) {
   require(!(trace.mixed.defined() || trace.b.defined() || trace.c.defined()) ||
               (all && trace.mixed.shape() == in.x.shape() && trace.b.shape() == Shape{B, T, in.N} &&
                trace.c.shape() == trace.b.shape()),
-          op, "a trace must be (B, T, D), b and c (B, T, N), all or nothing",
-          trace.mixed.shape(), trace.b.shape(), trace.c.shape(), in.x.shape());
+          op, "a trace must be (B, T, D), b and c (B, T, N), all or nothing", trace.mixed.shape(),
+          trace.b.shape(), trace.c.shape(), in.x.shape());
   require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y, trace.mixed, trace.b,
                    trace.c);
 }
@@ -204,9 +204,9 @@ FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in, const FpMambaMixTrace&
     forward.c = made.c.data();
     launch_on_gpu(context, forward);
   }
-  const auto outputs = record_all(
-      "fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},
-      {made.mixed, made.b, made.c}, [in](Backward& back) { give_gradients(in, back); });
+  const auto outputs =
+      record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},
+                 {made.mixed, made.b, made.c}, [in](Backward& back) { give_gradients(in, back); });
   return {outputs[0], outputs[1], outputs[2]};
 }
 

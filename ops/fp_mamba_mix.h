@@ -1,12 +1,13 @@
-// What a token of FP-Mamba makes of its projections before the scan (models/fp_mamba.h): the channels
-// mixed, and the directions of the state,
+// From the projections p of a token of FP-Mamba to what its scan reads (models/fp_mamba.h): the
+// mixed channels, and the directions b and c of the state,
 //   p_t = projected_t + from_y_{t-1}
-//   mixed_t = Q(p_t)(x_t - y_t) + y_t,   b_t = nrm(p_t),   c_t = nrm(p_t)
-// with the mixer's numbers first in p, b and c where `directions` says. from_y is what a product
-// makes of y, a step ahead: so neither y nor the product is shifted or added up in memory.
-// On a GPU one kernel each way, for householder and dplr by rows (fp_mamba_mix.md), for a Kronecker product
-// by the team that a sweep has (cuda/kronecker_mix.cu). Where there is no room for that, op by op:
-// then a GPU makes all that p says in one kernel each way.
+//   mixed_t = Q(p_t)(x_t - y_t) + y_t
+//   b_t = nrm(p_t's numbers of b),  c_t = nrm(p_t's numbers of c)
+// The mixer's numbers come first in p, those of b and c from `directions` on. from_y_t = W y_t is
+// read one step later than it is computed, so neither y nor the product is shifted or added up in
+// memory. On a GPU it is one kernel each way: for householder and dplr by rows (fp_mamba_mix.md),
+// for a Kronecker product by the team of a sweep (cuda/kronecker_mix.cu). Sizes without such a
+// kernel run op by op, with one kernel each way for all that depends on p alone.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -15,8 +16,8 @@
 
 namespace fprnn {
 
-// What comes out, where a sweep has computed it (ops/fp_mamba_sweep.h): all three or none. Without a kernel for the gradient
-// a trace is not used.
+// The results, where a sweep has computed them already (ops/fp_mamba_sweep.h): all three or none.
+// Not used without a kernel for the gradient.
 struct FpMambaMixTrace {
   Tensor mixed;  // (B, T, D)
   Tensor b, c;   // (B, T, N)
@@ -24,7 +25,7 @@ struct FpMambaMixTrace {
 struct FpMambaMixInputs {
   Var projected;      // (B, T, P)
   Var from_y;         // (B, T, P) or undefined for zero
-  Var from_previous;  // (B, P) or undefined for zero: what p_0 has instead
+  Var from_previous;  // (B, P) or undefined for zero: p_0 reads it instead
   Var x;              // (B, T, D)
   Var y;              // (B, T, D)
   SweepMixer mixer;
@@ -66,7 +67,8 @@ struct FpMambaMixBackward {
   real* dx;                   // (B, T, D) or null
   real* dy;                   // (B, T, D) or null
 };
-// What p says for any mixer: SiLU of its first V numbers, sigmoid of G after them, b and c.
+// What depends on p alone, for any mixer: SiLU of its first V numbers, sigmoid of the next G, b and
+// c.
 struct FpMambaNumbersForward {
   const real* projected;      // (B, T, P)
   const real* from_y;         // (B, T, P) or null

@@ -1,13 +1,15 @@
-// One time step of a fixed-point layer, solved exactly: everything but y in R^D is known, and
+// One time step of a fixed-point layer, solved exactly. Everything but y in R^D is known, and
 //   y = N(A + S . ((I - Q) y))
-// with N a LayerNorm over D (FP-Mamba; arXiv 2503.10799, eq. 12 and 14) or the identity (the
-// vector FP-RNN), and Q a mixer of ops/low_rank.h. I - Q has rank r, so beta = U y in R^r says all
-// about y. The root is the one that local iteration from y = 0 finds; where that finds none, the
-// one with the largest deviation before N, which there always is. Derivation:
-// ops/fp_mamba_solve.md. An iteration is an evaluation of the equation in beta, r^2 numbers, or a
-// round of 32 guesses at that deviation, r^3 each. Cost a token: 2 r^2 + 5 r
-// + 3 inner products of length D, and iterations; reads (r + 2) D elements and writes D. The
-// adjoint costs about the same.
+// with N a LayerNorm over D (FP-Mamba; arXiv 2503.10799, eq. 12 and 14) or the identity (the vector
+// FP-RNN), and Q a mixer of ops/low_rank.h. I - Q has rank r, so y follows from beta = U y in R^r.
+// Derivation: ops/fp_mamba_solve.md.
+//
+// The root is the one that local iteration from y = 0 converges to. Where it does not converge, it
+// is the root with the largest deviation before N, which always exists.
+//
+// An iteration is one evaluation of the equation in beta, r^2 multiply-adds, or one round of 32
+// trial deviations, r^3 each. Cost a token: 2 r^2 + 5 r + 3 inner products of length D, and the
+// iterations; reads (r + 2) D elements and writes D. The adjoint costs about the same.
 #pragma once
 
 #include <fprnn/core/device.h>
@@ -32,18 +34,22 @@ struct LocalSolution {
   std::vector<int32_t> iterations;  // (tokens): max_iterations where the tolerance was missed
 };
 
-// The y of every token, to max |N(A + S . ((I - Q) y)) - y| <= tolerance max |y|; exact in one
-// iteration where N is the identity. Where y is so small a difference of large numbers that `real`
-// has too few digits for the tolerance, it counts as missed. NaN among a token's numbers makes its
-// y NaN. ShapeError: sizes do not fit. ValueError: tolerance or eps negative, scale or tolerance
-// not finite, max_iterations below 1.
+// The y of every token, with
+//   max |N(A + S . ((I - Q) y)) - y| <= tolerance max |y|
+// and exact after one iteration where N is the identity. A y that is so small a difference of large
+// numbers that `real` has too few digits for the tolerance counts as missed. NaN among a token's
+// numbers makes its y NaN.
+// ShapeError: sizes do not fit. ValueError: tolerance or eps negative, scale or tolerance not
+// finite, max_iterations below 1.
 LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations);
-// The same, with the counts left where they are made, (tokens): nothing is waited for.
+// The same with the counts on the device, in `iterations` (tokens): the host does not wait for
+// them.
 Tensor local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations,
                    const IntTensor& iterations);
 
-// v (..., D) with v = w + J^T v, where J = N' diag(S) (I - Q) is the map's Jacobian at the solution
-// y: what the cotangent w of y becomes on its way through all iterations. y and w are (..., D).
+// The solution v (..., D) of
+//   v = w + J^T v,  J = N' diag(S) (I - Q)
+// where J is the map's Jacobian at the solution y (..., D) and w (..., D) the cotangent of y.
 // Infinite or NaN where I - J is singular.
 Tensor local_adjoint(const LocalProblem& problem, const Tensor& y, const Tensor& w);
 

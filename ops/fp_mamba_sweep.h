@@ -1,10 +1,9 @@
-// FP-Mamba's fixed point, one time step of all sequences after the other: what
-// models/fixed_point_layer does op by op, as one contract for a device that has kernels for it. The
-// equations are those of models/fp_mamba.h; a step is a product y_{t-1} W^T and one kernel, which
-// makes the mixer, b and c of it, decays the state, solves the local equation
-// (ops/fp_mamba_solve.md) and hands what it adds to the state to the next step. Where W is small
-// all steps are one kernel. Cost a step: 2 B D P flops, B D N exponentials, one read and one write
-// of the state.
+// FP-Mamba's fixed point, for all sequences at once, one time step after the other: what
+// models/solvers/step_sweep does op by op, as one contract for a device that has kernels for it. The
+// equations are those of models/fp_mamba.h. A step is a product y_{t-1} W^T and one kernel, which
+// computes the mixer, b and c, decays the state, solves the local equation (ops/fp_mamba_solve.md)
+// and leaves what the state gains to the next step. Where W is small, one kernel does all steps.
+// Cost a step: 2 B D P flops, B D N exponentials, one read and one write of the state.
 #pragma once
 
 #include <fprnn/core/device.h>
@@ -13,28 +12,28 @@
 
 namespace fprnn {
 
-// What f, recorded at the solution, needs of the sweep, so that it is not applied to it once more. Nothing, the
-// products alone, or all of it.
+// What the sweep saves, so that recording f at the solution does not compute it again: nothing, the
+// products alone, or everything.
 struct FpMambaRecord {
-  // y W^T as the sweep had it: in another precision f would be another map. Of y_t, (B, T, P), but
-  // the last step's is not written; of what came before the first step, (B, P). Null without
-  // from_y, the second without previous too.
+  // y W^T in the sweep's precision (in another, f would be another map): that of y_t, (B, T, P),
+  // whose last step is not written, and that of the y before the first step, (B, P). Null without
+  // from_y; of_previous also without previous.
   real *product, *of_previous;
-  real* mixed;        // (B, T, D): what fp_mamba_mix makes of y
+  real* mixed;        // (B, T, D): the result of fp_mamba_mix
   real *b, *c;        // (B, T, N)
-  real* scanned;      // (B, T, D): what selective_scan makes of that
-  real* checkpoints;  // and keeps; null too where it has but one chunk
-  real* statistics;   // (B, T, 2): what gated_norm keeps of that
+  real* scanned;      // (B, T, D): the result of selective_scan
+  real* checkpoints;  // and its checkpoints; null also where it has one chunk only
+  real* statistics;   // (B, T, 2): what gated_norm saves
 };
 
-// P: the mixer's numbers, perhaps some that mean nothing, then N of b and N of c.
+// P counts the mixer's numbers, perhaps some padding, then N numbers of b and N of c.
 struct FpMambaSweep {
   const real* x;            // (B, T, D)
-  const real* projected;    // (B, T, P): what mixer, b and c have from x
+  const real* projected;    // (B, T, P): the P numbers, their part from x
   const real* delta;        // (B, T, D)
   const real* z;            // (B, T, D) or null: the gate inside the loop
   const real* keep;         // (B, T) or null
-  const real* from_y;       // (P, D) or null: what they have from y_{t-1}
+  const real* from_y;       // (P, D) or null: W, their part from y_{t-1}
   const real* a;            // (D, N)
   const real* skip;         // (D)
   const real* delta_bias;   // (D)
@@ -43,7 +42,7 @@ struct FpMambaSweep {
   const real* previous;     // (B, D) or null: y before the first step
   const real* state;        // (B, D, N) or null: the scan's state there
   real* y;                  // (B, T, D)
-  real* state_out;          // (B, D, N); if it is not wanted, what is left there means nothing
+  real* state_out;          // (B, D, N); meaningless unless state_wanted
   int32_t* iterations;      // (B): the most of any step
   real* residual;           // (B): the largest of any step, of the whole f at y
   FpMambaRecord record;

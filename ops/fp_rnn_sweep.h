@@ -1,10 +1,12 @@
-// The vector FP-RNN's fixed point and its exact adjoint, one time step of all sequences after the other:
-// what models/fixed_point_layer does op by op, as contracts for a device that has kernels for it.
-// The equations are those of models/fp_rnn.h:
+// The vector FP-RNN's fixed point and its exact adjoint, for all sequences at once, one time step
+// after the other: what models/solvers/step_sweep does op by op, as contracts for a device that has
+// kernels for it. The equation is that of models/fp_rnn.h:
 //   y_t = f_t = lambda_t . f_{t-1} + (1 - lambda_t) . (Q_t (bx_t - y_t) + y_t)
-// with Q_t made of projected_t + W y_{t-1}. Backwards, v_t = w_t + (df_t / dy_t)^T v_t, where w_t
-// is g_t and what comes from step t + 1 through y_t as its y_{t-1} and through f_t. Cost a step: 2
-// B D P flops.
+// with Q_t computed from projected_t + W y_{t-1}. The adjoint goes back in time and solves
+//   v_t = w_t + (df_t / dy_t)^T v_t
+// where w_t is g_t and the cotangents that step t + 1 sends to y_t, through its y_{t-1} and through
+// f_t.
+// Cost a step: 2 B D P flops.
 #pragma once
 
 #include <fprnn/core/device.h>
@@ -15,9 +17,9 @@ namespace fprnn {
 
 struct FpRnnSweep {
   const real* bx;         // (B, T, D)
-  const real* projected;  // (B, T, P): what the mixer has from x
+  const real* projected;  // (B, T, P): the mixer's numbers, their part from x
   const real* lambda;     // (B, T, D)
-  const real* from_y;     // (P, D) or null: what it has from y_{t-1}
+  const real* from_y;     // (P, D) or null: W, their part from y_{t-1}
   const real* previous;   // (B, D) or null: y before the first step
   const real* state;      // (B, D) or null: f there
   real* y;                // (B, T, D)
@@ -35,8 +37,8 @@ struct FpRnnAdjoint {
   const real* p;        // (B, T, P): from x_t and y_{t-1}
   const real* lambda;   // (B, T, D)
   const real* from_y;   // (P, D) or null
-  real* v;              // (B, T, D): g, which becomes v
-  int32_t* iterations;  // (B): raised to the most of any step's own equation
+  real* v;              // (B, T, D): g on entry, v on return
+  int32_t* iterations;  // (B): raised to the most that a step's equation took
   int64_t B, T, D, P;
   SweepMixer mixer;
   real eps;

@@ -45,8 +45,8 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
   require(!(trace.y.defined() || trace.statistics.defined()) ||
               (both && trace.y.shape() == x.shape() &&
                trace.statistics.shape() == x.shape().with(-1, 2)),
-          "gated_norm",
-          "a trace must be y of x's shape and statistics (..., 2), both or none", x.shape());
+          "gated_norm", "a trace must be y of x's shape and statistics (..., 2), both or none",
+          x.shape());
   require_together("gated_norm", x, trace.y, trace.statistics);
   const Context& context = x.context();
   if (!supported_on_gpu(context, forward)) return by_parts(x, z, weight, bias, eps);

@@ -1,7 +1,8 @@
-// LayerNorm of what a gate lets through, over the last axis:
+// LayerNorm over the last axis of a gated vector:
 //   v = SiLU(z) . x,   y = weight (v - mean v) / sqrt(variance v + eps) + bias
-// Without z the gate is open. Cost on a GPU: one read of x and z and one write; backward reads dy besides
-// and writes dx and dz. It keeps x, z and each row's mean and scale. Elsewhere op by op.
+// Without z, v = x.
+// Cost on a GPU: one read of x and z and one write; backward reads dy too and writes dx and dz. It
+// keeps x, z and each row's mean and scale. Without a kernel it runs op by op.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -9,8 +10,8 @@
 
 namespace fprnn {
 
-// What the norm computes, where a sweep on a GPU has done so (ops/fp_mamba_sweep.h): both or neither. Without a kernel a
-// trace is not used.
+// The result and the statistics, where a sweep on a GPU has computed them already
+// (ops/fp_mamba_sweep.h): both or neither. Not used without a kernel.
 struct GatedNormTrace {
   Tensor y;           // (..., D)
   Tensor statistics;  // (..., 2): mean and scale of each row
@@ -20,10 +21,11 @@ struct GatedNormTrace {
 Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
                const GatedNormTrace& trace = {});
 
-// The same without a record, as an iteration's f(y_before), and how far each row of it is from the row of y_before
-// (..., D): max |y - y_before| / (max |y| + kResidualFloor), of shape (...). It costs a read of
-// that, and is undefined where there is no kernel. ShapeError: as gated_norm; UsageError: something
-// is recorded.
+// The same for an iteration y = f(before), which is not recorded, with the residual of each row,
+// (...),
+//   max |y - before| / (max |y| + kResidualFloor)
+// It costs a read of before (..., D), and is undefined without a kernel. ShapeError: as gated_norm;
+// UsageError: an input is recorded.
 struct GatedNormBeside {
   Var y;
   Tensor residual;
@@ -37,9 +39,9 @@ struct GatedNormForward {
   const real* weight;  // (D)
   const real* bias;    // (D)
   real* y;             // (rows, D)
-  real* statistics;    // (rows, 2): mean and scale; null if nobody will ask
-  const real* before;  // (rows, D) or null, and
-  real* residual;      // (rows): y beside that
+  real* statistics;    // (rows, 2): mean and scale; null if not wanted
+  const real* before;  // (rows, D) or null
+  real* residual;      // (rows): of y against before; null without it
   int64_t rows, D;
   real eps;
 };

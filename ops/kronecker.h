@@ -1,5 +1,8 @@
-// The Kronecker channel mixer (arXiv 2503.10799, section 4): I - Q is scale times a Kronecker product of two
-// small matrices, D = m1 m2, so it has full rank at the cost of D (m1 + m2) multiply-adds.
+// The Kronecker channel mixer (arXiv 2503.10799, section 4) of D = m1 m2 channels, v as rows X (m1,
+// m2):
+//   Q v = v - scale left^T X right
+// So I - Q has full rank at the cost of D (m1 + m2) multiply-adds. How large it is:
+// ops/mixer_bounds.md.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -14,17 +17,19 @@ struct KroneckerSizes {
 };
 KroneckerSizes kronecker_sizes(int64_t D);
 
-// How K = E E^T is bounded. row: every row is divided by its length. spectral: K is divided by its largest
-// eigenvalue as eight power iterations find it. row_spectral: first the one, then the other.
+// How K = E E^T is normalised. row: every row is divided by its length. spectral: K is divided by
+// its largest eigenvalue as eight power iterations estimate it. row_spectral: first by rows, then
+// by the eigenvalue.
 enum class KroneckerNorm { row, spectral, row_spectral };
 
-// The two factors, gated: left = diag(g_1) K_1, (..., m1, m1), and right = (diag(g_2) K_2)^T, (..., m2, m2).
+// The two gated factors, (..., m1, m1) and (..., m2, m2):
+//   left = diag(g_1) K_1,  right = (diag(g_2) K_2)^T
 struct KroneckerFactors {
   Var left, right;
 };
 
-// k (..., triangles): the upper triangles of E_1 and E_2 row by row; gates (..., m1 + m2).
-// Keeps k and gates; backward recomputes K. ShapeError: sizes are not those of D. ValueError: eps <= 0.
+// k (..., triangles): the upper triangles of E_1 and E_2 row by row; gates (..., m1 + m2). Keeps k
+// and gates; backward recomputes K. ShapeError: sizes are not those of D. ValueError: eps <= 0.
 KroneckerFactors kronecker_factors(const Var& k, const Var& gates, int64_t D, KroneckerNorm norm,
                                    real eps);
 
@@ -33,7 +38,8 @@ Var kronecker(const KroneckerFactors& factors, const Var& v, real scale);
 
 inline constexpr int64_t kPowerIterations = 8;
 
-// One of the two factors for every token; k and gates are parts of rows that are k_stride and gate_stride long.
+// One of the two factors of every token. k and gates are parts of rows that are k_stride and
+// gate_stride long.
 struct KroneckerFactorForward {
   const real* k;      // (tokens, m (m + 1) / 2)
   const real* gates;  // (tokens, m)

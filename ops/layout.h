@@ -12,19 +12,19 @@ Var reshape(const Var& x, const Shape& shape);
 // Parts side by side along an axis. ShapeError: no parts, or other axes that differ.
 Var concat(const std::vector<Var>& parts, int axis);
 
-// The parts of these sizes along an axis: concat's inverse. ValueError: sizes that do not add up to the
-// axis.
+// The parts of these sizes along an axis, the inverse of concat. ValueError: sizes that do not add
+// up.
 std::vector<Var> split(const Var& x, int axis, const std::vector<int64_t>& sizes);
 
 // Indices begin .. end - 1 of an axis. ValueError: not 0 <= begin <= end <= size.
 Var slice(const Var& x, int axis, int64_t begin, int64_t end);
 
-// x (B, T, D) -> x one step later: y_0 = first (B, D), or zeros if it is undefined, and y_t =
-// x_{t-1}.
+// x (B, T, D) -> y (B, T, D), x one step later, with first (B, D), or zeros if it is undefined:
+//   y_0 = first,  y_t = x_{t-1}
 Var shift(const Var& x, const Var& first = {});
 
-// table (V, D), tokens of any shape -> the rows of the table that they number, (..., D).
-// ValueError: a token outside [0, V), with its position; on a GPU once the host waits for it.
+// table (V, D), tokens of any shape (...) -> the tokens' rows of the table, (..., D).
+// ValueError: a token outside [0, V), with its position; on a GPU when the host next waits for it.
 Var embedding(const Var& table, const IntTensor& tokens);
 
 // x[begin ..] <- rows along the first axis, in place; both have the same other axes.
@@ -36,7 +36,7 @@ struct CopyRows {
   real* to;          // rows to_stride apart
   int64_t rows, length, from_stride, to_stride;
 };
-// Several of them, which do not overlap, together.
+// Several such copies together, which do not overlap.
 struct CopyParts {
   static constexpr int kMost = 8;
   CopyRows parts[kMost];
@@ -47,7 +47,7 @@ struct CheckTokens {
   const int32_t* tokens;  // (count)
   int64_t count, V;
 };
-// Tokens outside the table are read as token 0 where they are noted but not yet thrown.
+// A token outside the table is read as token 0 until its fault is thrown.
 struct GatherRows {
   const real* table;      // (V, D)
   const int32_t* tokens;  // (count)

@@ -1,6 +1,8 @@
-// Linear maps: y = x W^T + bias, and W in the weight-normalised form of Salimans and Kingma (arXiv
-// 1602.07868), whose rows have a direction and a magnitude of their own. Cost: one matrix product
-// forward, two backward; keeps x and the weight.
+// Linear maps,
+//   y = x W^T + bias
+// and W in the weight-normalised form of Salimans and Kingma (arXiv 1602.07868), whose rows have a
+// direction and a magnitude of their own. Cost: one matrix product forward, two backward; keeps x
+// and the weight.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -10,26 +12,28 @@ namespace fprnn {
 
 // x (..., K), weight (N, K), optional bias (N) -> (..., N). ShapeError: sizes do not fit.
 Var linear(const Var& x, const Var& weight, const Var& bias = {});
-// The same without a bias where what it gives, y (..., N), is known already, or those rows of it that are used.
+// The same without a bias where the result y (..., N), or those rows of it that are used, is known
+// already.
 Var linear_known(const Var& x, const Var& weight, const Tensor& y);
 
-// x (..., K), weight (N, K) -> linear of these numbers of rows of the weight, one after the other,
-// as tensors of their own: (..., rows) each. ValueError: rows that do not add up to N.
+// x (..., K), weight (N, K) -> linear with each group of these numbers of consecutive rows of the
+// weight, as separate tensors (..., rows). ValueError: rows that do not add up to N.
 std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector<int64_t>& rows);
 
-// magnitude (N, 1), direction (N, K) -> the weight with rows magnitude_n direction_n /
-// |direction_n|.
+// magnitude (N, 1), direction (N, K) -> the weight (N, K) with the rows
+//   W_n = magnitude_n direction_n / |direction_n|
 Var weight_norm(const Var& magnitude, const Var& direction);
 
 // linear(x, weight_norm(magnitude, direction), bias).
 Var weight_norm_linear(const Var& x, const Var& magnitude, const Var& direction,
                        const Var& bias = {});
 
-// Weights put together from rows of others, on a GPU all of them by one kernel each way. A source is
-// weight_norm(magnitude, direction), or the direction as it is where there is no magnitude. An
-// output (its blocks' rows, columns) is blocks one below the other: rows of a source from a row and
-// a column on, or zeros where the source is -1.
-// ShapeError: as weight_norm. ValueError: no sources or outputs, a block that its source does not have.
+// Weights assembled from rows of others; on a GPU all of them by one kernel each way. A source is
+// weight_norm(magnitude, direction), or the direction itself where there is no magnitude. An output
+// (sum of its blocks' rows, columns) stacks blocks: each has rows of a source, from a row and a
+// column on, or zeros where the source is -1.
+// ShapeError: as weight_norm. ValueError: no sources or outputs, a block that its source does not
+// have.
 struct WeightSource {
   Var magnitude;  // (N, 1) or undefined
   Var direction;  // (N, K)
@@ -51,11 +55,11 @@ struct AssembleWeights {
   struct Source {
     const real* magnitude;  // (N) or null
     const real* direction;  // (N, K)
-    real* dmagnitude;       // these where gradients go; null if nobody asks
+    real* dmagnitude;       // the gradients; null if not wanted
     real* ddirection;
     int64_t N, K;
   };
-  // blocks follow one another through all outputs. Backward `at` has the output's cotangent.
+  // The blocks of all outputs, in order. In backward `at` holds the output's cotangent.
   struct Block {
     int source;
     real* at;  // (rows, columns)

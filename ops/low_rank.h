@@ -1,9 +1,11 @@
 // Channel mixers that differ from the identity by rank r (arXiv 2503.10799, section 4):
 //   householder:  for i = 1..r in order: v <- v - scale alpha_i u_i (u_i . v)
 //   dplr:         v - scale sum_i alpha_i u_i (u_i . v)
-// with unit vectors u_i and 0 < alpha_i < 1. scale 1 contracts; scale 2 allows reflections. Cost a
-// token: 4 r D flops, (r + 2) D elements; backward about twice that. Keeps u, alpha, the r dot
-// products and Q v or v.
+// with unit vectors u_i and 0 < alpha_i < 1. At rank 1 |I - Q| is scale alpha_1, so scale 1
+// contracts; at higher ranks |I - Q| can exceed 1 at scale 1 too (ops/mixer_bounds.md). Scale 2
+// allows reflections.
+// Cost a token: 4 r D flops, (r + 2) D elements; backward about twice that. Keeps u, alpha, the r
+// dot products and Q v or v.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -22,10 +24,10 @@ struct LowRankForward {
   const real* alpha;  // (tokens, r)
   const real* v;      // (tokens, D)
   real* y;            // (tokens, D)
-  real* dots;         // (tokens, r): each u_i times what it met
+  real* dots;         // (tokens, r): the u_i . v of the formulas above
   int64_t tokens, r, D;
   real scale;
-  bool in_order;  // householder: each factor meets the result of the one before; dplr: all meet v
+  bool in_order;  // householder: each factor gets the result of the one before; dplr: all get v
 };
 struct LowRankBackward {
   const real* u;      // (tokens, r, D)

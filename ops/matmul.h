@@ -1,8 +1,9 @@
-// Matrix products. Legend of ops/: B batch, T time, D channels, N state size, r mixer rank,
-// M, N, K the sizes of a product, G the number of products in a batch.
+// Matrix products. Legend of ops/: B batch, T time, D channels, N state size, r mixer rank, M, N, K
+// the sizes of a product, G the number of products in a batch.
 //
-// Every element of a product is one chain of K multiply-adds in the order of k, whatever the blocking: it
-// depends on its row of A and its column of B alone, not on M, its position or the threads.
+// Every element of a product is one chain of K multiply-adds in the order of k, whatever the
+// blocking: it depends on its row of A and its column of B alone, not on M, its position or the
+// threads.
 // Cost: 2 M N K flops. Backward keeps both factors and is two more products.
 #pragma once
 
@@ -16,8 +17,8 @@ struct MatmulOptions {
   bool transpose_b = false;  // likewise of b's
 };
 
-// a (..., M, K) times b (K, N) -> (..., M, N), b shared by all leading axes.
-// With transpose_a, a is (K, M) and has no further axes. ShapeError: ranks or K do not fit.
+// a (..., M, K) times b (K, N) -> (..., M, N), b shared by all leading axes. With transpose_a, a is
+// (K, M) and has no further axes. ShapeError: ranks or K do not fit.
 Var matmul(const Var& a, const Var& b, const MatmulOptions& options = {});
 
 // a (..., M, K) times b (..., K, N), the same leading axes: many small products.

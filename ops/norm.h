@@ -1,6 +1,6 @@
-// Normalisation over the last axis. Cost: one read and one write an element; backward reads the input and
-// the cotangent, recomputes the statistics, and writes the gradient; it keeps the input and the
-// weight.
+// Normalisation over the last axis. Cost: one read and one write an element; backward reads the
+// input and the cotangent, recomputes the statistics, and writes the gradient; it keeps the input
+// and the weight.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -8,15 +8,18 @@
 
 namespace fprnn {
 
-// x (..., D), weight (D), bias (D) -> weight (x - mean) / sqrt(variance + eps) + bias, with the
-// population variance (Ba, Kiros, Hinton, arXiv 1607.06450). ShapeError: sizes; ValueError: eps
-// negative.
+// x (..., D), weight (D), bias (D) -> (..., D), with the population variance (Ba, Kiros, Hinton,
+// arXiv 1607.06450),
+//   weight (x - mean) / sqrt(variance + eps) + bias
+// ShapeError: sizes that do not fit; ValueError: eps negative.
 Var layer_norm(const Var& x, const Var& weight, const Var& bias, real eps);
 
-// x (..., D), weight (D) -> weight x / sqrt(mean(x^2) + eps) (Zhang, Sennrich, arXiv 1910.07467).
+// x (..., D), weight (D) -> (..., D) (Zhang, Sennrich, arXiv 1910.07467),
+//   weight x / sqrt(mean(x^2) + eps)
 Var rms_norm(const Var& x, const Var& weight, real eps);
 
-// x (..., D) -> x / max(|x|, eps), Euclidean length: nrm of the paper.
+// x (..., D) -> (..., D), nrm of the paper, with the Euclidean length:
+//   x / max(|x|, eps)
 Var l2_normalize(const Var& x, real eps);
 
 enum class Norm { layer, rms, l2 };

@@ -1,11 +1,12 @@
-// The statistics of a row that is normalised, written once for every device as in elementwise_functions.h.
+// The statistics of a row that is normalised, written once for every device as
+// elementwise_functions.h.
 //
-// Where the sums are sound they are taken as they are. Where the sum of squares overflows or
-// underflows, the row is multiplied by a power of two first, so nothing is rounded for that. Where
-// LayerNorm's mean is many times the deviation, the mean's own rounding would show: what the
-// deviations from it still have for a mean is kept as a second part, and subtracted as well.
+// Plain sums are used where they are accurate. Where the sum of squares overflows or underflows,
+// the row is first multiplied by a power of two, which rounds nothing. Where LayerNorm's mean is
+// many times the deviation, the rounding of the mean would show: the mean of the deviations from it
+// is computed as a second part and subtracted too.
 //
-// Row gives sums over the row of map(x):
+// Row has these sums over the row:
 //   sum(map), squares(map) = sum of map(x)^2, largest(map) = max |map(x)|.
 #pragma once
 
@@ -23,7 +24,7 @@ struct RowStatistics {
   }
 };
 
-// The same without a rest.
+// The same with rest = 0.
 struct PlainStatistics {
   real center, scale, pull;
   template <class V>
@@ -32,7 +33,7 @@ struct PlainStatistics {
   }
 };
 
-// Whether sums as they are lead to a mean and a scale of full precision.
+// Whether plain sums give a mean and a scale of full precision.
 FPRNN_INLINE bool sound_statistics(Norm norm, real center, real squares, int64_t D, real eps) {
   if (norm == Norm::l2) return sound_squares(squares, eps);
   constexpr real kFar = 256;  // the square of how many deviations a mean may be from 0

@@ -1,5 +1,7 @@
-// A matrix moved by an outer product, token by token: out = h + u v^T. What a state gains in a step.
-// Cost: reads and writes h once, 2 M N flops. Backward keeps u and v; its products are batched_matmul.
+// A matrix plus an outer product, token by token, as a state grows in a step:
+//   out = h + u v^T
+// Cost: reads and writes h once, 2 M N flops. Backward keeps u and v; its products are
+// batched_matmul.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -7,7 +9,7 @@
 
 namespace fprnn {
 
-// h (..., M, N), u (..., M), v (..., N) -> (..., M, N). ShapeError: the shapes are others.
+// h (..., M, N), u (..., M), v (..., N) -> (..., M, N). ShapeError: other shapes.
 Var add_outer(const Var& h, const Var& u, const Var& v);
 
 struct AddOuter {

@@ -1,7 +1,9 @@
-// First-order scan, the diagonal recurrence itself: h_t = a_t . h_{t-1} + b_t, h_{-1} = h0 or 0; reversed in
-// time, h_t = a_t . h_{t+1} + b_t from the end. Backward is a scan the other way (scan.md).
-// Cost: 12 bytes an element forward (float: read a, b, write h), 20 backward (read a, h, dh, write da, db).
-// Keeps a, h and h0.
+// First-order scan, the diagonal recurrence itself, forwards or reversed in time:
+//   h_t = a_t . h_{t-1} + b_t,  h_{-1} = h0 or 0
+//   h_t = a_t . h_{t+1} + b_t,  h_T = h0 or 0
+// Backward is a scan the other way (scan.md).
+// Cost: 12 bytes an element forward (float: read a, b, write h), 20 backward (read a, h, dh, write
+// da, db). Keeps a, h and h0.
 #pragma once
 
 #include <fprnn/autograd/tape.h>

@@ -1,10 +1,11 @@
 // Mamba's selective scan (Gu, Dao, arXiv 2312.00752): a diagonal recurrence whose state is D x N,
 //   dt = softplus(delta + delta_bias)         (or delta + delta_bias without softplus)
 //   H_t = k_t exp(dt_t A) . H_{t-1} + (dt_t . u_t) b_t^T,   y_t = H_t c_t + skip . u_t
-// with k_t = 1 unless something else is given.
-// H is never stored: forward keeps it in the first-level cache and, if a gradient will be asked, a
-// checkpoint every kSelectiveScanChunk steps, from which backward recomputes (selective_scan.md).
-// Cost forward: B T D N exponentials, 12 bytes for each of B T D. Backward: as many exponentials, 20 bytes.
+// where k_t is `keep`, or 1 if that is undefined. H is never stored: forward keeps it in the
+// first-level cache and, if a gradient will be asked, a checkpoint every kSelectiveScanChunk steps,
+// from which backward recomputes (selective_scan.md).
+// Cost forward: B T D N exponentials, 12 bytes for each of B T D. Backward: as many exponentials,
+// 20 bytes.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -13,8 +14,9 @@
 namespace fprnn {
 
 inline constexpr int64_t kSelectiveScanChunk = 16;
-// Checkpoints: the state before each chunk of steps, of channels up to a whole number of the widest vectors,
-// (B, chunks, channels, N). On a GPU that before the first, h0, is not among them.
+// Checkpoints: the state before each chunk of steps, (B, chunks, channels, N), with the channels
+// rounded up to a whole number of the widest vectors. On a GPU the state before the first chunk,
+// h0, is not among them.
 constexpr int64_t selective_scan_chunks(int64_t T) {
   return (T + kSelectiveScanChunk - 1) / kSelectiveScanChunk;
 }
@@ -28,8 +30,9 @@ inline Shape selective_scan_checkpoints(DeviceKind device, int64_t B, int64_t T,
   return {B, selective_scan_chunks(T) - without, selective_scan_channels(D), N};
 }
 
-// What the scan computes, where a sweep on a GPU has done so (ops/fp_mamba_sweep.h): all three or none. state is read by
-// nobody if the sweep was not asked for it. On a CPU a trace is not used.
+// The results and checkpoints, where a sweep on a GPU has computed them already
+// (ops/fp_mamba_sweep.h): all three or none. state is not read if the sweep was not asked for it.
+// Not used on a CPU.
 struct SelectiveScanTrace {
   Tensor y;            // (B, T, D)
   Tensor state;        // (B, D, N)

@@ -1,12 +1,13 @@
-// Products of matrices of a few rows, for kernel files: what a token of the Kronecker mixer needs.
+// Products of matrices of a few rows, as a token of the Kronecker mixer needs them. For kernel
+// files only.
 #pragma once
 
 #include <fprnn/core/simd.h>
 
 namespace fprnn::FPRNN_ISA {
 
-// Rows [i, i + Rows) of the product below, for the lanes of b and c from `at` on: as many sums that do not
-// wait for each other.
+// Rows [i, i + Rows) of the product below, for the lanes of b and c from `at` on: Rows independent
+// sums.
 template <int64_t Rows, class Lanes>
 FPRNN_INLINE void small_product_rows(const real* a, int64_t row, int64_t column, const real* b,
                                      real* c, int64_t i, int64_t k, int64_t n, int64_t at,

@@ -1,5 +1,6 @@
-// The channel mixer of a whole time step in one kernel (ops/fp_mamba_sweep.h, ops/fp_rnn_sweep.h), made of
-// the numbers that are projected from x_t and y_{t-1}: models/mixer.h in the words of a contract.
+// The channel mixer as plain numbers, for kernels that do a whole time step (ops/fp_mamba_sweep.h,
+// ops/fp_rnn_sweep.h) and compute Q from the projections of x_t and y_{t-1} as models/mixer.h
+// defines.
 #pragma once
 
 #include <fprnn/ops/kronecker.h>
@@ -10,7 +11,7 @@ struct SweepMixer {
   int64_t rank;   // 0: a Kronecker product
   bool in_order;  // householder; false: dplr
   real scale;
-  // Of a Kronecker product.
+  // Of a Kronecker product only.
   KroneckerNorm norm;
   int64_t m1, m2;
 };

@@ -281,7 +281,8 @@ void run_patience(Case& c) {
     best.insert(best.end(), row.begin(), row.end());
   const int64_t B = layer.solution().size(0), L = static_cast<int64_t>(best.size()) / B;
   c.compare_output(Tensor(c.context, {L, B}, best), "patience.best_residual");
-  c.compare_output(Tensor(c.context, {B}, layer.patience_history().step_size), "patience.step_size");
+  c.compare_output(Tensor(c.context, {B}, layer.patience_history().step_size),
+                   "patience.step_size");
   const int64_t iterations = c.file.ints(c.context, "patience.iterations").to_vector()[0];
   const int64_t ours = layer.report().iterations.front();
   require<ValueError>(ours == iterations, "golden",

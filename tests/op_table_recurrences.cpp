@@ -273,9 +273,8 @@ void add_selective_scan_errors(ErrorCases& errors) {
   });
   for (const Shape& checkpoints : {Shape{}, Shape{2, 2, 16, 4}})
     errors.push_back(refuses<ShapeError>("selective_scan", "all or nothing", [=](const Context& c) {
-      const SelectiveScanTrace trace{
-          tensor(c, {2, 5, 3}), tensor(c, {2, 3, 4}),
-          checkpoints.rank() == 0 ? Tensor() : tensor(c, checkpoints)};
+      const SelectiveScanTrace trace{tensor(c, {2, 5, 3}), tensor(c, {2, 3, 4}),
+                                     checkpoints.rank() == 0 ? Tensor() : tensor(c, checkpoints)};
       selective_scan(scan_inputs(c), trace);
     }));
   refuse("N >= 1, got (2, 4) and (2, 5, 3)", [](In& in, const Context& c) {

@@ -33,11 +33,12 @@ struct Swept {
 
 // A sweep back in time at the solution y, which turns a cotangent g into v = g + J^T v.
 struct SweepBackRequest {
-  const Tensor& y;            // (B, T, D)
-  const Tensor& v;            // (B, T, D): g, which becomes v
-  const IntTensor& iterations;  // (B): raised to the most of any step's own equation, where those are iterated
-  const GradientRule& rule;   // of these
-  const Trace* trace;         // of the sweep that found y, or null
+  const Tensor& y;  // (B, T, D)
+  const Tensor& v;  // (B, T, D): g, which becomes v
+  const IntTensor&
+      iterations;  // (B): raised to the most of any step's own equation, where those are iterated
+  const GradientRule& rule;  // of these
+  const Trace* trace;        // of the sweep that found y, or null
 };
 
 class FusedForms {

@@ -51,7 +51,8 @@ std::optional<FixedPointMap::Applied> SelectiveForms::apply(const FixedPointMap&
   if (!mixer.has_value()) return std::nullopt;
   const auto& cell = static_cast<const SelectiveCell&>(map.cell);
   const SelectiveTrace none;
-  const SelectiveTrace& trace = given != nullptr ? static_cast<const SelectiveTrace&>(*given) : none;
+  const SelectiveTrace& trace =
+      given != nullptr ? static_cast<const SelectiveTrace&>(*given) : none;
   Var p = in.projected, from_y = product_with(in.weight_y, y, trace.product),
       from_previous = product_with(in.weight_y, past.y, trace.of_previous);
   if (from_y.defined() && cell.options().step_numbers > 0) {  // delta needs all of p

@@ -7,7 +7,7 @@
 namespace fprnn {
 
 // Microseconds, but only their ratio means anything: fitted to the crossovers in
-// docs/gpu/2026-11-27-h200.md, "Which solver", all 13 within 14 %. Measured at d_model 128,
+// docs/gpu/report.md, "Which solver", all 13 within 14 %. Measured at d_model 128,
 // Householder r = 1 and tf32 alone. Width, rank and mixer change the cost of both solvers; there
 // the same numbers are a guess, and who has measured better ones sets SolverOptions::crossover.
 //
@@ -54,11 +54,9 @@ Solution AutomaticSolver::solve(const Map& f, Tensor start) {
   require<ValueError>(options.crossover >= 0, "solver", "the crossover must not be negative",
                       options.crossover);
   const int64_t B = start.size(0), T = start.size(1);
-  const int64_t crossover = options.crossover > 0
-                                ? options.crossover
-                                : solver_crossover(start.context().device(), B, T);
-  const int64_t allowed =
-      B < 1 ? 0 : memory_.allowed(std::min(crossover, options.max_iterations));
+  const int64_t crossover =
+      options.crossover > 0 ? options.crossover : solver_crossover(start.context().device(), B, T);
+  const int64_t allowed = B < 1 ? 0 : memory_.allowed(std::min(crossover, options.max_iterations));
   if (allowed > 0) {
     Solution found = parallel_.iterate(f, start, allowed);
     // What has settled is counted no more, so all have if none came to the cap.

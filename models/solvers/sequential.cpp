@@ -73,10 +73,10 @@ Solution SequentialSolver::solve(const Map&, Tensor y) {
     carries[begin] = StepSweep(problem_, begin, end).solve(y, counts[begin]);
   });
   std::erase_if(carries, [](const Var& carry) { return !carry.defined(); });
-  if (y.elements() > 0) carry_ = carries.size() == 1 ? carries[0].value() : concat(carries, 0).value();
-  return {.y = y,
-          .iterations = together(context, counts),
-          .adjoint = sweep_back(problem_, y, nullptr)};
+  if (y.elements() > 0)
+    carry_ = carries.size() == 1 ? carries[0].value() : concat(carries, 0).value();
+  return {
+      .y = y, .iterations = together(context, counts), .adjoint = sweep_back(problem_, y, nullptr)};
 }
 
 Tensor SequentialSolver::roots_at(const Tensor& y) const {

@@ -38,8 +38,8 @@ Var StepSweep::solve(const Tensor& y, const IntTensor& iterations) const {
   for (int64_t t = 0; t < y.size(1); ++t) {
     const FixedPointMap::Opened step = map_.open(past, in_.part(1, t, t + 1));
     const IntTensor count = int_zeros(y.context(), {rows_});
-    const Tensor solved = map_.mixer.solve_step(step.equation, options_.of_a_step(),
-                                                options_.max_iterations, count);
+    const Tensor solved =
+        map_.mixer.solve_step(step.equation, options_.of_a_step(), options_.max_iterations, count);
     raise_to(iterations, count);
     past.carry = map_.close(step, solved);
     put(solved, y, begin_, t);
@@ -83,7 +83,9 @@ struct StepSweep::RecordedStep {
 
 StepSweep::RecordedStep StepSweep::record_step(const Tensor& y, int64_t t, const Var& carry) const {
   auto tape = std::make_unique<Tape>(y.context());
-  const auto variable = [&](const Var& x) { return x.defined() ? tape->variable(x.value()) : Var(); };
+  const auto variable = [&](const Var& x) {
+    return x.defined() ? tape->variable(x.value()) : Var();
+  };
   const Past before = past_of(y, t, carry);
   const Var solved = variable(step_of(y, t));
   const Past past{variable(before.y), variable(before.carry)};
@@ -99,7 +101,8 @@ struct StepSweep::FromLater {
 
 void StepSweep::adjoint(const Tensor& y, const Tensor& g, const IntTensor& iterations) const {
   const int64_t T = y.size(1);
-  const int64_t chunk = std::max<int64_t>(kRecorded, std::llround(std::sqrt(static_cast<double>(T))));
+  const int64_t chunk =
+      std::max<int64_t>(kRecorded, std::llround(std::sqrt(static_cast<double>(T))));
   std::vector<Var> saved{past_.carry};  // before each chunk
   for (int64_t t = 0; t + chunk < T; t += chunk) {
     Var carry = saved.back();
