@@ -23,6 +23,9 @@ set(FPRNN_KERNELS
     ops/low_rank_kernel.cpp ops/kronecker_kernel.cpp ops/outer_kernel.cpp ops/fp_mamba_solve_kernel.cpp
     ops/kronecker_solve_kernel.cpp
     ops/cross_entropy_kernel.cpp models/adamw_kernel.cpp)
+if(NOT FPRNN_CUDA)
+  list(APPEND FPRNN_SOURCES core/no_gpu.cpp)
+endif()
 
 if(FPRNN_EVERY_ISA AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(FPRNN_X86_VALUE 1)

@@ -30,7 +30,6 @@ using real = float;
 #endif
 
 inline constexpr bool kDouble = sizeof(real) == 8;
-inline constexpr bool kHasCuda = FPRNN_HAS_CUDA;
 
 // The larger of two, or NaN if either is; of equals b. std::max, and a comparison alone, lose a NaN that
 // another number follows. Always inlined, as everything that kernel files share (core/simd.h).
