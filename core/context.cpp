@@ -49,6 +49,10 @@ std::string_view name_of(DeviceKind device) { return device == DeviceKind::cuda 
 
 bool gpu_is_there() { return find_gpu(); }
 
+void refuse_gpu(std::string_view op) {
+  throw DeviceError(op, "runs on the CPU alone: its tensors must be of a Context of the CPU");
+}
+
 inline namespace FPRNN_REAL {
 
 namespace {

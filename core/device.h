@@ -1,6 +1,8 @@
 // From an op to its kernel. An op's work is a struct that names every pointer with its shape, and two
 // overloads that do it, run(Cpu, const Args&) and run(Cuda, const Args&). launch picks one. The CUDA
-// overloads are declared and, in a CPU-only build, neither defined nor called.
+// overloads are declared and, in a CPU-only build, neither defined nor called. An op that runs on the
+// CPU alone has no CUDA overload; its struct says so and names the op:
+//   static constexpr std::string_view kCpuOnly = "its_name";
 //
 // This file is the only place in the library that knows whether CUDA was built.
 #pragma once
@@ -26,11 +28,17 @@ bool find_gpu();
 std::string describe_gpu(Cuda cuda);
 void synchronise(Cuda cuda);
 
+[[noreturn]] void refuse_gpu(std::string_view op);
+
+// Runs the overload of the Context's device. DeviceError: a GPU, and the op runs on the CPU alone.
 template <class Args>
 void launch(const Context& context, const Args& args) {
   if constexpr (built_with_cuda()) {
     if (context.device() == DeviceKind::cuda) {
-      run(Cuda{context}, args);
+      if constexpr (requires { Args::kCpuOnly; })
+        refuse_gpu(Args::kCpuOnly);
+      else
+        run(Cuda{context}, args);
       return;
     }
   }
