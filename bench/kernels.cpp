@@ -265,7 +265,7 @@ std::vector<Result> selective_scan(const Context& context, const Options& option
 std::vector<Result> ladder(const Context& context, const Options& options) {
   require<ValueError>(context.device() == DeviceKind::cuda, "bench",
                       "ladder is measured on a GPU alone");
-  if constexpr (kHasCuda) return gpu_ladder(context, options);
+  if constexpr (built_with_cuda()) return gpu_ladder(context, options);
   return {};
 }
 

@@ -134,7 +134,7 @@ std::vector<Timing> medians_and_copies(const Context& context, const Options& op
     const Tensor from = zeros(context, {static_cast<int64_t>(moved / 2 / kQuad) * kOfQuad});
     const Tensor to = clone(from);
     alternatives.push_back([=] { fprnn::copy(from, to); });
-    if constexpr (kHasCuda)
+    if constexpr (built_with_cuda())
       if (context.device() == DeviceKind::cuda)
         alternatives.push_back([=] { copy_by_kernel(context, from, to); });
   }
@@ -149,7 +149,7 @@ std::vector<Timing> medians_and_copies(const Context& context, const Options& op
 }
 
 double exponentials_per_second(const Context& context, const Options& options) {
-  if constexpr (kHasCuda)
+  if constexpr (built_with_cuda())
     if (context.device() == DeviceKind::cuda) return gpu_exponentials_per_second();
   const Cpu cpu{context};
   const int64_t count = 4096, repeats = 256, threads = context.threads();

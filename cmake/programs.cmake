@@ -63,15 +63,16 @@ if(FPRNN_BUILD_TESTS)
   fprnn_program(tests
     tests/main.cpp tests/reference.cpp tests/reference_mixers.cpp tests/run_case.cpp
     tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp
-    tests/op_table_layout.cpp tests/op_table_products.cpp tests/op_table_recurrences.cpp
+    tests/op_table_layout.cpp tests/op_table_products.cpp tests/op_table_norms.cpp tests/op_table_recurrences.cpp
     tests/op_table_mixers.cpp tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/test_vjp.cpp
-    tests/test_tape.cpp tests/test_core.cpp tests/test_thread_pool.cpp tests/test_processors.cpp tests/test_solver_version.cpp
+    tests/test_tape.cpp tests/test_own_op.cpp tests/test_core.cpp tests/test_thread_pool.cpp tests/test_processors.cpp tests/test_solver_version.cpp
     tests/test_vector_math.cpp tests/test_large_numbers.cpp tests/test_extents.cpp tests/test_extents_layers.cpp tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp
     tests/test_models.cpp tests/test_sequence_model.cpp tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
     tests/malformed.cpp tests/rewrite.cpp tests/test_file.cpp tests/test_lines.cpp tests/test_safetensors.cpp
     tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp tests/test_checkpoint_files.cpp
     tests/test_run_checkpoints.cpp
-    tests/test_fixed_point.cpp tests/fp_cases.cpp tests/test_fp_layers.cpp
+    tests/test_fixed_point.cpp tests/test_picard.cpp tests/test_patience.cpp tests/test_implicit_gradient.cpp
+    tests/test_train_fixed_point.cpp tests/fp_cases.cpp tests/test_fp_layers.cpp
     tests/test_fp_claims.cpp tests/test_fp_roots.cpp tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp
     tests/test_record.cpp tests/test_report.cpp tests/test_svg.cpp
     tests/test_sweeps.cpp tests/test_mixer_bounds.cpp
@@ -93,7 +94,7 @@ if(FPRNN_BUILD_TESTS)
     fprnn_program(tests_threads
       tests/main.cpp tests/test_thread_pool.cpp tests/reference.cpp tests/reference_mixers.cpp tests/run_case.cpp
       tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp tests/op_table_layout.cpp
-      tests/op_table_products.cpp tests/op_table_recurrences.cpp tests/op_table_mixers.cpp
+      tests/op_table_products.cpp tests/op_table_norms.cpp tests/op_table_recurrences.cpp tests/op_table_mixers.cpp
       tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/rewrite.cpp tests/test_train.cpp)
     target_link_libraries(tests_threads PRIVATE fprnn_tasks doctest::doctest)
     target_compile_definitions(tests_threads PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

@@ -1,5 +1,5 @@
 #include <fprnn/core/build_info.h>
-#include <fprnn/core/context.h>
+#include <fprnn/core/device.h>
 
 namespace fprnn {
 
@@ -15,7 +15,7 @@ BuildInfo build_info() {
                  .commit = FPRNN_COMMIT,
                  .compiler = compiler,
                  .openmp = _OPENMP,
-                 .cuda = kHasCuda,
+                 .cuda = built_with_cuda(),
                  .real = kDouble ? "double" : "float",
                  .instruction_sets = {describe(Isa::baseline)}};
 #if FPRNN_HAS_X86

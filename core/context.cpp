@@ -47,9 +47,10 @@ MatmulPrecision matmul_precision_named(std::string_view name) {
 
 std::string_view name_of(DeviceKind device) { return device == DeviceKind::cuda ? "cuda" : "cpu"; }
 
-bool gpu_is_there() {
-  if constexpr (kHasCuda) return find_gpu();
-  return false;
+bool gpu_is_there() { return find_gpu(); }
+
+void refuse_gpu(std::string_view op) {
+  throw DeviceError(op, "runs on the CPU alone: its tensors must be of a Context of the CPU");
 }
 
 inline namespace FPRNN_REAL {
@@ -82,23 +83,18 @@ Context Context::cpu(const ContextOptions& options) {
 
 Context Context::cuda(const ContextOptions& options) {
   const int threads = checked_threads(options);
-  if constexpr (kHasCuda) {
-    const std::shared_ptr<CudaDevice> gpu = open_gpu(options);
-    return Context(std::shared_ptr<State>(new State{DeviceKind::cuda, threads, options.isa, gpu,
-                                                    gpu_memory(gpu, options), new_pool(threads)}));
-  }
-  throw DeviceError("context", "this build has no CUDA backend");
+  const std::shared_ptr<CudaDevice> gpu = open_gpu(options);
+  return Context(std::shared_ptr<State>(new State{DeviceKind::cuda, threads, options.isa, gpu,
+                                                  gpu_memory(gpu, options), new_pool(threads)}));
 }
 
 std::string describe(const Context& context) {
-  if constexpr (kHasCuda)
-    if (context.device() == DeviceKind::cuda) return describe_gpu(Cuda{context});
+  if (context.device() == DeviceKind::cuda) return describe_gpu(Cuda{context});
   return "cpu, " + std::to_string(context.threads()) + " threads, " + describe(context.isa());
 }
 
 void Context::synchronise() const {
-  if constexpr (kHasCuda)
-    if (device() == DeviceKind::cuda) fprnn::synchronise(Cuda{*this});
+  if (device() == DeviceKind::cuda) fprnn::synchronise(Cuda{*this});
 }
 
 }  // namespace FPRNN_REAL

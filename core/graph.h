@@ -26,8 +26,7 @@ std::unique_ptr<Graph> record_graph(Cuda cuda, const std::function<void()>& work
 // Null on the CPU, which has no graphs.
 inline std::unique_ptr<Graph> record_graph(const Context& context,
                                            const std::function<void()>& work) {
-  if constexpr (kHasCuda)
-    if (context.device() == DeviceKind::cuda) return record_graph(Cuda{context}, work);
+  if (context.device() == DeviceKind::cuda) return record_graph(Cuda{context}, work);
   return nullptr;
 }
 

@@ -30,7 +30,6 @@ using real = float;
 #endif
 
 inline constexpr bool kDouble = sizeof(real) == 8;
-inline constexpr bool kHasCuda = FPRNN_HAS_CUDA;
 
 // The larger of a and b, NaN if either is NaN, b if they are equal. std::max, like a plain
 // comparison, loses a NaN that is one of its operands. Always inlined, like everything that kernel

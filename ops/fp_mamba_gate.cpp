@@ -21,11 +21,11 @@ Var fp_mamba_gate(const Var& z, const Var& from_y, const Var& from_previous, con
                              .T = z.size(1),
                              .D = z.size(2)};
   const Context& context = z.context();
-  if (!supported_on_gpu(context, forward))
+  if (!has_fused(context, forward))
     return mul(silu(add(z, shift(from_y, from_previous))), y);
   const Tensor out(context, z.shape());
   forward.out = out.data();
-  launch_on_gpu(context, forward);
+  launch_fused(context, forward);
   return record(op, {z, from_y, from_previous, y}, out,
                 [forward, z = z.value(), from_y = from_y.value(),
                  from_previous = from_previous.value(), y = y.value()](Backward& back) {
@@ -34,7 +34,7 @@ Var fp_mamba_gate(const Var& z, const Var& from_y, const Var& from_previous, con
                   const Tensor dy(context, z.shape());
                   const Tensor dfrom_previous =
                       back.wants(2) ? Tensor(context, from_previous.shape()) : Tensor();
-                  launch_on_gpu(context,
+                  launch_fused(context,
                                 FpMambaGateBackward{.forward = forward,
                                                     .dout = back.output().data(),
                                                     .dz = dz.data(),

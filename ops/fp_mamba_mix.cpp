@@ -88,7 +88,7 @@ void give_gradients(const FpMambaNumbersForward& forward, const FpMambaMixInputs
   const Tensor dprojected(context, in.projected.shape());
   const Tensor dfrom_y = wanted(kFromY, in.from_y);
   const Tensor dfrom_previous = wanted(kFromPrevious, in.from_previous);
-  launch_on_gpu(context, FpMambaNumbersBackward{.forward = forward,
+  launch_fused(context, FpMambaNumbersBackward{.forward = forward,
                                                 .dvectors = back.output(0).data(),
                                                 .dgates = back.output(1).data(),
                                                 .db = back.output(2).data(),
@@ -122,14 +122,14 @@ Numbers numbers_of(const FpMambaMixInputs& in) {
                                 .directions = in.directions,
                                 .bc_norm = in.bc_norm,
                                 .eps = in.eps};
-  if (!supported_on_gpu(context, forward)) return numbers_by_parts(in, vectors, gates);
+  if (!has_fused(context, forward)) return numbers_by_parts(in, vectors, gates);
   const auto of = [&](int64_t count) { return Tensor(context, tokens.appended(count)); };
   const Tensor made[] = {of(vectors), of(gates), of(in.N), of(in.N)};
   forward.vectors = made[0].data();
   forward.gates = made[1].data();
   forward.b = made[2].data();
   forward.c = made[3].data();
-  launch_on_gpu(context, forward);
+  launch_fused(context, forward);
   const auto all = record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous},
                               {std::begin(made), std::end(made)},
                               [forward, in](Backward& back) { give_gradients(forward, in, back); });
@@ -171,7 +171,7 @@ void give_gradients(const FpMambaMixInputs& in, Backward& back) {
   const Tensor dfrom_previous = wanted(kFromPrevious, in.from_previous);
   const Tensor dx = wanted(kX, in.x), dy = wanted(kY, in.y);
   const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
-  launch_on_gpu(context, FpMambaMixBackward{.forward = contract_of(in),
+  launch_fused(context, FpMambaMixBackward{.forward = contract_of(in),
                                             .dmixed = back.output(0).data(),
                                             .db = back.output(1).data(),
                                             .dc = back.output(2).data(),
@@ -193,7 +193,7 @@ FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in, const FpMambaMixTrace&
   check_shapes(in, trace);
   const Context& context = in.x.context();
   FpMambaMixForward forward = contract_of(in);
-  if (!supported_on_gpu(context, forward)) return op_by_op(in);
+  if (!has_fused(context, forward)) return op_by_op(in);
   FpMambaMixTrace made = trace;
   if (!made.mixed.defined()) {
     const Shape directions{forward.B, forward.T, forward.N};
@@ -202,7 +202,7 @@ FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in, const FpMambaMixTrace&
     forward.mixed = made.mixed.data();
     forward.b = made.b.data();
     forward.c = made.c.data();
-    launch_on_gpu(context, forward);
+    launch_fused(context, forward);
   }
   const auto outputs =
       record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},

@@ -49,13 +49,13 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
           x.shape());
   require_together("gated_norm", x, trace.y, trace.statistics);
   const Context& context = x.context();
-  if (!supported_on_gpu(context, forward)) return by_parts(x, z, weight, bias, eps);
+  if (!has_fused(context, forward)) return by_parts(x, z, weight, bias, eps);
   GatedNormTrace made = trace;
   if (!made.y.defined()) {
     made = {Tensor(context, x.shape()), Tensor(context, x.shape().with(-1, 2))};
     forward.y = made.y.data();
     forward.statistics = made.statistics.data();
-    launch_on_gpu(context, forward);
+    launch_fused(context, forward);
   }
   return record("gated_norm", {x, z, weight, bias}, made.y,
                 [x = x.value(), z = z.value(), w = weight.value(),
@@ -66,7 +66,7 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
                   const Tensor dz = back.wants(1) ? Tensor(x.context(), x.shape()) : Tensor();
                   const Tensor dweight = parameters ? Tensor(x.context(), Shape{D}) : Tensor();
                   const Tensor dbias = parameters ? Tensor(x.context(), Shape{D}) : Tensor();
-                  launch_on_gpu(x.context(),
+                  launch_fused(x.context(),
                                 GatedNormBackward{.x = x.data(),
                                                   .z = data_or_null(z),
                                                   .weight = w.data(),
@@ -97,12 +97,12 @@ GatedNormBeside gated_norm_beside(const Tensor& before, const Var& x, const Var&
     require<UsageError>(!input.differentiable(), "gated_norm",
                         "what is compared with y before is not recorded");
   const Context& context = x.context();
-  if (!supported_on_gpu(context, forward)) return {by_parts(x, z, weight, bias, eps), {}};
+  if (!has_fused(context, forward)) return {by_parts(x, z, weight, bias, eps), {}};
   const Tensor y(context, x.shape()), residual(context, x.shape().without(-1));
   forward.y = y.data();
   forward.before = before.data();
   forward.residual = residual.data();
-  launch_on_gpu(context, forward);
+  launch_fused(context, forward);
   return {y, residual};
 }
 

@@ -214,7 +214,7 @@ std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
   AssembleWeightsForward forward{};
   AssembleWeights& weights = forward.weights;
   if (std::max(count, sources.size()) > AssembleWeights::kMost ||
-      !supported_on_gpu(context, forward))
+      !has_fused(context, forward))
     return assemble_by_parts(sources, outputs);
 
   std::vector<Var> inputs;
@@ -246,7 +246,7 @@ std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
       at += block.rows * columns;
     }
   }
-  launch_on_gpu(context, forward);
+  launch_fused(context, forward);
   return record_all("assemble_weights", inputs, std::move(made),
                     [weights, kept, outputs, context = context](Backward& back) {
                       AssembleWeightsBackward backward{weights};
@@ -269,7 +269,7 @@ std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
                           at += block.rows * outputs[i].columns;
                         }
                       }
-                      launch_on_gpu(context, backward);
+                      launch_fused(context, backward);
                       for (size_t i = 0; i < gradients.size(); ++i)
                         if (gradients[i].defined()) back.give(static_cast<int>(i), gradients[i]);
                     });

@@ -3,6 +3,7 @@
 // was never written shows.
 #pragma once
 
+#include <fprnn/core/build_info.h>
 #include <fprnn/core/check.h>
 #include <fprnn/core/context.h>
 
@@ -21,14 +22,14 @@ inline bool on_gpu() { return environment("DEVICE", "cpu") == "cuda"; }
 
 // Why no test can run, empty if they can: a build with CUDA is tested where there is no GPU too.
 inline std::string reason_to_skip_all() {
-  return on_gpu() && kHasCuda && !gpu_is_there() ? "DEVICE=cuda, but there is no GPU" : "";
+  return on_gpu() && build_info().cuda && !gpu_is_there() ? "DEVICE=cuda, but there is no GPU" : "";
 }
 
 inline ContextOptions test_options() {
   const std::string device = environment("DEVICE", "cpu");
   require<ValueError>(device == "cpu" || device == "cuda", "tests", "DEVICE must be cpu or cuda",
                       device);
-  require<DeviceError>(device == "cpu" || kHasCuda, "tests",
+  require<DeviceError>(device == "cpu" || build_info().cuda, "tests",
                        "DEVICE=cuda needs a build with CUDA, which this one is not", device);
   ContextOptions options;
   const std::string threads = environment("THREADS", "2");

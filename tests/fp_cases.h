@@ -1,6 +1,7 @@
 // The fixed-point layers in all their variations, for tests that ask the same of each.
 #pragma once
 
+#include <fmt/format.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/fp_rnn.h>
@@ -81,5 +82,26 @@ struct Built {
     layer->solver.unconverged = Unconverged::accept;
   }
 };
+
+inline constexpr Solver kSolvers[] = {Solver::sequential, Solver::parallel};
+
+// visit(layer, name) for each case, or for each case and solver.
+template <class Visit>
+void for_layers(const std::vector<Case>& cases, const Visit& visit) {
+  const Context context = test_context();
+  for (const Case& entry : cases) {
+    Built built(context, entry);
+    visit(built, entry.name);
+  }
+}
+template <class Visit>
+void for_solved_layers(const std::vector<Case>& cases, const Visit& visit) {
+  for_layers(cases, [&](Built& built, const std::string& name) {
+    for (const Solver solver : kSolvers) {
+      built.set(solver);
+      visit(built, fmt::format("{}, {}", name, name_of(solver)));
+    }
+  });
+}
 
 }  // namespace fprnn::tests

@@ -58,6 +58,9 @@ ErrorCase refuses(const std::string& op, const std::string& fragment,
   return {op, fragment, std::move(call), &typeid(E), tag.empty() ? op : tag};
 }
 
+// A tensor for what is refused before its numbers are read.
+inline Tensor tensor(const Context& at, const Shape& shape) { return Tensor(at, shape); }
+
 using OpCases = std::vector<OpCase>;
 using ErrorCases = std::vector<ErrorCase>;
 

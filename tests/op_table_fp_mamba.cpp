@@ -159,8 +159,6 @@ void add_gates(OpCases& cases) {
     }
 }
 
-Tensor tensor(const Context& at, const Shape& shape) { return Tensor(at, shape); }
-
 // Valid inputs of rank 1 but for what `spoil` does to them.
 template <class E, class Spoil>
 void add_mix_error(ErrorCases& errors, const std::string& fragment, Spoil spoil) {

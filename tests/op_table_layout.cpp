@@ -224,8 +224,6 @@ void add_embeddings(OpCases& cases) {
   }
 }
 
-Tensor tensor(const Context& at, const Shape& shape) { return Tensor(at, shape); }
-
 IntTensor tokens(const Context& at, std::vector<int32_t> values) {
   return IntTensor(at, Shape{static_cast<int64_t>(values.size())}, values);
 }

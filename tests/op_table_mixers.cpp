@@ -137,8 +137,6 @@ void add_losses(OpCases& cases, const Shape& leading, int64_t V, bool masked, do
        .gradient_floor = V == 1 ? 1. : 0});
 }
 
-Tensor tensor(const Context& at, const Shape& shape) { return Tensor(at, shape); }
-
 void add_low_rank_errors(ErrorCases& errors) {
   const auto shape_error = [&](const std::string& op, const std::string& fragment, auto call) {
     errors.push_back(refuses<ShapeError>(op, fragment, call));

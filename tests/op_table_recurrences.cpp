@@ -192,8 +192,6 @@ void add_selective_scans(OpCases& cases) {
     for (const Options& with : {none, all, linear, kept}) add_selective_scan(cases, size, N, with);
 }
 
-Tensor tensor(const Context& context, const Shape& shape) { return Tensor(context, shape); }
-
 void add_conv_errors(ErrorCases& errors) {
   const auto refuse = [&](const std::string& op, const std::string& fragment, auto call) {
     errors.push_back(refuses<ShapeError>(op, fragment, call));

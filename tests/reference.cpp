@@ -6,12 +6,6 @@ namespace fprnn::reference {
 
 namespace {
 
-template <class Function>
-Array map(Array x, const Function& function) {
-  for (double& value : x.data) value = function(value);
-  return x;
-}
-
 // x (..., D) as (rows, D).
 Array as_rows(const Array& x) {
   return reshape(x, Shape{x.shape.elements_before(-1), x.shape[-1]});
@@ -63,19 +57,13 @@ Array combine(const Array& a, const Array& b, const Function& function) {
 
 Array reshape(const Array& x, const Shape& shape) { return {shape, x.data}; }
 
-Array exp(const Array& x) {
-  return map(x, [](double v) { return std::exp(v); });
+Array map(Array x, const std::function<double(double)>& function) {
+  for (double& value : x.data) value = function(value);
+  return x;
 }
 Array sigmoid(const Array& x) { return map(x, logistic); }
 Array silu(const Array& x) {
   return map(x, [](double v) { return v * logistic(v); });
-}
-Array softplus(const Array& x) { return map(x, softplus_of); }
-Array tanh(const Array& x) {
-  return map(x, [](double v) { return std::tanh(v); });
-}
-Array square(const Array& x) {
-  return map(x, [](double v) { return v * v; });
 }
 Array affine(const Array& x, double scale, double shift) {
   return map(x, [=](double v) { return scale * v + shift; });

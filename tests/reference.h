@@ -4,6 +4,7 @@
 
 #include <fprnn/core/shape.h>
 
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -40,12 +41,9 @@ struct Array {
 Array reshape(const Array& x, const Shape& shape);
 
 // Of one element: elementwise.
-Array exp(const Array& x);
+Array map(Array x, const std::function<double(double)>& function);
 Array sigmoid(const Array& x);
 Array silu(const Array& x);
-Array softplus(const Array& x);
-Array tanh(const Array& x);
-Array square(const Array& x);
 Array affine(const Array& x, double scale, double shift);
 
 // Of two, with broadcasting.

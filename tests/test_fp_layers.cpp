@@ -20,25 +20,6 @@ namespace {
 constexpr real kNan = std::numeric_limits<real>::quiet_NaN();
 constexpr int64_t kCut = 3;
 constexpr double kDifferences = 1e-7;
-constexpr Solver kSolvers[] = {Solver::sequential, Solver::parallel};
-
-template <class Visit>
-void for_layers(const std::vector<Case>& cases, const Visit& visit) {
-  const Context context = test_context();
-  for (const Case& entry : cases) {
-    Built built(context, entry);
-    visit(built, entry.name);
-  }
-}
-template <class Visit>
-void for_solved_layers(const std::vector<Case>& cases, const Visit& visit) {
-  for_layers(cases, [&](Built& built, const std::string& name) {
-    for (const Solver solver : kSolvers) {
-      built.set(solver);
-      visit(built, fmt::format("{}, {}", name, name_of(solver)));
-    }
-  });
-}
 
 Var times(const Var& x, int64_t begin, int64_t end) { return slice(x, 1, begin, end); }
 

@@ -176,8 +176,8 @@ struct MambaSweepCase {
              .eps = kEps,
              .tolerance = kDouble ? real(1e-12) : real(1e-5),
              .max_iterations = cap};
-    REQUIRE(supported_on_gpu(context, sweep));
-    launch_on_gpu(context, sweep);
+    REQUIRE(has_fused(context, sweep));
+    launch_fused(context, sweep);
   }
 
   // The scan of the first steps.
@@ -270,8 +270,8 @@ void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, 
                          .eps = kEps,
                          .tolerance = kDouble ? real(1e-12) : real(1e-5),
                          .max_iterations = cap};
-  REQUIRE(supported_on_gpu(context, sweep));
-  launch_on_gpu(context, sweep);
+  REQUIRE(has_fused(context, sweep));
+  launch_fused(context, sweep);
 
   const Var before = all ? linear(previous, from_y) : Var();
   const Var p = add(projected, shift(linear(y, from_y), before));

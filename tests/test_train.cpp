@@ -2,14 +2,11 @@
 // fails.
 #include <doctest/doctest.h>
 #include <fprnn/core/vector.h>
-#include <fprnn/models/fp_mamba.h>
-#include <fprnn/tasks/evaluate.h>
 #include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <cmath>
 #include <limits>
-#include <utility>
 
 #include "refused.h"
 #include "run_case.h"
@@ -240,159 +237,6 @@ TEST_CASE("train: a curriculum starts short, grows evenly and ends at the whole 
     run.options.curriculum = wrong;
     CHECK_THROWS_AS(run.train(), ValueError);
   }
-}
-
-namespace {
-
-std::unique_ptr<SequenceModel> fp_model(const Context& context, const Task& task) {
-  Rng rng = initial_stream(3);
-  return std::make_unique<SequenceModel>(
-      Init{context, rng},
-      SequenceModelOptions{.vocabulary = task.vocabulary(),
-                           .d_model = 8,
-                           .layers = 2,
-                           .make_layer = [](Module& parent, std::string name, const Init& init) {
-                             return std::make_unique<FpMamba>(
-                                 parent, std::move(name), init,
-                                 FpMambaOptions{.d_model = 8,
-                                                .d_state = 4,
-                                                .layers = 2,
-                                                .solver = {.max_iterations = 90,
-                                                           .unconverged = Unconverged::accept}});
-                           }});
-}
-
-}  // namespace
-
-TEST_CASE("train: caps and dropped states hold in training alone, and their draws are the seed's") {
-  const WordProblem task(group_named("S3"));
-  const TrainOptions plain{.steps = 6, .batch_size = 8, .length = 5, .seed = 2};
-  const auto losses = [&](const TrainOptions& options) {
-    const Context context = test_context();
-    const auto model = fp_model(context, task);
-    std::vector<double> losses;
-    train(*model, task, context, options, [&](const StepMetrics& metrics) {
-      losses.push_back(metrics.loss);
-      if (options.iteration_cap.fixed > 0)
-        CHECK(metrics.iterations_max <= options.iteration_cap.fixed);
-      CHECK(metrics.iterations_mean > 0);
-      CHECK(metrics.unconverged <= 2 * options.batch_size);
-      return true;
-    });
-    for (Layer* layer : model->layers()) {
-      const auto& fixed_point = dynamic_cast<const FixedPointLayer&>(*layer);
-      CHECK(fixed_point.solver.max_iterations == 90);
-      CHECK(fixed_point.state_dropout.rate == 0);
-    }
-    return losses;
-  };
-  const std::vector<double> whole = losses(plain);
-  TrainOptions capped = plain, drawn = plain, dropped = plain;
-  capped.iteration_cap.fixed = 2;
-  drawn.iteration_cap = {.shape = 4, .scale = 1};
-  dropped.state_dropout = 0.5;
-  for (const TrainOptions& options : {capped, drawn, dropped}) {
-    const std::vector<double> once = losses(options);
-    CHECK(once != whole);
-    CHECK(once == losses(options));
-  }
-}
-
-TEST_CASE("train: a training that goes on where another stopped ends with the same bits") {
-  const Context context = test_context();
-  const WordProblem task(group_named("S3"));
-  const TrainOptions options{.steps = 10,
-                             .batch_size = 8,
-                             .length = 5,
-                             .curriculum = {.from = 1, .share = 1},
-                             .state_dropout = 0.3};
-  const auto whole = fp_model(context, task);
-  train(*whole, task, context, options, [](const StepMetrics&) { return true; });
-
-  const auto first = fp_model(context, task), second = fp_model(context, task);
-  Training before(*first, task, context, options), after(*second, task, context, options);
-  for (int step = 0; step < 4; ++step) before.step();
-  for (size_t i = 0; i < first->parameters().size(); ++i)
-    second->parameters()[i].parameter->value = clone(first->parameters()[i].parameter->value);
-  after.optimiser().restore(before.optimiser().state());
-  after.go_on(4, 0, 1.5);
-  while (!after.finished()) after.step();
-  CHECK(after.last().step == 10);
-  CHECK(after.last().seconds > 1.5);
-  CHECK(same_bits(values_of(*whole), values_of(*second)));
-}
-
-TEST_CASE("train: an evaluation does not depend on its pieces and never meets training") {
-  const Context context = test_context();
-  const WordProblem task(group_named("S3"));
-  const auto model = fp_model(context, task);
-  const int64_t sequences = on_gpu() ? 400 : 100;  // two pieces
-  const LengthResult result = evaluate(*model, task, context, 1, 700, sequences);
-  CHECK(result.sequences == sequences);
-  const Batch batch = task.sample(context, evaluation_stream(1, 700), sequences, 700);
-  NoGrad tape(context);
-  const Accuracy accuracy =
-      task.accuracy(argmax(model->forward(tape, batch.tokens).value()), batch);
-  CHECK(result.token_accuracy == doctest::Approx(accuracy.token).epsilon(1e-12));
-  CHECK(result.iterations_mean == doctest::Approx(last_solves(*model).iterations_mean));
-  for (int64_t step = 0; step < 50; ++step)
-    CHECK(training_stream(1, step).stream != evaluation_stream(1, step).stream);
-}
-
-TEST_CASE("train: where memory ends, the message says for what, and the last step is whole") {
-  const WordProblem task(group_named("S3"));
-  const Context context = device_context({.threads = 1, .byte_limit = 40'000'000});
-  const auto model = fp_model(context, task);
-  check_refused<MemoryError>("100, 70000",
-                             [&] { evaluate(*model, task, context, 1, 70'000, 100); });
-  TrainOptions options{.steps = 10, .batch_size = 50, .length = 20'000, .curriculum = {2, 0.2}};
-  Training training(*model, task, context, options);
-  training.step();
-  const auto before = values_of(*model);
-  check_refused<MemoryError>("50, 10001", [&] { training.step(); });
-  CHECK(training.between_steps());
-  CHECK(training.last().step == 1);
-  CHECK(same_bits(values_of(*model), before));
-}
-
-// S3 with one token more, whose embedding is no number and which the first sequence alone contains.
-struct OnePoisoned : Task {
-  WordProblem plain{group_named("S3")};
-  int64_t vocabulary() const override { return plain.vocabulary() + 1; }
-  Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const override {
-    Batch batch = plain.sample(context, rng, B, length);
-    std::vector<int32_t> tokens = batch.tokens.to_vector();
-    tokens[1] = static_cast<int32_t>(plain.vocabulary());
-    batch.tokens = IntTensor(context, batch.tokens.shape(), tokens);
-    return batch;
-  }
-  Accuracy accuracy(const IntTensor& answers, const Batch& batch) const override {
-    return plain.accuracy(answers, batch);
-  }
-};
-
-TEST_CASE("train: a sequence that is no number shows in the report, whatever comes after it") {
-  const Context context = test_context();
-  const OnePoisoned task;
-  const auto model = fp_model(context, task);
-  const Tensor& embedding = model->parameter("embedding.weight").value;
-  exchange_element(embedding, embedding.elements() - 1, std::numeric_limits<real>::quiet_NaN());
-  for (Layer* layer : model->layers())
-    dynamic_cast<FixedPointLayer&>(*layer).solver.max_iterations = 2;
-
-  const int64_t sequences = on_gpu() ? 400 : 100;  // two pieces, the first with the NaN
-  const LengthResult result = evaluate(*model, task, context, 1, 700, sequences);
-  CHECK(std::isnan(result.residual_max));
-
-  // Of two layers the first.
-  NoGrad tape(context);
-  const Tensor sound = random(context, {1, 3, 8}, 1);
-  const Tensor broken = full(context, {1, 3, 8}, std::numeric_limits<real>::quiet_NaN());
-  model->layers()[0]->forward(tape.constant(broken));
-  model->layers()[1]->forward(tape.constant(sound));
-  CHECK(std::isnan(last_solves(*model).residual_max));
-  model->layers()[0]->forward(tape.constant(sound));
-  CHECK(last_solves(*model).residual_max >= 0);
 }
 
 // A scale so large that all is finite but the gradients' squares.

@@ -33,13 +33,13 @@ class GatedForms : public FusedForms {
                      .eps = map.eps,
                      .tolerance = to.tolerance,
                      .max_iterations = to.max_iterations};
-    if (!supported_on_gpu(context, sweep)) return std::nullopt;
+    if (!has_fused(context, sweep)) return std::nullopt;
     Swept swept{int_zeros(context, {sweep.B}), Tensor(context, {sweep.B}),
                 Tensor(context, {sweep.B, sweep.D}), nullptr};
     sweep.state_out = swept.carry.data();
     sweep.iterations = swept.iterations.data();
     sweep.residual = swept.residual.data();
-    launch_on_gpu(context, sweep);
+    launch_fused(context, sweep);
     return swept;
   }
 
@@ -64,10 +64,10 @@ class GatedForms : public FusedForms {
                        .eps = map.eps,
                        .tolerance = to.rule.tolerance,
                        .max_iterations = to.rule.max_iterations};
-    if (!supported_on_gpu(context, sweep)) return false;
+    if (!has_fused(context, sweep)) return false;
     const Var p = map.numbers(y, past, in);
     sweep.p = p.data();
-    launch_on_gpu(context, sweep);
+    launch_fused(context, sweep);
     return true;
   }
 

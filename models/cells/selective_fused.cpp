@@ -146,14 +146,14 @@ std::optional<Swept> SelectiveForms::sweep(const FixedPointMap& map, const Past&
                      .eps = map.eps,
                      .tolerance = to.tolerance,
                      .max_iterations = to.max_iterations};
-  if (!supported_on_gpu(context, sweep)) return std::nullopt;
+  if (!has_fused(context, sweep)) return std::nullopt;
   Swept swept{int_zeros(context, {sweep.B}), Tensor(context, {sweep.B}),
               Tensor(context, {sweep.B, sweep.D, sweep.N}), nullptr};
   sweep.state_out = swept.carry.data();
   sweep.iterations = swept.iterations.data();
   sweep.residual = swept.residual.data();
   if (to.traced) swept.trace = make_trace(sweep, y, swept.carry, past.y);
-  launch_on_gpu(context, sweep);
+  launch_fused(context, sweep);
   return swept;
 }
 
@@ -190,7 +190,7 @@ bool SelectiveForms::sweep_back(const FixedPointMap& map, const Past& past,
                        .eps = map.eps,
                        .tolerance = to.rule.tolerance,
                        .max_iterations = to.rule.max_iterations};
-  if (!supported_on_gpu(context, sweep)) return false;
+  if (!has_fused(context, sweep)) return false;
   // With the products of the sweep that found y, as f was recorded.
   const auto* trace = static_cast<const SelectiveTrace*>(to.trace);
   const Var p = trace != nullptr && trace->product.defined()
@@ -203,7 +203,7 @@ bool SelectiveForms::sweep_back(const FixedPointMap& map, const Past& past,
   sweep.dt = dt.data();
   sweep.mixed = mixed.data();
   sweep.b = token.b.data();
-  launch_on_gpu(context, sweep);
+  launch_fused(context, sweep);
   return true;
 }
 
