@@ -4,6 +4,7 @@ set(FPRNN_SOURCES
     core/text.cpp core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/thread_pool.cpp core/processors.cpp
     core/context.cpp core/tensor.cpp core/rng.cpp
     core/build_info.cpp core/vector.cpp core/file.cpp core/lines.cpp core/folder_lock.cpp
+    core/nearest.cpp core/settings.cpp
     autograd/tape.cpp autograd/fixed_point.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
     ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
@@ -13,6 +14,7 @@ set(FPRNN_SOURCES
     models/module.cpp models/layer.cpp models/linear.cpp models/norm.cpp models/embedding.cpp models/conv.cpp
     models/mixer.cpp models/mamba.cpp models/automatic_solver.cpp models/solver_options.cpp models/fixed_point_layer.cpp
     models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
+    models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
     models/checkpoint.cpp models/run_checkpoints.cpp
 )

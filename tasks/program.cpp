@@ -129,12 +129,11 @@ void Invocation::compare() const {
 }
 
 void Invocation::open() {
-  context_ = open_device(options_.run);
+  context_ = open_device(options_.run, options_.model.all_have(&ModelKind::cuda));
   print(fmt::format("device {}\n", describe(*context_)));
   task_ = program_.task();
   Rng rng = initial_stream(options_.train.seed);
-  model_ = make_model(options_.model, solver_options(options_.solver), task_->vocabulary(),
-                      {*context_, rng});
+  model_ = options_.model.make(task_->vocabulary(), {*context_, rng});
 }
 
 Origin Invocation::origin() const {
@@ -148,8 +147,8 @@ Origin Invocation::origin() const {
 }
 
 Evaluation Invocation::evaluation(const StepMetrics& trained) {
-  const bool solves = options_.model.model != "mamba";
-  SolverOptions solver = solver_options(options_.solver);
+  const bool solves = options_.model.any_has(&ModelKind::solver);
+  SolverOptions solver = solver_options(options_.model.solver);
   const bool cpu = context_->device() == DeviceKind::cpu;  // there auto is sequential
   if (cpu && solver.solver == Solver::automatic) solver.solver = Solver::sequential;
   Evaluation evaluation{.task = program_.name(),
@@ -253,7 +252,8 @@ void Invocation::resume(Training& training, RunDirectory& run) {
     return run.go_on(0);
   }
   const std::string checkpoint = latest_checkpoint(run.path());
-  const KeyValues expected = settings_.values(kOfTraining);
+  const KeyValues expected =
+      settings_.values(kOfTraining, read_checkpoint_state(checkpoint).configuration);
   const CheckpointState state =
       load_checkpoint(checkpoint, *model_, &training.optimiser(), &expected);
   check_step(state, training.optimiser(), checkpoint);
@@ -308,14 +308,26 @@ void read_files(const RunSettings& run, Settings& settings) {
   if (!run.config.empty()) settings.set_json(read_file(run.config, kMaxConfig), run.config);
 }
 
-void run_invocation(int argc, const char* const* argv, TaskProgram& program, Options options) {
+// What --help says of the models.
+std::string about_models(const ModelRegistry& models) {
+  std::string text = "Models; --model X --help shows the settings of X:\n";
+  for (const ModelKind& kind : models.all())
+    text += fmt::format("  {:<9} {}\n", kind.name, kind.about);
+  return text + "\n";
+}
+
+void run_invocation(int argc, const char* const* argv, TaskProgram& program, ModelRegistry models) {
+  Options options(std::move(models));
   Settings settings;
   program.add_to(settings);
   add_to(settings, options);
+  settings.set(Preset{"of the task", "", program.defaults()});
   const CommandLine command{.about = program.about(),
                             .presets = program.presets(),
                             .preset = options.run.preset,
-                            .read_files = [&](Settings& s) { read_files(options.run, s); }};
+                            .read_files = [&](Settings& s) { read_files(options.run, s); },
+                            .chosen_by = "model",
+                            .choices = about_models(options.model.models())};
   if (!read_command_line(argc, argv, command, settings)) return print("");  // if help arrived
   check(options, settings);
   Invocation invocation(program, settings, options);
@@ -329,11 +341,11 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Opt
 
 }  // namespace
 
-int run_program(int argc, const char* const* argv, TaskProgram& program, Options options) {
+int run_program(int argc, const char* const* argv, TaskProgram& program, ModelRegistry models) {
   open_standard_streams();
   catch_interrupts();
   try {
-    run_invocation(argc, argv, program, std::move(options));
+    run_invocation(argc, argv, program, std::move(models));
     return 0;
   } catch (const Interrupted&) {
     say_interrupted();
