@@ -10,9 +10,9 @@ endfunction()
 
 # What the task executables share: tasks, training, settings, runs and their reports.
 add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
-  tasks/task.cpp tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
+  tasks/batch.cpp tasks/metrics.cpp tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
   tasks/command_line.cpp tasks/options.cpp
-  tasks/record.cpp tasks/label.cpp tasks/axis.cpp tasks/report.cpp tasks/chart.cpp
+  tasks/record.cpp tasks/record_json.cpp tasks/label.cpp tasks/axis.cpp tasks/report.cpp tasks/chart.cpp
   tasks/plot.cpp tasks/svg.cpp tasks/run_directory.cpp tasks/progress.cpp tasks/interrupt.cpp tasks/output.cpp
   tasks/program.cpp)
 target_link_libraries(fprnn_tasks PUBLIC fprnn

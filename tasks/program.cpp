@@ -5,6 +5,7 @@
 #include <fprnn/models/run_checkpoints.h>
 #include <fprnn/tasks/evaluate.h>
 #include <fprnn/tasks/interrupt.h>
+#include <fprnn/tasks/label.h>
 #include <fprnn/tasks/output.h>
 #include <fprnn/tasks/program.h>
 #include <fprnn/tasks/progress.h>
@@ -91,8 +92,10 @@ void check_step(const CheckpointState& state, const AdamW& optimiser,
 // One invocation, with everything that its settings say.
 class Invocation {
  public:
-  Invocation(const TaskProgram& program, const Settings& settings, const Options& options)
-      : program_(program), settings_(settings), options_(options) {}
+  // own: the settings of the task.
+  Invocation(const TaskProgram& program, const KeyTexts& own, const Settings& settings,
+             const Options& options)
+      : program_(program), own_(own), settings_(settings), options_(options) {}
 
   void compare() const;
   void evaluate_alone();
@@ -109,6 +112,7 @@ class Invocation {
   bool is_due(int64_t every, int64_t step) const { return every > 0 && step % every == 0; }
 
   const TaskProgram& program_;
+  const KeyTexts own_;
   const Settings& settings_;
   const Options& options_;
   std::unique_ptr<Task> task_;
@@ -152,7 +156,7 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
   const bool cpu = context_->device() == DeviceKind::cpu;  // there auto is sequential
   if (cpu && solver.solver == Solver::automatic) solver.solver = Solver::sequential;
   Evaluation evaluation{.task = program_.name(),
-                        .group = program_.group(),
+                        .settings = own_,
                         .model = options_.model.model,
                         .parameters = model_->parameter_count(),
                         .device = std::string(name_of(context_->device())),
@@ -161,7 +165,8 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
                         .train_length = options_.train.train_length,
                         .steps = trained.step,
                         .train_seconds = trained.seconds,
-                        .origin = origin()};
+                        .origin = origin(),
+                        .caption = task_->metrics().front().caption};
   for (const int64_t length : options_.run.eval_lengths)
     evaluation.lengths.push_back(evaluate(*model_, *task_, *context_, options_.train.seed, length,
                                           options_.run.eval_sequences));
@@ -272,9 +277,10 @@ void Invocation::train() {
   RunDirectory run = resumes ? RunDirectory(path) : RunDirectory::create(path, settings_.to_json());
   if (resumes) resume(training, run);
   run.log(RunStart{training.last().step, origin()});
+  const std::string problem = problem_of(own_);
   print(fmt::format("{} on {}, {} parameters, length {}, {} steps{}, writing {}\n",
-                    options_.model.model, program_.group(), model_->parameter_count(),
-                    options_.train.train_length, options_.train.steps,
+                    options_.model.model, problem.empty() ? program_.name() : problem,
+                    model_->parameter_count(), options_.train.train_length, options_.train.steps,
                     resumes ? fmt::format(" from step {}", training.last().step) : "", path));
   train_on(training, run);
   if (!training.finished())
@@ -320,6 +326,7 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
   Options options(std::move(models));
   Settings settings;
   program.add_to(settings);
+  const size_t own_count = settings.all().size();
   add_to(settings, options);
   settings.set(Preset{"of the task", "", program.defaults()});
   const CommandLine command{.about = program.about(),
@@ -330,7 +337,10 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
                             .choices = about_models(options.model.models())};
   if (!read_command_line(argc, argv, command, settings)) return print("");  // if help arrived
   check(options, settings);
-  Invocation invocation(program, settings, options);
+  KeyTexts own;
+  for (const Setting& setting : std::span(settings.all()).first(own_count))
+    own.emplace_back(setting.key, text_of(setting));
+  Invocation invocation(program, own, settings, options);
   if (!options.run.compare.empty())
     invocation.compare();
   else if (!options.run.evaluate.empty())

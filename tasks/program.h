@@ -18,7 +18,6 @@ class TaskProgram {
   virtual void add_to(Settings& settings) = 0;  // the task's own
   // ValueError: a setting out of range.
   virtual std::unique_ptr<Task> task() const = 0;
-  virtual std::string group() const { return ""; }  // which of several tasks it is, for eval.json
 };
 
 // The whole program, for the models of a registry; returns the exit code: 0 done, 1 failed, 2 misused,

@@ -72,7 +72,6 @@ class StateTracking : public TaskProgram {
   std::unique_ptr<Task> task() const override {
     return std::make_unique<WordProblem>(group_named(group_));
   }
-  std::string group() const override { return group_; }
 
  private:
   std::string group_ = "S3";
