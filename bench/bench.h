@@ -3,6 +3,7 @@
 
 #include <fprnn/config.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/models/model_settings.h>
 
 #include <functional>
 #include <map>
@@ -17,11 +18,10 @@ struct Options {
   double seconds = 0.02;  // each run repeats the work until it lasts so long
   bool full = false;      // gemm: every size of the table instead of a selection
   std::string device = "cpu", matmul_precision = "fp32";
-  // Of layer and train; 0: what that benchmark has by itself.
-  int64_t batch = 0, length = 0, d_model = 0, d_state = 16;
-  std::string model = "mamba", mixer = "householder", solver = "sequential", gradient = "one-step";
-  int64_t rank = 1, max_iterations = 1000;
-  double mixer_scale = 2, tolerance = 1e-4;
+  // Of layer, lengths and train; 0, as the model's width: what that benchmark has by itself.
+  int64_t batch = 0, length = 0;
+  ModelSettings* model = nullptr;
+  const Settings* settings = nullptr;  // the model's
 };
 
 // One line of the output. Of the three rates the one that says something is not zero.

@@ -1,9 +1,6 @@
 #include "bench.h"
 
-#include <fprnn/models/fp_mamba.h>
-#include <fprnn/models/fp_rnn.h>
-#include <fprnn/models/mamba.h>
-#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>
@@ -12,62 +9,38 @@ namespace fprnn::bench {
 
 namespace {
 
-SolverOptions solver_options(const Options& options) {
-  return {.solver = solver_named(options.solver),
-          .tolerance = static_cast<real>(options.tolerance),
-          .max_iterations = options.max_iterations,
-          .gradient = gradient_named(options.gradient),
-          .unconverged = Unconverged::accept};
-}
-
-std::unique_ptr<Layer> make_layer(Module& root, const Init& init, const Options& options) {
-  const auto scale = static_cast<real>(options.mixer_scale);
-  if (options.model == "mamba")
-    return std::make_unique<Mamba>(
-        root, "layer", init, MambaOptions{.d_model = options.d_model, .d_state = options.d_state});
-  if (options.model == "fp-mamba")
-    return std::make_unique<FpMamba>(root, "layer", init,
-                                     FpMambaOptions{.d_model = options.d_model,
-                                                    .d_state = options.d_state,
-                                                    .mixer = mixer_named(options.mixer),
-                                                    .rank = options.rank,
-                                                    .scale = scale,
-                                                    .solver = solver_options(options)});
-  require<ValueError>(options.model == "fp-rnn", "bench", "layers are mamba, fp-mamba and fp-rnn",
-                      options.model);
-  return std::make_unique<FpRnn>(root, "layer", init,
-                                 FpRnnOptions{.d_model = options.d_model,
-                                              .mixer = mixer_named(options.mixer),
-                                              .rank = options.rank,
-                                              .scale = scale,
-                                              .solver = solver_options(options)});
-}
-
 // Sizes that were not asked for are the benchmark's own.
 Options with_sizes(Options options, int64_t batch, int64_t length, int64_t d_model) {
   if (options.batch == 0) options.batch = batch;
   if (options.length == 0) options.length = length;
-  if (options.d_model == 0) options.d_model = d_model;
+  if (options.model->d_model == 0) options.model->d_model = d_model;
   return options;
 }
 
 using Parameters = std::map<std::string, std::string>;
 
+// The settings that distinguish measurements: these, and what else the user names.
+Parameters settings_of(const Options& options) {
+  constexpr std::string_view kShown[] = {"model", "d_model", "d_state", "mixer",
+                                         "rank",  "solver",  "gradient"};
+  Parameters parameters;
+  for (const Setting& setting : options.settings->all()) {
+    const bool idle = !setting.is_in_use() || (setting.refusal && !setting.refusal().empty());
+    const bool shown = std::ranges::find(kShown, setting.key) != std::end(kShown);
+    if (!idle && (shown || !setting.named_by.empty())) parameters[setting.key] = text_of(setting);
+  }
+  return parameters;
+}
+
 Parameters parameters_of(const Options& options, const Layer& layer) {
-  Parameters parameters{{"model", options.model},
-                        {"d_model", std::to_string(options.d_model)},
-                        {"batch", std::to_string(options.batch)},
-                        {"length", std::to_string(options.length)}};
-  if (options.model != "fp-rnn") parameters["d_state"] = std::to_string(options.d_state);
+  Parameters parameters = settings_of(options);
+  parameters["batch"] = std::to_string(options.batch);
+  parameters["length"] = std::to_string(options.length);
   if (const auto* fixed_point = dynamic_cast<const FixedPointLayer*>(&layer)) {
     const FixedPointReport& report = fixed_point->report();
     char text[32];
-    parameters["mixer"] = options.mixer;
-    if (options.mixer != "kronecker") parameters["rank"] = std::to_string(options.rank);
-    parameters["solver"] = options.solver;
     if (fixed_point->solver.solver == Solver::automatic)
       parameters["solved_by"] = name_of(fixed_point->used());
-    parameters["gradient"] = options.gradient;
     std::snprintf(text, sizeof(text), "%.1f", report.mean_iterations());
     parameters["iterations_mean"] = text;
     parameters["iterations_max"] = std::to_string(report.max_iterations());
@@ -95,8 +68,8 @@ std::vector<Result> layer(const Context& context, const Options& given) {
   Rng rng;
   Module root;
   const Init init{context, rng};
-  const auto block = make_layer(root, init, options);
-  const Shape shape{options.batch, options.length, options.d_model};
+  const auto block = options.model->make_layer(root, "layer", init);
+  const Shape shape{options.batch, options.length, options.model->d_model};
   const Tensor u = normal(context, shape, 0, 1, rng), seed = uniform(context, shape, -1, 1, rng);
   const auto forward = [&] {
     NoGrad tape(context);
@@ -130,16 +103,15 @@ std::vector<Result> layer(const Context& context, const Options& given) {
 // sequences of 1,024 tokens and four times as many until 65,536, or --length.
 std::vector<Result> lengths(const Context& context, const Options& given) {
   Options options = with_sizes(given, 1, 65536, 64);
-  if (options.model == "mamba") options.model = "fp-mamba";
   const int64_t longest = options.length;
   std::vector<Result> results;
   for (options.length = std::min<int64_t>(1024, longest); options.length <= longest;
        options.length *= 4)
     for (const char* gradient : {"one-step", "exact"}) {
-      options.gradient = gradient;
+      const bool first = gradient == std::string_view("one-step");
+      options.model->solver.gradient = gradient;
       std::vector<Result> both = layer(context, options);
-      if (options.gradient == "one-step")
-        results.push_back(both[0]);  // the same forward with either
+      if (first) results.push_back(both[0]);  // the same forward with either
       results.push_back(both[1]);
     }
   return results;
@@ -155,13 +127,7 @@ std::vector<Result> train(const Context& context, const Options& given) {
                       options.length);
   const WordProblem task(group_named("A5"));
   Rng rng = initial_stream(0);
-  const auto model = make_model({.model = options.model,
-                                 .d_model = options.d_model,
-                                 .d_state = options.d_state,
-                                 .mixer = options.mixer,
-                                 .rank = options.rank,
-                                 .mixer_scale = options.mixer_scale},
-                                solver_options(options), task.vocabulary(), {context, rng});
+  const auto model = options.model->make(task.vocabulary(), {context, rng});
   Training training(*model, task, context,
                     {.steps = int64_t{1} << 40,
                      .batch_size = options.batch,

@@ -5,9 +5,11 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
+#include <fprnn/tasks/command_line.h>
 #include <fprnn/tasks/options.h>
 #include <fprnn/tasks/output.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace {
@@ -18,6 +20,7 @@ using namespace fprnn::bench;
 struct Entry {
   Benchmark run;
   const char* what;
+  bool solves = false;  // of a model with fixed points alone
 };
 const std::map<std::string, Entry> kBenchmarks = {
     {"copy", {bench::copy, "copies that fit the CPU's second-level cache, a larger one and none"}},
@@ -28,7 +31,8 @@ const std::map<std::string, Entry> kBenchmarks = {
     {"selective-scan", {bench::selective_scan, "selective scan, against its roofline"}},
     {"ladder", {ladder, "the scan and the solver of a GPU, rung by rung (cuda/ladder)"}},
     {"layer", {bench::layer, "one layer, forward and with gradients (--model, sizes)"}},
-    {"lengths", {lengths, "a fixed-point layer at 1,024 to 65,536 tokens, with either gradient"}},
+    {"lengths",
+     {lengths, "a fixed-point layer at 1,024 to 65,536 tokens, with either gradient", true}},
     {"train", {bench::train, "one step of training a layer on A5 (--model, sizes)"}},
 };
 
@@ -72,13 +76,24 @@ void print_table(const Context& context, const std::vector<Result>& results) {
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  CLI::App app{"Measures one part of fprnn: medians of several runs."};
+struct Program {
+  CLI::App app{
+      "Measures one part of fprnn: medians of several runs. --model X --help shows X's settings."};
   std::string name;
   bool json = false, list = false;
   bench::Options options;
+  ModelSettings model;
+  Settings settings;  // the model's
+  Said said;          // of them
+
+  Program();
+  int run(int argc, char** argv);
+
+ private:
+  void read_model(bool solves);
+};
+
+Program::Program() {
   app.add_option("name", name, "What to measure");
   app.add_flag("--list", list, "Name what can be measured");
   app.add_flag("--json", json, "Print one JSON array");
@@ -90,48 +105,66 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads, "CPU threads, 0 for all cores");
   app.add_option("--runs", options.runs, "Runs that the median is over")
       ->check(CLI::Range(1, 10000));
-  app.add_option("--model", options.model, "layer, train: mamba, fp-mamba or fp-rnn");
-  app.add_option("--mixer", options.mixer, "layer, train: householder, dplr or kronecker");
-  app.add_option("--rank", options.rank, "layer, train: rank of householder and dplr");
-  app.add_option("--mixer-scale", options.mixer_scale,
-                 "layer, train: 1 contracts at rank 1, 2 allows reflections");
-  app.add_option("--solver", options.solver,
-                 "layer, train: auto, sequential, parallel or patience");
-  app.add_option("--gradient", options.gradient, "layer, train: one-step, neumann:K or exact");
-  app.add_option("--tolerance", options.tolerance,
-                 "layer, train: residual that the solver aims at");
-  app.add_option("--max-iterations", options.max_iterations, "layer, train: the solver's cap");
-  app.add_option("--d-model", options.d_model, "layer, train: width");
-  app.add_option("--d-state", options.d_state, "layer, train: states of a channel");
   app.add_option("--batch", options.batch, "layer, train: sequences");
   app.add_option("--length", options.length,
                  "layer, train: tokens in a sequence; lengths: at most");
+  model.d_model = 0;  // what the benchmark has by itself
+  model.add_to(settings);
+  settings.set(Preset{
+      "of bench", "", {{"model", "mamba"}, {"mixer", "householder"}, {"solver", "sequential"}}});
+  add_flags(app, settings, said);
+  options.model = &model;
+  options.settings = &settings;
+}
+
+// What the command line says of the model; of fixed points, if it names none, the first with them.
+void Program::read_model(bool solves) {
+  if (solves && !model.any_has(&ModelKind::solver))
+    model.model = std::ranges::find(model.models().all(), true, &ModelKind::solver)->name;
+  for (const auto& [key, text] : said) settings.set(key, text, "command line");
+  model.check();
+  settings.check(model.model);
+}
+
+int Program::run(int argc, char** argv) {
+  open_standard_streams();
   try {
-    open_standard_streams();
     app.parse(argc, argv);
-    if (list) {
-      for (const auto& [key, entry] : kBenchmarks)
-        print(fmt::format("{:16} {}\n", key, entry.what));
-      return 0;
-    }
-    const auto found = kBenchmarks.find(name);
-    require<ValueError>(found != kBenchmarks.end(), "bench", "the name must be one of bench --list",
-                        name);
-    const Context context = open_device({.device = options.device,
-                                         .matmul_precision = options.matmul_precision,
-                                         .threads = options.threads});
-    const auto results = found->second.run(context, options);
-    if (json)
-      print_json(context, results);
-    else
-      print_table(context, results);
-    return 0;
   } catch (const CLI::Success& success) {
+    prepare_help(app, settings, said, "model");
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
     app.exit(error);
     return 2;
+  }
+  if (list) {
+    for (const auto& [key, entry] : kBenchmarks) print(fmt::format("{:16} {}\n", key, entry.what));
+    return 0;
+  }
+  const auto found = kBenchmarks.find(name);
+  require<ValueError>(found != kBenchmarks.end(), "bench", "the name must be one of bench --list",
+                      name);
+  read_model(found->second.solves);
+  const Context context = open_device({.device = options.device,
+                                       .matmul_precision = options.matmul_precision,
+                                       .threads = options.threads});
+  const auto results = found->second.run(context, options);
+  if (json)
+    print_json(context, results);
+  else
+    print_table(context, results);
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Program().run(argc, argv);
   } catch (const ValueError& error) {
+    print_error(error.what());
+    return 2;
+  } catch (const UsageError& error) {
     print_error(error.what());
     return 2;
   } catch (const std::exception& error) {

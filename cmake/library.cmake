@@ -6,6 +6,7 @@ set(FPRNN_SOURCES
     core/text.cpp core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/thread_pool.cpp core/processors.cpp
     core/context.cpp core/tensor.cpp core/rng.cpp
     core/build_info.cpp core/vector.cpp core/file.cpp core/lines.cpp core/folder_lock.cpp
+    core/nearest.cpp core/settings.cpp
     autograd/tape.cpp autograd/iterate.cpp autograd/picard.cpp autograd/gradient_rule.cpp
     autograd/solve_report.cpp autograd/fixed_point.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
@@ -20,6 +21,7 @@ set(FPRNN_SOURCES
     models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/step_sweep.cpp models/solvers/sequential.cpp
     models/solvers/parallel.cpp models/solvers/automatic.cpp models/solvers/sequence_solver.cpp
     models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
+    models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
     models/checkpoint.cpp models/run_checkpoints.cpp
 )

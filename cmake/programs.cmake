@@ -10,9 +10,9 @@ endfunction()
 
 # What the task executables share: tasks, training, settings, runs and their reports.
 add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
-  tasks/task.cpp tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
-  tasks/nearest.cpp tasks/settings.cpp tasks/command_line.cpp tasks/options.cpp
-  tasks/record.cpp tasks/label.cpp tasks/axis.cpp tasks/report.cpp tasks/chart.cpp
+  tasks/batch.cpp tasks/metrics.cpp tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
+  tasks/command_line.cpp tasks/options.cpp
+  tasks/record.cpp tasks/record_json.cpp tasks/label.cpp tasks/axis.cpp tasks/report.cpp tasks/chart.cpp
   tasks/plot.cpp tasks/svg.cpp tasks/run_directory.cpp tasks/progress.cpp tasks/interrupt.cpp tasks/output.cpp
   tasks/program.cpp)
 target_link_libraries(fprnn_tasks PUBLIC fprnn
@@ -67,7 +67,7 @@ if(FPRNN_BUILD_TESTS)
     tests/op_table_mixers.cpp tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/test_vjp.cpp
     tests/test_tape.cpp tests/test_own_op.cpp tests/test_core.cpp tests/test_thread_pool.cpp tests/test_processors.cpp tests/test_solver_version.cpp
     tests/test_vector_math.cpp tests/test_large_numbers.cpp tests/test_extents.cpp tests/test_extents_layers.cpp tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp
-    tests/test_models.cpp tests/test_sequence_model.cpp tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
+    tests/test_models.cpp tests/test_sequence_model.cpp tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
     tests/malformed.cpp tests/rewrite.cpp tests/test_file.cpp tests/test_lines.cpp tests/test_safetensors.cpp
     tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp tests/test_checkpoint_files.cpp
     tests/test_run_checkpoints.cpp

@@ -1,5 +1,6 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/models/mamba.h>
+#include <fprnn/models/registry.h>
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
@@ -94,6 +95,21 @@ Var Mamba::forward(const Var& u, MambaState& state) {
                                             .h0 = state.scan});
   state = {conv_state(projected, options_.conv_width, state.conv), scanned};
   return out_proj_.forward(mul(y, silu(z)));
+}
+
+ModelKind mamba_kind() {
+  const auto declare = [](Settings& settings) -> LayerMaker {
+    const auto own = std::make_shared<MambaOptions>();
+    settings.add("d_state", own->d_state, "States of each channel");
+    settings.add("expand", own->expand, "Channels inside a layer, in units of d-model");
+    return [own](Module& parent, std::string name, const Init& init, const LayerPlace& place) {
+      MambaOptions options = *own;
+      options.d_model = place.d_model;
+      options.layers = place.layers;
+      return std::make_unique<Mamba>(parent, std::move(name), init, options);
+    };
+  };
+  return {.name = "mamba", .about = "The selective diagonal scan, the rival", .declare = declare};
 }
 
 }  // namespace fprnn

@@ -55,4 +55,7 @@ class Mamba : public Layer {
   Linear out_proj_;
 };
 
+struct ModelKind;
+ModelKind mamba_kind();  // models/registry.h
+
 }  // namespace fprnn

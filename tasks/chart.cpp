@@ -1,4 +1,4 @@
-// The chart of report.h: a canvas of characters, and accuracy against length drawn on it.
+// The chart of report.h: a canvas of characters, and a metric against length drawn on it.
 #include <fmt/format.h>
 #include <fprnn/tasks/axis.h>
 #include <fprnn/tasks/label.h>
@@ -129,16 +129,39 @@ std::string length_axis(const Style& style, const Axis& axis, const std::vector<
   return rule + "\n" + numbers.substr(0, numbers.find_last_not_of(' ') + 1) + "\n";
 }
 
+// What is drawn upwards.
+struct Values {
+  std::string name;  // of the metric
+  Axis axis = {};
+};
+Values values_of(std::span<const RunRecord> runs, const MainMetric& metric) {
+  if (metric.is_share) return {metric.name};
+  std::vector<double> shown;
+  for (const RunRecord& run : runs)
+    for (const LengthResult& result : run.evaluation.lengths)
+      shown.push_back(result.metric(metric.name));
+  return {metric.name, axis_over(shown)};
+}
+
+// In five characters.
+std::string value_label(double value) {
+  const double size = std::abs(value);
+  if (size < 10) return fmt::format("{:.2f}{}", value, value < 0 ? "" : " ");
+  if (size < 1000) return fmt::format("{:5.0f}", value);
+  const int power = static_cast<int>(std::floor(std::log10(size)));
+  return fmt::format("{:>5}", fmt::format("{:.0f}e{}", value / std::pow(10, power), power));
+}
+
 // Marks at the lengths, though not closer than they can be told apart, and lines between them.
-void draw_run(Canvas& canvas, const Axis& axis, const RunRecord& run, const std::string& mark,
-              int spacing) {
+void draw_run(Canvas& canvas, const Axis& axis, const Values& values, const RunRecord& run,
+              const std::string& mark, int spacing) {
   std::vector<LengthResult> results = run.evaluation.lengths;
   std::ranges::stable_sort(results, {}, &LengthResult::length);
   double x0 = NAN, y0 = NAN;
   int last = -kColumns;
   for (const LengthResult& result : results) {
     const double x = axis.at(static_cast<double>(result.length));
-    const double y = std::clamp(result.sequence_accuracy, 0.0, 1.0);
+    const double y = std::clamp(values.axis.at(result.metric(values.name)), 0.0, 1.0);
     const bool shown = std::isfinite(x) && std::isfinite(y);
     if (shown && std::isfinite(x0)) canvas.line(x0, y0, x, y);
     if (shown && Canvas::column(x) >= last + spacing) {
@@ -194,18 +217,20 @@ std::string report_chart(std::span<const RunRecord> runs, Glyphs glyphs) {
   const bool logarithmic = least > 0 && most > 8 * least;
   const Axis axis = axis_over(shown, logarithmic ? 2 : 0);
 
+  const MainMetric metric = main_metric(runs);
+  const Values values = values_of(runs, metric);
   Canvas canvas(style);
   for (size_t i = 0; i < runs.size(); ++i)
-    draw_run(canvas, axis, runs[i], mark_of(style, i), static_cast<int>(runs.size()) + 1);
+    draw_run(canvas, axis, values, runs[i], mark_of(style, i), static_cast<int>(runs.size()) + 1);
   for (const int64_t length : trained) canvas.vertical(axis.at(static_cast<double>(length)));
 
-  std::string text = fmt::format("{:{}}whole sequences right, by length{}\n", "", kMargin,
+  std::string text = fmt::format("{:{}}{}, by length{}\n", "", kMargin, metric.caption,
                                  logarithmic ? " (log scale)" : "");
   for (int row = 0; row < kRows; ++row) {
     const bool labelled = row % 3 == 0;
-    const double value = 1 - static_cast<double>(row) / (kRows - 1);
-    text += labelled ? fmt::format("{:.2f} {}", value, style.tick_left)
-                     : fmt::format("{:5}{}", "", style.edge);
+    const double part = 1 - static_cast<double>(row) / (kRows - 1);
+    const double value = values.axis.least + part * (values.axis.most - values.axis.least);
+    text += labelled ? value_label(value) + style.tick_left : fmt::format("{:5}{}", "", style.edge);
     text += canvas.text(row) + "\n";
   }
   text += length_axis(style, axis, lengths, trained) + legend(style, runs, trained);

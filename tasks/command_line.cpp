@@ -2,14 +2,14 @@
 #include <fmt/ranges.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/check.h>
+#include <fprnn/core/nearest.h>
 #include <fprnn/tasks/command_line.h>
-#include <fprnn/tasks/nearest.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 namespace fprnn {
@@ -29,17 +29,6 @@ std::string variable_of(const std::string& key) {
   std::ranges::transform(variable, variable.begin(), [](unsigned char c) { return toupper(c); });
   return variable;
 }
-
-std::string default_of(const Setting& setting) {
-  const nlohmann::json value = setting.get();
-  if (value.is_string()) return value.get<std::string>();
-  std::string text = value.dump();
-  if (value.is_array()) text = text.substr(1, text.size() - 2);
-  return text;
-}
-
-// What somebody said: key -> text.
-using Said = std::map<std::string, std::string>;
 
 std::string about_presets(const std::vector<Preset>& presets) {
   std::string text = presets.empty() ? "" : "Presets:\n";
@@ -76,32 +65,27 @@ std::string nearest_flag(const std::vector<std::string>& arguments, const Settin
   return "";
 }
 
+void describe_flag(CLI::Option& option, const Setting& setting) {
+  option.group(setting.title)
+      ->description(setting.choices.empty()
+                        ? setting.help
+                        : fmt::format("{}: {}", setting.help, fmt::join(setting.choices, ", ")))
+      ->type_name(setting.is_switch() ? text_of(setting) : "")
+      ->default_str(setting.is_switch() ? "" : text_of(setting));
+}
+
 // False: help or version was printed.
-bool parse_flags(int argc, const char* const* argv, const CommandLine& command,
-                 const Settings& settings, Said& said) {
+bool parse_flags(int argc, const char* const* argv, const CommandLine& command, Settings& settings,
+                 Said& said) {
   CLI::App app{command.about};
   app.set_version_flag("--version", describe(build_info()));
   app.get_formatter()->column_width(36);
-  app.footer(about_presets(command.presets));
-  for (const Setting& setting : settings.all()) {
-    CLI::Option* option =
-        app.add_option_function<std::string>(
-               flag_of(setting.key),
-               [&said, &setting](const std::string& text) {
-                 said[setting.key] = setting.is_switch && text.empty() ? "true" : text;
-               },
-               setting.choices.empty()
-                   ? setting.help
-                   : fmt::format("{}: {}", setting.help, fmt::join(setting.choices, ", ")))
-            ->group(setting.title)
-            ->type_name("")
-            ->default_str(default_of(setting));
-    // Of an optional value CLI11 would take the default for the one that is not there.
-    if (setting.is_switch) option->expected(0, 1)->default_str("")->type_name(default_of(setting));
-  }
+  app.footer(command.choices + about_presets(command.presets));
+  add_flags(app, settings, said);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
+    prepare_help(app, settings, said, command.chosen_by);
     app.exit(success);
     return false;
   } catch (const CLI::ParseError& error) {
@@ -142,6 +126,35 @@ const Preset& preset_named(const std::vector<Preset>& presets, const std::string
 }
 
 }  // namespace
+
+void add_flags(CLI::App& app, const Settings& settings, Said& said) {
+  std::set<std::string> there;
+  for (const Setting& setting : settings.all()) {
+    if (!there.insert(setting.key).second) continue;
+    const auto take = [&said, &setting](const std::string& text) {
+      said[setting.key] = setting.is_switch() && text.empty() ? "true" : text;
+    };
+    CLI::Option* option = app.add_option_function<std::string>(flag_of(setting.key), take);
+    // Of an optional value CLI11 would take the default for the one that is not there.
+    if (setting.is_switch()) option->expected(0, 1);
+    describe_flag(*option, setting);
+  }
+}
+
+void prepare_help(CLI::App& app, Settings& settings, const Said& said,
+                  const std::string& chosen_by) {
+  const auto chosen = said.find(chosen_by);
+  if (chosen != said.end()) settings.set(chosen_by, chosen->second, "command line");
+  std::set<std::string> shown;
+  for (const Setting& setting : settings.all()) {
+    CLI::Option& option = *app.get_option(flag_of(setting.key));
+    if (!setting.in_use || (chosen != said.end() && setting.in_use())) {
+      if (shown.insert(setting.key).second) describe_flag(option, setting);
+    } else if (!shown.contains(setting.key)) {
+      option.group("");  // CLI11's way to hide it
+    }
+  }
+}
 
 bool read_command_line(int argc, const char* const* argv, const CommandLine& command,
                        Settings& settings) {

@@ -24,7 +24,17 @@ BasicTensor<T> rows(const BasicTensor<T>& x, int64_t begin, int64_t end) {
 
 Batch rows(const Batch& batch, int64_t begin, int64_t end) {
   return {rows(batch.tokens, begin, end), rows(batch.targets, begin, end),
-          rows(batch.mask, begin, end)};
+          rows(batch.mask, begin, end),
+          batch.counted.defined() ? rows(batch.counted, begin, end) : Tensor()};
+}
+
+// Of the whole evaluation.
+void report(const std::vector<Metric>& metrics, const std::vector<Mean>& means,
+            LengthResult& result) {
+  for (size_t i = 0; i < metrics.size(); ++i)
+    result.metrics.emplace_back(metrics[i].name, value_of(metrics[i], means[i]));
+  if (metrics.front().of_sequences)
+    result.standard_error = standard_error(means.front().value(), means.front().weight);
 }
 
 LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context& context,
@@ -33,6 +43,8 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
   const Batch all = task.sample(host, evaluation_stream(seed, length), sequences, length);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
   LengthResult result{.length = length, .sequences = sequences};
+  const std::vector<Metric> metrics = task.metrics();
+  std::vector<Mean> means(metrics.size());
   forget_solves(model);
   for (int64_t begin = 0; begin < sequences; begin += piece) {
     const int64_t end = std::min(begin + piece, sequences);
@@ -40,16 +52,16 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
     const Batch batch = rows(all, begin, end);
     NoGrad tape(context);
     const Tensor logits = model.forward(tape, batch.tokens.on(context)).value();
-    const Accuracy accuracy = task.accuracy(argmax(logits), batch);
+    const IntTensor answers = argmax(logits);
+    const Answered answered{batch, answers, logits, scores(answers, batch)};
+    for (size_t i = 0; i < metrics.size(); ++i) means[i].add(metrics[i].over(answered));
     const Solves solves = last_solves(model);
-    result.sequence_accuracy += share * accuracy.sequence;
-    result.token_accuracy += share * accuracy.token;
-    result.last_token_accuracy += share * accuracy.last_token;
     result.iterations_mean += share * solves.iterations_mean;
     result.iterations_max = std::max(result.iterations_max, solves.iterations_max);
     result.residual_max = larger_or_nan(solves.residual_max, result.residual_max);
     result.unconverged += solves.unconverged;
   }
+  report(metrics, means, result);
   return result;
 }
 

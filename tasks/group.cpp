@@ -1,6 +1,6 @@
 #include <fprnn/core/check.h>
+#include <fprnn/core/nearest.h>
 #include <fprnn/tasks/group.h>
-#include <fprnn/tasks/nearest.h>
 
 #include <algorithm>
 #include <array>

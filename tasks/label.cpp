@@ -59,4 +59,15 @@ std::vector<std::string> run_labels(std::span<const RunRecord> runs, int64_t mos
   return names;
 }
 
+std::string problem_of(const KeyTexts& settings) {
+  std::string problem;
+  for (const auto& [key, value] : settings) {
+    const bool number = value.find_first_not_of("0123456789.,-+e") == std::string::npos;
+    const bool on_or_off = value == "true" || value == "false";
+    problem += fmt::format("{}{}{}", problem.empty() ? "" : ", ",
+                           number || on_or_off ? key + " " : "", value);
+  }
+  return problem;
+}
+
 }  // namespace fprnn

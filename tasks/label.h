@@ -18,4 +18,8 @@ std::string shortened(const std::string& text, int64_t most);
 // with and, if two are alike then, numbered.
 std::vector<std::string> run_labels(std::span<const RunRecord> runs, int64_t most);
 
+// Which of a task's problems it is, by the task's own settings: texts, and numbers with their keys,
+// as in "S3" or "mqar, keys 4". Empty without settings.
+std::string problem_of(const KeyTexts& settings);
+
 }  // namespace fprnn

@@ -1,30 +1,10 @@
 // The options that all task executables share, by what they decide, and what is made of them.
 #pragma once
 
-#include <fprnn/models/fixed_point_layer.h>
-#include <fprnn/models/sequence_model.h>
-#include <fprnn/tasks/settings.h>
+#include <fprnn/models/model_settings.h>
 #include <fprnn/tasks/train.h>
 
 namespace fprnn {
-
-struct ModelSettings {
-  std::string model = "fp-mamba";
-  int64_t d_model = 64, d_state = 16, layers = 1, expand = 2;
-  bool short_conv = false;
-  std::string mixer = "kronecker";
-  int64_t rank = 1;
-  double mixer_scale = 2;
-  std::string mixer_normalisation = "row", mixer_input = "concatenated";
-  std::string hidden_dependence = "q,b,c";
-  bool bc_norm = true, glu_in_loop = false;
-};
-
-struct SolverSettings {
-  std::string solver = "auto", gradient = "one-step";
-  double tolerance = 1e-4;
-  int64_t max_iterations = 1000;
-};
 
 struct TrainSettings {
   int64_t steps = 1000, batch_size = 64, warmup = 20, train_length = 16;
@@ -46,9 +26,10 @@ struct RunSettings {
 
 struct Options {
   ModelSettings model;
-  SolverSettings solver;
-  TrainSettings train;
-  RunSettings run;
+  TrainSettings train = {};
+  RunSettings run = {};
+
+  explicit Options(ModelRegistry models = built_in_models()) : model(std::move(models)) {}
 };
 void add_to(Settings& settings, Options& options);
 
@@ -57,11 +38,9 @@ void add_to(Settings& settings, Options& options);
 void check(const Options& options, const Settings& settings);
 
 // ValueError: a name, number or combination out of range.
-SolverOptions solver_options(const SolverSettings& settings);
 TrainOptions train_options(const TrainSettings& settings);
-std::unique_ptr<SequenceModel> make_model(const ModelSettings& model, const SolverOptions& solver,
-                                          int64_t vocabulary, const Init& init);
-// DeviceError: a device that is not there.
-Context open_device(const RunSettings& run);
+// Where to compute, for models that all can on a GPU or not. DeviceError: a device that is not
+// there. UsageError: one that a model cannot compute on.
+Context open_device(const RunSettings& run, bool may_use_gpu = true);
 
 }  // namespace fprnn

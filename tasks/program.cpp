@@ -5,6 +5,7 @@
 #include <fprnn/models/run_checkpoints.h>
 #include <fprnn/tasks/evaluate.h>
 #include <fprnn/tasks/interrupt.h>
+#include <fprnn/tasks/label.h>
 #include <fprnn/tasks/output.h>
 #include <fprnn/tasks/program.h>
 #include <fprnn/tasks/progress.h>
@@ -91,8 +92,10 @@ void check_step(const CheckpointState& state, const AdamW& optimiser,
 // One invocation, with everything that its settings say.
 class Invocation {
  public:
-  Invocation(const TaskProgram& program, const Settings& settings, const Options& options)
-      : program_(program), settings_(settings), options_(options) {}
+  // own: the settings of the task.
+  Invocation(const TaskProgram& program, const KeyTexts& own, const Settings& settings,
+             const Options& options)
+      : program_(program), own_(own), settings_(settings), options_(options) {}
 
   void compare() const;
   void evaluate_alone();
@@ -109,6 +112,7 @@ class Invocation {
   bool is_due(int64_t every, int64_t step) const { return every > 0 && step % every == 0; }
 
   const TaskProgram& program_;
+  const KeyTexts own_;
   const Settings& settings_;
   const Options& options_;
   std::unique_ptr<Task> task_;
@@ -129,12 +133,11 @@ void Invocation::compare() const {
 }
 
 void Invocation::open() {
-  context_ = open_device(options_.run);
+  context_ = open_device(options_.run, options_.model.all_have(&ModelKind::cuda));
   print(fmt::format("device {}\n", describe(*context_)));
   task_ = program_.task();
   Rng rng = initial_stream(options_.train.seed);
-  model_ = make_model(options_.model, solver_options(options_.solver), task_->vocabulary(),
-                      {*context_, rng});
+  model_ = options_.model.make(task_->vocabulary(), {*context_, rng});
 }
 
 Origin Invocation::origin() const {
@@ -148,12 +151,12 @@ Origin Invocation::origin() const {
 }
 
 Evaluation Invocation::evaluation(const StepMetrics& trained) {
-  const bool solves = options_.model.model != "mamba";
-  SolverOptions solver = solver_options(options_.solver);
+  const bool solves = options_.model.any_has(&ModelKind::solver);
+  SolverOptions solver = solver_options(options_.model.solver);
   const bool cpu = context_->device() == DeviceKind::cpu;  // there auto is sequential
   if (cpu && solver.solver == Solver::automatic) solver.solver = Solver::sequential;
   Evaluation evaluation{.task = program_.name(),
-                        .group = program_.group(),
+                        .settings = own_,
                         .model = options_.model.model,
                         .parameters = model_->parameter_count(),
                         .device = std::string(name_of(context_->device())),
@@ -162,7 +165,8 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
                         .train_length = options_.train.train_length,
                         .steps = trained.step,
                         .train_seconds = trained.seconds,
-                        .origin = origin()};
+                        .origin = origin(),
+                        .caption = task_->metrics().front().caption};
   for (const int64_t length : options_.run.eval_lengths)
     evaluation.lengths.push_back(evaluate(*model_, *task_, *context_, options_.train.seed, length,
                                           options_.run.eval_sequences));
@@ -253,7 +257,8 @@ void Invocation::resume(Training& training, RunDirectory& run) {
     return run.go_on(0);
   }
   const std::string checkpoint = latest_checkpoint(run.path());
-  const KeyValues expected = settings_.values(kOfTraining);
+  const KeyValues expected =
+      settings_.values(kOfTraining, read_checkpoint_state(checkpoint).configuration);
   const CheckpointState state =
       load_checkpoint(checkpoint, *model_, &training.optimiser(), &expected);
   check_step(state, training.optimiser(), checkpoint);
@@ -272,9 +277,10 @@ void Invocation::train() {
   RunDirectory run = resumes ? RunDirectory(path) : RunDirectory::create(path, settings_.to_json());
   if (resumes) resume(training, run);
   run.log(RunStart{training.last().step, origin()});
+  const std::string problem = problem_of(own_);
   print(fmt::format("{} on {}, {} parameters, length {}, {} steps{}, writing {}\n",
-                    options_.model.model, program_.group(), model_->parameter_count(),
-                    options_.train.train_length, options_.train.steps,
+                    options_.model.model, problem.empty() ? program_.name() : problem,
+                    model_->parameter_count(), options_.train.train_length, options_.train.steps,
                     resumes ? fmt::format(" from step {}", training.last().step) : "", path));
   train_on(training, run);
   if (!training.finished())
@@ -308,17 +314,33 @@ void read_files(const RunSettings& run, Settings& settings) {
   if (!run.config.empty()) settings.set_json(read_file(run.config, kMaxConfig), run.config);
 }
 
-void run_invocation(int argc, const char* const* argv, TaskProgram& program, Options options) {
+// What --help says of the models.
+std::string about_models(const ModelRegistry& models) {
+  std::string text = "Models; --model X --help shows the settings of X:\n";
+  for (const ModelKind& kind : models.all())
+    text += fmt::format("  {:<9} {}\n", kind.name, kind.about);
+  return text + "\n";
+}
+
+void run_invocation(int argc, const char* const* argv, TaskProgram& program, ModelRegistry models) {
+  Options options(std::move(models));
   Settings settings;
   program.add_to(settings);
+  const size_t own_count = settings.all().size();
   add_to(settings, options);
+  settings.set(Preset{"of the task", "", program.defaults()});
   const CommandLine command{.about = program.about(),
                             .presets = program.presets(),
                             .preset = options.run.preset,
-                            .read_files = [&](Settings& s) { read_files(options.run, s); }};
+                            .read_files = [&](Settings& s) { read_files(options.run, s); },
+                            .chosen_by = "model",
+                            .choices = about_models(options.model.models())};
   if (!read_command_line(argc, argv, command, settings)) return print("");  // if help arrived
   check(options, settings);
-  Invocation invocation(program, settings, options);
+  KeyTexts own;
+  for (const Setting& setting : std::span(settings.all()).first(own_count))
+    own.emplace_back(setting.key, text_of(setting));
+  Invocation invocation(program, own, settings, options);
   if (!options.run.compare.empty())
     invocation.compare();
   else if (!options.run.evaluate.empty())
@@ -329,11 +351,11 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Opt
 
 }  // namespace
 
-int run_program(int argc, const char* const* argv, TaskProgram& program, Options options) {
+int run_program(int argc, const char* const* argv, TaskProgram& program, ModelRegistry models) {
   open_standard_streams();
   catch_interrupts();
   try {
-    run_invocation(argc, argv, program, std::move(options));
+    run_invocation(argc, argv, program, std::move(models));
     return 0;
   } catch (const Interrupted&) {
     say_interrupted();

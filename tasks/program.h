@@ -13,13 +13,16 @@ class TaskProgram {
   virtual std::string name() const = 0;   // of the executable, hence of the task
   virtual std::string about() const = 0;  // in one line
   virtual std::vector<Preset> presets() const { return {}; }
+  // Of settings of any part, a model's too, where others are better than the library's.
+  virtual KeyTexts defaults() const { return {}; }
   virtual void add_to(Settings& settings) = 0;  // the task's own
   // ValueError: a setting out of range.
   virtual std::unique_ptr<Task> task() const = 0;
-  virtual std::string group() const { return ""; }  // which of several tasks it is, for eval.json
 };
 
-// The whole program; returns the exit code: 0 done, 1 failed, 2 misused, 130 interrupted.
-int run_program(int argc, const char* const* argv, TaskProgram& program, Options defaults = {});
+// The whole program, for the models of a registry; returns the exit code: 0 done, 1 failed, 2 misused,
+// 130 interrupted.
+int run_program(int argc, const char* const* argv, TaskProgram& program,
+                ModelRegistry models = built_in_models());
 
 }  // namespace fprnn

@@ -1,8 +1,11 @@
 // What a run leaves behind, as values: a line of metrics.jsonl, eval.json, a run directory.
 #pragma once
 
+#include <fprnn/core/settings.h>
+
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,19 +34,24 @@ struct StepMetrics {
   bool operator==(const StepMetrics&) const = default;
 };
 
-// How a model did on sequences of one length; accuracies and iterations as in metrics.jsonl.
+// Names with numbers, in an order that means something.
+using NamedValues = std::vector<std::pair<std::string, double>>;
+
+// sqrt(p (1 - p) / n) of a share p of n sequences that are right; nothing where that is no number.
+std::optional<double> standard_error(double share, double sequences);
+
+// How a model did on sequences of one length; iterations as in metrics.jsonl.
 struct LengthResult {
   int64_t length = 0;
   int64_t sequences = 0;
-  double sequence_accuracy = 0;  // sequences with every token right
-  double token_accuracy = 0;
-  double last_token_accuracy = 0;
+  NamedValues metrics = {};                   // the task's (tasks/metrics.h), the main one first
+  std::optional<double> standard_error = {};  // of the main one
   double iterations_mean = 0;
   int64_t iterations_max = 0;
   double residual_max = 0;
   int64_t unconverged = 0;
 
-  double standard_error() const;  // of sequence_accuracy; NaN without sequences
+  double metric(std::string_view name) const;  // NaN: it has none of that name
   bool operator==(const LengthResult&) const = default;
 };
 
@@ -63,13 +71,16 @@ struct RunStart {
 };
 
 struct Evaluation {
-  std::string task = {}, group = {}, model = {};
+  std::string task = {};
+  KeyTexts settings = {};  // the task's own
+  std::string model = {};
   int64_t parameters = 0;
   std::string device = {}, solver = {}, gradient = {};  // the last two empty without fixed points
   int64_t train_length = 0;
   int64_t steps = 0;  // trained
   double train_seconds = 0;
   Origin origin = {};
+  std::string caption = {};  // the main metric in words; empty: its name
   std::vector<LengthResult> lengths = {};
 
   bool operator==(const Evaluation&) const = default;
@@ -84,13 +95,16 @@ struct RunRecord {
 // The JSON of a line of metrics.jsonl, without the line's end; what is not finite becomes null.
 std::string to_json(const StepMetrics& metrics);
 std::string to_json(const RunStart& start);
-// The JSON of eval.json, a line a length; each of these has the standard error besides.
+// The JSON of eval.json, a line a length.
 std::string to_json(const Evaluation& evaluation);
 
-// Read back what the two above wrote; null reads as NaN, and the standard error may be missing
-// and is ignored; a line of before 0.2 lacks the adjoint's, which are 0 then. FormatError with the
-// name of the source and what is wrong: text that is no
-// JSON, a missing, unknown or repeated key, a value of another type or outside its range.
+// Read back what the two above wrote; null reads as NaN. What was written before metrics had names
+// is read too: an evaluation's `group`, three accuracies and their standard error, which is
+// computed anew; a line of before 0.2, which lacks the adjoint's numbers, that are 0 then.
+// FormatError with the name of the source and what is wrong: text that is no JSON, a missing,
+// unknown or repeated key, a value of another type or outside its range, more than kMostNames names
+// in one object.
+constexpr size_t kMostNames = 256;
 StepMetrics step_metrics_from_json(const std::string& text, const std::string& source);
 Evaluation evaluation_from_json(const std::string& text, const std::string& source);
 

@@ -30,6 +30,33 @@ bool has_iterations(const RunRecord& run) {
 
 namespace {
 
+// A metric's name as people read it.
+std::string words(std::string name) {
+  std::ranges::replace(name, '_', ' ');
+  return shortened(printable(name), 24);
+}
+
+}  // namespace
+
+MainMetric main_metric(std::span<const RunRecord> runs) {
+  MainMetric metric;
+  for (const RunRecord& run : runs)
+    for (const LengthResult& result : run.evaluation.lengths) {
+      if (!metric.name.empty() || result.metrics.empty()) continue;
+      metric.name = result.metrics.front().first;
+      const std::string& caption = run.evaluation.caption;
+      metric.caption = caption.empty() ? words(metric.name) : shortened(printable(caption), 60);
+    }
+  for (const RunRecord& run : runs)
+    for (const LengthResult& result : run.evaluation.lengths) {
+      const double value = result.metric(metric.name);
+      metric.is_share = metric.is_share && !(value < 0 || value > 1);
+    }
+  return metric;
+}
+
+namespace {
+
 constexpr int64_t kWidest = 100;
 constexpr const char* kGap = "  ";
 
@@ -73,21 +100,50 @@ std::string fraction(double value) {
   return std::isfinite(value) ? fmt::format("{:.4f}", value) : "-";
 }
 
+// The columns, in as many tables as they need; the first is in each.
+std::string tables(const std::vector<Column>& columns) {
+  std::string text;
+  std::vector<Column> now = {columns.front()};
+  int64_t width = now.front().width();
+  for (size_t i = 1; i < columns.size(); ++i) {
+    if (width + columns[i].width() + 2 > kWidest && now.size() > 1) {
+      text += aligned(now) + "\n";
+      now = {columns.front()};
+      width = now.front().width();
+    }
+    width += columns[i].width() + 2;
+    now.push_back(columns[i]);
+  }
+  return text + aligned(now);
+}
+
+// The names of all metrics of a run, in order.
+std::vector<std::string> metric_names(const RunRecord& run) {
+  std::vector<std::string> names;
+  for (const LengthResult& result : run.evaluation.lengths)
+    for (const auto& [name, value] : result.metrics)
+      if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+  return names;
+}
+
 // Everything of one run. A star marks the length that it was trained at.
 std::string single_table(const RunRecord& run) {
-  std::vector<Column> columns = {
-      {"length "}, {"sequences"}, {"whole sequences"}, {"tokens"}, {"last token"}};
+  const std::vector<std::string> names = metric_names(run);
   const bool iterated = has_iterations(run);
-  if (iterated)
-    columns.insert(columns.end(), {{"iterations (max)"}, {"residual"}, {"unconverged"}});
+  std::vector<Column> columns = {{"length "}, {"sequences"}};
+  for (const std::string& name : names) columns.push_back({words(name)});
+  if (iterated) columns.insert(columns.end(), {{"iterations"}, {"residual"}, {"unconverged"}});
   bool starred = false;
   for (const LengthResult& r : run.evaluation.lengths) {
     const bool star = r.length == run.evaluation.train_length;
     starred |= star;
-    std::vector<std::string> cells = {
-        fmt::format("{}{}", r.length, star ? "*" : " "), fmt::format("{}", r.sequences),
-        fraction(r.sequence_accuracy) + " +- " + fraction(r.standard_error()),
-        fraction(r.token_accuracy), fraction(r.last_token_accuracy)};
+    std::vector<std::string> cells = {fmt::format("{}{}", r.length, star ? "*" : " "),
+                                      fmt::format("{}", r.sequences)};
+    for (const std::string& name : names) {
+      const bool has_error = r.standard_error && name == r.metrics.front().first;
+      cells.push_back(fraction(r.metric(name)) +
+                      (has_error ? " +- " + fraction(*r.standard_error) : ""));
+    }
     if (iterated)
       cells.insert(cells.end(),
                    {fmt::format("{:.1f} ({:>3})", r.iterations_mean, r.iterations_max),
@@ -95,43 +151,33 @@ std::string single_table(const RunRecord& run) {
     for (size_t i = 0; i < cells.size(); ++i) columns[i].cells.push_back(cells[i]);
   }
   const char* star = starred ? "* " : "";
-  return aligned(columns) +
-         fmt::format("{}trained at length {}\n", star, run.evaluation.train_length);
+  return tables(columns) + fmt::format("{}trained at length {}{}\n", star,
+                                       run.evaluation.train_length,
+                                       iterated ? "; iterations: mean and (most)" : "");
 }
 
-// The whole sequences that one run has right at each of the lengths.
-Column accuracy_column(const RunRecord& run, const std::string& label,
-                       const std::vector<int64_t>& lengths) {
+// The main metric of one run at each of the lengths.
+Column main_column(const RunRecord& run, const std::string& metric, const std::string& label,
+                   const std::vector<int64_t>& lengths) {
   Column column{label + " "};
   for (const int64_t length : lengths) {
     const auto& results = run.evaluation.lengths;
     const auto found = std::ranges::find(results, length, &LengthResult::length);
-    const std::string cell = found == results.end() ? "-" : fraction(found->sequence_accuracy);
+    const std::string cell = found == results.end() ? "-" : fraction(found->metric(metric));
     column.cells.push_back(cell + (length == run.evaluation.train_length ? "*" : " "));
   }
   return column;
 }
 
-// Runs side by side, in several tables if they are too many for one.
 std::string joint_table(std::span<const RunRecord> runs) {
   const std::vector<int64_t> lengths = evaluated_lengths(runs);
   const std::vector<std::string> labels = run_labels(runs, 20);
-  Column first{"length"};
-  for (const int64_t length : lengths) first.cells.push_back(fmt::format("{}", length));
-  std::string text = "whole sequences right\n";
-  std::vector<Column> columns = {first};
-  int64_t width = first.width();
-  for (size_t i = 0; i < runs.size(); ++i) {
-    Column next = accuracy_column(runs[i], labels[i], lengths);
-    if (width + next.width() + 2 > kWidest && columns.size() > 1) {
-      text += aligned(columns) + "\n";
-      columns = {first};
-      width = first.width();
-    }
-    width += next.width() + 2;
-    columns.push_back(std::move(next));
-  }
-  return text + aligned(columns) + "* the length that this run was trained at\n";
+  const MainMetric metric = main_metric(runs);
+  std::vector<Column> columns = {{"length"}};
+  for (const int64_t length : lengths) columns[0].cells.push_back(fmt::format("{}", length));
+  for (size_t i = 0; i < runs.size(); ++i)
+    columns.push_back(main_column(runs[i], metric.name, labels[i], lengths));
+  return metric.caption + "\n" + tables(columns) + "* the length that this run was trained at\n";
 }
 
 }  // namespace

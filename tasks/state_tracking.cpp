@@ -7,28 +7,20 @@ namespace {
 
 using namespace fprnn;
 
-// What docs/recipes.md found for groups: the exact gradient, a readout that sees the state alone,
-// states that are dropped, a second moment that forgets sooner.
-Options recipe() {
-  Options options;
-  options.model.mixer = "householder";
-  options.model.glu_in_loop = true;
-  options.solver.gradient = "exact";
-  options.train.iteration_cap = "200";  // while it learns, some steps have no answer yet
-  options.train.lr = 5e-3;
-  options.train.warmup = 100;
-  options.train.clip = 0.3;
-  options.train.betas = "0.9,0.95";
-  options.train.state_dropout = 0.1;
-  return options;
-}
-
 class StateTracking : public TaskProgram {
  public:
   std::string name() const override { return "state_tracking"; }
   std::string about() const override {
     return "Trains a sequence model on the word problem of a finite group: read x_1 .. x_k, say "
            "x_1 x_2 .. x_t after each.";
+  }
+  // What docs/recipes.md found for groups: the exact gradient, a readout that sees the state alone,
+  // states that are dropped, a second moment that forgets sooner.
+  KeyTexts defaults() const override {
+    return {{"mixer", "householder"}, {"glu_in_loop", "true"}, {"gradient", "exact"},
+            {"iteration_cap", "200"},  // while it learns, some steps have no answer yet
+            {"lr", "5e-3"},           {"warmup", "100"},       {"clip", "0.3"},
+            {"betas", "0.9,0.95"},    {"state_dropout", "0.1"}};
   }
   std::vector<Preset> presets() const override {
     return {{"quick",
@@ -80,7 +72,6 @@ class StateTracking : public TaskProgram {
   std::unique_ptr<Task> task() const override {
     return std::make_unique<WordProblem>(group_named(group_));
   }
-  std::string group() const override { return group_; }
 
  private:
   std::string group_ = "S3";
@@ -90,5 +81,5 @@ class StateTracking : public TaskProgram {
 
 int main(int argc, char** argv) {
   StateTracking program;
-  return run_program(argc, argv, program, recipe());
+  return run_program(argc, argv, program);
 }

@@ -24,12 +24,14 @@ size_t most_points(Runs runs) { return std::clamp<size_t>(2000 / runs.size(), 60
 
 // Curves against length.
 
-Point accuracy_at(const LengthResult& r) {
-  const double error = r.standard_error();
+Point metric_at(const LengthResult& r, const MainMetric& metric) {
+  const double value = r.metric(metric.name), error = r.standard_error.value_or(kNaN);
+  const double least = metric.is_share ? 0 : -kLargestShown,
+               most = metric.is_share ? 1 : kLargestShown;
   return {.x = static_cast<double>(r.length),
-          .y = r.sequence_accuracy,
-          .low = std::max(r.sequence_accuracy - error, 0.0),
-          .high = std::min(r.sequence_accuracy + error, 1.0)};
+          .y = value,
+          .low = std::max(value - error, least),
+          .high = std::min(value + error, most)};
 }
 Point iterations_at(const LengthResult& r) {
   return {.x = static_cast<double>(r.length),
@@ -213,11 +215,20 @@ std::string trained_note(const std::vector<int64_t>& trained) {
   return note + (trained.size() > 4 ? " …" : "");
 }
 
-Panel accuracy_panel(Runs runs) {
-  Panel panel = length_panel(runs, "Whole sequences right", "fraction, with standard errors",
-                             curves_by_length(runs, false, accuracy_at));
+std::string capital(std::string text) {
+  if (!text.empty() && text[0] >= 'a' && text[0] <= 'z') text[0] -= 'a' - 'A';
+  return text;
+}
+
+Panel metric_panel(Runs runs) {
+  const MainMetric metric = main_metric(runs);
+  const auto point_at = [&](const LengthResult& result) { return metric_at(result, metric); };
+  Panel panel = length_panel(runs, capital(metric.caption),
+                             metric.is_share ? "fraction, with standard errors" : "",
+                             curves_by_length(runs, false, point_at));
   for (Curve& curve : panel.curves) curve.bars = true;
-  panel.y = padded({.least = 0, .most = 1}, 0.03);
+  panel.y = metric.is_share ? padded({.least = 0, .most = 1}, 0.03)
+                            : padded(axis_over(shown_y(panel.curves)), 0.03);
   panel.vertical_note = trained_note(panel.verticals);
   return panel;
 }
@@ -262,7 +273,7 @@ std::vector<Panel> panels_of(Runs runs) {
     return step_panel(runs, {}, std::move(note), std::move(curves));
   };
   std::vector<Panel> panels = {
-      accuracy_panel(runs),
+      metric_panel(runs),
       loss_panel(runs),
       iterations_panel(by_length(iterations_at)),
       iterations_panel(by_step({}, iteration_curves(runs))),
@@ -296,10 +307,13 @@ std::string details(const Evaluation& e) {
   return text;
 }
 
-std::vector<std::string> distinct(Runs runs, std::string Evaluation::*field) {
+std::string task_in(const Evaluation& e) { return name_in(e.task); }
+std::string problem_in(const Evaluation& e) { return name_in(problem_of(e.settings)); }
+
+std::vector<std::string> distinct(Runs runs, std::string (*name)(const Evaluation&)) {
   std::vector<std::string> seen;
   for (const RunRecord& run : runs) {
-    const std::string value = name_in(run.evaluation.*field);
+    const std::string value = name(run.evaluation);
     if (!value.empty() && std::ranges::find(seen, value) == seen.end()) seen.push_back(value);
   }
   return seen;
@@ -307,23 +321,23 @@ std::vector<std::string> distinct(Runs runs, std::string Evaluation::*field) {
 
 // "State tracking on S3, A5".
 std::string title_of(Runs runs) {
-  std::string task = fmt::format("{}", fmt::join(distinct(runs, &Evaluation::task), ", "));
-  const std::string groups = fmt::format("{}", fmt::join(distinct(runs, &Evaluation::group), ", "));
+  std::string task = fmt::format("{}", fmt::join(distinct(runs, task_in), ", "));
+  const std::string problems = fmt::format("{}", fmt::join(distinct(runs, problem_in), ", "));
   std::ranges::replace(task, '_', ' ');
-  if (!task.empty() && task[0] >= 'a' && task[0] <= 'z') task[0] -= 'a' - 'A';
-  return shortened(groups.empty() ? task : task + " on " + groups, 60);
+  task = capital(task);
+  return shortened(problems.empty() ? task : task + " on " + problems, 60);
 }
 
-// A row for each run; with groups of their own, these are named in it.
+// A row for each run; with problems of their own, these are named in it.
 std::string legend(Runs runs, double top) {
   constexpr int64_t kRow = 128;  // characters that there is room for
   const std::vector<std::string> labels = run_labels(runs, 28);
-  const bool groups = distinct(runs, &Evaluation::group).size() > 1;
+  const bool problems = distinct(runs, problem_in).size() > 1;
   std::string text;
   for (size_t i = 0; i < runs.size(); ++i) {
     const double y = top + static_cast<double>(i) * kLegendRow;
     const Evaluation& e = runs[i].evaluation;
-    const std::string what = (groups ? name_in(e.group) + ", " : "") + details(e);
+    const std::string what = (problems ? problem_in(e) + ", " : "") + details(e);
     text += draw_sample(i, kMargin, y);
     text += draw_heading(kMargin + 48, y + 4.5, 13, labels[i],
                          shortened(what, kRow - width(labels[i])));

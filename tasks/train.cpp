@@ -296,7 +296,10 @@ StepMetrics Training::take_step() {
 
 void Training::read(const Computed& computed, const Batch& batch, StepMetrics& metrics) {
   metrics.loss = computed.loss.to_vector().front();
-  metrics.accuracy = task_.accuracy(computed.answers, batch).token;
+  Mean right;
+  for (const Score& score : scores(computed.answers, batch))
+    right.add({.sum = double(score.right), .weight = double(score.counted)});
+  metrics.accuracy = right.value();
   const Solves solves = read_solves(computed.solves);
   metrics.iterations_mean = solves.iterations_mean;
   metrics.iterations_max = solves.iterations_max;

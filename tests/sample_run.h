@@ -12,7 +12,7 @@ inline RunRecord sample_run(const std::string& name, const std::vector<double>& 
                             bool iterated, int64_t steps = 0) {
   RunRecord run{.name = name,
                 .evaluation = {.task = "state_tracking",
-                               .group = "S3",
+                               .settings = {{"group", "S3"}},
                                .model = iterated ? "fp-mamba" : "mamba",
                                .parameters = 12345,
                                .device = "cpu",
@@ -20,13 +20,15 @@ inline RunRecord sample_run(const std::string& name, const std::vector<double>& 
                                .gradient = iterated ? "one-step" : "",
                                .train_length = 16,
                                .steps = steps,
-                               .train_seconds = 61.5}};
+                               .train_seconds = 61.5,
+                               .caption = "whole sequences right"}};
   for (int64_t length = 16; const double accuracy : accuracies) {
     LengthResult result{.length = length,
                         .sequences = 100,
-                        .sequence_accuracy = accuracy,
-                        .token_accuracy = 0.5 + accuracy / 2,
-                        .last_token_accuracy = accuracy};
+                        .metrics = {{"whole_sequences", accuracy},
+                                    {"tokens", 0.5 + accuracy / 2},
+                                    {"last_token", accuracy}},
+                        .standard_error = standard_error(accuracy, 100)};
     if (iterated) {
       result.iterations_mean = 20.25;
       result.iterations_max = length;

@@ -52,7 +52,7 @@ case_run() {
   [ "$(wc -l <a/metrics.jsonl)" -eq "$steps" ] || die "metrics.jsonl has not a line a step"
   [ "$(cat a/LATEST)" = "$last_checkpoint" ] || die "LATEST"
   [ "$(find a/checkpoints -mindepth 1 -maxdepth 1 | wc -l)" -le 3 ] || die "old checkpoints stay"
-  grep -q '"sequence_accuracy"' a/eval.json || die "eval.json"
+  grep -q '"settings": {"group": "S3"}' a/eval.json && grep -q '"whole_sequences": ' a/eval.json || die "eval.json"
   grep -q 'length' a.log || die "no table"
 
   grep -q '"version": *"[0-9]' a/eval.json && grep -q '"commit": *"' a/eval.json || die "no version in eval.json"

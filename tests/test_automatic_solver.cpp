@@ -2,13 +2,14 @@
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <fprnn/tasks/evaluate.h>
-#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "fp_cases.h"
+#include "named_model.h"
 #include "run_case.h"
 
 namespace fprnn::tests {
@@ -61,8 +62,11 @@ void for_layers(const Visit& visit) {
 std::unique_ptr<SequenceModel> tracker(const Context& context, const WordProblem& task,
                                        const SolverOptions& solver) {
   Rng rng = initial_stream(3);
-  return make_model({.d_model = 8, .d_state = 4, .mixer = "householder", .mixer_scale = 1}, solver,
-                    task.vocabulary(), {context, rng});
+  auto model = named_model(
+      {{"d_model", "8"}, {"d_state", "4"}, {"mixer", "householder"}, {"mixer_scale", "1"}},
+      task.vocabulary(), {context, rng});
+  dynamic_cast<FixedPointLayer&>(*model->layers().front()).solver = solver;
+  return model;
 }
 FixedPointLayer& layer_of(SequenceModel& model) {
   return dynamic_cast<FixedPointLayer&>(*model.layers().front());

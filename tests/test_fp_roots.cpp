@@ -6,13 +6,14 @@
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/reduce.h>
-#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>
 #include <cmath>
 
 #include "close.h"
+#include "named_model.h"
 #include "run_case.h"
 #include "small_model.h"
 
@@ -96,9 +97,12 @@ TEST_CASE("fp roots: a trained model says the same whoever solves") {
   int64_t strayed = 0;
   for (const char* mixer : {"householder", "kronecker"}) {
     Rng rng = initial_stream(1);
-    const auto model =
-        make_model({.d_model = 16, .d_state = 8, .mixer = mixer, .glu_in_loop = true},
-                   solver_options({.gradient = "exact"}), task.vocabulary(), {context, rng});
+    const auto model = named_model({{"d_model", "16"},
+                                    {"d_state", "8"},
+                                    {"mixer", mixer},
+                                    {"glu_in_loop", "true"},
+                                    {"gradient", "exact"}},
+                                   task.vocabulary(), {context, rng});
     train(*model, task, context,
           {.steps = 150, .batch_size = 32, .length = 12, .lr = 5e-3, .clip = 0.3},
           [](const StepMetrics&) { return true; });

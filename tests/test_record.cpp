@@ -43,9 +43,10 @@ constexpr const char* kStepJson =
     R"("adjoint_iterations_max": 4, "adjoint_residual_max": 1e-07, "adjoint_unconverged": 2, )"
     R"("skipped": 1, "tokens_per_second": 123456.789})";
 
-constexpr const char* kEvaluationJson = R"({
+constexpr const char* kEvaluationJson =
+    R"({
   "task": "state_tracking",
-  "group": "S3",
+  "settings": {"group": "S3"},
   "model": "fp-mamba",
   "parameters": 12345,
   "device": "cpu",
@@ -59,11 +60,31 @@ constexpr const char* kEvaluationJson = R"({
   "gpu": "",
   "instruction_set": "avx512",
   "seed": 18446744073709551615,
+  "caption": "whole sequences right",
   "lengths": [
-    {"length": 16, "sequences": 100, "sequence_accuracy": 0.5, "standard_error": 0.05, )"
-                                        R"("token_accuracy": 0.75, "last_token_accuracy": 0.5, )"
-                                        R"("iterations_mean": 20.25, "iterations_max": 16, )"
-                                        R"("residual_max": 9e-05, "unconverged": 0}]
+    {"length": 16, "sequences": 100, "metrics": {"whole_sequences": 0.5, "tokens": 0.75, "last_token": 0.5}, )"
+    R"("standard_error": 0.05, "iterations_mean": 20.25, )"
+    R"("iterations_max": 16, "residual_max": 9e-05, "unconverged": 0}]
+}
+)";
+
+// The same as it was written before metrics had names.
+constexpr const char* kOldEvaluationJson = R"({
+  "task": "state_tracking",
+  "group": "S3",
+  "model": "fp-mamba",
+  "parameters": 12345,
+  "device": "cpu",
+  "solver": "sequential",
+  "gradient": "one-step",
+  "train_length": 16,
+  "steps": 0,
+  "train_seconds": 61.5,
+  "lengths": [
+    {"length": 16, "sequences": 100, "sequence_accuracy": 0.5, "standard_error": 7, )"
+                                           R"("token_accuracy": 0.75, "last_token_accuracy": 0.5, )"
+                                           R"("iterations_mean": 20.25, "iterations_max": 16, )"
+                                           R"("residual_max": 9e-05, "unconverged": 0}]
 }
 )";
 
@@ -132,19 +153,54 @@ TEST_CASE("record: the text of an evaluation, and back") {
   CHECK(evaluation_from_json(to_json(strange), "").model == "a\xEF\xBF\xBD");
 }
 
-TEST_CASE("record: the standard error is computed, and ignored when read") {
-  CHECK(LengthResult{.sequences = 100, .sequence_accuracy = 0.5}.standard_error() == 0.05);
-  CHECK(LengthResult{.sequences = 10, .sequence_accuracy = 1}.standard_error() == 0);
-  CHECK(std::isnan(LengthResult{.sequence_accuracy = 1}.standard_error()));
-  const Evaluation one = made(sample_run("", {0.5}, true).evaluation);
-  for (const char* other : {"\"standard_error\": 7, ", "\"standard_error\": null, ", ""})
-    CHECK(evaluation_from_json(replaced(kEvaluationJson, "\"standard_error\": 0.05, ", other),
-                               "") == one);
+TEST_CASE("record: the standard error of a share, where there is one") {
+  CHECK(standard_error(0.5, 100) == 0.05);
+  CHECK(standard_error(1, 10) == 0);
+  for (const auto& [share, sequences] : {std::pair{1.0, 0.0}, {std::nan(""), 10.0}, {2.0, 10.0}})
+    CHECK(!standard_error(share, sequences));
+  Evaluation one = made(sample_run("", {0.5}, true).evaluation);
+  one.lengths[0].standard_error.reset();
+  for (const char* none : {"\"standard_error\": null, ", ""})
+    CHECK(evaluation_from_json(replaced(kEvaluationJson, "\"standard_error\": 0.05, ", none), "") ==
+          one);
+  CHECK(to_json(one).find("\"standard_error\": null") != std::string::npos);
+}
+
+TEST_CASE("record: metrics and settings of any names, in their order") {
+  Evaluation evaluation{.settings = {{"z", "1"}, {"a", "\"\n"}, {"", ""}}};
+  evaluation.lengths = {{.metrics = {{"z", -1e300}, {"a", 1e300}, {"", 0}, {"\xC3\xA9", 7}}}, {}};
+  CHECK(evaluation_from_json(to_json(evaluation), "") == evaluation);
+  CHECK(evaluation.lengths[0].metric("a") == 1e300);
+  CHECK(std::isnan(evaluation.lengths[0].metric("b")));
+  CHECK(std::isnan(evaluation.lengths[1].metric("a")));
+}
+
+TEST_CASE("record: evaluations of before metrics had names are read") {
+  Evaluation before = sample_run("", {0.5}, true).evaluation;
+  CHECK(evaluation_from_json(kOldEvaluationJson, "") == before);
+  before.settings.clear();
+  CHECK(evaluation_from_json(replaced(kOldEvaluationJson, "\"S3\"", "\"\""), "") == before);
+  for (const char* other : {"\"standard_error\": null, ", ""})
+    CHECK(evaluation_from_json(replaced(kOldEvaluationJson, "\"standard_error\": 7, ", other), "")
+              .lengths[0]
+              .standard_error == 0.05);
+  const auto refused = [](const std::string& from, const std::string& to,
+                          const std::string& words) {
+    check_evaluation_refused(replaced(kOldEvaluationJson, from, to), words);
+  };
+  refused("\"token_accuracy\": 0.75, ", "", "'token_accuracy' is missing");
+  refused("\"sequence_accuracy\": 0.5, ", "", "'metrics' is missing");
+  refused("\"sequence_accuracy\": 0.5, ", "\"metrics\": {}, ", "'token_accuracy' is unknown");
+  refused("\"token", "\"metrics\": {}, \"token", "'metrics' is unknown");
+  refused("\"group\": \"S3\"", "\"group\": \"S3\", \"settings\": {}", "'group' is unknown");
+  refused("\"group\": \"S3\",", "", "'settings' is missing");
+  refused("0.75", "1.5", "'token_accuracy' is out of range");
+  refused("\"S3\"", "3", "'group' must be a string");
 }
 
 TEST_CASE("record: files of before say nothing of what made them") {
   std::string before = kEvaluationJson;
-  const size_t begin = before.find("  \"version\""), end = before.find("  \"lengths\"");
+  const size_t begin = before.find("  \"version\""), end = before.find("  \"caption\"");
   before.erase(begin, end - begin);
   CHECK(evaluation_from_json(before, "") == sample_run("", {0.5}, true).evaluation);
   CHECK(
@@ -158,9 +214,9 @@ TEST_CASE("record: what is not finite is null, and reads as NaN") {
     CHECK(text.find("\"loss\": null,") != std::string::npos);
     CHECK(std::isnan(step_metrics_from_json(text, "").loss));
   }
-  LengthResult result{.length = 1, .sequence_accuracy = std::nan("")};
-  Evaluation evaluation{.lengths = {result}};
-  CHECK(std::isnan(evaluation_from_json(to_json(evaluation), "").lengths[0].sequence_accuracy));
+  const LengthResult result{.length = 1, .metrics = {{"a", std::nan("")}}};
+  const Evaluation evaluation{.lengths = {result}};
+  CHECK(std::isnan(evaluation_from_json(to_json(evaluation), "").lengths[0].metric("a")));
 }
 
 TEST_CASE("record: malformed steps are refused") {
@@ -205,7 +261,17 @@ TEST_CASE("record: malformed evaluations are refused") {
   check_evaluation_refused(with("\"S3\"", "3"), "'group' must be a string");
   check_evaluation_refused(with("\"S3\"", "null"), "'group' must be a string");
   check_evaluation_refused(with("\"S3\"", "[\"S3\"]"), "'group' must not be an array");
-  check_evaluation_refused(with("\"group\"", "\"band\""), "'band' is unknown");
+  check_evaluation_refused(with("\"S3\"", "{}"), "an object stands where none belongs");
+  check_evaluation_refused(with("{\"group\": \"S3\"}", "\"S3\""), "'settings' must be an object");
+  check_evaluation_refused(with("{\"group\": \"S3\"}", "[]"), "'settings' must not be an array");
+  check_evaluation_refused(with("\"S3\"", "\"S3\", \"group\": \"\""), "'group' appears twice");
+  check_evaluation_refused(with("\"settings\"", "\"band\""), "'band' is unknown");
+  check_evaluation_refused(with("0.75", "\"0.75\""), "'tokens' must be a number");
+  check_evaluation_refused(with("\"tokens\"", "\"last_token\""), "'last_token' appears twice");
+  check_evaluation_refused(with("{\"whole", "[{\"whole"), "'metrics' must not be an array");
+  std::string names;
+  for (size_t i = 0; i < kMostNames; ++i) names += "\"" + std::to_string(i) + "\": 0, ";
+  check_evaluation_refused(with("\"whole_seq", names + "\"whole_seq"), "too many names");
   for (const char* seed : {"-1", "1.0", "18446744073709551616", "null", "\"1\""})
     check_evaluation_refused(with("18446744073709551615", seed), "'seed' must");
   check_evaluation_refused(with("\"length\": 16", "\"length\": -16"), "'length' must not be");

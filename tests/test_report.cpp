@@ -65,14 +65,14 @@ std::string canvas(const Runs& runs, Glyphs glyphs = Glyphs::unicode) {
 TEST_CASE("report table: one run of a model with fixed points") {
   CHECK(table({kFp}) ==
         R"(
-length   sequences   whole sequences  tokens  last token  iterations (max)  residual  unconverged
--------  ---------  ----------------  ------  ----------  ----------------  --------  -----------
-    16*        100  1.0000 +- 0.0000  1.0000      1.0000        20.2 ( 16)   9.0e-05            0
-    32         100  0.9500 +- 0.0218  0.9750      0.9500        20.2 ( 32)   9.0e-05            0
-    64         100  0.6000 +- 0.0490  0.8000      0.6000        20.2 ( 64)   9.0e-05            1
-   128         100  0.1000 +- 0.0300  0.5500      0.1000        20.2 (128)   9.0e-05            2
-   256         100  0.0000 +- 0.0000  0.5000      0.0000        20.2 (256)   9.0e-05            4
-* trained at length 16
+length   sequences   whole sequences  tokens  last token  iterations  residual  unconverged
+-------  ---------  ----------------  ------  ----------  ----------  --------  -----------
+    16*        100  1.0000 +- 0.0000  1.0000      1.0000  20.2 ( 16)   9.0e-05            0
+    32         100  0.9500 +- 0.0218  0.9750      0.9500  20.2 ( 32)   9.0e-05            0
+    64         100  0.6000 +- 0.0490  0.8000      0.6000  20.2 ( 64)   9.0e-05            1
+   128         100  0.1000 +- 0.0300  0.5500      0.1000  20.2 (128)   9.0e-05            2
+   256         100  0.0000 +- 0.0000  0.5000      0.0000  20.2 (256)   9.0e-05            4
+* trained at length 16; iterations: mean and (most)
 )");
 }
 
@@ -170,6 +170,56 @@ length   short     long
   CHECK(lines_of(report_table(runs)).size() == 6);
 }
 
+TEST_CASE("report: metrics by name, of any number and range") {
+  RunRecord run{.name = "a"};
+  run.evaluation.lengths = {
+      {.length = 8, .sequences = 4, .metrics = {{"bits_per_byte", 2.5}, {"keys", 0.25}}},
+      {.length = 16, .sequences = 4, .metrics = {{"bits_per_byte", 1.75}, {"keys", 0.5}}}};
+  CHECK(table({run}) == R"(
+length   sequences  bits per byte    keys
+-------  ---------  -------------  ------
+     8           4         2.5000  0.2500
+    16           4         1.7500  0.5000
+trained at length 0
+)");
+  RunRecord other = sample_run("b", {1}, false);  // which has no such metric
+  CHECK(table({run, other}) == R"(
+bits per byte
+length       a   b
+------  -------  --
+     8  2.5000   -
+    16  1.7500   -*
+* the length that this run was trained at
+)");
+  const std::vector<std::string> lines = lines_of(report_chart(Runs{run}, Glyphs::ascii));
+  CHECK(lines[0] == "      bits per byte, by length");
+  CHECK(lines[1].starts_with("2.50 + o"));
+  CHECK(lines[13].starts_with("1.75 +"));
+  CHECK(lines[13].ends_with("o"));
+  CHECK(main_metric(Runs{run, other}).name == "bits_per_byte");
+  CHECK(!main_metric(Runs{run, other}).is_share);
+  CHECK(main_metric(Runs{other, run}).caption == "whole sequences right");
+
+  run.evaluation.lengths[1].metrics.clear();
+  for (int i = 0; i < 30; ++i)
+    run.evaluation.lengths[1].metrics.emplace_back("name_" + std::to_string(i) + "\n\x1B[2J", 1e9);
+  check_lines(report_table(Runs{run}));
+  check_lines(report_chart(Runs{run}, Glyphs::ascii));
+  for (const double value : {-2e7, 0.0, 1e99, 123.0})
+    for (const double beside : {-5.0, 1e-9, 4e12}) {
+      run.evaluation.lengths[0].metrics = {{"x", value}};
+      run.evaluation.lengths[1].metrics = {{"x", beside}};
+      check_lines(report_chart(Runs{run}, Glyphs::unicode));
+    }
+}
+
+TEST_CASE("report labels: a task's problem is named by its settings") {
+  CHECK(problem_of({}).empty());
+  CHECK(problem_of({{"group", "S3"}}) == "S3");
+  CHECK(problem_of({{"variant", "mqar"}, {"keys", "4"}, {"open", "true"}}) ==
+        "mqar, keys 4, open true");
+}
+
 TEST_CASE("report table: many runs and long names keep to 100 columns") {
   for (const size_t count : {2, 5, 12, 60}) {
     Runs runs;
@@ -228,9 +278,9 @@ TEST_CASE("report chart: whatever numbers a file holds") {
     for (const int64_t b : {int64_t{0}, int64_t{2}, kMost - 1, kMost})
       for (const double accuracy : {0.0, 1.0, 7.0, -1e300, std::nan(""), HUGE_VAL}) {
         run.evaluation.train_length = b;
-        run.evaluation.lengths = {{.length = a, .sequence_accuracy = accuracy},
-                                  {.length = b, .sequence_accuracy = 0.5, .iterations_mean = 1e300},
-                                  {.length = b, .sequence_accuracy = accuracy}};
+        run.evaluation.lengths = {{.length = a, .metrics = {{"x", accuracy}}},
+                                  {.length = b, .metrics = {{"x", 0.5}}, .iterations_mean = 1e300},
+                                  {.length = b, .metrics = {{"x", accuracy}}}};
         CHECK(report_table(Runs{run}).ends_with('\n'));
         canvas({run, run});
       }

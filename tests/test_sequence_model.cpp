@@ -1,11 +1,10 @@
 // The backbone over chunks, single tokens and packed sequences.
 #include <doctest/doctest.h>
-#include <fprnn/models/fp_mamba.h>
-#include <fprnn/models/fp_rnn.h>
 
 #include <functional>
 
 #include "close.h"
+#include "named_model.h"
 #include "refused.h"
 #include "run_case.h"
 #include "small_model.h"
@@ -17,42 +16,29 @@ namespace {
 constexpr int64_t kVocabulary = 7, kWidth = 8;
 constexpr double kSame = kDouble ? 1e-10 : 1e-4;
 
-std::unique_ptr<SequenceModel> model_of(const Context& context, const LayerFactory& make_layer) {
-  Rng rng{.seed = 11};
-  auto model = std::make_unique<SequenceModel>(
-      Init{context, rng},
-      SequenceModelOptions{
-          .vocabulary = kVocabulary, .d_model = kWidth, .layers = 2, .make_layer = make_layer});
-  // Embeddings of the size of one, as after training: fixed points are then the only ones.
-  model->parameter("embedding.weight").value = random(context, {kVocabulary, kWidth}, 5);
-  return model;
-}
-
-template <class Layer, class Options>
-LayerFactory factory(const Options& options) {
-  return [options](Module& parent, std::string name, const Init& init) {
-    return std::make_unique<Layer>(parent, std::move(name), init, options);
-  };
-}
-
-const SolverOptions kSolver{.tolerance = kDouble ? real(1e-13) : real(1e-6),
-                            .unconverged = Unconverged::accept};
-
-// visit(name, model) for a model of each kind of layer.
+// visit(name, model) for two layers of each kind in the registry, and for all in turn in a stack.
 void for_models(const Context& context,
                 const std::function<void(const std::string&, SequenceModel&)>& visit) {
-  const std::pair<std::string, LayerFactory> kinds[] = {
-      {"mamba", factory<Mamba>(MambaOptions{.d_model = kWidth, .d_state = 4, .layers = 2})},
-      {"fp-mamba", factory<FpMamba>(FpMambaOptions{.d_model = kWidth,
-                                                   .d_state = 4,
-                                                   .conv_width = 4,
-                                                   .layers = 2,
-                                                   .scale = 1,
-                                                   .solver = kSolver})},
-      {"fp-rnn",
-       factory<FpRnn>(FpRnnOptions{
-           .d_model = kWidth, .conv_width = 4, .layers = 2, .scale = 1, .solver = kSolver})}};
-  for (const auto& [name, make_layer] : kinds) visit(name, *model_of(context, make_layer));
+  std::vector<std::string> names = built_in_models().names();
+  std::string all;
+  for (const std::string& name : names) all += (all.empty() ? "" : ",") + name;
+  names.push_back(all);
+  for (const std::string& name : names) {
+    const NamedModel named({{"model", name},
+                            {"layers", name == all ? "4" : "2"},
+                            {"d_model", std::to_string(kWidth)},
+                            {"d_state", "4"},
+                            {"short_conv", "true"},
+                            {"mixer", "householder"},
+                            {"mixer_scale", "1"},
+                            {"solver", "sequential"},
+                            {"tolerance", kDouble ? "1e-13" : "1e-6"}});
+    Rng rng{.seed = 11};
+    const auto model = named.model.make(kVocabulary, {context, rng});
+    // Embeddings of the size of one, as after training: fixed points are then the only ones.
+    model->parameter("embedding.weight").value = random(context, {kVocabulary, kWidth}, 5);
+    visit(name, *model);
+  }
 }
 
 IntTensor some_tokens(const Context& context, const Shape& shape) {

@@ -4,6 +4,7 @@
 #include <fprnn/tasks/command_line.h>
 #include <fprnn/tasks/options.h>
 
+#include "named_model.h"
 #include "refused.h"
 #include "variable.h"
 
@@ -189,10 +190,11 @@ TEST_CASE("settings: what is wrong is named, with its source") {
 TEST_CASE("settings: options become models, solvers and training, or are refused") {
   const Context context = Context::cpu({.threads = 1});  // what is made is not run
   Rng rng{.seed = 1};
-  for (const char* model : {"mamba", "fp-mamba", "fp-rnn"})
+  for (const ModelKind& kind : built_in_models().all())
     for (const char* mixer : {"kronecker", "householder", "dplr"}) {
-      const ModelSettings settings{.model = model, .d_model = 8, .d_state = 4, .mixer = mixer};
-      const auto made = make_model(settings, solver_options({}), 7, {context, rng});
+      const auto made =
+          named_model({{"model", kind.name}, {"d_model", "8"}, {"d_state", "4"}, {"mixer", mixer}},
+                      7, {context, rng});
       CHECK(made->parameter_count() > 0);
       CHECK(made->layers().size() == 1);
     }

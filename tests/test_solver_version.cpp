@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/file.h>
-#include <fprnn/tasks/options.h>
 #include <fprnn/tasks/svg.h>
 #include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
@@ -12,6 +11,7 @@
 #include <utility>
 
 #include "close.h"
+#include "named_model.h"
 #include "needs.h"
 
 namespace fprnn::tests {
@@ -40,14 +40,15 @@ std::pair<double, double> iterations_and_loss(const Known& known) {
   const Context context = Context::cpu({.threads = 1, .isa = Isa::baseline});
   const WordProblem task(group_named("S3"));
   Rng rng = initial_stream(1);
-  const SolverSettings solver{.solver = known.solver, .gradient = known.gradient};
-  const auto model = make_model({.model = known.model,
-                                 .d_model = 16,
-                                 .d_state = 4,
-                                 .mixer = known.mixer,
-                                 .rank = 2,
-                                 .mixer_scale = 1},
-                                solver_options(solver), task.vocabulary(), {context, rng});
+  const auto model = named_model({{"model", known.model},
+                                  {"d_model", "16"},
+                                  {"d_state", "4"},
+                                  {"mixer", known.mixer},
+                                  {"rank", "2"},
+                                  {"mixer_scale", "1"},
+                                  {"solver", known.solver},
+                                  {"gradient", known.gradient}},
+                                 task.vocabulary(), {context, rng});
   Training training(
       *model, task, context,
       {.steps = 10, .batch_size = 16, .length = 8, .lr = 1e-2, .warmup = 1, .seed = 1});

@@ -170,7 +170,9 @@ TEST_CASE("report svg: points of every number, all right, all wrong, alike") {
 TEST_CASE("report svg: names are escaped, and shortened") {
   RunRecord run = sample_run("<b>&\"'\x01\x1B[2J\xFF]]>", {1, 0.5}, true, 5);
   run.evaluation.model = "</text><text onload=\"x\">";
-  run.evaluation.group = run.evaluation.task = "<!-- & -->";
+  run.evaluation.task = "<!-- & -->";
+  run.evaluation.settings = {{"<", "<!-- & -->"}};
+  run.evaluation.caption = "<&>";
   const std::string svg = sound_svg({run});
   CHECK(svg.find(">&lt;b&gt;&amp;&quot;&apos;??[2J?]]&gt;<") != std::string::npos);
   CHECK(svg.find("onload=\"") == std::string::npos);
@@ -199,12 +201,12 @@ TEST_CASE("report svg: whatever numbers a file holds") {
       for (const int64_t n : {int64_t{0}, int64_t{1}, std::numeric_limits<int64_t>::max()}) {
         run.evaluation.lengths = {{.length = n,
                                    .sequences = n,
-                                   .sequence_accuracy = 0.5,
+                                   .metrics = {{"whole_sequences", 0.5}},
                                    .iterations_mean = a,
                                    .iterations_max = n,
                                    .residual_max = b},
                                   {.length = 3,
-                                   .sequence_accuracy = nan,
+                                   .metrics = {{"whole_sequences", nan}},
                                    .iterations_mean = b,
                                    .iterations_max = 1,
                                    .residual_max = a}};

@@ -1,4 +1,4 @@
-// Groups, word problems and how answers to them are counted.
+// Groups, word problems and the metrics of answers.
 #include <doctest/doctest.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/tasks/train.h>
@@ -239,45 +239,107 @@ TEST_CASE("word problem: weights, training and evaluation draw from streams of t
   CHECK(words.size() == 2 * expected);
 }
 
-TEST_CASE("accuracy: sequences, tokens and last tokens, without BOS") {
+namespace {
+
+// answers and targets as one row a sequence, of three positions; `counted` of all of them.
+struct Judged {
+  Context context = test_context();
+  Batch batch;
+  IntTensor answers;
+  Tensor logits = {};
+  Judged(const std::vector<int32_t>& answers, const std::vector<int32_t>& targets,
+         const std::vector<real>& mask, const std::vector<real>& counted = {}) {
+    const Shape shape{static_cast<int64_t>(targets.size()) / 3, 3};
+    this->answers = IntTensor(context, shape, answers);
+    batch = {.tokens = int_zeros(context, shape),
+             .targets = IntTensor(context, shape, targets),
+             .mask = Tensor(context, shape, mask)};
+    if (!counted.empty()) batch.counted = Tensor(context, shape, counted);
+  }
+  Answered answered() const { return {batch, answers, logits, scores(answers, batch)}; }
+  // whole sequences, tokens, last token, prefix.
+  void check(double whole, double tokens, double last, double prefix) const {
+    const Answered answered = this->answered();
+    CHECK(whole_sequences(answered).value() == doctest::Approx(whole));
+    CHECK(fprnn::tokens(answered).value() == doctest::Approx(tokens));
+    CHECK(last_token(answered).value() == doctest::Approx(last));
+    CHECK(fprnn::prefix(answered).value() == doctest::Approx(prefix));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("metrics: whole sequences, tokens, last tokens and prefixes of what the mask counts") {
+  const std::vector<int32_t> targets = {5, 6, 7, 5, 6, 7};
+  const std::vector<real> all(6, 1);
+  Judged({5, 6, 7, 5, 6, 7}, targets, all).check(1, 1, 1, 1);
+  Judged({5, 6, 0, 5, 6, 7}, targets, all).check(0.5, 5.0 / 6, 0.5, (2.0 / 3 + 1) / 2);
+  Judged({0, 6, 7, 5, 0, 7}, targets, all).check(0, 4.0 / 6, 1, (0 + 1.0 / 3) / 2);
+  Judged({0, 0, 0, -1, -1, -1}, targets, all).check(0, 0, 0, 0);
+  // What is not counted may be wrong; a weight that is not 0 counts once.
+  const std::vector<real> some = {0, real(0.5), 1, 0, 1, 0};
+  Judged({0, 6, 7, 0, 6, 0}, targets, some).check(1, 1, 1, 1);
+  Judged({5, 6, 0, 5, 0, 7}, targets, some).check(0, 1.0 / 3, 0, (0.5 + 0) / 2);
+  // `counted` instead of the mask, and a sequence where nothing counts.
+  Judged({5, 0, 0, 0, 0, 0}, targets, all, {1, 0, 0, 0, 0, 0}).check(1, 1, 1, 1);
+  Judged({5, 0, 7, 0, 0, 0}, targets, all, {1, 1, 1, 0, 0, 0}).check(0, 2.0 / 3, 1, 1.0 / 3);
+  const Judged one({5, 0, 7, 0, 0, 0}, targets, all, {1, 1, 1, 0, 0, 0});
+  CHECK(whole_sequences(one.answered()).weight == 1);
+  const Judged none(targets, targets, std::vector<real>(6));
+  CHECK(std::isnan(last_token(none.answered()).value()));
+}
+
+TEST_CASE("metrics: batches add up, whatever their sizes") {
+  Mean mean;
+  mean.add(1, 2);
+  mean.add({.sum = 1, .weight = 6});
+  CHECK(mean.value() == 3.0 / 8);
+  CHECK(std::isnan(Mean().value()));
+  CHECK(value_of({.name = "x", .over = {}, .finish = [](double m) { return 8 * m; }}, mean) == 3);
+  CHECK(value_of({.name = "x", .over = {}}, mean) == 3.0 / 8);
+  const std::vector<Metric> metrics = accuracies();
+  CHECK(metrics.front().caption == "whole sequences right");
+  CHECK(metrics.front().of_sequences);
+  CHECK(metrics.size() == 4);
+}
+
+TEST_CASE("metrics: the beginning of a word problem is in the loss and not counted") {
   const Context context = test_context();
-  // The prediction at each of 2 x 4 positions, the last of three classes being BOS.
-  const auto logits_for = [&](const std::vector<int>& predictions) {
-    std::vector<real> logits(predictions.size() * 3, -5);
-    for (size_t i = 0; i < predictions.size(); ++i) logits[3 * i + predictions[i]] = real(-0.5);
-    return Tensor(context, {2, 4, 3}, logits);
-  };
-  const IntTensor targets(context, {2, 4}, std::vector<int32_t>{2, 0, 1, 1, 2, 1, 0, 0});
-  const auto check = [&](const std::vector<int>& predictions, double sequence, double token,
-                         double last) {
-    const Accuracy a = accuracy(argmax(logits_for(predictions)), targets);
-    CHECK(a.sequence == sequence);
-    CHECK(a.token == doctest::Approx(token));
-    CHECK(a.last_token == last);
-  };
-  check({2, 0, 1, 1, 2, 1, 0, 0}, 1, 1, 1);
-  check({0, 0, 1, 1, 1, 1, 0, 0}, 1, 1, 1);            // BOS wrong
-  check({2, 0, 1, 0, 2, 1, 0, 0}, 0.5, 5.0 / 6, 0.5);  // a last one wrong
-  check({2, 1, 1, 1, 2, 1, 0, 0}, 0.5, 5.0 / 6, 1);    // a first one wrong
-  check({2, 1, 0, 0, 2, 0, 1, 1}, 0, 0, 0);            // BOS alone right
-  check({2, 2, 2, 1, 2, 2, 2, 2}, 0, 1.0 / 6, 0.5);
+  const Batch batch = WordProblem(group_named("S3")).sample(context, Rng{1}, 3, 4);
+  CHECK(batch.counted.shape() == batch.mask.shape());
+  std::vector<int32_t> answers = batch.targets.to_vector();
+  for (int64_t b = 0; b < 3; ++b) answers[b * 5] = 0;  // not BOS
+  for (const Score& score : scores(IntTensor(context, {3, 5}, answers), batch)) {
+    CHECK(score.counted == 4);
+    CHECK(score.right == 4);
+    CHECK(score.before_error == 4);
+  }
 }
 
 // Element 0 is the identity, often the answer; a model that has broken down must not seem to know
 // it.
-TEST_CASE("accuracy: logits that are not numbers are no answers") {
+TEST_CASE("metrics: logits that are not numbers are no answers") {
   const Context context = test_context();
   const Tensor logits = full(context, {1, 3, 4}, std::numeric_limits<real>::quiet_NaN());
-  const Accuracy a =
-      accuracy(argmax(logits), IntTensor(context, {1, 3}, std::vector<int32_t>{3, 0, 0}));
-  CHECK((a.sequence == 0 && a.token == 0 && a.last_token == 0));
+  const Batch batch{.tokens = int_zeros(context, {1, 3}),
+                    .targets = int_zeros(context, {1, 3}),
+                    .mask = full(context, {1, 3}, 1)};
+  CHECK(scores(argmax(logits), batch)[0].right == 0);
 }
 
-TEST_CASE("accuracy: shapes must fit") {
+TEST_CASE("metrics: shapes must fit") {
   const Context context = test_context();
-  const IntTensor targets(context, {2, 4}, std::vector<int32_t>(8));
-  for (const Shape& shape : {Shape{8}, Shape{4, 2}, Shape{2, 3}, Shape{1, 2, 4}})
-    CHECK_THROWS_AS(accuracy(int_zeros(context, shape), targets), ShapeError);
+  const auto batch = [&](const Shape& shape, const Shape& counted) {
+    return Batch{.tokens = int_zeros(context, shape),
+                 .targets = int_zeros(context, shape),
+                 .mask = full(context, shape, 1),
+                 .counted = full(context, counted, 1)};
+  };
+  for (const Shape& shape : {Shape{8}, Shape{4, 2}, Shape{2, 3}, Shape{1, 2, 4}}) {
+    CHECK_THROWS_AS(scores(int_zeros(context, shape), batch({2, 4}, {2, 4})), ShapeError);
+    CHECK_THROWS_AS(scores(int_zeros(context, {2, 4}), batch({2, 4}, shape)), ShapeError);
+  }
+  CHECK_THROWS_AS(scores(int_zeros(context, {8}), batch({8}, {8})), ShapeError);
 }
 
 }  // namespace fprnn::tests

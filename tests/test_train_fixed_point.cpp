@@ -2,6 +2,7 @@
 // goes on gives, and what an evaluation says.
 #include <doctest/doctest.h>
 #include <fprnn/models/fp_mamba.h>
+#include <fprnn/ops/cross_entropy.h>
 #include <fprnn/tasks/evaluate.h>
 #include <fprnn/tasks/train.h>
 #include <fprnn/tasks/word_problem.h>
@@ -105,9 +106,15 @@ TEST_CASE("train: an evaluation does not depend on its pieces and never meets tr
   CHECK(result.sequences == sequences);
   const Batch batch = task.sample(context, evaluation_stream(1, 700), sequences, 700);
   NoGrad tape(context);
-  const Accuracy accuracy =
-      task.accuracy(argmax(model->forward(tape, batch.tokens).value()), batch);
-  CHECK(result.token_accuracy == doctest::Approx(accuracy.token).epsilon(1e-12));
+  const Tensor logits = model->forward(tape, batch.tokens).value();
+  const IntTensor answers = argmax(logits);
+  const Answered answered{batch, answers, logits, scores(answers, batch)};
+  CHECK(result.metric("whole_sequences") == whole_sequences(answered).value());
+  CHECK(result.metric("tokens") == tokens(answered).value());
+  CHECK(result.metric("last_token") == last_token(answered).value());
+  CHECK(result.metric("prefix") == doctest::Approx(prefix(answered).value()).epsilon(1e-12));
+  CHECK(result.metrics.size() == 4);
+  CHECK(result.standard_error == standard_error(result.metrics.front().second, sequences));
   CHECK(result.iterations_mean == doctest::Approx(last_solves(*model).iterations_mean));
   for (int64_t step = 0; step < 50; ++step)
     CHECK(training_stream(1, step).stream != evaluation_stream(1, step).stream);
@@ -140,10 +147,38 @@ struct OnePoisoned : Task {
     batch.tokens = IntTensor(context, batch.tokens.shape(), tokens);
     return batch;
   }
-  Accuracy accuracy(const IntTensor& answers, const Batch& batch) const override {
-    return plain.accuracy(answers, batch);
+};
+
+// A metric of the logits, and one that is finished after all batches are added.
+struct Surprise : WordProblem {
+  Surprise() : WordProblem(group_named("S3")) {}
+  std::vector<Metric> metrics() const override {
+    return {{.name = "perplexity", .over = nats, .finish = [](double x) { return std::exp(x); }},
+            {.name = "nats", .over = nats},
+            {.name = "tokens", .over = tokens}};
   }
 };
+
+TEST_CASE("train: a task's own metrics are evaluated in its order, over pieces of any size") {
+  const Context context = test_context();
+  const Surprise task;
+  const auto model = fp_model(context, task);
+  const int64_t sequences = on_gpu() ? 400 : 100;  // two pieces
+  const LengthResult result = evaluate(*model, task, context, 1, 700, sequences);
+  REQUIRE(result.metrics.size() == 3);
+  CHECK(result.metrics[0].first == "perplexity");
+  CHECK(!result.standard_error);
+  const Batch batch = task.sample(context, evaluation_stream(1, 700), sequences, 700);
+  NoGrad tape(context);
+  const double loss =
+      masked_cross_entropy(model->forward(tape, batch.tokens), batch.targets, batch.mask)
+          .value()
+          .to_vector()
+          .front();
+  CHECK(result.metric("nats") == doctest::Approx(loss).epsilon(1e-5));
+  CHECK(result.metric("perplexity") == doctest::Approx(std::exp(loss)).epsilon(1e-4));
+  CHECK(std::isnan(result.metric("whole_sequences")));
+}
 
 TEST_CASE("train: a sequence that is no number shows in the report, whatever comes after it") {
   const Context context = test_context();

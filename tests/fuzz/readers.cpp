@@ -1,10 +1,10 @@
 // A reader of files under libFuzzer: FUZZED names one of the functions below. What is refused is refused by an
 // exception of ours; what is taken is written and read again, and must be the same.
 #include <fprnn/core/check.h>
+#include <fprnn/core/settings.h>
 #include <fprnn/models/checkpoint_state.h>
 #include <fprnn/models/safetensors.h>
 #include <fprnn/tasks/record.h>
-#include <fprnn/tasks/settings.h>
 
 #include <cstdio>
 #include <cstdlib>

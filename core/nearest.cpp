@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/nearest.h>
+#include <fprnn/core/nearest.h>
 
 #include <algorithm>
 #include <cctype>

@@ -1,4 +1,4 @@
-#include <fprnn/tasks/task.h>
+#include <fprnn/tasks/batch.h>
 
 #include <limits>
 

@@ -1,0 +1,362 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <fprnn/core/check.h>
+#include <fprnn/core/nearest.h>
+#include <fprnn/core/settings.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+
+namespace fprnn {
+
+namespace {
+
+using Json = nlohmann::json;
+
+// Each type: from JSON, from text, and in words.
+
+template <class T>
+std::optional<T> number_from(const std::string& text) {
+  T value{};
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return value;
+}
+
+template <class T>
+struct Type;
+
+template <>
+struct Type<bool> {
+  static constexpr const char* name = "true or false";
+  static std::optional<bool> json(const Json& value) {
+    return value.is_boolean() ? std::optional(value.get<bool>()) : std::nullopt;
+  }
+  static std::optional<bool> text(const std::string& text) {
+    if (text == "true" || text == "on" || text == "1") return true;
+    if (text == "false" || text == "off" || text == "0") return false;
+    return std::nullopt;
+  }
+};
+
+template <class Int>
+struct Integer {
+  static std::optional<Int> json(const Json& value) {
+    // A number above 2^63 is unsigned to the JSON library, any other signed or unsigned.
+    if (value.is_number_unsigned() && std::in_range<Int>(value.get<uint64_t>()))
+      return static_cast<Int>(value.get<uint64_t>());
+    if (value.is_number_integer() && !value.is_number_unsigned() &&
+        std::in_range<Int>(value.get<int64_t>()))
+      return static_cast<Int>(value.get<int64_t>());
+    return std::nullopt;
+  }
+  static std::optional<Int> text(const std::string& text) { return number_from<Int>(text); }
+};
+template <>
+struct Type<int64_t> : Integer<int64_t> {
+  static constexpr const char* name = "a whole number";
+};
+template <>
+struct Type<uint64_t> : Integer<uint64_t> {
+  static constexpr const char* name = "a whole number from 0";
+};
+
+template <>
+struct Type<double> {
+  static constexpr const char* name = "a finite number";
+  static std::optional<double> finite(std::optional<double> value) {
+    return value && std::isfinite(*value) ? value : std::nullopt;
+  }
+  static std::optional<double> json(const Json& value) {
+    return value.is_number() ? finite(value.get<double>()) : std::nullopt;
+  }
+  static std::optional<double> text(const std::string& text) {
+    return finite(number_from<double>(text));
+  }
+};
+
+template <>
+struct Type<std::string> {
+  static constexpr const char* name = "a text";
+  static std::optional<std::string> json(const Json& value) {
+    return value.is_string() ? std::optional(value.get<std::string>()) : std::nullopt;
+  }
+  static std::optional<std::string> text(const std::string& text) { return text; }
+};
+
+template <>
+struct Type<std::vector<int64_t>> {
+  static constexpr const char* name = "whole numbers, comma-separated";
+  using List = std::vector<int64_t>;
+
+  static std::optional<List> json(const Json& value) {
+    if (!value.is_array()) return std::nullopt;
+    List list;
+    for (const Json& item : value) {
+      const auto number = Type<int64_t>::json(item);
+      if (!number) return std::nullopt;
+      list.push_back(*number);
+    }
+    return list;
+  }
+  static std::optional<List> text(const std::string& text) {
+    List list;
+    for (size_t begin = 0; begin <= text.size();) {
+      const size_t end = std::min(text.find(',', begin), text.size());
+      const auto number = number_from<int64_t>(text.substr(begin, end - begin));
+      if (!number) return std::nullopt;
+      list.push_back(*number);
+      begin = end + 1;
+    }
+    return list;
+  }
+};
+
+// JSON in which structures do not lie deeper than settings need: what reads and writes it recurses.
+Json parsed(const std::string& text, const std::string& source,
+            const std::function<void(int, Json::parse_event_t, const Json&)>& notice = {}) {
+  // A zero byte, which no JSON contains, would end the text for the parser whatever follows.
+  require<UsageError>(text.find('\0') == std::string::npos, source, "JSON contains no zero byte");
+  constexpr int kDeepest = 8;
+  const auto watch = [&](int depth, Json::parse_event_t event, Json& value) {
+    require<UsageError>(depth < kDeepest, source, "it must not be nested deeply");
+    if (notice) notice(depth, event, value);
+    return true;
+  };
+  try {
+    return Json::parse(text, watch);
+  } catch (const Json::exception& error) {
+    throw UsageError(source, std::string("it must be JSON: ") + error.what());
+  }
+}
+
+// The value of a setting, in and out.
+
+template <class T>
+bool store(T& place, const std::optional<T>& read) {
+  if (read) place = *read;
+  return read.has_value();
+}
+bool set_from_json(Setting& setting, const Json& value) {
+  return std::visit([&]<class T>(T* place) { return store(*place, Type<T>::json(value)); },
+                    setting.value);
+}
+bool set_from_text(Setting& setting, const std::string& text) {
+  return std::visit([&]<class T>(T* place) { return store(*place, Type<T>::text(text)); },
+                    setting.value);
+}
+Json json_of(const Setting& setting) {
+  return std::visit([](const auto* place) { return Json(*place); }, setting.value);
+}
+std::string type_of(const Setting& setting) {
+  return std::visit([]<class T>(T*) { return std::string(Type<T>::name); }, setting.value);
+}
+
+// Of a value with choices what is none of them; nothing where all is well.
+std::optional<std::string> no_choice(const Setting& setting) {
+  if (setting.choices.empty()) return std::nullopt;
+  std::string value = text_of(setting);
+  const auto is_choice = [&](const std::string& name) {
+    return std::ranges::find(setting.choices, name) != setting.choices.end();
+  };
+  for (size_t begin = 0; setting.several && begin <= value.size();) {
+    const size_t end = std::min(value.find(',', begin), value.size());
+    const std::string name = value.substr(begin, end - begin);
+    if (!is_choice(name)) return name;
+    begin = end + 1;
+  }
+  if (setting.several || is_choice(value)) return std::nullopt;
+  return value;
+}
+
+// UsageError: the value, which the setting now has if it is of its type, is none of those it can have.
+void check_value(const Setting& setting, bool of_type, const std::string& value,
+                 const std::string& source) {
+  const std::optional<std::string> unknown = of_type ? no_choice(setting) : std::nullopt;
+  if (of_type && !unknown) return;
+  std::string wanted = type_of(setting);
+  if (!setting.choices.empty()) {
+    wanted = fmt::format("{}", fmt::join(setting.choices, ", "));
+    if (unknown) wanted += did_you_mean(nearest(*unknown, setting.choices));
+  }
+  throw UsageError(source, fmt::format("{} must be {}", setting.key, wanted), std::array{value});
+}
+
+}  // namespace
+
+std::string text_of(const Setting& setting) {
+  const Json value = json_of(setting);
+  if (value.is_string()) return value.get<std::string>();
+  const std::string text = value.dump();
+  return value.is_array() ? text.substr(1, text.size() - 2) : text;
+}
+
+void Settings::title(std::string title, Decides decides, std::function<bool()> in_use) {
+  title_ = std::move(title);
+  decides_ = decides;
+  in_use_ = std::move(in_use);
+}
+
+Setting& Settings::add(Setting setting) {
+  for (const Setting& other : settings_)
+    require<UsageError>(other.key != setting.key || (other.in_use && setting.in_use &&
+                                                     other.value.index() == setting.value.index() &&
+                                                     other.decides == setting.decides),
+                        "settings", "a key must be one setting, or of one type in several models",
+                        setting.key);
+  return settings_.emplace_back(std::move(setting));
+}
+
+std::vector<Setting*> Settings::of_key(std::string_view key, const std::string& source) {
+  std::vector<Setting*> found;
+  for (Setting& setting : settings_)
+    if (setting.key == key) found.push_back(&setting);
+  if (found.empty())
+    throw UsageError(source, "there is no such setting" + did_you_mean(nearest(key, keys())),
+                     std::array{describe(key)});
+  return found;
+}
+
+// To all settings of the key that it fits, one at least.
+void Settings::assign(std::string_view key, const Fits& fits, const std::string& value,
+                      const std::string& source) {
+  const std::vector<Setting*> settings = of_key(key, source);
+  for (Setting* setting : settings) try {
+      check_value(*setting, fits(*setting), value, source);
+      setting->misfit = nullptr;
+    } catch (const UsageError&) {
+      setting->misfit = std::current_exception();
+    }
+  if (std::ranges::all_of(settings, [](const Setting* s) { return s->misfit != nullptr; }))
+    std::rethrow_exception(settings.front()->misfit);
+}
+
+void Settings::set(std::string_view key, const std::string& text, const std::string& source) {
+  assign(
+      key, [&](Setting& s) { return set_from_text(s, text); }, describe(text), source);
+  for (Setting* setting : of_key(key, source)) setting->named_by = source;
+}
+
+void Settings::set(const Preset& preset) {
+  const std::string source = "preset " + preset.name;
+  for (const auto& [key, value] : preset.values) {
+    const std::string& text = value;
+    assign(
+        key, [&](Setting& s) { return set_from_text(s, text); }, describe(text), source);
+  }
+}
+
+namespace {
+
+void check_written(const Setting& setting, const std::string& source) {
+  require<UsageError>(setting.decides != Decides::action, source,
+                      "this can only be a flag or an environment variable", setting.key);
+}
+
+}  // namespace
+
+void Settings::set_json(const std::string& text, const std::string& source, Says says) {
+  std::set<std::string> keys;
+  std::string twice;
+  const auto notice = [&](int depth, Json::parse_event_t event, const Json& key) {
+    if (event == Json::parse_event_t::key && depth == 1 &&
+        !keys.insert(key.get<std::string>()).second)
+      twice = key.get<std::string>();
+  };
+  const Json object = parsed(text, source, notice);
+  require<UsageError>(object.is_object(), source, "it must be a JSON object");
+  require<UsageError>(twice.empty(), source, "keys must not repeat", twice);
+  for (const auto& item : object.items()) {
+    const Json& value = item.value();
+    check_written(*of_key(item.key(), source).front(), source);
+    assign(
+        item.key(), [&](Setting& s) { return set_from_json(s, value); },
+        value.dump(-1, ' ', true, Json::error_handler_t::replace), source);
+  }
+  const bool whole = std::ranges::all_of(written(), [&](const Setting* setting) {
+    return setting->decides != Decides::model || keys.contains(setting->key);
+  });
+  if (says == Says::run || whole) return;
+  for (const std::string& key : keys)
+    for (Setting* setting : of_key(key, source)) setting->named_by = source;
+}
+
+void Settings::set(const KeyValues& values, const std::string& source) {
+  for (const auto& [key, value] : values) {
+    const std::string& text = value;
+    check_written(*of_key(key, source).front(), source);
+    const Json json = parsed(text, source);
+    assign(
+        key, [&](Setting& s) { return set_from_json(s, json); }, text, source);
+  }
+}
+
+void Settings::check(const std::string& chosen) const {
+  for (const std::string& key : keys()) {
+    std::string named_by, refusal = fmt::format("{} has no {}", chosen, key);
+    bool refused = true;
+    for (const Setting& setting : settings_) {
+      if (setting.key != key) continue;
+      named_by = setting.named_by;
+      if (!setting.is_in_use()) continue;
+      if (setting.misfit != nullptr) std::rethrow_exception(setting.misfit);
+      const std::string why = setting.refusal ? setting.refusal() : "";
+      if (why.empty())
+        refused = false;
+      else
+        refusal = why;
+    }
+    if (refused && !named_by.empty()) throw UsageError(named_by, refusal);
+  }
+}
+
+std::vector<std::string> Settings::keys() const {
+  std::vector<std::string> keys;
+  for (const Setting& setting : settings_)
+    if (std::ranges::find(keys, setting.key) == keys.end()) keys.push_back(setting.key);
+  return keys;
+}
+
+std::vector<const Setting*> Settings::written() const {
+  std::vector<const Setting*> written;
+  for (const std::string& key : keys()) {
+    std::vector<const Setting*> in_use;
+    for (const Setting& setting : settings_)
+      if (setting.key == key && setting.decides != Decides::action && setting.is_in_use())
+        in_use.push_back(&setting);
+    const auto as_first = [&](const Setting* s) { return text_of(*s) == text_of(*in_use.front()); };
+    if (!in_use.empty() && std::ranges::all_of(in_use, as_first)) written.push_back(in_use.front());
+  }
+  return written;
+}
+
+std::string Settings::to_json() const {
+  nlohmann::ordered_json object = nlohmann::ordered_json::object();
+  for (const Setting* setting : written()) object[setting->key] = json_of(*setting);
+  return object.dump(2) + "\n";
+}
+
+KeyValues Settings::values(std::initializer_list<Decides> which) const {
+  KeyValues values;
+  for (const Setting* setting : written())
+    if (std::ranges::find(which, setting->decides) != which.end())
+      values[setting->key] = json_of(*setting).dump();
+  return values;
+}
+
+KeyValues Settings::values(std::initializer_list<Decides> which, const KeyValues& saved) const {
+  KeyValues values = this->values(which);
+  std::set<std::string> idle;
+  for (const Setting& setting : settings_)
+    if (!setting.is_in_use()) idle.insert(setting.key);
+  for (const auto& [key, value] : saved)
+    if (idle.contains(key)) values.emplace(key, value);
+  return values;
+}
+
+}  // namespace fprnn

@@ -1,0 +1,43 @@
+#include <fmt/format.h>
+#include <fprnn/core/nearest.h>
+#include <fprnn/models/fixed_point_kinds.h>
+#include <fprnn/models/mamba.h>
+#include <fprnn/models/registry.h>
+
+#include <algorithm>
+
+namespace fprnn {
+
+void ModelRegistry::add(ModelKind kind) {
+  require<ValueError>(!kind.name.empty() && kind.name.find(',') == std::string::npos, "models",
+                      "a name must not be empty or contain a comma", kind.name);
+  require<ValueError>(std::ranges::find(kinds_, kind.name, &ModelKind::name) == kinds_.end(),
+                      "models", "a name must not be there already", kind.name);
+  require<ValueError>(kind.declare != nullptr, "models", "a kind must declare its layers",
+                      kind.name);
+  kinds_.push_back(std::move(kind));
+}
+
+const ModelKind& ModelRegistry::at(std::string_view name) const {
+  const auto found = std::ranges::find(kinds_, name, &ModelKind::name);
+  if (found == kinds_.end())
+    throw ValueError("models", "there is no such model" + did_you_mean(nearest(name, names())),
+                     std::array{describe(name)});
+  return *found;
+}
+
+std::vector<std::string> ModelRegistry::names() const {
+  std::vector<std::string> names;
+  for (const ModelKind& kind : kinds_) names.push_back(kind.name);
+  return names;
+}
+
+ModelRegistry built_in_models() {
+  ModelRegistry models;
+  models.add(fp_mamba_kind());
+  models.add(fp_rnn_kind());
+  models.add(mamba_kind());
+  return models;
+}
+
+}  // namespace fprnn

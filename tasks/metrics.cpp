@@ -1,0 +1,87 @@
+#include <fprnn/core/vector.h>
+#include <fprnn/ops/cross_entropy.h>
+#include <fprnn/tasks/metrics.h>
+
+namespace fprnn {
+
+std::vector<Score> scores(const IntTensor& answers, const Batch& batch) {
+  const Shape& shape = batch.targets.shape();
+  const Tensor& counts = batch.counted.defined() ? batch.counted : batch.mask;
+  require(shape.rank() == 2 && answers.shape() == shape && counts.shape() == shape, "metrics",
+          "answers, targets and what counts must be (B, T)", answers.shape(), shape,
+          counts.shape());
+  const int64_t B = shape[0], T = shape[1];
+  const std::vector<int32_t> given = answers.to_vector(), wanted = batch.targets.to_vector();
+  const std::vector<real> counted = counts.to_vector();
+  std::vector<Score> scores(B);
+  for (int64_t b = 0; b < B; ++b)
+    for (int64_t t = b * T; t < (b + 1) * T; ++t) {
+      if (counted[t] == 0) continue;
+      Score& score = scores[b];
+      score.last_right = given[t] == wanted[t];
+      if (score.last_right && score.before_error == score.counted) ++score.before_error;
+      score.right += score.last_right;
+      ++score.counted;
+    }
+  return scores;
+}
+
+double value_of(const Metric& metric, const Mean& mean) {
+  return metric.finish ? metric.finish(mean.value()) : mean.value();
+}
+
+namespace {
+
+// The mean of a share of each sequence that has counted positions.
+template <class Share>
+Mean over_sequences(const Answered& answered, const Share& share) {
+  Mean mean;
+  for (const Score& score : answered.scores)
+    if (score.counted > 0) mean.add(share(score));
+  return mean;
+}
+
+}  // namespace
+
+Mean whole_sequences(const Answered& answered) {
+  return over_sequences(answered, [](const Score& s) { return s.right == s.counted ? 1.0 : 0.0; });
+}
+
+Mean tokens(const Answered& answered) {
+  Mean mean;
+  for (const Score& score : answered.scores)
+    mean.add(
+        {.sum = static_cast<double>(score.right), .weight = static_cast<double>(score.counted)});
+  return mean;
+}
+
+Mean last_token(const Answered& answered) {
+  return over_sequences(answered, [](const Score& s) { return s.last_right ? 1.0 : 0.0; });
+}
+
+Mean prefix(const Answered& answered) {
+  return over_sequences(answered, [](const Score& s) {
+    return static_cast<double>(s.before_error) / static_cast<double>(s.counted);
+  });
+}
+
+Mean nats(const Answered& answered) {
+  Mean weight;
+  for (const real w : answered.batch.mask.to_vector()) weight.add(0, w);
+  if (weight.weight == 0) return {};
+  const Batch batch = answered.batch.on(answered.logits.context());
+  const Var loss = masked_cross_entropy(Var(answered.logits), batch.targets, batch.mask);
+  return {.sum = weight.weight * loss.value().to_vector().front(), .weight = weight.weight};
+}
+
+std::vector<Metric> accuracies() {
+  return {{.name = "whole_sequences",
+           .over = whole_sequences,
+           .caption = "whole sequences right",
+           .of_sequences = true},
+          {.name = "tokens", .over = tokens},
+          {.name = "last_token", .over = last_token},
+          {.name = "prefix", .over = prefix}};
+}
+
+}  // namespace fprnn

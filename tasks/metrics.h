@@ -1,0 +1,73 @@
+// Metrics by name: how a model's answers to a task are judged. One masked count of right answers
+// serves every task; a task may add metrics of its own.
+#pragma once
+
+#include <fprnn/tasks/batch.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace fprnn {
+
+// A weighted mean that batches add to, so that it does not depend on how they are cut.
+struct Mean {
+  double sum = 0, weight = 0;
+
+  void add(double value, double weight = 1) {
+    sum += weight * value;
+    this->weight += weight;
+  }
+  void add(const Mean& other) {
+    sum += other.sum;
+    weight += other.weight;
+  }
+  double value() const { return sum / weight; }  // NaN without weight
+};
+
+// The counted positions of one sequence.
+struct Score {
+  int64_t counted = 0;
+  int64_t right = 0;
+  int64_t before_error = 0;  // before the first wrong one; all, if none is wrong
+  bool last_right = false;
+};
+// Of each sequence; answers (B, T): the token at each position, -1 for none. ShapeError: the shapes
+// of answers, targets, mask and counted differ or are not (B, T).
+std::vector<Score> scores(const IntTensor& answers, const Batch& batch);
+
+// What a model makes of a batch.
+struct Answered {
+  const Batch& batch;
+  const IntTensor& answers;   // (B, T): argmax of the logits
+  const Tensor& logits;       // (B, T, V), on the model's device
+  std::vector<Score> scores;  // (B)
+};
+
+struct Metric {
+  // A key of eval.json and, its underscores as spaces, the head of a column: "whole_sequences".
+  std::string name;
+  std::function<Mean(const Answered&)> over;  // a batch
+  // Of the mean over all batches: what is reported. Unset: the mean itself.
+  std::function<double(double mean)> finish = {};
+  // Where it is the main metric: its name in a title; whether it is the share of so many sequences
+  // that are right, so that it has a standard error, sqrt(p (1 - p) / weight).
+  std::string caption = {};
+  bool of_sequences = false;
+};
+double value_of(const Metric& metric, const Mean& mean);
+
+// Sequences without counted positions count in none of these.
+Mean whole_sequences(const Answered& answered);  // sequences with every counted position right
+Mean tokens(const Answered& answered);           // counted positions that are right
+Mean last_token(const Answered& answered);       // last counted positions that are right
+// The share of a sequence's counted positions that stand before its first wrong one, averaged over
+// sequences: 1 without errors, 0 where the first counted position is wrong.
+Mean prefix(const Answered& answered);
+// Nats by which the targets are missed, a unit of mask: its mean is the loss.
+Mean nats(const Answered& answered);
+
+// whole_sequences, tokens, last_token and prefix.
+std::vector<Metric> accuracies();
+
+}  // namespace fprnn
