@@ -23,11 +23,12 @@ class Graph {
 // DeviceError: as when it is run.
 std::unique_ptr<Graph> record_graph(Cuda cuda, const std::function<void()>& work);
 
-// Null on the CPU, which has no graphs.
+// Whether there are graphs: on a GPU alone.
+inline bool can_record(const Context& context) { return context.device() == DeviceKind::cuda; }
+// Null where there are none.
 inline std::unique_ptr<Graph> record_graph(const Context& context,
                                            const std::function<void()>& work) {
-  if (context.device() == DeviceKind::cuda) return record_graph(Cuda{context}, work);
-  return nullptr;
+  return can_record(context) ? record_graph(Cuda{context}, work) : nullptr;
 }
 
 }  // namespace fprnn

@@ -9,68 +9,41 @@
 
 namespace fprnn {
 
-int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng) {
-  require<ValueError>(shape >= 1 && scale > 0 && std::isfinite(scale), "solver",
-                      "Gamma's shape must be at least 1 and its scale positive", shape, scale);
-  const Rng fresh = rng.next_stream();
-  double sum = 0;  // of as many exponentials as the shape says
-  for (int64_t i = 0; i < shape; ++i) sum -= std::log1p(-static_cast<double>(fresh.uniform(i)));
-  constexpr double kMost = 1e9;
-  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(std::min(scale * sum, kMost))));
+namespace {
+
+constexpr double kTrainingQuantile = 0.75;  // of patience (the authors' code)
+
+}  // namespace
+
+SolverOptions FixedPointLayer::solver_on(const Conditions& on) const {
+  SolverOptions options = solver;
+  if (on.iteration_cap > 0) options.max_iterations = on.iteration_cap;
+  if (!on.training) return options;
+  if (options.solver == Solver::automatic) options.solver = Solver::sequential;
+  options.patience.quantile = kTrainingQuantile;
+  return options;
 }
 
-void check(const StateDropout& dropout) {
-  require<ValueError>(dropout.rate >= 0 && dropout.rate <= 1, "state_dropout",
-                      "the rate must be in [0, 1]", dropout.rate);
+bool FixedPointLayer::recordable(const Conditions& on) const {
+  return solver_on(on).solver == Solver::sequential && solver.unconverged == Unconverged::accept;
 }
 
-void draw_state_mask(const StateDropout& dropout, const Tensor& mask) {
-  check(dropout);
-  Rng rng = dropout.rng;
-  launch(mask.context(), RandomFill{.out = mask.data(),
-                                    .count = mask.elements(),
-                                    .rng = rng.next_stream(),
-                                    .distribution = Distribution::keep,
-                                    .offset = 0,
-                                    .scale = 1,
-                                    .rate = dropout.rate});
-}
-
-Var FixedPointLayer::state_mask(const Var& like) const {
-  const Shape shape = like.shape().without(-1);
-  if (state_dropout.mask.defined()) {
-    require(state_dropout.mask.shape() == shape, "state_dropout", "a mask must be (B, T)",
-            state_dropout.mask.shape(), like.shape());
-    return state_dropout.mask;
-  }
-  if (state_dropout.rate == 0) return {};
-  const Tensor mask(like.context(), shape);
-  draw_state_mask(state_dropout, mask);
-  return mask;
-}
-
-bool FixedPointLayer::recordable() const {
-  return solver.solver == Solver::sequential && solver.unconverged == Unconverged::accept;
-}
-
-Var FixedPointLayer::forward(const Var& u) {
-  FixedPointState state;
-  state.wanted = false;
-  return forward(u, state);
-}
-
-Var FixedPointLayer::forward(const Var& u, LayerState& state) {
-  require<UsageError>(state.size() != 1, "fixed_point", "a state must be one of such a layer");
+Var FixedPointLayer::evaluate(const Var& u, LayerState* state, const Conditions& on) {
   FixedPointState carried;
-  if (!state.empty())
-    carried = {{state.begin(), state.end() - 2}, state.end()[-2], state.end()[-1], true};
-  const Var out = forward(u, carried);
-  state = std::move(carried.convolutions);
-  state.insert(state.end(), {carried.y, carried.carry});
+  carried.wanted = state != nullptr;
+  if (state != nullptr && !state->empty()) {
+    require<UsageError>(state->size() != 1, "fixed_point", "a state must be one of such a layer");
+    carried = {{state->begin(), state->end() - 2}, state->end()[-2], state->end()[-1], true};
+  }
+  const Var out = forward(u, carried, on);
+  if (state != nullptr) {
+    *state = std::move(carried.convolutions);
+    state->insert(state->end(), {carried.y, carried.carry});
+  }
   return out;
 }
 
-Var FixedPointLayer::forward(const Var& u, FixedPointState& state) {
+Var FixedPointLayer::forward(const Var& u, FixedPointState& state, const Conditions& on) {
   if (u.shape().rank() == 3) {
     const int64_t B = u.size(0);
     const std::vector<Shape> convolutions = convolution_shapes(B);
@@ -84,12 +57,14 @@ Var FixedPointLayer::forward(const Var& u, FixedPointState& state) {
                 std::array{Shape{B, f.mixer.options().channels}, f.cell.carry_shape(B)});
   }
   FixedPointState next = state;
-  const Var out = evaluate(u, next);
+  const Var out = output(u, next, on);
   state = std::move(next);
   return out;
 }
 
-Var FixedPointLayer::solve(const FixedPointInputs& inputs, FixedPointState& state) {
+Var FixedPointLayer::solve(const FixedPointInputs& inputs, FixedPointState& state,
+                           const Conditions& on) {
+  const SolverOptions options = solver_on(on);
   const Shape shape = inputs.x.shape();
   const Context& context = inputs.x.context();
   const int64_t T = shape[1];
@@ -112,16 +87,17 @@ Var FixedPointLayer::solve(const FixedPointInputs& inputs, FixedPointState& stat
     return by->solve(map, std::move(start));
   };
   adjoint_ = std::make_shared<SolveReport>();
-  const FixedPointOptions options{
-      .tolerance = solver.solver == Solver::patience ? solver.patience.threshold : solver.tolerance,
-      .unconverged = solver.unconverged,
-      .gradient = solver.gradient,
-      .report = false,
-      .adjoint = adjoint_};
+  const FixedPointOptions of_op{.tolerance = options.solver == Solver::patience
+                                                 ? options.patience.threshold
+                                                 : options.tolerance,
+                                .unconverged = options.unconverged,
+                                .gradient = options.gradient,
+                                .report = false,
+                                .adjoint = adjoint_};
   // A sweep through time only writes it.
   Tensor start =
-      solver.solver == Solver::sequential ? Tensor(context, shape) : zeros(context, shape);
-  const auto [y, report, on_device] = fixed_point(step, all, std::move(start), solve, options);
+      options.solver == Solver::sequential ? Tensor(context, shape) : zeros(context, shape);
+  const auto [y, report, on_device] = fixed_point(step, all, std::move(start), solve, of_op);
   report_ = on_device;
   solution_ = y.value();
   used_ = by->used();

@@ -10,23 +10,6 @@
 
 namespace fprnn {
 
-// A cap on the iterations of a batch drawn from Gamma(shape, scale), rounded up: the paper trains
-// with (4, 1). shape is a whole number. ValueError: below 1, or scale not positive.
-int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng);
-
-// A regulariser of training: with this probability a step forgets the scan's state (where there is
-// one besides y), drawn anew for each token. What lasts must then be carried by y_{t-1}, which does
-// not fade with time as a scan does, and so reaches beyond the length that was trained.
-struct StateDropout {
-  double rate = 0;
-  Rng rng = {};
-  Tensor mask = {};  // (B, T): 0 where a state is dropped, else 1; if defined it is not drawn
-};
-// ValueError: the rate is outside [0, 1].
-void check(const StateDropout& dropout);
-// Draws such a mask. ValueError: as above.
-void draw_state_mask(const StateDropout& dropout, const Tensor& mask);
-
 // What a layer carries from one chunk of a sequence to the next; as values, no gradient flows
 // through them. Empty at the start of a sequence.
 struct FixedPointState {
@@ -38,12 +21,11 @@ struct FixedPointState {
 
 class FixedPointLayer : public Layer {
  public:
-  SolverOptions solver;  // may be changed between calls, like the next two
-  StateDropout state_dropout;
-  SolverMemory memory;                              // of automatic; {} forgets
+  SolverOptions solver;  // may be changed between calls, like the next
+  SolverMemory memory;   // of automatic; {} forgets
   virtual bool has_states() const { return true; }  // that could be dropped
   // What iterates over a whole sequence reads residuals back, and automatic may do so.
-  bool recordable() const override;
+  bool recordable(const Conditions& on = {}) const override;
   // Of the last forward, and of the exact gradient's solve in the last backward through it, empty otherwise. Reading
   // waits for the device. Steps that are repeated (core/graph.h) leave them as they are, but write into the same
   // tensors.
@@ -57,27 +39,27 @@ class FixedPointLayer : public Layer {
   // How many sequences parallel had brought to another solution than the sequential one.
   int64_t strayed() const { return strayed_; }
 
-  Var forward(const Var& u) final;
-  Var forward(const Var& u, LayerState& state) final;  // the state below: convolutions, y, carry
+  using Layer::forward;  // its state is the one below: convolutions, y, carry
   // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.
   // UsageError: the state of another layer or batch. If it throws, the state is what it was. The layer
   // must outlive the tape.
-  Var forward(const Var& u, FixedPointState& state);  // (B, T, d) -> (B, T, d)
+  Var forward(const Var& u, FixedPointState& state, const Conditions& on = {});
 
  protected:
   FixedPointLayer(Module& parent, std::string name, const SolverOptions& solver)
       : Layer(parent, std::move(name)), solver(solver) {}
 
   virtual FixedPointMap map() const = 0;
-  virtual Var evaluate(const Var& u, FixedPointState& state) = 0;  // forward
+  virtual Var output(const Var& u, FixedPointState& state, const Conditions& on) = 0;  // forward
   // The convolutions of a state for B sequences.
   virtual std::vector<Shape> convolution_shapes(int64_t /*B*/) const { return {}; }
-  // The mask of state_dropout, (B, T) for `like` (B, T, .); undefined without it.
-  Var state_mask(const Var& like) const;
   // The solution (B, T, D); replaces state.y and state.carry.
-  Var solve(const FixedPointInputs& inputs, FixedPointState& state);
+  Var solve(const FixedPointInputs& inputs, FixedPointState& state, const Conditions& on);
 
  private:
+  Var evaluate(const Var& u, LayerState* state, const Conditions& on) final;
+  SolverOptions solver_on(const Conditions& on) const;
+
   Solver used_ = Solver::sequential;
   int64_t strayed_ = 0;
   SolveReport report_;

@@ -121,7 +121,7 @@ FpMamba::FpMamba(Module& parent, std::string name, const Init& init, const FpMam
   dt_proj_.bias->value = initial_step_bias(init, inner_);
 }
 
-Var FpMamba::evaluate(const Var& u, FixedPointState& state) {
+Var FpMamba::output(const Var& u, FixedPointState& state, const Conditions& on) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "fp_mamba",
           "u must be (B, T, d)", u.shape(), options_.d_model);
   const Vars xz = linear_parts(u, beside(u, in_proj_.weight), {inner_, inner_});
@@ -134,7 +134,7 @@ Var FpMamba::evaluate(const Var& u, FixedPointState& state) {
   }
   const Var previous = state.y;
   const Projections of = projections_beside(x);
-  const Var y = solve(inputs_of(x, z, of), state);
+  const Var y = solve(inputs_of(x, z, of, on), state, on);
   if (options_.glu_in_loop) return out_proj_.forward(y);
   const Var from_previous = previous.defined() ? linear(previous, of.gate) : Var();
   return out_proj_.forward(fp_mamba_gate(z, linear(y, of.gate), from_previous, y));
@@ -196,11 +196,14 @@ std::vector<Shape> FpMamba::convolution_shapes(int64_t B) const {
   return {{B, options_.conv_width - 1, inner_}};
 }
 
-FixedPointInputs FpMamba::inputs_of(const Var& x, const Var& z, const Projections& of) {
+FixedPointInputs FpMamba::inputs_of(const Var& x, const Var& z, const Projections& of,
+                                    const Conditions& on) {
   const bool lambda = options_.dependence.lambda;
   const Var delta = lambda ? Var() : linear(linear(x, of.step), beside(x, dt_proj_.weight));
   const Var projected = linear(x, of.from_x, of.bias);
-  const Var mask = state_mask(x);
+  const Tensor& mask = on.state_mask;
+  require(!mask.defined() || mask.shape() == x.shape().without(-1), "fp_mamba",
+          "a state mask must be (B, T)", mask.shape(), x.shape());
   return {.x = x,
           .projected = projected,
           .gate = options_.glu_in_loop ? z : Var(),

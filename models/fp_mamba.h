@@ -52,7 +52,7 @@ class FpMamba : public FixedPointLayer {
 
  protected:
   FixedPointMap map() const override { return {*mixer_, cell_, options_.eps}; }
-  Var evaluate(const Var& u, FixedPointState& state) override;
+  Var output(const Var& u, FixedPointState& state, const Conditions& on) override;
   std::vector<Shape> convolution_shapes(int64_t B) const override;
 
  private:
@@ -65,7 +65,8 @@ class FpMamba : public FixedPointLayer {
     Var gate;          // (D, D): of y; undefined with glu_in_loop
   };
   Projections projections_beside(const Var& x);
-  FixedPointInputs inputs_of(const Var& x, const Var& z, const Projections& of);
+  FixedPointInputs inputs_of(const Var& x, const Var& z, const Projections& of,
+                             const Conditions& on);
 
   FpMambaOptions options_;
   int64_t inner_;

@@ -60,12 +60,11 @@ Var FpRnn::convolved(const Var& x, CausalConv Convolutions::*which, const Tensor
   return silu((convolutions_.get()->*which).forward(x, state));
 }
 
-Var FpRnn::evaluate(const Var& u, FixedPointState& state) {
+Var FpRnn::output(const Var& u, FixedPointState& state, const Conditions& on) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "fp_rnn", "u must be (B, T, d)",
           u.shape(), options_.d_model);
-  require<ValueError>(state_dropout.rate == 0, "fp_rnn",
-                      "its scan's state is y itself, which cannot be dropped: rate",
-                      state_dropout.rate);
+  require<ValueError>(!on.state_mask.defined(), "fp_rnn",
+                      "its cell's state is y itself, which no step can forget");
   const Var xz = input_trans_.forward(u);
   const Var raw = slice(xz, -1, 0, inner_), z = slice(xz, -1, inner_, 2 * inner_);
   std::vector<Tensor> before = std::move(state.convolutions), after;
@@ -85,7 +84,7 @@ Var FpRnn::evaluate(const Var& u, FixedPointState& state) {
   const Var projected = linear(x_mixer, slice(weight, 1, 0, inner_), mixer_->bias(x));
   const Var previous = state.y;
   const Var h =
-      solve({.x = bx, .projected = projected, .weight_y = from_h, .signals = {lambda}}, state);
+      solve({.x = bx, .projected = projected, .weight_y = from_h, .signals = {lambda}}, state, on);
 
   const Var seen = convolutions_ != nullptr ? h : shift(h, previous);
   const Var c =

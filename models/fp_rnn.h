@@ -40,7 +40,7 @@ class FpRnn : public FixedPointLayer {
 
  protected:
   FixedPointMap map() const override { return {*mixer_, cell_, options_.eps}; }
-  Var evaluate(const Var& u, FixedPointState& state) override;
+  Var output(const Var& u, FixedPointState& state, const Conditions& on) override;
   std::vector<Shape> convolution_shapes(int64_t B) const override;
 
  private:

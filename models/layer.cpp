@@ -4,6 +4,13 @@
 
 namespace fprnn {
 
+Var Layer::forward(const Var& x, LayerState& state, const Conditions& on) {
+  LayerState next = state;
+  const Var y = evaluate(x, &next, on);
+  state = std::move(next);
+  return y;
+}
+
 void check_state(std::string_view op, std::span<const Tensor> state,
                  std::span<const Shape> shapes) {
   const auto there = static_cast<size_t>(std::ranges::count_if(state, &Tensor::defined));

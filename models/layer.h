@@ -1,6 +1,7 @@
 // What a residual backbone stacks: a map of sequences.
 #pragma once
 
+#include <fprnn/models/conditions.h>
 #include <fprnn/models/module.h>
 
 #include <span>
@@ -18,13 +19,19 @@ void check_state(std::string_view op, std::span<const Tensor> state, std::span<c
 class Layer : public Module {
  public:
   using Module::Module;
-  virtual Var forward(const Var& x) = 0;  // (B, T, d) -> (B, T, d)
+  Var forward(const Var& x, const Conditions& on = {}) {  // (B, T, d) -> (B, T, d)
+    return evaluate(x, nullptr, on);
+  }
   // One chunk: starts from `state` and replaces it. Chunks of one step are the O(1)-memory decoder.
   // If it throws, the state is what it was.
-  virtual Var forward(const Var& x, LayerState& state) = 0;
+  Var forward(const Var& x, LayerState& state, const Conditions& on = {});
   // Whether forward and its gradient do the same each time, up to what is in tensors, and read nothing
-  // back: then a GPU may record them once and repeat that (core/graph.h).
-  virtual bool recordable() const { return false; }
+  // back: then they may be captured once and repeated (core/graph.h).
+  virtual bool recordable(const Conditions& /*on*/ = {}) const { return false; }
+
+ protected:
+  // forward. state is null if nobody goes on from here.
+  virtual Var evaluate(const Var& x, LayerState* state, const Conditions& on) = 0;
 };
 
 }  // namespace fprnn

@@ -57,20 +57,17 @@ Mamba::Mamba(Module& parent, std::string name, const Init& init, const MambaOpti
   dt_proj_.bias->value = initial_step_bias(init, inner_);
 }
 
-Var Mamba::forward(const Var& u) {
-  MambaState state;
-  return forward(u, state);
-}
-
-Var Mamba::forward(const Var& u, LayerState& state) {
-  if (u.shape().rank() == 3)
-    check_state("mamba", state,
-                std::array{Shape{u.size(0), options_.conv_width - 1, inner_},
-                           Shape{u.size(0), inner_, options_.d_state}});
+Var Mamba::evaluate(const Var& u, LayerState* state, const Conditions&) {
   MambaState carried;
-  if (!state.empty()) carried = {state[0], state[1]};
+  if (state != nullptr && !state->empty()) {
+    if (u.shape().rank() == 3)
+      check_state("mamba", *state,
+                  std::array{Shape{u.size(0), options_.conv_width - 1, inner_},
+                             Shape{u.size(0), inner_, options_.d_state}});
+    carried = {(*state)[0], (*state)[1]};
+  }
   const Var out = forward(u, carried);
-  state = {carried.conv.value(), carried.scan.value()};
+  if (state != nullptr) *state = {carried.conv.value(), carried.scan.value()};
   return out;
 }
 

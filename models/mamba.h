@@ -37,11 +37,13 @@ class Mamba : public Layer {
  public:
   // ValueError: what check_sizes refuses, for expand * d_model too.
   Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options);
-  Var forward(const Var& u) override;
-  Var forward(const Var& u, LayerState& state) override;  // UsageError: the state of another layer
-  bool recordable() const override { return true; }
+  using Layer::forward;  // UsageError: the state of another layer
+  bool recordable(const Conditions&) const override { return true; }
   // The same with gradients through the state, which may be empty at the start of a sequence.
   Var forward(const Var& u, MambaState& state);
+
+ protected:
+  Var evaluate(const Var& u, LayerState* state, const Conditions& on) override;
 
  private:
   MambaOptions options_;

@@ -38,18 +38,23 @@ std::vector<Layer*> SequenceModel::layers() const {
   return layers;
 }
 
-Var SequenceModel::trunk(Tape& tape, const IntTensor& tokens, State* state) {
+Var SequenceModel::trunk(Tape& tape, const IntTensor& tokens, State* state,
+                         std::span<const Conditions> on) {
+  require<UsageError>(on.empty() || on.size() == blocks_.size(), "sequence_model",
+                      "there must be conditions for each layer or none", on.size(), blocks_.size());
   Var residual = embedding_.forward(tape, tokens);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Var x = blocks_[i]->norm.forward(residual);
     Layer& layer = *blocks_[i]->layer;
-    residual = add(residual, state != nullptr ? layer.forward(x, (*state)[i]) : layer.forward(x));
+    const Conditions now = on.empty() ? Conditions{} : on[i];
+    residual = add(residual,
+                   state != nullptr ? layer.forward(x, (*state)[i], now) : layer.forward(x, now));
   }
   return norm_.forward(residual);
 }
 
-Var SequenceModel::forward(Tape& tape, const IntTensor& tokens) {
-  return embedding_.logits(trunk(tape, tokens, nullptr));
+Var SequenceModel::forward(Tape& tape, const IntTensor& tokens, std::span<const Conditions> on) {
+  return embedding_.logits(trunk(tape, tokens, nullptr, on));
 }
 
 Var SequenceModel::forward(Tape& tape, const IntTensor& tokens, State& state) {

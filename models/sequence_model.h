@@ -34,7 +34,8 @@ class SequenceModel : public Module {
 
   // ValueError: what check_sizes refuses, layers outside 1 to kMaxLayers, or no make_layer.
   SequenceModel(const Init& init, const SequenceModelOptions& options);
-  Var forward(Tape& tape, const IntTensor& tokens);  // (B, T) -> logits (B, T, V)
+  // (B, T) -> logits (B, T, V). Conditions: one for each layer, or none.
+  Var forward(Tape& tape, const IntTensor& tokens, std::span<const Conditions> on = {});
   // One chunk of sequences: starts from `state` and replaces it, or leaves it unchanged if it
   // throws. UsageError: the state of another model or batch.
   Var forward(Tape& tape, const IntTensor& tokens, State& state);
@@ -55,7 +56,8 @@ class SequenceModel : public Module {
     RmsNorm norm;
     std::unique_ptr<Layer> layer;
   };
-  Var trunk(Tape& tape, const IntTensor& tokens, State* state);  // (B, T) -> (B, T, d)
+  // (B, T) -> (B, T, d)
+  Var trunk(Tape& tape, const IntTensor& tokens, State* state, std::span<const Conditions> on = {});
 
   Embedding embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;

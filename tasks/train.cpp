@@ -64,7 +64,7 @@ void check(const TrainOptions& options) {
                       "iteration_cap", "must be 1 to 2^31 - 1, or 0 for none", cap.fixed);
   Rng unused;
   if (cap.shape != 0) draw_iteration_cap(cap.shape, cap.scale, unused);
-  check(StateDropout{.rate = options.state_dropout});
+  check_state_dropout(options.state_dropout);
 }
 
 namespace {
@@ -95,46 +95,6 @@ std::vector<FixedPointLayer*> fixed_points(const SequenceModel& model) {
     if (auto* fixed_point = dynamic_cast<FixedPointLayer*>(layer)) found.push_back(fixed_point);
   return found;
 }
-
-// Where `patience` stops a batch in training; it evaluates with 1 (the authors' code).
-constexpr double kPatienceQuantile = 0.75;
-
-// What holds for a step of training and not beyond it, for as long as this lives: the iteration
-// cap, the quantile and the dropping of states, whose masks are drawn into `keep`. The automatic
-// solver is the sequential one here: a step must not depend on solves before it, which a resumed
-// run has not made, nor the fixed point that is trained on who found it; and a GPU may record it.
-class TrainingStep {
- public:
-  TrainingStep(const SequenceModel& model, const TrainOptions& options, int64_t step,
-               std::vector<Tensor>& keep) {
-    const IterationCap& cap = options.iteration_cap;
-    Rng rng = cap_stream(options.seed, step);
-    const int64_t most = cap.shape > 0 ? draw_iteration_cap(cap.shape, cap.scale, rng) : cap.fixed;
-    for (FixedPointLayer* layer : fixed_points(model)) {
-      if (layer->has_states() && options.state_dropout > 0) {
-        StateDropout& dropout = layer->state_dropout;
-        dropout = {options.state_dropout, dropout_stream(options.seed, step, before_.size()),
-                   keep[before_.size()]};
-        draw_state_mask(dropout, dropout.mask);
-      }
-      before_.emplace_back(layer, layer->solver);
-      if (layer->solver.solver == Solver::automatic) layer->solver.solver = Solver::sequential;
-      if (most > 0) layer->solver.max_iterations = most;
-      layer->solver.patience.quantile = kPatienceQuantile;
-    }
-  }
-  ~TrainingStep() {
-    for (const auto& [layer, solver] : before_) {
-      layer->solver = solver;
-      layer->state_dropout = {};
-    }
-  }
-  TrainingStep(const TrainingStep&) = delete;
-  TrainingStep& operator=(const TrainingStep&) = delete;
-
- private:
-  std::vector<std::pair<FixedPointLayer*, SolverOptions>> before_;
-};
 
 Solves read_solves(std::span<const SolveReport> records) {
   Solves solves;
@@ -195,7 +155,7 @@ void Training::prepare(const Batch& batch) {
     at = {};
     at.batch = batch.on(context_);
     for (size_t i = 0; i < fixed_points(model_).size(); ++i)
-      at.keep.emplace_back(context_, batch.tokens.shape());
+      at.masks.emplace_back(context_, batch.tokens.shape());
     return;
   }
   const auto load = [&](const auto& from, const auto& to) {
@@ -216,41 +176,46 @@ Training::Surroundings Training::surroundings() const {
   return now;
 }
 
-void Training::run() {
+bool Training::recordable(std::span<const Conditions> on) const {
+  const std::vector<Layer*> layers = model_.layers();
+  for (size_t i = 0; i < layers.size(); ++i)
+    if (!layers[i]->recordable(on[i])) return false;
+  return can_record(context_) && options_.iteration_cap.shape == 0;
+}
+
+void Training::run(std::span<const Conditions> on) {
   Repeated& at = repeated_;
-  if (++at.times == 2 && context_.device() == DeviceKind::cuda &&
-      options_.iteration_cap.shape == 0 && std::ranges::all_of(model_.layers(), &Layer::recordable))
-    record();
+  if (++at.times == 2 && recordable(on)) record(on);
   if (at.graph != nullptr && at.surroundings == surroundings()) {
     between_steps_ = false;
     return at.graph->replay();
   }
   at.graph.reset();
   at.computed = {};  // before memory is asked for
-  at.computed = compute(at.batch);
+  at.computed = compute(at.batch, on);
 }
 
 // Where it turns out that a step waits, or that a graph with memory of its own has no room, steps go on as
 // they are.
-void Training::record() {
+void Training::record(std::span<const Conditions> on) {
   Repeated& at = repeated_;
   at.computed = {};
   context_.memory().trim();
   at.surroundings = surroundings();
   try {
-    at.graph = record_graph(context_, [&] { at.computed = compute(at.batch); });
+    at.graph = record_graph(context_, [&] { at.computed = compute(at.batch, on); });
   } catch (const UsageError&) {
   } catch (const MemoryError&) {
   }
 }
 
-Training::Computed Training::compute(const Batch& batch) {
+Training::Computed Training::compute(const Batch& batch, std::span<const Conditions> on) {
   // None is left over, whatever becomes of this step.
   const auto parameters = model_.parameters();
   for (const auto& [path, parameter] : parameters) parameter->gradient = Tensor();
   Computed computed;
   Tape tape(context_);
-  const Var logits = model_.forward(tape, batch.tokens);
+  const Var logits = model_.forward(tape, batch.tokens, on);
   const Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
   computed.loss = loss.value();
   computed.answers = argmax(logits.value());
@@ -271,6 +236,25 @@ const StepMetrics& Training::step() {
   return last_;
 }
 
+// For each layer. Masks of states are drawn into the memory of the last ones.
+std::vector<Conditions> Training::conditions(int64_t step) const {
+  const IterationCap& cap = options_.iteration_cap;
+  Rng rng = cap_stream(options_.seed, step);
+  const int64_t most = cap.shape > 0 ? draw_iteration_cap(cap.shape, cap.scale, rng) : cap.fixed;
+  std::vector<Conditions> all;
+  size_t fixed_points = 0;
+  for (const Layer* layer : model_.layers()) {
+    Conditions& on = all.emplace_back(Conditions{.training = true, .iteration_cap = most});
+    const auto* fixed_point = dynamic_cast<const FixedPointLayer*>(layer);
+    if (fixed_point == nullptr) continue;
+    const size_t i = fixed_points++;
+    if (!fixed_point->has_states() || options_.state_dropout == 0) continue;
+    on.state_mask = repeated_.masks[i];
+    draw_state_mask(options_.state_dropout, dropout_stream(options_.seed, step, i), on.state_mask);
+  }
+  return all;
+}
+
 StepMetrics Training::take_step() {
   const auto start = std::chrono::steady_clock::now();
   const int64_t step = last_.step;  // counted from 0
@@ -279,10 +263,7 @@ StepMetrics Training::take_step() {
   StepMetrics metrics{.step = step + 1, .lr = schedule_(step), .skipped = last_.skipped};
   prepare(batch);
   optimiser_.prepare(metrics.lr, options_.clip);
-  {
-    const TrainingStep now(model_, options_, step, repeated_.keep);
-    run();
-  }
+  run(conditions(step));
   read(repeated_.computed, batch, metrics);
 
   const double spent =

@@ -9,11 +9,12 @@
 #include <fprnn/tasks/task.h>
 
 #include <functional>
+#include <span>
 
 namespace fprnn {
 
 // A cap on the solvers' iterations in training alone: none, a number, or one drawn anew each step
-// from a Gamma distribution (models/fixed_point_layer.h).
+// from a Gamma distribution (models/conditions.h).
 struct IterationCap {
   int64_t fixed = 0;
   int64_t shape = 0;
@@ -37,7 +38,7 @@ struct TrainOptions {
   Decline decline = Decline::cosine;
   double clip = 1;  // of the global gradient norm
   IterationCap iteration_cap = {};
-  double state_dropout = 0;  // models/fixed_point_layer.h
+  double state_dropout = 0;  // models/conditions.h
   uint64_t seed = 0;
   AdamWOptions adamw = {};
 };
@@ -105,7 +106,7 @@ class Training {
   // the whole step as it was recorded the second time, to be repeated from then on (core/graph.h).
   struct Repeated {
     Batch batch;
-    std::vector<Tensor> keep;  // of each layer with states to drop
+    std::vector<Tensor> masks;  // of states, of each fixed point
     Computed computed;
     int64_t times = 0;
     Surroundings surroundings;     // of the graph
@@ -114,9 +115,11 @@ class Training {
 
   StepMetrics take_step();
   void prepare(const Batch& batch);
-  void run();
-  void record();
-  Computed compute(const Batch& batch);
+  std::vector<Conditions> conditions(int64_t step) const;
+  bool recordable(std::span<const Conditions> on) const;
+  void run(std::span<const Conditions> on);
+  void record(std::span<const Conditions> on);
+  Computed compute(const Batch& batch, std::span<const Conditions> on);
   Surroundings surroundings() const;
   void read(const Computed& computed, const Batch& batch, StepMetrics& metrics);
 

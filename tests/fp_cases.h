@@ -61,6 +61,7 @@ struct Built {
   Root root = {};
   std::unique_ptr<FixedPointLayer> layer;
   Tensor u;
+  Conditions on = {};  // of forward, where a test passes them
 
   Built(const Context& context, const Case& entry, const Shape& shape = {kBatch, kTime, kWidth})
       : context(context), layer(entry.make(root, {context, rng})) {

@@ -57,7 +57,8 @@ struct Found {
     std::vector<Var> asked{tape.variable(built.u)};
     FixedPointState state;
     if (first > 0) built.layer->forward(slice(built.u, 1, 0, first), state);
-    const Var y = built.layer->forward(slice(asked[0], 1, first, built.u.size(1)), state);
+    const Var y =
+        built.layer->forward(slice(asked[0], 1, first, built.u.size(1)), state, built.on);
     const Tensor seed = random(host_context(), y.shape(), 2).on(built.context);
     const Var loss = sum(mul(y, seed));
     values = {loss.value().to_vector(), y.value().to_vector(), built.layer->solution().to_vector(),
@@ -230,7 +231,10 @@ TEST_CASE("cuda: layers with dropped states and in chunks give what the CPU give
     const Values here = in_chunks(twins.here), there = in_chunks(twins.there);
     for (size_t i = 0; i < here.size(); ++i)
       check_close(fmt::format("{}, chunk {}", entry.name, i), there[i], here[i], kSame);
-    twins.both([](Built& built) { built.layer->state_dropout = {0.5, {.seed = 7}}; });
+    twins.both([](Built& built) {
+      built.on.state_mask = Tensor(built.context, built.u.shape().without(-1));
+      draw_state_mask(0.5, {.seed = 7, .stream = 0}, built.on.state_mask);
+    });
     check_twins(twins, entry.name + ", dropped");
   }
 }

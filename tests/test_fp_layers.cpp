@@ -51,7 +51,7 @@ Values gradients_of(Built& built, const Var& u, const FixedPointState& start) {
   Tape tape(built.context);
   Vars asked{tape.variable(u.value())};
   FixedPointState state = start;
-  const Var y = built.layer->forward(asked[0], state);
+  const Var y = built.layer->forward(asked[0], state, built.on);
   for (const auto& [path, parameter] : built.layer->parameters())
     asked.push_back(tape.leaf(*parameter));
   Values gradients;
@@ -349,9 +349,8 @@ TEST_CASE("fp layers: one iteration does not reach a tolerance of zero") {
 TEST_CASE("fp layers: dropping every state leaves y_{t-1} alone to remember") {
   for_solved_layers(mamba_cases(), [](Built& built, const std::string& name) {
     INFO(name);
-    built.layer->state_dropout = {1, {.seed = 1}};
-    const Tensor whole = built.layer->forward(built.u).value();
-    built.layer->state_dropout = {};
+    const Tensor none = zeros(built.context, {kBatch, kTime});
+    const Tensor whole = built.layer->forward(built.u, {.state_mask = none}).value();
     Vars steps;
     FixedPointState state;
     for (int64_t t = 0; t < kTime; ++t) {
@@ -366,9 +365,10 @@ TEST_CASE("fp layers: with some states dropped both solvers and their exact grad
   for_layers(mamba_cases(), [](Built& built, const std::string& name) {
     const auto of = [&](Solver solver, double rate) {
       built.set(solver);
-      built.layer->state_dropout = {rate, {.seed = 7}};
+      built.on.state_mask = Tensor(built.context, {kBatch, kTime});
+      draw_state_mask(rate, {.seed = 7, .stream = 0}, built.on.state_mask);
       Values values = gradients_of(built, built.u, {});
-      values.push_back(built.layer->forward(built.u).value().to_vector());
+      values.push_back(built.layer->forward(built.u, built.on).value().to_vector());
       return values;
     };
     const Values dropped = of(Solver::sequential, 0.5);
@@ -378,15 +378,15 @@ TEST_CASE("fp layers: with some states dropped both solvers and their exact grad
   });
 }
 
-TEST_CASE("fp layers: a rate of dropping that is none, or of a layer without states, is refused") {
-  Built mamba(test_context(), mamba_cases().front());
-  for (const double rate : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
-    mamba.layer->state_dropout.rate = rate;
-    CHECK_THROWS_AS(mamba.layer->forward(mamba.u), ValueError);
-  }
-  Built rnn(test_context(), rnn_cases().front());
-  rnn.layer->state_dropout.rate = 0.1;
-  CHECK_THROWS_AS(rnn.layer->forward(rnn.u), ValueError);
+TEST_CASE("fp layers: a rate of dropping that is none, or a mask that does not fit, is refused") {
+  const Context context = test_context();
+  const Tensor mask(context, {kBatch, kTime});
+  for (const double rate : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()})
+    CHECK_THROWS_AS(draw_state_mask(rate, {}, mask), ValueError);
+  Built mamba(context, mamba_cases().front()), rnn(context, rnn_cases().front());
+  CHECK_THROWS_AS(mamba.layer->forward(mamba.u, {.state_mask = zeros(context, {kBatch, 1})}),
+                  ShapeError);
+  CHECK_THROWS_AS(rnn.layer->forward(rnn.u, {.state_mask = mask}), ValueError);
 }
 
 }  // namespace fprnn::tests

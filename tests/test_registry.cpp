@@ -32,17 +32,16 @@ class Echo : public Layer {
         gain_(static_cast<real>(gain)),
         index(index),
         linear_(*this, "linear", init, d_model, d_model) {}
-  Var forward(const Var& x) override {
-    LayerState state;
-    return forward(x, state);
-  }
-  Var forward(const Var& x, LayerState& state) override {
+
+ protected:
+  Var evaluate(const Var& x, LayerState* state, const Conditions&) override {
     const Shape last{x.size(0), 1, x.size(2)};
-    check_state("echo", state, {&last, 1});
-    const Var before = state.empty() ? Var(zeros(x.context(), last)) : Var(state[0]);
+    const bool carried = state != nullptr && !state->empty();
+    if (carried) check_state("echo", *state, {&last, 1});
+    const Var before = carried ? Var(state->front()) : Var(zeros(x.context(), last));
     const int64_t T = x.size(1);
     const Var past = T == 1 ? before : concat({before, slice(x, 1, 0, T - 1)}, 1);
-    state = {clone(slice(x, 1, T - 1, T).value())};
+    if (state != nullptr) *state = {clone(slice(x, 1, T - 1, T).value())};
     return linear_.forward(add(x, affine(past, gain_, 0)));
   }
 

@@ -1,0 +1,112 @@
+// The theorem behind fixed-point layers, for every cell: steps that are opened at a part of what they are given and
+// closed with the rest are the cell's scan.
+#include <doctest/doctest.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/models/cells/gated.h>
+#include <fprnn/models/cells/selective.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/layout.h>
+
+#include <functional>
+
+#include "close.h"
+#include "context.h"
+#include "small_model.h"
+
+namespace fprnn::tests {
+
+namespace {
+
+constexpr int64_t kSequences = 2, kSteps = 6, kChannels = 5, kStates = 3, kStepNumbers = 2;
+constexpr double kRounding = kDouble ? 1e-12 : 1e-5;
+
+struct CellCase {
+  std::string name;
+  std::unique_ptr<Cell> cell;
+  // Of as many tokens as there are steps, random; (B, T, .), then weights.
+  Var p;
+  Vars signals, weights;
+};
+
+std::vector<CellCase> cell_cases(const Context& context) {
+  uint64_t stream = 40;
+  const auto some = [&](const Shape& shape) { return Var(random(context, shape, stream++)); };
+  const auto signal = [&](int64_t width) { return some({kSequences, kSteps, width}); };
+  const Var a = affine(exp(some({kChannels, kStates})), -1, 0), skip = some({kChannels}),
+            bias = some({kChannels}), weight = some({kChannels, kStepNumbers});
+  const Tensor mask = clone(full(context, {kSequences, kSteps}, 1));
+  put_rows(zeros(context, {1, kSteps}), mask, 1);
+  std::vector<CellCase> cases;
+  cases.push_back({"gated", std::make_unique<GatedCell>(kChannels), Var(),
+                   {sigmoid(signal(kChannels))}, {}});
+  for (const bool bc_norm : {true, false})
+    cases.push_back({bc_norm ? "selective" : "selective, b and c as they are",
+                     std::make_unique<SelectiveCell>(
+                         SelectiveOptions{kChannels, kStates, 0, bc_norm}),
+                     signal(2 * kStates), {signal(kChannels), Var()}, {a, skip, bias, Var()}});
+  cases.push_back({"selective, a sequence forgets its states",
+                   std::make_unique<SelectiveCell>(SelectiveOptions{kChannels, kStates, 0}),
+                   signal(2 * kStates), {signal(kChannels), mask}, {a, skip, bias, Var()}});
+  cases.push_back({"selective, delta sees y",
+                   std::make_unique<SelectiveCell>(
+                       SelectiveOptions{kChannels, kStates, kStepNumbers}),
+                   signal(2 * kStates + kStepNumbers), {Var(), Var()}, {a, skip, bias, weight}});
+  return cases;
+}
+
+Var step_of(const Var& x, int64_t t) { return x.defined() ? slice(x, 1, t, t + 1) : Var(); }
+
+}  // namespace
+
+TEST_CASE("cells: steps opened and closed are the scan, whatever part of mixed they are opened at") {
+  const Context context = test_context();
+  const Var mixed = random(context, {kSequences, kSteps, kChannels}, 30);
+  for (const CellCase& at : cell_cases(context)) {
+    const Cell& cell = *at.cell;
+    const auto whole = cell.scan(mixed, cell.token(at.p, at.signals, at.weights), {});
+    CHECK(whole.carry.shape() == cell.carry_shape(kSequences));
+    for (const real part : {real(0), real(0.3), real(1)}) {
+      Var carry;
+      Vars v;
+      for (int64_t t = 0; t < kSteps; ++t) {
+        Vars now;
+        for (const Var& signal : at.signals) now.push_back(step_of(signal, t));
+        const Vars token = cell.token(step_of(at.p, t), now, at.weights);
+        const Var known = affine(step_of(mixed, t), part, 0), moved = sub(step_of(mixed, t), known);
+        const Cell::Opened step = cell.open(known, token, carry);
+        v.push_back(add(step.v, mul(step.gain, moved)));
+        carry = cell.close(step, moved);
+      }
+      const std::string name = at.name + ", opened at " + std::to_string(part);
+      check_close(name, concat(v, 1).value().to_vector(), whole.v.value().to_vector(), kRounding);
+      check_close(name + ", carry", carry.value().to_vector(), whole.carry.value().to_vector(),
+                  kRounding);
+    }
+  }
+}
+
+TEST_CASE("cells: the gain of every step says how v moves with its own mixed") {
+  const Context context = test_context();
+  const Var mixed = random(context, {kSequences, kSteps, kChannels}, 30);
+  for (const CellCase& at : cell_cases(context)) {
+    const Cell& cell = *at.cell;
+    const Vars token = cell.token(at.p, at.signals, at.weights);
+    const Cell::Opened opened = cell.open(mixed, token, {});
+    for (const int64_t t : {int64_t{0}, kSteps - 1}) {
+      // Of one step alone.
+      const Tensor moved = clone(zeros(context, {kSequences, kSteps, kChannels}));
+      launch(context, CopyRows{.from = full(context, {kSequences, kChannels}, 1).data(),
+                               .to = moved.data() + t * kChannels,
+                               .rows = kSequences,
+                               .length = kChannels,
+                               .from_stride = kChannels,
+                               .to_stride = kSteps * kChannels});
+      const Var after = cell.scan(add(mixed, moved), token, {}).v;
+      check_close(at.name + ", step " + std::to_string(t),
+                  step_of(sub(after, opened.v), t).value().to_vector(),
+                  step_of(opened.gain, t).value().to_vector(), kRounding * 10);
+    }
+  }
+}
+
+}  // namespace fprnn::tests
