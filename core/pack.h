@@ -69,6 +69,14 @@ FPRNN_INLINE Pack<Count> at_most(const Pack<Count>& x, real high) {
   return each([high](Vec y) { return at_most(y, high); }, x);
 }
 template <int Count>
+FPRNN_INLINE Pack<Count> magnitude(const Pack<Count>& x) {
+  return each([](Vec y) { return magnitude(y); }, x);
+}
+template <int Count>
+FPRNN_INLINE Pack<Count> square_root(const Pack<Count>& x) {
+  return each([](Vec y) { return square_root(y); }, x);
+}
+template <int Count>
 FPRNN_INLINE Pack<Count, IntVec> sign_bit(const Pack<Count>& x) {
   return each([](Vec y) { return sign_bit(y); }, x);
 }

@@ -94,7 +94,7 @@ void run(Cuda cuda, const UnaryForward& args) {
 
 void run(Cuda cuda, const UnaryBackward& args) {
   const bool whole = quads_aligned(args.kept, args.dy, args.dx) && args.count % Quad::kCount == 0;
-  with_function(args.function, args.scale, 0, [&](auto function) {
+  with_function(args.function, args.scale, args.shift, [&](auto function) {
     if (whole)
       for_each(cuda, "unary_backward", args.count / Quad::kCount,
                SlopeQuad<decltype(function)>{function, quads(args.kept), quads(args.dy),
@@ -108,7 +108,7 @@ void run(Cuda cuda, const UnaryBackward& args) {
 void run(Cuda cuda, const BinaryForward& args) {
   const bool whole = quads_aligned(args.a, args.b, args.y) && args.count % Quad::kCount == 0 &&
                      args.period % Quad::kCount == 0;
-  with_function(args.function, [&](auto function) {
+  with_function(args.function, 1, 0, [&](auto function) {
     if (whole)
       for_each(cuda, "binary_forward", args.count / Quad::kCount,
                PairQuad<decltype(function)>{function, quads(args.a), quads(args.b), quads(args.y),

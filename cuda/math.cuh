@@ -38,6 +38,7 @@ FPRNN_INLINE double magnitude(double x) { return ::fabs(x); }
 // Within a bound; NaN stays.
 FPRNN_INLINE real at_least(real x, real low) { return x < low ? low : x; }
 FPRNN_INLINE real at_most(real x, real high) { return x > high ? high : x; }
+FPRNN_INLINE real select(bool condition, real yes, real no) { return condition ? yes : no; }
 
 // 2^x; float: the instruction, 2 ulp, denormals are 0.
 FPRNN_INLINE float exp2_decay(float x) {

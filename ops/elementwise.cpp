@@ -8,14 +8,9 @@ namespace fprnn {
 FPRNN_KERNEL(void unary_forward(const UnaryForward&, int64_t begin, int64_t end))
 FPRNN_KERNEL(void unary_backward(const UnaryBackward&, int64_t begin, int64_t end))
 FPRNN_KERNEL(void binary_forward(const BinaryForward&, int64_t begin, int64_t end))
+FPRNN_KERNEL(bool slope_takes_result(Unary function))
 
-bool slope_uses_result(Unary function) {
-  return function == Unary::exp || function == Unary::sigmoid || function == Unary::tanh;
-}
-
-namespace {
-
-Var unary(std::string_view op, Unary function, const Var& x, real scale = 1, real shift = 0) {
+Var unary(std::string_view op, Unary function, const Var& x, real scale, real shift) {
   Tensor y(x.context(), x.shape());
   launch(x.context(), UnaryForward{.function = function,
                                    .x = x.data(),
@@ -23,7 +18,7 @@ Var unary(std::string_view op, Unary function, const Var& x, real scale = 1, rea
                                    .count = x.elements(),
                                    .scale = scale,
                                    .shift = shift});
-  const Tensor kept = slope_uses_result(function) ? y : x.value();
+  const Tensor kept = baseline::slope_takes_result(function) ? y : x.value();
   return record(op, {x}, y, [=](Backward& back) {
     const Tensor& dy = back.output();
     Tensor dx(dy.context(), dy.shape());
@@ -32,10 +27,13 @@ Var unary(std::string_view op, Unary function, const Var& x, real scale = 1, rea
                                        .dy = dy.data(),
                                        .dx = dx.data(),
                                        .count = dy.elements(),
-                                       .scale = scale});
+                                       .scale = scale,
+                                       .shift = shift});
     back.give(0, dx);
   });
 }
+
+namespace {
 
 // The shape's last axes without leading ones: what repeats when it is broadcast at no cost.
 bool ends_with(const Shape& shape, const Shape& end) {
@@ -77,16 +75,6 @@ Tensor binary_values(Binary function, const Shape& shape, Tensor a, Tensor b) {
 Tensor negative(const Tensor& x) { return affine(x, -1, 0).value(); }
 
 }  // namespace
-
-Var exp(const Var& x) { return unary("exp", Unary::exp, x); }
-Var sigmoid(const Var& x) { return unary("sigmoid", Unary::sigmoid, x); }
-Var silu(const Var& x) { return unary("silu", Unary::silu, x); }
-Var softplus(const Var& x) { return unary("softplus", Unary::softplus, x); }
-Var tanh(const Var& x) { return unary("tanh", Unary::tanh, x); }
-Var square(const Var& x) { return unary("square", Unary::square, x); }
-Var affine(const Var& x, real scale, real shift) {
-  return unary("affine", Unary::affine, x, scale, shift);
-}
 
 Var add(const Var& a, const Var& b) {
   const Shape shape = broadcast_shape("add", a, b);

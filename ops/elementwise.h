@@ -6,15 +6,25 @@
 
 namespace fprnn {
 
-// x of any shape -> the same shape. Cost: one read and one write an element; backward two reads and
-// one write, keeping x or the result, whichever the slope is shorter in.
-Var exp(const Var& x);
-Var sigmoid(const Var& x);   // 1 / (1 + e^-x)
-Var silu(const Var& x);      // x sigmoid(x)
-Var softplus(const Var& x);  // log(1 + e^x)
-Var tanh(const Var& x);
-Var square(const Var& x);
-Var affine(const Var& x, real scale, real shift);  // scale x + shift
+// Functions of one element and of two. A new one of one element takes a name in Unary, a line below and
+// a Formula in ops/elementwise_functions.h. `count` is how many there are.
+enum class Unary { exp, sigmoid, silu, softplus, tanh, square, affine, count };
+enum class Binary { add, sub, mul, div, count };
+
+// x of any shape -> the function of every element, of the same shape. scale and shift are the constants of
+// a formula that has some. Cost: one read and one write an element; backward two reads and one
+// write, keeping x or the result, whichever the slope is shorter in.
+Var unary(std::string_view op, Unary function, const Var& x, real scale = 1, real shift = 0);
+
+inline Var exp(const Var& x) { return unary("exp", Unary::exp, x); }
+inline Var sigmoid(const Var& x) { return unary("sigmoid", Unary::sigmoid, x); }  // 1 / (1 + e^-x)
+inline Var silu(const Var& x) { return unary("silu", Unary::silu, x); }           // x sigmoid(x)
+inline Var softplus(const Var& x) { return unary("softplus", Unary::softplus, x); }  // log(1 + e^x)
+inline Var tanh(const Var& x) { return unary("tanh", Unary::tanh, x); }
+inline Var square(const Var& x) { return unary("square", Unary::square, x); }
+inline Var affine(const Var& x, real scale, real shift) {  // scale x + shift
+  return unary("affine", Unary::affine, x, scale, shift);
+}
 
 // Elementwise, with broadcasting as in NumPy: shapes are aligned at the last axis, and missing axes and
 // axes of size 1 are repeated. An operand whose shape is the end of the other's is not copied for
@@ -25,23 +35,20 @@ Var sub(const Var& a, const Var& b);
 Var mul(const Var& a, const Var& b);
 Var div(const Var& a, const Var& b);
 
-enum class Unary { exp, sigmoid, silu, softplus, tanh, square, affine };
-enum class Binary { add, sub, mul, div };
-
 struct UnaryForward {
   Unary function;
   const real* x;  // (count)
   real* y;        // (count)
   int64_t count;
-  real scale = 1, shift = 0;  // of affine
+  real scale = 1, shift = 0;  // the formula's constants
 };
 struct UnaryBackward {
   Unary function;
-  const real* kept;  // (count): y where slope_uses_result(function), else x
+  const real* kept;  // (count): what the formula's slope takes, y or x
   const real* dy;    // (count)
   real* dx;          // (count)
   int64_t count;
-  real scale = 1;  // of affine
+  real scale = 1, shift = 0;  // the formula's constants
 };
 struct BinaryForward {
   Binary function;
@@ -50,7 +57,6 @@ struct BinaryForward {
   real* y;        // (count)
   int64_t count, period;
 };
-bool slope_uses_result(Unary function);
 void run(Cpu, const UnaryForward&);
 void run(Cpu, const UnaryBackward&);
 void run(Cpu, const BinaryForward&);

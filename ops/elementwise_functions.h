@@ -1,135 +1,101 @@
-// Each elementwise function and its slope, written once for every device: FPRNN_ISA is the namespace of an
-// instruction set, where Vec is its vector and exp, sigmoid ... are those of core/vector_math.h, or
-// cuda, where Vec is one real. value(x) is the function; slope(kept) its derivative from what
-// backward keeps.
+// The formula of each elementwise function, written once for every device: FPRNN_ISA is the namespace of an
+// instruction set, or cuda. value(x) is the function and slope(kept) its derivative, from x, or
+// from the result y where the formula says kSlopeTakesResult.
+//
+// x is a vector or a pack of them (core/vector_math.h), on a GPU one real (cuda/math.cuh). All of
+// them have + - * / < >, exp, tanh, sigmoid, softplus, magnitude, square_root, at_least, at_most,
+// select and filled_like.
 #pragma once
 
 #include <fprnn/ops/elementwise.h>
 
 #include <limits>
+#include <type_traits>
 
 namespace fprnn::FPRNN_ISA {
 
-struct Exp {
-  template <class V>
-  FPRNN_INLINE V value(const V& x) const {
-    return exp(x);
-  }
-  template <class V>
-  FPRNN_INLINE V slope(const V& y) const {
-    return y;
-  }
+template <auto function>
+struct Formula;
+
+template <>
+struct Formula<Unary::exp> {
+  static constexpr bool kSlopeTakesResult = true;
+  FPRNN_INLINE auto value(const auto& x) const { return exp(x); }
+  FPRNN_INLINE auto slope(const auto& y) const { return y; }
 };
-struct Sigmoid {
-  template <class V>
-  FPRNN_INLINE V value(const V& x) const {
-    return sigmoid(x);
-  }
-  template <class V>
-  FPRNN_INLINE V slope(const V& y) const {
-    return y * (1 - y);
-  }
+template <>
+struct Formula<Unary::sigmoid> {
+  static constexpr bool kSlopeTakesResult = true;
+  FPRNN_INLINE auto value(const auto& x) const { return sigmoid(x); }
+  FPRNN_INLINE auto slope(const auto& y) const { return y * (1 - y); }
 };
-struct Silu {
+template <>
+struct Formula<Unary::silu> {
   static constexpr real kMost = std::numeric_limits<real>::max();  // for infinity times 0 is NaN
-  template <class V>
-  FPRNN_INLINE V value(const V& x) const {
-    return at_least(x, -kMost) * sigmoid(x);
-  }
-  template <class V>
-  FPRNN_INLINE V slope(const V& x) const {
-    const V s = sigmoid(x);
+  FPRNN_INLINE auto value(const auto& x) const { return at_least(x, -kMost) * sigmoid(x); }
+  FPRNN_INLINE auto slope(const auto& x) const {
+    const auto s = sigmoid(x);
     return s * (1 + at_most(at_least(x, -kMost), kMost) * (1 - s));
   }
 };
-struct Softplus {
-  template <class V>
-  FPRNN_INLINE V value(const V& x) const {
-    return softplus(x);
-  }
-  template <class V>
-  FPRNN_INLINE V slope(const V& x) const {
-    return sigmoid(x);
-  }
+using Silu = Formula<Unary::silu>;
+template <>
+struct Formula<Unary::softplus> {
+  FPRNN_INLINE auto value(const auto& x) const { return softplus(x); }
+  FPRNN_INLINE auto slope(const auto& x) const { return sigmoid(x); }
 };
-struct Tanh {
-  template <class V>
-  FPRNN_INLINE V value(const V& x) const {
-    return tanh(x);
-  }
-  template <class V>
-  FPRNN_INLINE V slope(const V& y) const {
-    return 1 - y * y;
-  }
+template <>
+struct Formula<Unary::tanh> {
+  static constexpr bool kSlopeTakesResult = true;
+  FPRNN_INLINE auto value(const auto& x) const { return tanh(x); }
+  FPRNN_INLINE auto slope(const auto& y) const { return 1 - y * y; }
 };
-struct Square {
-  template <class V>
-  FPRNN_INLINE V value(const V& x) const {
-    return x * x;
-  }
-  template <class V>
-  FPRNN_INLINE V slope(const V& x) const {
-    return 2 * x;
-  }
+template <>
+struct Formula<Unary::square> {
+  FPRNN_INLINE auto value(const auto& x) const { return x * x; }
+  FPRNN_INLINE auto slope(const auto& x) const { return 2 * x; }
 };
-struct Affine {
+template <>
+struct Formula<Unary::affine> {
   real scale, shift;
-  template <class V>
-  FPRNN_INLINE V value(const V& x) const {
-    return scale * x + shift;
-  }
-  template <class V>
-  FPRNN_INLINE V slope(const V& x) const {
-    return filled_like(x, scale);
-  }
+  FPRNN_INLINE auto value(const auto& x) const { return scale * x + shift; }
+  FPRNN_INLINE auto slope(const auto& x) const { return filled_like(x, scale); }
 };
 
-// visit(function) with the struct above that `function` names.
-template <class Visit>
-FPRNN_DISPATCH void with_function(Unary function, real scale, real shift, const Visit& visit) {
-  switch (function) {
-    case Unary::exp:
-      return visit(Exp{});
-    case Unary::sigmoid:
-      return visit(Sigmoid{});
-    case Unary::silu:
-      return visit(Silu{});
-    case Unary::softplus:
-      return visit(Softplus{});
-    case Unary::tanh:
-      return visit(Tanh{});
-    case Unary::square:
-      return visit(Square{});
-    case Unary::affine:
-      return visit(Affine{scale, shift});
-  }
-}
-
-struct Add {
+template <>
+struct Formula<Binary::add> {
   FPRNN_INLINE Vec value(Vec a, Vec b) const { return a + b; }
 };
-struct Sub {
+template <>
+struct Formula<Binary::sub> {
   FPRNN_INLINE Vec value(Vec a, Vec b) const { return a - b; }
 };
-struct Mul {
+template <>
+struct Formula<Binary::mul> {
   FPRNN_INLINE Vec value(Vec a, Vec b) const { return a * b; }
 };
-struct Div {
+template <>
+struct Formula<Binary::div> {
   FPRNN_INLINE Vec value(Vec a, Vec b) const { return a / b; }
 };
 
-template <class Visit>
-FPRNN_DISPATCH void with_function(Binary function, const Visit& visit) {
-  switch (function) {
-    case Binary::add:
-      return visit(Add{});
-    case Binary::sub:
-      return visit(Sub{});
-    case Binary::mul:
-      return visit(Mul{});
-    case Binary::div:
-      return visit(Div{});
+// visit(formula) with the Formula of `function`, which is `first` or comes after it; a formula that
+// has constants gets scale and shift.
+template <auto first, class Name, class Visit>
+FPRNN_DISPATCH void find_function(Name function, real scale, real shift, const Visit& visit) {
+  if constexpr (first != Name::count) {
+    constexpr Name kNext = static_cast<Name>(static_cast<int>(first) + 1);
+    if (function != first)
+      find_function<kNext>(function, scale, shift, visit);
+    else if constexpr (std::is_empty_v<Formula<first>>)
+      visit(Formula<first>{});
+    else
+      visit(Formula<first>{scale, shift});
   }
+}
+template <class Name, class Visit>
+FPRNN_DISPATCH void with_function(Name function, real scale, real shift, const Visit& visit) {
+  find_function<Name{}>(function, scale, shift, visit);
 }
 
 }  // namespace fprnn::FPRNN_ISA

@@ -6,12 +6,6 @@ namespace fprnn::reference {
 
 namespace {
 
-template <class Function>
-Array map(Array x, const Function& function) {
-  for (double& value : x.data) value = function(value);
-  return x;
-}
-
 // x (..., D) as (rows, D).
 Array as_rows(const Array& x) {
   return reshape(x, Shape{x.shape.elements_before(-1), x.shape[-1]});

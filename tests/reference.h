@@ -40,6 +40,11 @@ struct Array {
 Array reshape(const Array& x, const Shape& shape);
 
 // Of one element: elementwise.
+template <class Function>
+Array map(Array x, const Function& function) {
+  for (double& value : x.data) value = function(value);
+  return x;
+}
 Array exp(const Array& x);
 Array sigmoid(const Array& x);
 Array silu(const Array& x);

@@ -43,14 +43,17 @@ class Worst {
   std::map<std::string, std::pair<double, std::string>> errors_;
 };
 
-// The function that a line of a header declares at its start with one of the types that ops return.
-std::string op_declared_in(const std::string& line) {
+// The function that a line of a header declares at its start with one of the types that ops return. One
+// that is told the op's name is no op itself.
+std::string op_declared_in(std::string line) {
+  if (line.starts_with("inline ")) line.erase(0, std::string("inline ").size());
   for (const std::string type : {"Var ", "std::vector<Var> ", "SelectiveScanResult ",
                                  "KroneckerFactors ", "FpMambaMixResult "}) {
     if (!line.starts_with(type)) continue;
     const std::string rest = line.substr(type.size());
     const size_t length = rest.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_");
-    if (length != std::string::npos && length > 0 && rest[length] == '(')
+    if (length != std::string::npos && length > 0 && rest[length] == '(' &&
+        !rest.substr(length).starts_with("(std::string_view op"))
       return rest.substr(0, length);
   }
   return "";
