@@ -8,16 +8,11 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
 endif()
 find_package(CUDAToolkit 13 REQUIRED GLOBAL)  # as in dependencies.cmake
 
-set(FPRNN_CUDA_SOURCES
-    cuda/device.cu cuda/memory.cu cuda/launch.cu cuda/vector.cu cuda/rng.cu cuda/fixed_point.cu
-    cuda/elementwise.cu cuda/reduce.cu cuda/layout.cu cuda/gemm.cu cuda/norm.cu cuda/conv.cu
-    cuda/box.cu cuda/scan.cu cuda/scan_ring.cu cuda/selective_scan.cu cuda/low_rank.cu cuda/kronecker.cu cuda/outer.cu
-    cuda/linear.cu cuda/gated_norm.cu cuda/fp_mamba_mix.cu cuda/kronecker_mix.cu cuda/fp_mamba_gate.cu
-    cuda/half_rows.cu cuda/half_product.cu
-    cuda/fp_mamba_solve.cu cuda/kronecker_solve.cu cuda/fp_mamba_sweep.cu cuda/fp_mamba_persistent.cu
-    cuda/fp_mamba_adjoint.cu
-    cuda/fp_rnn_sweep.cu
-    cuda/cross_entropy.cu cuda/adamw.cu cuda/graph.cu)
+# Beside those that bear the name of a source of the library (cmake/library.cmake).
+set(FPRNN_CUDA_ONLY
+    cuda/device.cu cuda/launch.cu cuda/box.cu cuda/scan_ring.cu cuda/kronecker_mix.cu cuda/half_rows.cu
+    cuda/half_product.cu cuda/fp_mamba_sweep.cu cuda/fp_mamba_persistent.cu cuda/fp_mamba_adjoint.cu
+    cuda/fp_rnn_sweep.cu cuda/graph.cu)
 
 # How CUDA sources are compiled.
 function(fprnn_cuda_flags target)
@@ -33,7 +28,7 @@ endfunction()
 # Objects of their own: CUDA has flags of its own, and a static library takes both. cudart and cuBLAS
 # are what whoever links the library needs besides; no program needs the language or its headers.
 function(fprnn_cuda target)
-  add_library(${target}_cuda OBJECT ${FPRNN_CUDA_SOURCES})
+  add_library(${target}_cuda OBJECT ${FPRNN_CUDA_SOURCES} ${FPRNN_CUDA_ONLY})
   fprnn_cuda_flags(${target}_cuda)
   target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_cuda>)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static CUDA::cublasLt)

@@ -1,4 +1,6 @@
-# The library. Sources are listed in reading order; a folder uses only those above it.
+# The library. Sources are listed in reading order; a folder uses only those above it. What lies beside X.cpp under
+# its name goes with it: X_kernel.cpp, hot loops compiled once for each instruction set (core/isa.h), and in
+# a build with CUDA cuda/X.cu.
 set(FPRNN_FOLDERS core autograd ops models)
 set(FPRNN_SOURCES
     core/text.cpp core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/thread_pool.cpp core/processors.cpp
@@ -16,13 +18,18 @@ set(FPRNN_SOURCES
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
     models/checkpoint.cpp models/run_checkpoints.cpp
 )
-# Hot loops, compiled once for each instruction set (core/isa.h).
-set(FPRNN_KERNELS
-    core/vector_kernel.cpp autograd/fixed_point_kernel.cpp ops/elementwise_kernel.cpp ops/reduce_kernel.cpp ops/gemm_kernel.cpp
-    ops/norm_kernel.cpp ops/conv_kernel.cpp ops/scan_kernel.cpp ops/selective_scan_kernel.cpp
-    ops/low_rank_kernel.cpp ops/kronecker_kernel.cpp ops/outer_kernel.cpp ops/fp_mamba_solve_kernel.cpp
-    ops/kronecker_solve_kernel.cpp
-    ops/cross_entropy_kernel.cpp models/adamw_kernel.cpp)
+set(FPRNN_KERNELS "")
+set(FPRNN_CUDA_SOURCES "")
+foreach(source IN LISTS FPRNN_SOURCES)
+  cmake_path(GET source PARENT_PATH folder)
+  cmake_path(GET source STEM name)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/${folder}/${name}_kernel.cpp)
+    list(APPEND FPRNN_KERNELS ${folder}/${name}_kernel.cpp)
+  endif()
+  if(EXISTS ${PROJECT_SOURCE_DIR}/cuda/${name}.cu)
+    list(APPEND FPRNN_CUDA_SOURCES cuda/${name}.cu)
+  endif()
+endforeach()
 if(NOT FPRNN_CUDA)
   list(APPEND FPRNN_SOURCES core/no_gpu.cpp)
 endif()
