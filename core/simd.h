@@ -38,7 +38,7 @@ using Integer = int32_t;
 #endif
 
 typedef real Vec __attribute__((vector_size(FPRNN_VECTOR_BYTES)));
-typedef Integer IntVec __attribute__((vector_size(FPRNN_VECTOR_BYTES)));
+using IntVec = decltype(Vec{} < Vec{});  // Integers: what a comparison gives, -1 or 0
 typedef real UnalignedVec
     __attribute__((vector_size(FPRNN_VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 

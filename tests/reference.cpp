@@ -57,13 +57,19 @@ Array combine(const Array& a, const Array& b, const Function& function) {
 
 Array reshape(const Array& x, const Shape& shape) { return {shape, x.data}; }
 
-Array map(Array x, const std::function<double(double)>& function) {
-  for (double& value : x.data) value = function(value);
-  return x;
+Array exp(const Array& x) {
+  return map(x, [](double v) { return std::exp(v); });
 }
 Array sigmoid(const Array& x) { return map(x, logistic); }
 Array silu(const Array& x) {
   return map(x, [](double v) { return v * logistic(v); });
+}
+Array softplus(const Array& x) { return map(x, softplus_of); }
+Array tanh(const Array& x) {
+  return map(x, [](double v) { return std::tanh(v); });
+}
+Array square(const Array& x) {
+  return map(x, [](double v) { return v * v; });
 }
 Array affine(const Array& x, double scale, double shift) {
   return map(x, [=](double v) { return scale * v + shift; });

@@ -4,7 +4,6 @@
 
 #include <fprnn/core/shape.h>
 
-#include <functional>
 #include <utility>
 #include <vector>
 
@@ -41,9 +40,17 @@ struct Array {
 Array reshape(const Array& x, const Shape& shape);
 
 // Of one element: elementwise.
-Array map(Array x, const std::function<double(double)>& function);
+template <class Function>
+Array map(Array x, const Function& function) {
+  for (double& value : x.data) value = function(value);
+  return x;
+}
+Array exp(const Array& x);
 Array sigmoid(const Array& x);
 Array silu(const Array& x);
+Array softplus(const Array& x);
+Array tanh(const Array& x);
+Array square(const Array& x);
 Array affine(const Array& x, double scale, double shift);
 
 // Of two, with broadcasting.
