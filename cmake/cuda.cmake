@@ -10,9 +10,10 @@ find_package(CUDAToolkit 13 REQUIRED GLOBAL)  # as in dependencies.cmake
 
 set(FPRNN_CUDA_SOURCES
     cuda/device.cu cuda/memory.cu cuda/launch.cu cuda/vector.cu cuda/rng.cu cuda/fixed_point.cu
-    cuda/elementwise.cu cuda/reduce.cu cuda/layout.cu cuda/gemm.cu cuda/norm.cu cuda/conv.cu
-    cuda/box.cu cuda/scan.cu cuda/scan_ring.cu cuda/selective_scan.cu cuda/low_rank.cu cuda/kronecker.cu cuda/outer.cu
-    cuda/linear.cu cuda/gated_norm.cu cuda/fp_mamba_mix.cu cuda/kronecker_mix.cu cuda/fp_mamba_gate.cu
+    cuda/elementwise.cu cuda/reduce.cu cuda/layout.cu cuda/scatter_rows.cu cuda/gemm.cu cuda/norm.cu cuda/conv.cu
+    cuda/box.cu cuda/scan.cu cuda/scan_ring.cu cuda/selective_scan.cu cuda/selective_scan_gradient.cu
+    cuda/low_rank.cu cuda/kronecker.cu cuda/outer.cu
+    cuda/linear.cu cuda/gated_norm.cu cuda/fp_mamba_mix.cu cuda/fp_mamba_numbers.cu cuda/kronecker_mix.cu cuda/fp_mamba_gate.cu
     cuda/half_rows.cu cuda/half_product.cu
     cuda/fp_mamba_solve.cu cuda/kronecker_solve.cu cuda/fp_mamba_sweep.cu cuda/fp_mamba_persistent.cu
     cuda/fp_mamba_adjoint.cu

@@ -72,6 +72,25 @@ __device__ __forceinline__ void read_channel(const Step& step, const Directions<
   }
 }
 
+// Of the local equation: the value before the norm, the gain, and what the state's cotangent gives w.
+template <class Channels, class T, int C>
+__device__ __forceinline__ void read_channels(const Channels& c, const Step& step,
+                                              const Directions<T>& s, int64_t token,
+                                              const real (&dt)[C], const real (&gate)[C],
+                                              real (&value)[C], real (&gain)[C], real (&w)[C]) {
+  const FpMambaAdjoint& in = step.in;
+  const int64_t first = (token * in.T + step.t) * in.D;
+#pragma unroll
+  for (int k = 0; k < C; ++k) value[k] = gain[k] = w[k] = 0;
+  c.each([&](int k, int64_t d) {
+    real state_c, dstate_b;
+    read_channel(step, s, (token * in.D + d) * in.N, state_c, dstate_b);
+    value[k] = gate[k] * (state_c + in.skip[d] * in.mixed[first + d]);
+    gain[k] = gate[k] * (dt[k] * s.product + in.skip[d]);
+    w[k] = dt[k] * dstate_b;
+  });
+}
+
 // (dLayerNorm / dv)^T v at `value`, whose lanes beyond the last channel are 0.
 template <class Channels, int C>
 __device__ __forceinline__ void through_norm(const Channels& c, const FpMambaAdjoint& in,
@@ -158,15 +177,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   fill_channels(channels, dt, [&](int64_t d) { return in.dt[first + d]; });
   fill_channels(channels, gate,
                 [&](int64_t d) { return in.z == nullptr ? real(1) : silu(in.z[first + d]); });
-#pragma unroll
-  for (int k = 0; k < C; ++k) value[k] = gain[k] = w[k] = 0;
-  channels.each([&](int k, int64_t d) {
-    real state_c, dstate_b;
-    read_channel(step, s, (token * D + d) * N, state_c, dstate_b);
-    value[k] = gate[k] * (state_c + in.skip[d] * in.mixed[first + d]);
-    gain[k] = gate[k] * (dt[k] * s.product + in.skip[d]);
-    w[k] = dt[k] * dstate_b;
-  });
+  read_channels(channels, step, s, token, dt, gate, value, gain, w);
   real turned[C];
 #pragma unroll
   for (int k = 0; k < C; ++k) turned[k] = w[k], mixed[k] = y[k];
