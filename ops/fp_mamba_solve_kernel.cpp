@@ -30,7 +30,7 @@ FPRNN_INLINE void through_norm(const LocalMap& map, const Token& token, N& n, co
   for_lanes(D, [&](int64_t d, auto lanes) {
     lanes.store(token.a + d, combine(lanes.load(token.a + d), token.w, n.beta, r, D, d, lanes));
   });
-  const double variance = inner(D, token.a, token.a) / double(D) + map.eps;
+  const double variance = variance_of(map, token, n);
   const real inverse = static_cast<real>(1 / __builtin_sqrt(variance));
   for (int64_t i = 0; i < r; ++i) {
     real* w = token.w + i * D;

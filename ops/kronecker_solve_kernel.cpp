@@ -2,6 +2,7 @@
 #include <fprnn/core/simd.h>
 #include <fprnn/ops/kronecker_solve.h>
 #include <fprnn/ops/krylov.h>
+#include <fprnn/ops/norm_statistics.h>
 #include <fprnn/ops/small_matrix.h>
 
 namespace fprnn::FPRNN_ISA {
@@ -79,6 +80,11 @@ class Token {
     });
     if (args_.weight == nullptr) return 0;
     const real mean = sum(total) / static_cast<real>(D_);
+    const real variance = subtract(mean, x);
+    return is_far(mean, variance + args_.eps) ? subtract_rest(x) : variance;
+  }
+  // x <- x - mean; returns |x|^2 / D.
+  FPRNN_INLINE real subtract(real mean, real* x) {
     Vec squares{};
     for_lanes(D_, [&](int64_t d, auto lanes) {
       const Vec value = lanes.keep(lanes.load(x + d) - mean);
@@ -86,6 +92,12 @@ class Token {
       squares += value * value;
     });
     return sum(squares) / static_cast<real>(D_);
+  }
+  // The same of what deviations still have for a mean.
+  FPRNN_RARE real subtract_rest(real* x) {
+    Vec total{};
+    for_lanes(D_, [&](int64_t d, auto lanes) { total += lanes.load(x + d); });
+    return subtract(sum(total) / static_cast<real>(D_), x);
   }
 
   // n, change = f - y, how large they are, and 1 / sigma.

@@ -4,6 +4,7 @@
 
 #include <fprnn/core/simd.h>
 #include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/norm_statistics.h>
 
 namespace fprnn::FPRNN_ISA::local {
 
@@ -23,7 +24,7 @@ struct Numbers {
   double from[R], change[R];       // coefficients of y and of its change, or means
   double before[R];                // f - beta an iteration ago
   Wide system[R * R], right[R];    // sigma - P1 and what it is to give, for several sigma
-  double variance = 0;             // |A|^2 / D + eps
+  double mean = 0, variance = 0;   // A's, and |A|^2 / D + eps of what is centred
   double inverse = 0, next = 0;    // 1 / sigma, of beta and of f
   FPRNN_INLINE Numbers(int64_t, double*) {}
 };
@@ -33,7 +34,7 @@ struct Numbers<0> {
   int64_t r;
   double *m, *square, *p1, *cross, *p0, *e, *beta, *f, *from, *change, *before;
   Wide *system, *right;
-  double variance = 0, inverse = 0, next = 0;
+  double mean = 0, variance = 0, inverse = 0, next = 0;
   FPRNN_INLINE Numbers(int64_t r, double* space) : r(r) {
     system = reinterpret_cast<Wide*>(space), right = system + r * r;
     space += (r + 1) * r * kWide;
@@ -129,6 +130,7 @@ FPRNN_INLINE void make_rows(const LocalMap& map, const Token& token, N& n) {
   const int64_t r = n.r, D = map.D;
   const bool centred = map.weight != nullptr;
   const real mean_a = centred ? inner(D, token.offset) / D : 0;
+  n.mean = mean_a;
   for (int64_t i = 0; i < r; ++i)
     n.change[i] = centred ? inner(D, token.gain, token.u + i * D) / double(D) : 0;
   for (int64_t j = 0; j < r; ++j) {
@@ -148,10 +150,29 @@ FPRNN_INLINE void make_rows(const LocalMap& map, const Token& token, N& n) {
   });
 }
 
+// a <- a without what it still has for a mean.
+template <class Map>
+FPRNN_RARE void center_again(const Map& map, const Token& token) {
+  const real rest = inner(map.D, token.a) / map.D;
+  for_lanes(map.D, [&](int64_t d, auto lanes) {
+    lanes.store(token.a + d, lanes.load(token.a + d) - rest);
+  });
+}
+// |a|^2 / D + eps of a centred a.
+template <class N>
+FPRNN_INLINE double variance_of(const LocalMap& map, const Token& token, const N& n) {
+  const auto variance = [&] { return inner(map.D, token.a, token.a) / double(map.D) + map.eps; };
+  const double found = variance();
+  if (!is_far(static_cast<real>(n.mean), static_cast<real>(found))) [[likely]]
+    return found;
+  center_again(map, token);
+  return variance();
+}
+
 template <class N>
 FPRNN_INLINE void make_products(const LocalMap& map, const Token& token, N& n) {
   const int64_t r = n.r, D = map.D;
-  n.variance = inner(D, token.a, token.a) / double(D) + map.eps;
+  n.variance = variance_of(map, token, n);
   for (int64_t i = 0; i < r; ++i) {
     const real *u = token.u + i * D, *w = token.w + i * D;
     n.beta[i] = 0;
