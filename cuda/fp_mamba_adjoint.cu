@@ -8,6 +8,7 @@
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_mamba_adjoint.h>
 #include <fprnn/ops/matmul.h>
+#include <fprnn/ops/norm_statistics.h>
 
 #include <vector>
 
@@ -95,14 +96,22 @@ __device__ __forceinline__ void read_channels(const Channels& c, const Step& ste
 template <class Channels, int C>
 __device__ __forceinline__ void through_norm(const Channels& c, const FpMambaAdjoint& in,
                                              const real (&value)[C], real (&v)[C]) {
-  real squares = 0;
   real n[C]{}, g[C]{};
   const real mean = sum_over(c, [&](auto k) { return value[k]; }) / in.D;
-  c.each([&](int k, int64_t) { squares += (value[k] - mean) * (value[k] - mean); });
-  const real inverse = 1 / square_root(c.team.sum(squares) / in.D + in.eps);
+  c.each([&](int k, int64_t) { n[k] = value[k] - mean; });
+  const auto variance_of_n = [&] {
+    return sum_over(c, [&](auto k) { return n[k] * n[k]; }) / in.D + in.eps;
+  };
+  real variance = variance_of_n();
+  if (is_far(mean, variance)) [[unlikely]] {
+    const real rest = sum_over(c, [&](auto k) { return n[k]; }) / in.D;
+    c.each([&](int k, int64_t) { n[k] -= rest; });
+    variance = variance_of_n();
+  }
+  const real inverse = 1 / square_root(variance);
   real sums[2]{};
   c.each([&](int k, int64_t d) {
-    n[k] = (value[k] - mean) * inverse;
+    n[k] *= inverse;
     g[k] = in.norm_weight[d] * v[k];
     sums[0] += g[k];
     sums[1] += g[k] * n[k];

@@ -35,8 +35,8 @@ __device__ __forceinline__ real product(const OwnChannels& x, const OwnChannels&
   return total;
 }
 
-// The factors of a token as far as numbers say: u_i = inverse_i s_i, and what it meets of a vector whose
-// products with the s_i are known.
+// The factors of a token as far as numbers say, with s_i in units of Lengths: u_i = inverse_i s_i, and
+// what it meets of a vector whose products with the s_i are known.
 template <int R>
 struct MixFactors {
   real inverse[R], factor[R];  // scale alpha
@@ -44,11 +44,12 @@ struct MixFactors {
   bool in_order;
 
   // sums: R squares of the s_i, then the products of pairs.
-  __device__ MixFactors(const FpMambaMixForward& in, const real* sums, const real (&alpha)[R])
+  __device__ MixFactors(const FpMambaMixForward& in, const Lengths& lengths, const real* sums,
+                        const real (&alpha)[R])
       : in_order(in.mixer.in_order) {
 #pragma unroll
     for (int i = 0; i < R; ++i) {
-      inverse[i] = inverse_length(sums[i], in.eps);
+      inverse[i] = inverse_length(sums[i], lengths.eps);
       factor[i] = in.mixer.scale * alpha[i];
     }
 #pragma unroll
@@ -80,7 +81,7 @@ struct MixFactors {
 
 template <int R, int W>
 __global__ void __launch_bounds__(kRowThreads)
-    fp_mamba_mix_forward_kernel(const FpMambaMixForward in) {
+    fp_mamba_mix_forward_kernel(const FpMambaMixForward in, const Lengths lengths) {
   constexpr int kPairs = Pairs<R>::kCount, kMet = R + kPairs, kLengths = kMet + R;
   __shared__ RowSpace<kLengths + 2> space;
   const MixToken token(in);
@@ -96,7 +97,8 @@ __global__ void __launch_bounds__(kRowThreads)
 
   real sums[kLengths + 2]{};
   for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
-    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    const real b = lengths.unit * token.p(in.directions + n),
+               c = lengths.unit * token.p(in.directions + in.N + n);
     sums[kLengths] += b * b;
     sums[kLengths + 1] += c * c;
   }
@@ -104,7 +106,7 @@ __global__ void __launch_bounds__(kRowThreads)
   for (int k = 0; k < kOwn; ++k) {
     e[k] = x[k] - e[k];
 #pragma unroll
-    for (int i = 0; i < R; ++i) s[i][k] = Silu().value(s[i][k]);
+    for (int i = 0; i < R; ++i) s[i][k] = lengths.unit * Silu().value(s[i][k]);
   }
 #pragma unroll
   for (int i = 0; i < R; ++i) {
@@ -115,7 +117,7 @@ __global__ void __launch_bounds__(kRowThreads)
   }
   sum_row(sums, space);
 
-  const MixFactors<R> factors(in, sums, alpha);
+  const MixFactors<R> factors(in, lengths, sums, alpha);
   real met[R];
   factors.meet(sums + kMet, false, met);
 #pragma unroll
@@ -125,8 +127,8 @@ __global__ void __launch_bounds__(kRowThreads)
     for (int k = 0; k < kOwn; ++k) x[k] -= amount * s[i][k];
   }
   RowPacks<W>::store(in.D, x, in.mixed + first);
-  const real of_b = in.bc_norm ? inverse_length(sums[kLengths], in.eps) : real(1);
-  const real of_c = in.bc_norm ? inverse_length(sums[kLengths + 1], in.eps) : real(1);
+  const real of_b = in.bc_norm ? lengths.inverse(sums[kLengths]) : real(1);
+  const real of_c = in.bc_norm ? lengths.inverse(sums[kLengths + 1]) : real(1);
   for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
     in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
     in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
@@ -135,7 +137,7 @@ __global__ void __launch_bounds__(kRowThreads)
 
 template <int R, int W>
 __global__ void __launch_bounds__(kRowThreads)
-    fp_mamba_mix_backward_kernel(const FpMambaMixBackward args) {
+    fp_mamba_mix_backward_kernel(const FpMambaMixBackward args, const Lengths lengths) {
   constexpr int kPairs = Pairs<R>::kCount, kMet = R + kPairs, kBack = kMet + R,
                 kLengths = kBack + R;
   __shared__ RowSpace<kLengths + 4> space;
@@ -160,7 +162,8 @@ __global__ void __launch_bounds__(kRowThreads)
   real sums[kLengths + 4]{};
   const real *db = args.db + token.row * in.N, *dc = args.dc + token.row * in.N;
   for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
-    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    const real b = lengths.unit * token.p(in.directions + n),
+               c = lengths.unit * token.p(in.directions + in.N + n);
     sums[kLengths] += b * b;
     sums[kLengths + 1] += c * c;
     sums[kLengths + 2] += b * db[n];
@@ -172,8 +175,9 @@ __global__ void __launch_bounds__(kRowThreads)
 #pragma unroll
     for (int k = 0; k < kOwn; ++k) {
       const real gate = sigmoid(p[i][k]);
-      s[i][k] = at_least(p[i][k], -Silu::kMost) * gate;
-      slope[i][k] = gate + s[i][k] * (1 - gate);
+      const real value = at_least(p[i][k], -Silu::kMost) * gate;
+      s[i][k] = lengths.unit * value;
+      slope[i][k] = gate + value * (1 - gate);
     }
   }
 #pragma unroll
@@ -186,7 +190,7 @@ __global__ void __launch_bounds__(kRowThreads)
   }
   sum_row(sums, space);
 
-  const MixFactors<R> factors(in, sums, alpha);
+  const MixFactors<R> factors(in, lengths, sums, alpha);
   real met[R], back[R];
   factors.meet(sums + kMet, false, met);
   factors.meet(sums + kBack, true, back);
@@ -210,7 +214,7 @@ __global__ void __launch_bounds__(kRowThreads)
 #pragma unroll
       for (int k = 0; k < kOwn; ++k) e[k] += factor * met[i] * inverse * s[i][k];
     // u . du = -2 factor met back, with u a unit vector.
-    const real along = inverse * normal_part(inverse, in.eps, -2 * factor * met[i] * back[i]);
+    const real along = inverse * normal_part(inverse, lengths.eps, -2 * factor * met[i] * back[i]);
     RowPacks<W>::each(in.D, [&](int k, int d) {
       Pack<W> dp;
 #pragma unroll
@@ -218,7 +222,7 @@ __global__ void __launch_bounds__(kRowThreads)
         const int at = k * W + j;
         const real meets = factors.in_order ? dx[at] : g[at];
         const real du = -factor * (met[i] * meets + back[i] * e[at]);
-        dp.v[j] = inverse * (du - along * s[i][at]) * slope[i][at];
+        dp.v[j] = lengths.unit * inverse * (du - along * s[i][at]) * slope[i][at];
       }
       to.give<W>(i * in.D + d, dp);
     });
@@ -235,10 +239,10 @@ __global__ void __launch_bounds__(kRowThreads)
   }
   const int thread = threadIdx.x, threads = blockDim.x;
   const auto number = [&](int64_t j) { return token.p(j); };
-  direction_gradient(in, number, in.directions, db, sums[kLengths], sums[kLengths + 2], to, thread,
-                     threads);
-  direction_gradient(in, number, in.directions + in.N, dc, sums[kLengths + 1], sums[kLengths + 3],
-                     to, thread, threads);
+  direction_gradient(in, lengths, number, in.directions, db, sums[kLengths], sums[kLengths + 2], to,
+                     thread, threads);
+  direction_gradient(in, lengths, number, in.directions + in.N, dc, sums[kLengths + 1],
+                     sums[kLengths + 3], to, thread, threads);
   clear_rest(in, R * (in.D + 1), to, thread, threads);
 }
 
@@ -278,7 +282,7 @@ void run(Cuda cuda, const FpMambaMixForward& args) {
       quads_aligned(args.projected, args.from_y, args.from_previous, args.x, args.y, args.mixed);
   with_mix(args, aligned, [&](auto rank, auto width) {
     start(cuda, "fp_mamba_mix_forward", fp_mamba_mix_forward_kernel<rank(), width()>,
-          grid_for(args), args);
+          grid_for(args), args, Lengths(args.eps));
   });
 }
 
@@ -291,7 +295,7 @@ void run(Cuda cuda, const FpMambaMixBackward& args) {
       quads_aligned(args.dprojected, args.dfrom_y, args.dfrom_previous, args.dx, args.dy);
   with_mix(in, aligned, [&](auto rank, auto width) {
     start(cuda, "fp_mamba_mix_backward", fp_mamba_mix_backward_kernel<rank(), width()>,
-          grid_for(in), args);
+          grid_for(in), args, Lengths(in.eps));
   });
 }
 

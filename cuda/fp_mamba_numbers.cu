@@ -23,9 +23,11 @@ __global__ void __launch_bounds__(kNumbersWarps* kWarp)
   if (token_of_warp() >= in.B * in.T) return;
   const MixToken token(in, token_of_warp());
   const int lane = lane_of();
+  const Lengths lengths(in.eps);
   real b_squares = 0, c_squares = 0;
   for (int64_t n = lane; n < in.N; n += kWarp) {
-    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    const real b = lengths.unit * token.p(in.directions + n),
+               c = lengths.unit * token.p(in.directions + in.N + n);
     b_squares += b * b;
     c_squares += c * c;
   }
@@ -34,8 +36,8 @@ __global__ void __launch_bounds__(kNumbersWarps* kWarp)
     in.vectors[token.row * in.V + j] = Silu().value(token.p(j));
   for (int64_t j = lane; j < in.G; j += kWarp)
     in.gates[token.row * in.G + j] = sigmoid(token.p(in.V + j));
-  const real of_b = in.bc_norm ? inverse_length(warp_sum(b_squares), in.eps) : real(1);
-  const real of_c = in.bc_norm ? inverse_length(warp_sum(c_squares), in.eps) : real(1);
+  const real of_b = in.bc_norm ? lengths.inverse(warp_sum(b_squares)) : real(1);
+  const real of_c = in.bc_norm ? lengths.inverse(warp_sum(c_squares)) : real(1);
   for (int64_t n = lane; n < in.N; n += kWarp) {
     in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
     in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
@@ -50,9 +52,11 @@ __global__ void __launch_bounds__(kNumbersWarps* kWarp)
   const MixGradient to(args, token);
   const int lane = lane_of();
   const real *db = args.db + token.row * in.N, *dc = args.dc + token.row * in.N;
+  const Lengths lengths(in.eps);
   real sums[4]{};
   for (int64_t n = lane; n < in.N; n += kWarp) {
-    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    const real b = lengths.unit * token.p(in.directions + n),
+               c = lengths.unit * token.p(in.directions + in.N + n);
     sums[0] += b * b;
     sums[1] += c * c;
     sums[2] += b * db[n];
@@ -68,8 +72,9 @@ __global__ void __launch_bounds__(kNumbersWarps* kWarp)
 #pragma unroll
   for (real& sum : sums) sum = warp_sum(sum);
   const auto number = [&](int64_t j) { return token.p(j); };
-  direction_gradient(in, number, in.directions, db, sums[0], sums[2], to, lane, kWarp);
-  direction_gradient(in, number, in.directions + in.N, dc, sums[1], sums[3], to, lane, kWarp);
+  direction_gradient(in, lengths, number, in.directions, db, sums[0], sums[2], to, lane, kWarp);
+  direction_gradient(in, lengths, number, in.directions + in.N, dc, sums[1], sums[3], to, lane,
+                     kWarp);
   clear_rest(in, in.V + in.G, to, lane, kWarp);
 }
 

@@ -4,6 +4,7 @@
 
 #include <fprnn/cuda/krylov.cuh>
 #include <fprnn/cuda/krylov_basis.cuh>
+#include <fprnn/ops/norm_statistics.h>
 
 #include <limits>
 
@@ -154,10 +155,16 @@ struct KroneckerEquation {
       c.each([&](auto k, auto) { v[k] = bias[k]; });
       product.apply(v, v, of_y);
       c.each([&](auto k, auto) { v[k] = offset[k] + gain[k] * v[k]; });
-      shift = sum_over(c, [&](auto k) { return v[k]; }) / c.D;
-      c.each([&](auto k, auto) { v[k] -= shift; });
+      shift = 0;
+      subtract_mean();
     }
-    const real length = ::sqrt(sum_over(c, [&](auto k) { return v[k] * v[k]; }));
+    const auto squares_of_v = [&] { return sum_over(c, [&](auto k) { return v[k] * v[k]; }); };
+    real squares = squares_of_v();
+    if (!linear && is_far(shift, squares / c.D + at.eps)) [[unlikely]] {
+      subtract_mean();
+      squares = squares_of_v();
+    }
+    const real length = ::sqrt(squares);
     const real part = length > 0 ? 1 / length : real(0);
     c.each([&](auto k, auto) { v[k] *= part; });
     // f at n = 0 tells how large f is, before any is known.
@@ -165,6 +172,12 @@ struct KroneckerEquation {
       distance.size =
           largest_of([&](auto k) { return bias[k] + ::sqrt(real(c.D)) * weight[k] * v[k]; });
     return length;
+  }
+  // v <- v without its mean, which goes to shift.
+  __device__ __forceinline__ void subtract_mean() {
+    const real mean = sum_over(c, [&](auto k) { return v[k]; }) / c.D;
+    c.each([&](auto k, auto) { v[k] -= mean; });
+    shift += mean;
   }
   // The largest |term(k)| of the team's channels.
   template <class Term>
