@@ -8,6 +8,7 @@
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_mamba_adjoint.h>
 #include <fprnn/ops/matmul.h>
+#include <fprnn/ops/norm_statistics.h>
 
 #include <vector>
 
@@ -72,18 +73,45 @@ __device__ __forceinline__ void read_channel(const Step& step, const Directions<
   }
 }
 
+// Of the local equation: the value before the norm, the gain, and what the state's cotangent gives w.
+template <class Channels, class T, int C>
+__device__ __forceinline__ void read_channels(const Channels& c, const Step& step,
+                                              const Directions<T>& s, int64_t token,
+                                              const real (&dt)[C], const real (&gate)[C],
+                                              real (&value)[C], real (&gain)[C], real (&w)[C]) {
+  const FpMambaAdjoint& in = step.in;
+  const int64_t first = (token * in.T + step.t) * in.D;
+#pragma unroll
+  for (int k = 0; k < C; ++k) value[k] = gain[k] = w[k] = 0;
+  c.each([&](int k, int64_t d) {
+    real state_c, dstate_b;
+    read_channel(step, s, (token * in.D + d) * in.N, state_c, dstate_b);
+    value[k] = gate[k] * (state_c + in.skip[d] * in.mixed[first + d]);
+    gain[k] = gate[k] * (dt[k] * s.product + in.skip[d]);
+    w[k] = dt[k] * dstate_b;
+  });
+}
+
 // (dLayerNorm / dv)^T v at `value`, whose lanes beyond the last channel are 0.
 template <class Channels, int C>
 __device__ __forceinline__ void through_norm(const Channels& c, const FpMambaAdjoint& in,
                                              const real (&value)[C], real (&v)[C]) {
-  real squares = 0;
   real n[C]{}, g[C]{};
   const real mean = sum_over(c, [&](auto k) { return value[k]; }) / in.D;
-  c.each([&](int k, int64_t) { squares += (value[k] - mean) * (value[k] - mean); });
-  const real inverse = 1 / square_root(c.team.sum(squares) / in.D + in.eps);
+  c.each([&](int k, int64_t) { n[k] = value[k] - mean; });
+  const auto variance_of_n = [&] {
+    return sum_over(c, [&](auto k) { return n[k] * n[k]; }) / in.D + in.eps;
+  };
+  real variance = variance_of_n();
+  if (is_far(mean, variance)) [[unlikely]] {
+    const real rest = sum_over(c, [&](auto k) { return n[k]; }) / in.D;
+    c.each([&](int k, int64_t) { n[k] -= rest; });
+    variance = variance_of_n();
+  }
+  const real inverse = 1 / square_root(variance);
   real sums[2]{};
   c.each([&](int k, int64_t d) {
-    n[k] = (value[k] - mean) * inverse;
+    n[k] *= inverse;
     g[k] = in.norm_weight[d] * v[k];
     sums[0] += g[k];
     sums[1] += g[k] * n[k];
@@ -158,15 +186,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   fill_channels(channels, dt, [&](int64_t d) { return in.dt[first + d]; });
   fill_channels(channels, gate,
                 [&](int64_t d) { return in.z == nullptr ? real(1) : silu(in.z[first + d]); });
-#pragma unroll
-  for (int k = 0; k < C; ++k) value[k] = gain[k] = w[k] = 0;
-  channels.each([&](int k, int64_t d) {
-    real state_c, dstate_b;
-    read_channel(step, s, (token * D + d) * N, state_c, dstate_b);
-    value[k] = gate[k] * (state_c + in.skip[d] * in.mixed[first + d]);
-    gain[k] = gate[k] * (dt[k] * s.product + in.skip[d]);
-    w[k] = dt[k] * dstate_b;
-  });
+  read_channels(channels, step, s, token, dt, gate, value, gain, w);
   real turned[C];
 #pragma unroll
   for (int k = 0; k < C; ++k) turned[k] = w[k], mixed[k] = y[k];

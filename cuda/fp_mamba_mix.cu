@@ -4,8 +4,8 @@
 // and c, and the rest is numbers, the same in every thread (ops/fp_mamba_mix.md). p is read once
 // from either part, and its gradient written where both parts have it. Bound by memory.
 //
-// For a Kronecker product the team of cuda/kronecker_mix.cu takes a token. Where that has no room, only what p says
-// is made in one kernel, a number after the other.
+// For a Kronecker product the team of cuda/kronecker_mix.cu takes a token, or cuda/fp_mamba_numbers.cu
+// makes only what p says.
 #include <fprnn/core/vector.h>
 #include <fprnn/cuda/kronecker_mix.cuh>
 #include <fprnn/cuda/mix_token.cuh>
@@ -35,8 +35,8 @@ __device__ __forceinline__ real product(const OwnChannels& x, const OwnChannels&
   return total;
 }
 
-// The factors of a token as far as numbers say: u_i = inverse_i s_i, and what it meets of a vector whose
-// products with the s_i are known.
+// The factors of a token as far as numbers say, with s_i in units of Lengths: u_i = inverse_i s_i, and
+// what it meets of a vector whose products with the s_i are known.
 template <int R>
 struct MixFactors {
   real inverse[R], factor[R];  // scale alpha
@@ -44,11 +44,12 @@ struct MixFactors {
   bool in_order;
 
   // sums: R squares of the s_i, then the products of pairs.
-  __device__ MixFactors(const FpMambaMixForward& in, const real* sums, const real (&alpha)[R])
+  __device__ MixFactors(const FpMambaMixForward& in, const Lengths& lengths, const real* sums,
+                        const real (&alpha)[R])
       : in_order(in.mixer.in_order) {
 #pragma unroll
     for (int i = 0; i < R; ++i) {
-      inverse[i] = inverse_length(sums[i], in.eps);
+      inverse[i] = inverse_length(sums[i], lengths.eps);
       factor[i] = in.mixer.scale * alpha[i];
     }
 #pragma unroll
@@ -80,7 +81,7 @@ struct MixFactors {
 
 template <int R, int W>
 __global__ void __launch_bounds__(kRowThreads)
-    fp_mamba_mix_forward_kernel(const FpMambaMixForward in) {
+    fp_mamba_mix_forward_kernel(const FpMambaMixForward in, const Lengths lengths) {
   constexpr int kPairs = Pairs<R>::kCount, kMet = R + kPairs, kLengths = kMet + R;
   __shared__ RowSpace<kLengths + 2> space;
   const MixToken token(in);
@@ -96,7 +97,8 @@ __global__ void __launch_bounds__(kRowThreads)
 
   real sums[kLengths + 2]{};
   for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
-    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    const real b = lengths.unit * token.p(in.directions + n),
+               c = lengths.unit * token.p(in.directions + in.N + n);
     sums[kLengths] += b * b;
     sums[kLengths + 1] += c * c;
   }
@@ -104,7 +106,7 @@ __global__ void __launch_bounds__(kRowThreads)
   for (int k = 0; k < kOwn; ++k) {
     e[k] = x[k] - e[k];
 #pragma unroll
-    for (int i = 0; i < R; ++i) s[i][k] = Silu().value(s[i][k]);
+    for (int i = 0; i < R; ++i) s[i][k] = lengths.unit * Silu().value(s[i][k]);
   }
 #pragma unroll
   for (int i = 0; i < R; ++i) {
@@ -115,7 +117,7 @@ __global__ void __launch_bounds__(kRowThreads)
   }
   sum_row(sums, space);
 
-  const MixFactors<R> factors(in, sums, alpha);
+  const MixFactors<R> factors(in, lengths, sums, alpha);
   real met[R];
   factors.meet(sums + kMet, false, met);
 #pragma unroll
@@ -125,8 +127,8 @@ __global__ void __launch_bounds__(kRowThreads)
     for (int k = 0; k < kOwn; ++k) x[k] -= amount * s[i][k];
   }
   RowPacks<W>::store(in.D, x, in.mixed + first);
-  const real of_b = in.bc_norm ? inverse_length(sums[kLengths], in.eps) : real(1);
-  const real of_c = in.bc_norm ? inverse_length(sums[kLengths + 1], in.eps) : real(1);
+  const real of_b = in.bc_norm ? lengths.inverse(sums[kLengths]) : real(1);
+  const real of_c = in.bc_norm ? lengths.inverse(sums[kLengths + 1]) : real(1);
   for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
     in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
     in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
@@ -135,7 +137,7 @@ __global__ void __launch_bounds__(kRowThreads)
 
 template <int R, int W>
 __global__ void __launch_bounds__(kRowThreads)
-    fp_mamba_mix_backward_kernel(const FpMambaMixBackward args) {
+    fp_mamba_mix_backward_kernel(const FpMambaMixBackward args, const Lengths lengths) {
   constexpr int kPairs = Pairs<R>::kCount, kMet = R + kPairs, kBack = kMet + R,
                 kLengths = kBack + R;
   __shared__ RowSpace<kLengths + 4> space;
@@ -160,7 +162,8 @@ __global__ void __launch_bounds__(kRowThreads)
   real sums[kLengths + 4]{};
   const real *db = args.db + token.row * in.N, *dc = args.dc + token.row * in.N;
   for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
-    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
+    const real b = lengths.unit * token.p(in.directions + n),
+               c = lengths.unit * token.p(in.directions + in.N + n);
     sums[kLengths] += b * b;
     sums[kLengths + 1] += c * c;
     sums[kLengths + 2] += b * db[n];
@@ -172,8 +175,9 @@ __global__ void __launch_bounds__(kRowThreads)
 #pragma unroll
     for (int k = 0; k < kOwn; ++k) {
       const real gate = sigmoid(p[i][k]);
-      s[i][k] = at_least(p[i][k], -Silu::kMost) * gate;
-      slope[i][k] = gate + s[i][k] * (1 - gate);
+      const real value = at_least(p[i][k], -Silu::kMost) * gate;
+      s[i][k] = lengths.unit * value;
+      slope[i][k] = gate + value * (1 - gate);
     }
   }
 #pragma unroll
@@ -186,7 +190,7 @@ __global__ void __launch_bounds__(kRowThreads)
   }
   sum_row(sums, space);
 
-  const MixFactors<R> factors(in, sums, alpha);
+  const MixFactors<R> factors(in, lengths, sums, alpha);
   real met[R], back[R];
   factors.meet(sums + kMet, false, met);
   factors.meet(sums + kBack, true, back);
@@ -210,7 +214,7 @@ __global__ void __launch_bounds__(kRowThreads)
 #pragma unroll
       for (int k = 0; k < kOwn; ++k) e[k] += factor * met[i] * inverse * s[i][k];
     // u . du = -2 factor met back, with u a unit vector.
-    const real along = inverse * normal_part(inverse, in.eps, -2 * factor * met[i] * back[i]);
+    const real along = inverse * normal_part(inverse, lengths.eps, -2 * factor * met[i] * back[i]);
     RowPacks<W>::each(in.D, [&](int k, int d) {
       Pack<W> dp;
 #pragma unroll
@@ -218,7 +222,7 @@ __global__ void __launch_bounds__(kRowThreads)
         const int at = k * W + j;
         const real meets = factors.in_order ? dx[at] : g[at];
         const real du = -factor * (met[i] * meets + back[i] * e[at]);
-        dp.v[j] = inverse * (du - along * s[i][at]) * slope[i][at];
+        dp.v[j] = lengths.unit * inverse * (du - along * s[i][at]) * slope[i][at];
       }
       to.give<W>(i * in.D + d, dp);
     });
@@ -235,75 +239,11 @@ __global__ void __launch_bounds__(kRowThreads)
   }
   const int thread = threadIdx.x, threads = blockDim.x;
   const auto number = [&](int64_t j) { return token.p(j); };
-  direction_gradient(in, number, in.directions, db, sums[kLengths], sums[kLengths + 2], to, thread,
-                     threads);
-  direction_gradient(in, number, in.directions + in.N, dc, sums[kLengths + 1], sums[kLengths + 3],
-                     to, thread, threads);
+  direction_gradient(in, lengths, number, in.directions, db, sums[kLengths], sums[kLengths + 2], to,
+                     thread, threads);
+  direction_gradient(in, lengths, number, in.directions + in.N, dc, sums[kLengths + 1],
+                     sums[kLengths + 3], to, thread, threads);
   clear_rest(in, R * (in.D + 1), to, thread, threads);
-}
-
-// What p says without the mixer: a warp takes a token, a lane every 32nd of the numbers.
-constexpr int kNumbersWarps = 4;  // of a block
-__device__ __forceinline__ int64_t token_of_warp() {
-  return int64_t{blockIdx.x} * kNumbersWarps + threadIdx.x / kWarp;
-}
-Grid tokens_by_warps(const FpMambaNumbersForward& in) {
-  return {.blocks = ceil_div(in.B * in.T, kNumbersWarps), .threads = kNumbersWarps * kWarp};
-}
-
-__global__ void __launch_bounds__(kNumbersWarps* kWarp)
-    fp_mamba_numbers_forward_kernel(const FpMambaNumbersForward in) {
-  if (token_of_warp() >= in.B * in.T) return;
-  const MixToken token(in, token_of_warp());
-  const int lane = lane_of();
-  real b_squares = 0, c_squares = 0;
-  for (int64_t n = lane; n < in.N; n += kWarp) {
-    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
-    b_squares += b * b;
-    c_squares += c * c;
-  }
-#pragma unroll 8
-  for (int64_t j = lane; j < in.V; j += kWarp)
-    in.vectors[token.row * in.V + j] = Silu().value(token.p(j));
-  for (int64_t j = lane; j < in.G; j += kWarp)
-    in.gates[token.row * in.G + j] = sigmoid(token.p(in.V + j));
-  const real of_b = in.bc_norm ? inverse_length(warp_sum(b_squares), in.eps) : real(1);
-  const real of_c = in.bc_norm ? inverse_length(warp_sum(c_squares), in.eps) : real(1);
-  for (int64_t n = lane; n < in.N; n += kWarp) {
-    in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
-    in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
-  }
-}
-
-__global__ void __launch_bounds__(kNumbersWarps* kWarp)
-    fp_mamba_numbers_backward_kernel(const FpMambaNumbersBackward args) {
-  const FpMambaNumbersForward& in = args.forward;
-  if (token_of_warp() >= in.B * in.T) return;
-  const MixToken token(in, token_of_warp());
-  const MixGradient to(args, token);
-  const int lane = lane_of();
-  const real *db = args.db + token.row * in.N, *dc = args.dc + token.row * in.N;
-  real sums[4]{};
-  for (int64_t n = lane; n < in.N; n += kWarp) {
-    const real b = token.p(in.directions + n), c = token.p(in.directions + in.N + n);
-    sums[0] += b * b;
-    sums[1] += c * c;
-    sums[2] += b * db[n];
-    sums[3] += c * dc[n];
-  }
-#pragma unroll 8
-  for (int64_t j = lane; j < in.V; j += kWarp)
-    to.give(j, args.dvectors[token.row * in.V + j] * Silu().slope(token.p(j)));
-  for (int64_t j = lane; j < in.G; j += kWarp) {
-    const real gate = sigmoid(token.p(in.V + j));
-    to.give(in.V + j, args.dgates[token.row * in.G + j] * gate * (1 - gate));
-  }
-#pragma unroll
-  for (real& sum : sums) sum = warp_sum(sum);
-  const auto number = [&](int64_t j) { return token.p(j); };
-  direction_gradient(in, number, in.directions, db, sums[0], sums[2], to, lane, kWarp);
-  direction_gradient(in, number, in.directions + in.N, dc, sums[1], sums[3], to, lane, kWarp);
-  clear_rest(in, in.V + in.G, to, lane, kWarp);
 }
 
 // visit(rank, width) as constants.
@@ -342,21 +282,8 @@ void run(Cuda cuda, const FpMambaMixForward& args) {
       quads_aligned(args.projected, args.from_y, args.from_previous, args.x, args.y, args.mixed);
   with_mix(args, aligned, [&](auto rank, auto width) {
     start(cuda, "fp_mamba_mix_forward", fp_mamba_mix_forward_kernel<rank(), width()>,
-          grid_for(args), args);
+          grid_for(args), args, Lengths(args.eps));
   });
-}
-
-bool supports(Cuda, const FpMambaNumbersForward&) { return true; }
-
-void run(Cuda cuda, const FpMambaNumbersForward& args) {
-  start(cuda, "fp_mamba_numbers_forward", fp_mamba_numbers_forward_kernel, tokens_by_warps(args),
-        args);
-}
-
-void run(Cuda cuda, const FpMambaNumbersBackward& args) {
-  clear_without_steps(cuda, args);
-  start(cuda, "fp_mamba_numbers_backward", fp_mamba_numbers_backward_kernel,
-        tokens_by_warps(args.forward), args);
 }
 
 void run(Cuda cuda, const FpMambaMixBackward& args) {
@@ -368,7 +295,7 @@ void run(Cuda cuda, const FpMambaMixBackward& args) {
       quads_aligned(args.dprojected, args.dfrom_y, args.dfrom_previous, args.dx, args.dy);
   with_mix(in, aligned, [&](auto rank, auto width) {
     start(cuda, "fp_mamba_mix_backward", fp_mamba_mix_backward_kernel<rank(), width()>,
-          grid_for(in), args);
+          grid_for(in), args, Lengths(in.eps));
   });
 }
 

@@ -6,6 +6,9 @@
 #include <fprnn/cuda/kronecker.cuh>
 #include <fprnn/ops/elementwise_functions.h>
 
+#include <limits>
+#include <type_traits>
+
 namespace fprnn::cuda {
 
 // SiLU and its slope.
@@ -57,6 +60,28 @@ __device__ __forceinline__ real inverse_length(real squares, real eps, int64_t c
   for (int64_t j = 0; j < count; ++j) squares += (factor * x(j)) * (factor * x(j));
   return factor * inverse_length(squares, factor * eps);
 }
+// Vectors of kernels that keep them in registers are added up in units, a power of two, in which eps is about the
+// least length whose square is sound: what is shorter does not count, so squares may be as large as
+// that leaves room for. Nothing is rounded for that. (eps 1e-5: lengths of up to 1e29.)
+struct Lengths {
+  real unit, eps;  // eps in units
+  constexpr explicit Lengths(real eps) : unit(unit_of(eps)), eps(unit * eps) {}
+  // 1 / max(length, eps) of what has these squares in units.
+  __device__ __forceinline__ real inverse(real squares) const {
+    return unit * inverse_length(squares, eps);
+  }
+
+ private:
+  static constexpr real unit_of(real eps) {
+    using Bits = std::conditional_t<kDouble, int64_t, int32_t>;
+    constexpr int kMantissa = std::numeric_limits<real>::digits - 1;
+    constexpr Bits kOne = std::numeric_limits<real>::max_exponent - 1;  // the exponent of 1, biased
+    constexpr Bits kLeast = kDouble ? 485 : 51;                         // of lengths, below 1
+    const Bits exponent = 2 * kOne - kLeast - (__builtin_bit_cast(Bits, eps) >> kMantissa);
+    const Bits bounded = exponent < 1 ? 1 : exponent > kOne ? kOne : exponent;
+    return __builtin_bit_cast(real, bounded << kMantissa);
+  }
+};
 // What of the pull towards n the gradient of n = x / max(|x|, eps) has: none where eps was larger.
 __device__ __forceinline__ real normal_part(real inverse, real eps, real dot_with_n) {
   return inverse * eps < 1 ? dot_with_n : real(0);
@@ -75,10 +100,12 @@ struct Directions {
   __device__ Directions(const T& team, int64_t N, bool bc_norm, real eps, const P& p, real* b,
                         real* c)
       : team(team), b(b), c(c) {
+    const Lengths lengths(eps);
+    const real unit = bc_norm ? lengths.unit : real(1);
     real sums[3]{};
     team.each(N, [&](auto n) {
-      b[n] = p(n);
-      c[n] = p(N + n);
+      b[n] = unit * p(n);
+      c[n] = unit * p(N + n);
       sums[0] += b[n] * b[n];
       sums[1] += c[n] * c[n];
       sums[2] += b[n] * c[n];
@@ -86,14 +113,16 @@ struct Directions {
     team.sums(sums);
     product = sums[2];
     if (bc_norm) {
-      b_inverse = inverse_length(sums[0], eps);
-      c_inverse = inverse_length(sums[1], eps);
+      b_inverse = inverse_length(sums[0], lengths.eps);
+      c_inverse = inverse_length(sums[1], lengths.eps);
       product *= b_inverse * c_inverse;
     }
     team.each(N, [&](auto n) {
       b[n] *= b_inverse;
       c[n] *= c_inverse;
     });
+    b_inverse *= unit;
+    c_inverse *= unit;
     team.sync();
   }
 

@@ -60,6 +60,28 @@ using VectorPiece = HalfPiece<kHalfVectors, kHalfThreads>;
 using RowPiece = HalfPiece<kHalfRows, kHalfThreads>;
 constexpr int kHalfStage = VectorPiece::kBytes + RowPiece::kBytes;
 
+// A warp's sums, of 32 vectors and 16 rows from these on.
+__device__ __forceinline__ void put_sums(const HalfProduct& args, const float (&sums)[2][2][4],
+                                         int vector, int row) {
+  const int lane = lane_of();
+#pragma unroll
+  for (int m = 0; m < 2; ++m)
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int v = vector + 16 * m + 8 * half + lane / 4;
+      if (v >= args.count) continue;
+      const float factor = args.factor[v];
+#pragma unroll
+      for (int n = 0; n < 2; ++n)
+#pragma unroll
+        for (int j = 0; j < 2; ++j) {
+          const int r = row + 8 * n + lane % 4 * 2 + j;
+          if (r < args.P)
+            args.out[v * args.stride + r] = sums[m][n][half * 2 + j] * (factor * args.w.scale[r]);
+        }
+    }
+}
+
 __global__ void __launch_bounds__(kHalfThreads) half_product_kernel(const HalfProduct args) {
   extern __shared__ Halves8 stages[];
   const int across = (args.P + kHalfRows - 1) / kHalfRows;
@@ -108,22 +130,7 @@ __global__ void __launch_bounds__(kHalfThreads) half_product_kernel(const HalfPr
     }
   }
 
-#pragma unroll
-  for (int m = 0; m < 2; ++m)
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int v = vector + of_vectors + 16 * m + 8 * half + lane / 4;
-      if (v >= args.count) continue;
-      const float factor = args.factor[v];
-#pragma unroll
-      for (int n = 0; n < 2; ++n)
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
-          const int r = row + of_rows + 8 * n + lane % 4 * 2 + j;
-          if (r < args.P)
-            args.out[v * args.stride + r] = sums[m][n][half * 2 + j] * (factor * args.w.scale[r]);
-        }
-    }
+  put_sums(args, sums, vector + of_vectors, row + of_rows);
 }
 
 }  // namespace

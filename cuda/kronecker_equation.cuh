@@ -1,11 +1,11 @@
-// The equation of a token with a Kronecker mixer, with the derivation and the names of
-// ops/kronecker_solve.md, and its adjoint, which is iterated:
+// The equation that a token with a Kronecker mixer solves, as derived in ops/kronecker_solve.md and
+// with its names:
 //   y = N(A + S . ((I - Q) y))
-//   v = w + J^T v
 #pragma once
 
 #include <fprnn/cuda/krylov.cuh>
 #include <fprnn/cuda/krylov_basis.cuh>
+#include <fprnn/ops/norm_statistics.h>
 
 #include <limits>
 
@@ -156,10 +156,16 @@ struct KroneckerEquation {
       c.each([&](auto k, auto) { v[k] = bias[k]; });
       product.apply(v, v, of_y);
       c.each([&](auto k, auto) { v[k] = offset[k] + gain[k] * v[k]; });
-      shift = sum_over(c, [&](auto k) { return v[k]; }) / c.D;
-      c.each([&](auto k, auto) { v[k] -= shift; });
+      shift = 0;
+      subtract_mean();
     }
-    const real length = ::sqrt(sum_over(c, [&](auto k) { return v[k] * v[k]; }));
+    const auto squares_of_v = [&] { return sum_over(c, [&](auto k) { return v[k] * v[k]; }); };
+    real squares = squares_of_v();
+    if (!linear && is_far(shift, squares / c.D + at.eps)) [[unlikely]] {
+      subtract_mean();
+      squares = squares_of_v();
+    }
+    const real length = ::sqrt(squares);
     const real part = length > 0 ? 1 / length : real(0);
     c.each([&](auto k, auto) { v[k] *= part; });
     // f at n = 0 tells how large f is, before any is known.
@@ -167,6 +173,12 @@ struct KroneckerEquation {
       distance.size =
           largest_of([&](auto k) { return bias[k] + ::sqrt(real(c.D)) * weight[k] * v[k]; });
     return length;
+  }
+  // v <- v without its mean, which goes to shift.
+  __device__ __forceinline__ void subtract_mean() {
+    const real mean = sum_over(c, [&](auto k) { return v[k]; }) / c.D;
+    c.each([&](auto k, auto) { v[k] -= mean; });
+    shift += mean;
   }
   // The largest |term(k)| of the team's channels.
   template <class Term>
@@ -363,78 +375,6 @@ __device__ __forceinline__ int32_t kronecker_iterate(const KroneckerParameters& 
   for (int k = 0; k < C; ++k) v[k] = 0;  // beyond the last channel, as all of a basis is
   return kronecker_iterate(at, c, product, offset, gain, weight, bias, basis,
                            space + Basis::kShared, y, f, v);
-}
-
-// What N has of A + S . ((I - Q) y): n, that vector normalised; returns 1 / sigma.
-template <class Channels, class Product, class In, class Out>
-__device__ __forceinline__ real kronecker_normalised(const KroneckerParameters& at,
-                                                     const Channels& c, const Product& product,
-                                                     const In& offset, const In& gain, const In& y,
-                                                     Out& n) {
-  product.apply(y, n);
-  c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * (at.scale * n[k]); });
-  if (!at.normalised) return 1;
-  real shift = sum_over(c, [&](auto k) { return n[k]; }) / c.D;
-  const real inverse = center(c, at.eps, shift, n);
-  c.each([&](auto k, auto) { n[k] *= inverse; });
-  return inverse;
-}
-
-// to <- S . N'^T v = S . (gamma . v - mean(gamma . v) - n mean(gamma . v . n)) / sigma.
-template <class Channels, class In, class Out>
-__device__ __forceinline__ void back_through_norm(const KroneckerParameters& at, const Channels& c,
-                                                  const In& n, real inverse, const In& gain,
-                                                  const In& weight, const In& v, Out& to) {
-  if (!at.normalised) {
-    c.each([&](auto k, auto) { to[k] = gain[k] * v[k]; });
-    return;
-  }
-  real sums[2]{};
-  c.each([&](auto k, auto) {
-    to[k] = weight[k] * v[k];
-    sums[0] += to[k];
-    sums[1] += to[k] * n[k];
-  });
-  c.team.sums(sums);
-  const real mean = sums[0] / c.D, pull = sums[1] / c.D;
-  c.each([&](auto k, auto) { to[k] = gain[k] * (inverse * (to[k] - mean - n[k] * pull)); });
-}
-
-// v = w + J^T v for J = N' diag(S) (I - Q) at the solution whose n and 1 / sigma these are, from w
-// on, by the rule of models/fixed_point_layer: the step is halved after 16 that have not helped.
-// transposed: the product of the transposed factors. Returns how often the map was evaluated; f is
-// working space.
-template <class Channels, class Product, class In, class Out>
-__device__ __forceinline__ int32_t kronecker_adjoint(const KroneckerParameters& at,
-                                                     const Channels& c, const Product& transposed,
-                                                     const In& n, real inverse, const In& gain,
-                                                     const In& weight, const In& w, Out& v,
-                                                     Out& f) {
-  real step = 1, best = static_cast<real>(INFINITY);
-  int since = 0;
-  c.each([&](auto k, auto) { v[k] = w[k]; });
-  for (int32_t count = 1;; ++count) {
-    back_through_norm(at, c, n, inverse, gain, weight, v, f);
-    transposed.apply(f, f);
-    c.each([&](auto k, auto) { f[k] = w[k] + at.scale * f[k]; });
-    const Distance distance = distance_of(
-        c, [&](auto k) { return f[k]; }, v);
-    if (distance.broken()) {
-      c.each([&](auto k, auto) { v[k] = static_cast<real>(NAN); });
-      return at.max_iterations;
-    }
-    const real residual = distance.difference / (distance.size + static_cast<real>(kResidualFloor));
-    if (residual <= at.tolerance) return count;
-    if (residual <= best * static_cast<real>(0.9)) {
-      best = residual;
-      since = 0;
-    } else if (++since == 16) {
-      since = 0;
-      step = step > static_cast<real>(1.0 / 32) ? step / 2 : static_cast<real>(1.0 / 64);
-    }
-    c.each([&](auto k, auto) { v[k] = step == 1 ? f[k] : step * f[k] + (1 - step) * v[k]; });
-    if (count == at.max_iterations) return count;
-  }
 }
 
 }  // namespace fprnn::cuda

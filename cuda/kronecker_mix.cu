@@ -97,19 +97,21 @@ __global__ void __launch_bounds__(kThreads<Mixer>, kBlocks<Mixer>)
         });
         mixer.gradient(in.eps, p, e, g, give);
 
+        const Lengths lengths(in.eps);
         real sums[4]{};
         team.each(in.N, [&](int64_t n) {
-          const real b = p(in.directions + n), c = p(in.directions + in.N + n);
+          const real b = lengths.unit * p(in.directions + n),
+                     c = lengths.unit * p(in.directions + in.N + n);
           sums[0] += b * b;
           sums[1] += c * c;
           sums[2] += b * db[n];
           sums[3] += c * dc[n];
         });
         team.sums(sums);
-        direction_gradient(in, p, in.directions, db, sums[0], sums[2], to, team.rank,
+        direction_gradient(in, lengths, p, in.directions, db, sums[0], sums[2], to, team.rank,
                            Mixer::T::kSize);
-        direction_gradient(in, p, in.directions + in.N, dc, sums[1], sums[3], to, team.rank,
-                           Mixer::T::kSize);
+        direction_gradient(in, lengths, p, in.directions + in.N, dc, sums[1], sums[3], to,
+                           team.rank, Mixer::T::kSize);
         clear_rest(in, Mixer::numbers(in.mixer), to, team.rank, Mixer::T::kSize);
       });
 }

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <fprnn/cuda/fp_mamba_token.cuh>
-#include <fprnn/cuda/kronecker_equation.cuh>
+#include <fprnn/cuda/kronecker_adjoint.cuh>
 #include <fprnn/cuda/kronecker_factor.cuh>
 #include <fprnn/cuda/local_solve.cuh>
 #include <fprnn/ops/sweep_mixer.h>

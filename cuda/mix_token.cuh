@@ -62,13 +62,17 @@ struct MixGradient {
   __device__ __forceinline__ void give(int64_t j, real dp) const { give<1>(j, {dp}); }
 };
 
-// What b or c has of the gradient: x (N) from `begin` of p(j), with the sums |x|^2 and x . dx.
+// What b or c has of the gradient: x (N) from `begin` of p(j), with the sums |x|^2 and x . dx in units of
+// Lengths.
 template <class Forward, class P>
-__device__ __forceinline__ void direction_gradient(const Forward& in, const P& p, int64_t begin,
-                                                   const real* d, real squares, real along,
-                                                   const MixGradient& to, int thread, int threads) {
-  const real inverse = in.bc_norm ? inverse_length(squares, in.eps) : real(1);
-  const real pull = in.bc_norm ? inverse * normal_part(inverse, in.eps, inverse * along) : real(0);
+__device__ __forceinline__ void direction_gradient(const Forward& in, const Lengths& lengths,
+                                                   const P& p, int64_t begin, const real* d,
+                                                   real squares, real along, const MixGradient& to,
+                                                   int thread, int threads) {
+  const real of_units = in.bc_norm ? inverse_length(squares, lengths.eps) : real(1);
+  const real inverse = in.bc_norm ? lengths.unit * of_units : real(1);
+  const real pull =
+      in.bc_norm ? inverse * normal_part(of_units, lengths.eps, of_units * along) : real(0);
   for (int64_t n = thread; n < in.N; n += threads)
     to.give(begin + n, inverse * (d[n] - pull * p(begin + n)));
 }

@@ -272,4 +272,26 @@ __device__ __forceinline__ real decay_factor(real dt, real rate, real keep) {
   return Plain ? a : keep * a;
 }
 
+inline SelectivePlan plan_selective(const SelectiveScanForward& args, bool columns, bool states) {
+  const int64_t units = ceil_div(args.D, kWarp), blocks = ceil_div(units, kWarps);
+  return {
+      .blocks = blocks,
+      .groups = ceil_div(args.N, kGroup),
+      .chunks = std::max<int64_t>(selective_scan_chunks(args.T), 1),
+      .channels = selective_scan_channels(args.D),
+      .warps = static_cast<int>(ceil_div(units, blocks)),
+      .column_quads = columns && args.D % Quad::kCount == 0 && quads_aligned(args.u, args.delta),
+      .state_quads = states && args.N % 4 == 0 &&
+                     quads_aligned(args.a, args.b, args.c, args.h0, args.checkpoints)};
+}
+inline bool is_plain(const SelectiveScanForward& args) {
+  return args.keep == nullptr && args.N <= kGroup;
+}
+template <class Rows>
+Grid selective_grid(const SelectiveScanForward& args, const SelectivePlan& plan) {
+  return {.blocks = args.B * plan.blocks,
+          .threads = plan.warps * kWarp,
+          .shared_bytes = Room<Rows>::bytes(plan.warps)};
+}
+
 }  // namespace fprnn::cuda

@@ -39,17 +39,19 @@ struct LowRankMixer {
   __device__ LowRankMixer(const T& team, const SweepMixer& mixer, int64_t D, real eps, const P& p,
                           real*, bool)
       : team(team), mixer(mixer), D(D) {
+    const Lengths lengths(eps);
 #pragma unroll
     for (int i = 0; i < R; ++i) {
-      fill_channels(channels(), u[i], [&](int64_t d) { return silu(p(i * D + d)); });
+      fill_channels(channels(), u[i], [&](int64_t d) { return lengths.unit * silu(p(i * D + d)); });
       inverse[i] = part_of_dot(u[i], u[i]);
     }
     team.sums(inverse);
 #pragma unroll
     for (int i = 0; i < R; ++i) {
-      inverse[i] = inverse_length(inverse[i], eps);
+      inverse[i] = inverse_length(inverse[i], lengths.eps);
 #pragma unroll
       for (int k = 0; k < C; ++k) u[i][k] *= inverse[i];
+      inverse[i] *= lengths.unit;
       alpha[i] = sigmoid(p(R * D + i));
     }
   }

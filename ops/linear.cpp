@@ -73,6 +73,49 @@ Var linear(const Var& x, const Var& weight, const Var& bias) {
   return record_linear(x, weight, bias, y);
 }
 
+namespace {
+
+// Of linear_parts: each part has its rows of weight, and dx is the sum over parts.
+void give_gradients(const Tensor& x, const Tensor& weight, const std::vector<int64_t>& rows,
+                    Backward& back) {
+  const Context& context = x.context();
+  const int64_t K = weight.size(1), M = x.shape().elements_before(-1);
+  const Tensor sum = back.given(0);
+  const Tensor dx = sum.defined() ? sum : back.wants(0) ? Tensor(context, x.shape()) : Tensor();
+  const Tensor dweight = back.wants(1) ? Tensor(context, weight.shape()) : Tensor();
+  int64_t row = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Tensor& dy = back.output(static_cast<int>(i));
+    if (back.wants(0))
+      launch(context, Gemm{.a = dy.data(),
+                           .b = weight.data() + row * K,
+                           .c = dx.data(),
+                           .M = M,
+                           .N = K,
+                           .K = rows[i],
+                           .lda = rows[i],
+                           .ldb = K,
+                           .ldc = K,
+                           .accumulate = i > 0 || sum.defined()});
+    if (back.wants(1))
+      launch(context, Gemm{.a = dy.data(),
+                           .b = x.data(),
+                           .c = dweight.data() + row * K,
+                           .M = rows[i],
+                           .N = K,
+                           .K = M,
+                           .lda = rows[i],
+                           .ldb = K,
+                           .ldc = K,
+                           .transpose_a = true});
+    row += rows[i];
+  }
+  if (dx.defined() && !sum.defined()) back.give(0, dx);
+  if (back.wants(1)) back.give(1, dweight);
+}
+
+}  // namespace
+
 std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector<int64_t>& rows) {
   const std::string_view op = "linear_parts";
   require(x.shape().rank() >= 1 && weight.shape().rank() == 2 && x.size(-1) == weight.size(1), op,
@@ -104,42 +147,7 @@ std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector
   }
   return record_all(op, {x, weight}, std::move(parts),
                     [=, x = x.value(), weight = weight.value()](Backward& back) {
-                      const Context& context = x.context();
-                      const Tensor sum = back.given(0);
-                      const Tensor dx = sum.defined()   ? sum
-                                        : back.wants(0) ? Tensor(context, x.shape())
-                                                        : Tensor();
-                      const Tensor dweight =
-                          back.wants(1) ? Tensor(context, weight.shape()) : Tensor();
-                      int64_t row = 0;
-                      for (size_t i = 0; i < rows.size(); ++i) {
-                        const Tensor& dy = back.output(static_cast<int>(i));
-                        if (back.wants(0))
-                          launch(context, Gemm{.a = dy.data(),
-                                               .b = weight.data() + row * K,
-                                               .c = dx.data(),
-                                               .M = M,
-                                               .N = K,
-                                               .K = rows[i],
-                                               .lda = rows[i],
-                                               .ldb = K,
-                                               .ldc = K,
-                                               .accumulate = i > 0 || sum.defined()});
-                        if (back.wants(1))
-                          launch(context, Gemm{.a = dy.data(),
-                                               .b = x.data(),
-                                               .c = dweight.data() + row * K,
-                                               .M = rows[i],
-                                               .N = K,
-                                               .K = M,
-                                               .lda = rows[i],
-                                               .ldb = K,
-                                               .ldc = K,
-                                               .transpose_a = true});
-                        row += rows[i];
-                      }
-                      if (dx.defined() && !sum.defined()) back.give(0, dx);
-                      if (back.wants(1)) back.give(1, dweight);
+                      give_gradients(x, weight, rows, back);
                     });
 }
 

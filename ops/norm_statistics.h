@@ -10,6 +10,7 @@
 //   sum(map), squares(map) = sum of map(x)^2, largest(map) = max |map(x)|.
 #pragma once
 
+#include <fprnn/core/scaling.h>
 #include <fprnn/ops/norm.h>
 
 namespace fprnn::FPRNN_ISA {
@@ -33,13 +34,16 @@ struct PlainStatistics {
   }
 };
 
+// Whether a mean is so many deviations from 0 that its own rounding would show among them.
+FPRNN_INLINE bool is_far(real mean, real variance) {  // false for NaN
+  return mean * mean > 256 * variance;
+}
+
 // Whether plain sums give a mean and a scale of full precision.
 FPRNN_INLINE bool sound_statistics(Norm norm, real center, real squares, int64_t D, real eps) {
   if (norm == Norm::l2) return sound_squares(squares, eps);
-  constexpr real kFar = 256;  // the square of how many deviations a mean may be from 0
   const real variance = squares / D + eps;
-  return variance >= kLeastSquares && variance <= kMostSquares &&
-         center * center <= kFar * variance;
+  return variance >= kLeastSquares && variance <= kMostSquares && !is_far(center, variance);
 }
 
 // squares: of factor (x - mean).

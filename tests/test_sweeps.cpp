@@ -99,7 +99,17 @@ struct SweepSizes {
   }
 };
 
-// Every input that may be missing is there, or none is.
+// p with all but the gates of the mixer times `size`.
+Tensor lengthened(const Tensor& p, const SweepMixer& mixer, int64_t D, real size) {
+  auto numbers = p.to_vector();
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    const int64_t column = i % p.size(-1);
+    if (column < vectors_of(mixer, D) || column >= numbers_of(mixer, D)) numbers[i] *= size;
+  }
+  return Tensor(p.context(), p.shape(), numbers);
+}
+
+// Every input that may be missing is there, or none is. size: of vectors and directions.
 struct MambaSweepCase {
   int64_t N, P;
   Tensor x, projected, delta, z, keep, from_y, a, skip, delta_bias, weight, bias, previous, state;
@@ -108,7 +118,7 @@ struct MambaSweepCase {
   IntTensor iterations;
   FpMambaSweep sweep;
 
-  MambaSweepCase(const Context& context, const SweepSizes& sizes, bool all, int64_t cap)
+  MambaSweepCase(const Context& context, const SweepSizes& sizes, bool all, int64_t cap, real size)
       : N(sizes.N) {
     const int64_t B = sizes.B, T = sizes.T, D = sizes.D;
     const SweepMixer mixer = mixer_of(sizes.kind, sizes.rank, D);
@@ -119,7 +129,9 @@ struct MambaSweepCase {
     const auto made = [&](const Shape& shape, real bound) {
       return random(cpu, shape, stream++, bound).on(context);
     };
-    x = made({B, T, D}, 2), projected = made({B, T, P}, 2), delta = made({B, T, D}, 1);
+    x = made({B, T, D}, 2);
+    projected = lengthened(made({B, T, P}, 2), mixer, D, size);
+    delta = made({B, T, D}, 1);
     from_y = made({P, D}, reach);
     a = affine(made({D, N}, 1), 4, -5).value();
     skip = made({D}, 1), delta_bias = affine(made({D}, 1), 2, -3).value();
@@ -199,9 +211,9 @@ struct MambaSweepCase {
 };
 
 void check_mamba_sweep(const Context& context, const SweepSizes& sizes, bool all, int64_t cap,
-                       double of_product) {
+                       double of_product, real size = 1) {
   const std::string name = sizes.name(cap) + (all ? ", all inputs" : "");
-  const MambaSweepCase at(context, sizes, all, cap);
+  const MambaSweepCase at(context, sizes, all, cap, size);
   const int64_t B = sizes.B, T = sizes.T, D = sizes.D;
   const auto alike = [&](const std::string& what, const Var& found, const Var& truth,
                          double most = kAlike) {
@@ -307,6 +319,15 @@ TEST_CASE("sweeps: what FP-Mamba's records is what the ops make of its solution"
         for (const int64_t cap : {2, 200})
           check_mamba_sweep(context, sizes, all, cap, rounded ? 2e-3 : kAlike);
   }
+}
+
+TEST_CASE("sweeps: vectors, b and c whose squares overflow" * needs_gpu()) {
+  const real size = kDouble ? real(0x1p512) : real(0x1p66);
+  for (const SweepSizes& sizes : {SweepSizes{3, 37, 64, MixerKind::householder, 1},
+                                  {301, 17, 512, MixerKind::householder, 2},
+                                  {3, 9, 512, MixerKind::dplr, 4},
+                                  {3, 37, 256, MixerKind::kronecker, 0}})
+    check_mamba_sweep(test_context(), sizes, true, 200, kAlike, size);
 }
 
 TEST_CASE("sweeps: FP-RNN's judges its solution as f does" * needs_gpu()) {
