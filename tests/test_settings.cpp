@@ -1,8 +1,8 @@
 // Settings from flags, environment, files and presets: who wins, and what is refused.
 #include <doctest/doctest.h>
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/command_line.h>
-#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/run/command_line.h>
+#include <fprnn/tasks/run/options.h>
 
 #include "named_model.h"
 #include "refused.h"
