@@ -1,6 +1,6 @@
 #include "bench.h"
 
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>

@@ -5,9 +5,9 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/command_line.h>
-#include <fprnn/tasks/options.h>
-#include <fprnn/tasks/output.h>
+#include <fprnn/tasks/run/command_line.h>
+#include <fprnn/tasks/run/options.h>
+#include <fprnn/tasks/run/output.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>

@@ -8,17 +8,7 @@ function(fprnn_program name)
   fprnn_optimise_little(${name})
 endfunction()
 
-# What the task executables share: tasks, training, settings, runs and their reports.
-add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
-  tasks/batch.cpp tasks/metrics.cpp tasks/group.cpp tasks/word_problem.cpp tasks/train.cpp tasks/evaluate.cpp
-  tasks/command_line.cpp tasks/options.cpp
-  tasks/record.cpp tasks/record_json.cpp tasks/label.cpp tasks/axis.cpp tasks/report.cpp tasks/chart.cpp
-  tasks/plot.cpp tasks/svg.cpp tasks/run_directory.cpp tasks/progress.cpp tasks/interrupt.cpp tasks/output.cpp
-  tasks/program.cpp)
-target_link_libraries(fprnn_tasks PUBLIC fprnn
-  PRIVATE fprnn_flags ${fmt} nlohmann_json::nlohmann_json CLI11::CLI11)
-fprnn_optimise_little(fprnn_tasks)
-fprnn_precompile(fprnn_tasks <algorithm> <filesystem> <string> <vector> <fmt/format.h> <nlohmann/json.hpp>)
+include(tasks/tasks.cmake)
 
 # Kernels of programs, in objects of their own as the library's: the rungs below those in use
 # (cuda/ladder/README.md), for bench and the tests; the copy that bench compares with.

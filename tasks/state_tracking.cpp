@@ -1,6 +1,6 @@
 // state_tracking: trains a sequence model to follow the word problem of a finite group, and shows
 // at which lengths it still does.
-#include <fprnn/tasks/program.h>
+#include <fprnn/tasks/run/program.h>
 #include <fprnn/tasks/word_problem.h>
 
 namespace {

@@ -1,7 +1,7 @@
 // Runs as a training would leave them.
 #pragma once
 
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <limits>
 

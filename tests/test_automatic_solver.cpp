@@ -1,8 +1,8 @@
 // The automatic solver: when it tries the parallel one, whose answer it gives, and what it remembers.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
-#include <fprnn/tasks/evaluate.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/evaluate.h>
+#include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>

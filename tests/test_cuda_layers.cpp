@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/selective_scan.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>

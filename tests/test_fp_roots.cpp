@@ -6,7 +6,7 @@
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/reduce.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>

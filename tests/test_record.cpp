@@ -1,7 +1,7 @@
 // What a run leaves behind, written and read back, and what an enemy or a kill might leave.
 #include <doctest/doctest.h>
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <cmath>
 #include <filesystem>

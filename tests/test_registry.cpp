@@ -4,7 +4,7 @@
 #include <fprnn/models/linear.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
-#include <fprnn/tasks/program.h>
+#include <fprnn/tasks/run/program.h>
 #include <fprnn/tasks/word_problem.h>
 #include <unistd.h>
 

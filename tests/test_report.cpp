@@ -1,7 +1,7 @@
 // What the terminal shows of runs, to the letter, and what it must hold whatever the runs are.
 #include <doctest/doctest.h>
-#include <fprnn/tasks/label.h>
-#include <fprnn/tasks/report.h>
+#include <fprnn/tasks/report/label.h>
+#include <fprnn/tasks/report/report.h>
 
 #include <algorithm>
 #include <cmath>

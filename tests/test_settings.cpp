@@ -1,8 +1,8 @@
 // Settings from flags, environment, files and presets: who wins, and what is refused.
 #include <doctest/doctest.h>
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/command_line.h>
-#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/run/command_line.h>
+#include <fprnn/tasks/run/options.h>
 
 #include "named_model.h"
 #include "refused.h"
@@ -215,6 +215,9 @@ TEST_CASE("settings: options become models, solvers and training, or are refused
   CHECK_THROWS_AS(open_device({.device = "cpu", .matmul_precision = "tf32"}), ValueError);
   CHECK_THROWS_AS(open_device({.device = "cpu", .matmul_precision = "fp8"}), ValueError);
   CHECK_THROWS_AS(open_device({.threads = -1}), ValueError);
+  // For a model that cannot compute on a GPU.
+  CHECK_THROWS_AS(open_device({.device = "cuda"}, false), UsageError);
+  CHECK(open_device({.device = "auto", .threads = 1}, false).device() == DeviceKind::cpu);
 }
 
 }  // namespace fprnn::tests

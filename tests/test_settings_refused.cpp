@@ -2,8 +2,8 @@
 #include <doctest/doctest.h>
 #include <fprnn/core/check.h>
 #include <fprnn/core/nearest.h>
-#include <fprnn/tasks/command_line.h>
-#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/run/command_line.h>
+#include <fprnn/tasks/run/options.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>

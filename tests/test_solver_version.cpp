@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/file.h>
-#include <fprnn/tasks/svg.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/report/svg.h>
+#include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <filesystem>

@@ -1,7 +1,7 @@
 // Groups, word problems and the metrics of answers.
 #include <doctest/doctest.h>
 #include <fprnn/core/vector.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <array>

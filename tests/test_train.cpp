@@ -2,7 +2,7 @@
 // fails.
 #include <doctest/doctest.h>
 #include <fprnn/core/vector.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <cmath>

@@ -4,7 +4,7 @@
 #include <fprnn/core/settings.h>
 #include <fprnn/models/checkpoint_state.h>
 #include <fprnn/models/safetensors.h>
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <cstdio>
 #include <cstdlib>

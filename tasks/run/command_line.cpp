@@ -3,7 +3,7 @@
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/check.h>
 #include <fprnn/core/nearest.h>
-#include <fprnn/tasks/command_line.h>
+#include <fprnn/tasks/run/command_line.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>

@@ -1,7 +1,7 @@
 // How a model does on lengths it was perhaps never trained on.
 #pragma once
 
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/train.h>
 
 namespace fprnn {
 

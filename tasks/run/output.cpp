@@ -1,6 +1,6 @@
 #include <fcntl.h>
 #include <fprnn/core/text.h>
-#include <fprnn/tasks/output.h>
+#include <fprnn/tasks/run/output.h>
 #include <unistd.h>
 
 #include <array>

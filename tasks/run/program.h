@@ -2,8 +2,8 @@
 // compare, and report.
 #pragma once
 
-#include <fprnn/tasks/command_line.h>
-#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/run/command_line.h>
+#include <fprnn/tasks/run/options.h>
 
 namespace fprnn {
 

@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/label.h>
+#include <fprnn/tasks/report/label.h>
 
 #include <algorithm>
 #include <map>

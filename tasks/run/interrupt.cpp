@@ -1,4 +1,4 @@
-#include <fprnn/tasks/interrupt.h>
+#include <fprnn/tasks/run/interrupt.h>
 
 #include <csignal>
 #include <unistd.h>

@@ -1,9 +1,9 @@
 #include <fmt/format.h>
 #include <fprnn/core/build_info.h>
-#include <fprnn/tasks/label.h>
-#include <fprnn/tasks/plot.h>
-#include <fprnn/tasks/report.h>
-#include <fprnn/tasks/svg.h>
+#include <fprnn/tasks/report/label.h>
+#include <fprnn/tasks/report/plot.h>
+#include <fprnn/tasks/report/report.h>
+#include <fprnn/tasks/report/svg.h>
 
 #include <algorithm>
 #include <cmath>

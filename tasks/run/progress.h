@@ -1,8 +1,8 @@
 // What a training run says while it works: on a terminal one line that is rewritten, otherwise and on
-// a dumb terminal a plain line every few seconds. OutputError (tasks/output.h).
+// a dumb terminal a plain line every few seconds. OutputError (tasks/run/output.h).
 #pragma once
 
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 namespace fprnn {
 

@@ -1,7 +1,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/file.h>
 #include <fprnn/core/lines.h>
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <algorithm>
 #include <cmath>

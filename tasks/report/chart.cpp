@@ -1,8 +1,8 @@
 // The chart of report.h: a canvas of characters, and a metric against length drawn on it.
 #include <fmt/format.h>
-#include <fprnn/tasks/axis.h>
-#include <fprnn/tasks/label.h>
-#include <fprnn/tasks/report.h>
+#include <fprnn/tasks/report/axis.h>
+#include <fprnn/tasks/report/label.h>
+#include <fprnn/tasks/report/report.h>
 
 #include <algorithm>
 #include <array>

@@ -3,7 +3,7 @@
 // a gap.
 #pragma once
 
-#include <fprnn/tasks/axis.h>
+#include <fprnn/tasks/report/axis.h>
 
 #include <limits>
 

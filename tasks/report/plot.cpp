@@ -1,6 +1,6 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/label.h>
-#include <fprnn/tasks/plot.h>
+#include <fprnn/tasks/report/label.h>
+#include <fprnn/tasks/report/plot.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/axis.h>
+#include <fprnn/tasks/report/axis.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,7 @@
 // report.svg: the runs in one picture, which needs no script, font or file besides itself.
 #pragma once
 
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <span>
 

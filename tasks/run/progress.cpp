@@ -1,6 +1,6 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/output.h>
-#include <fprnn/tasks/progress.h>
+#include <fprnn/tasks/run/output.h>
+#include <fprnn/tasks/run/progress.h>
 
 #include <utility>
 

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/label.h>
-#include <fprnn/tasks/report.h>
+#include <fprnn/tasks/report/label.h>
+#include <fprnn/tasks/report/report.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,6 +1,6 @@
 #include <fprnn/core/check.h>
 #include <fprnn/core/file.h>
-#include <fprnn/tasks/run_directory.h>
+#include <fprnn/tasks/run/run_directory.h>
 
 #include <filesystem>
 

@@ -1,8 +1,8 @@
 // The JSON of record.h, written and read.
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/label.h>
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/label.h>
+#include <fprnn/tasks/report/record.h>
 #include <nlohmann/json.hpp>
 
 #include <algorithm>

@@ -1,6 +1,6 @@
 #include <fprnn/core/vector.h>
-#include <fprnn/tasks/evaluate.h>
-#include <fprnn/tasks/shortage.h>
+#include <fprnn/tasks/run/evaluate.h>
+#include <fprnn/tasks/run/shortage.h>
 
 #include <algorithm>
 #include <cmath>

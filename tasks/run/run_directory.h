@@ -5,7 +5,7 @@
 
 #include <fprnn/core/folder_lock.h>
 #include <fprnn/core/lines.h>
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <optional>
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <fprnn/core/text.h>
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <span>
 #include <string_view>

@@ -2,7 +2,7 @@
 // picture. Both return whole lines, and nothing if nothing was evaluated.
 #pragma once
 
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <span>
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <fprnn/models/model_settings.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/train.h>
 
 namespace fprnn {
 

@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/options.h>
+#include <fprnn/tasks/run/options.h>
 #include <fprnn/tasks/task.h>
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/ops/cross_entropy.h>
-#include <fprnn/tasks/shortage.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/shortage.h>
+#include <fprnn/tasks/run/train.h>
 
 #include <algorithm>
 #include <chrono>

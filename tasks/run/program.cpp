@@ -3,15 +3,15 @@
 #include <fprnn/core/file.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/run_checkpoints.h>
-#include <fprnn/tasks/evaluate.h>
-#include <fprnn/tasks/interrupt.h>
-#include <fprnn/tasks/label.h>
-#include <fprnn/tasks/output.h>
-#include <fprnn/tasks/program.h>
-#include <fprnn/tasks/progress.h>
-#include <fprnn/tasks/report.h>
-#include <fprnn/tasks/run_directory.h>
-#include <fprnn/tasks/svg.h>
+#include <fprnn/tasks/report/label.h>
+#include <fprnn/tasks/report/report.h>
+#include <fprnn/tasks/report/svg.h>
+#include <fprnn/tasks/run/evaluate.h>
+#include <fprnn/tasks/run/interrupt.h>
+#include <fprnn/tasks/run/output.h>
+#include <fprnn/tasks/run/program.h>
+#include <fprnn/tasks/run/progress.h>
+#include <fprnn/tasks/run/run_directory.h>
 
 #include <cmath>
 #include <cstdlib>

@@ -5,7 +5,7 @@
 #include <fprnn/models/adamw.h>
 #include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/models/sequence_model.h>
-#include <fprnn/tasks/record.h>
+#include <fprnn/tasks/report/record.h>
 #include <fprnn/tasks/task.h>
 
 #include <functional>
