@@ -71,9 +71,12 @@ Var FixedPointLayer::solve(const FixedPointInputs& inputs, FixedPointState& stat
   const FixedPointMap f = map();
   const Past past{state.y, state.carry};
   const Vars all = inputs.flat();
-  const SequenceProblem problem{
-      f,           inputs.values(), past, solver, std::ranges::any_of(all, &Var::differentiable),
-      state.wanted};
+  const SequenceProblem problem{.map = f,
+                                .in = inputs.values(),
+                                .past = past,
+                                .options = options,
+                                .recorded = std::ranges::any_of(all, &Var::differentiable),
+                                .carry_wanted = state.wanted};
 
   const auto carry = std::make_shared<Tensor>();  // of the last application, that of the solution
   const Step step = [f, past, like = problem.in, carry](const Var& y, const Vars& flat) {

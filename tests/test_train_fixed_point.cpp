@@ -3,8 +3,8 @@
 #include <doctest/doctest.h>
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/ops/cross_entropy.h>
-#include <fprnn/tasks/evaluate.h>
-#include <fprnn/tasks/train.h>
+#include <fprnn/tasks/run/evaluate.h>
+#include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <cmath>
