@@ -11,7 +11,7 @@ struct Conditions {
   // here, so the automatic solver is the sequential one; patience stops at the quantile at which the authors train.
   bool training = false;
   int64_t iteration_cap = 0;  // of each solve; 0: the layer's own
-  // (B, T): 0 where a step forgets its cell's state, else 1. Undefined: none does.
+  // (B, T): 0 where a step forgets its cell's state, else 1. Undefined: none does. ValueError: a layer that cannot.
   Tensor state_mask = {};
 };
 

@@ -30,7 +30,8 @@ void FixedPointSettings::add_to(Settings& settings) {
   settings.add("rank", rank, "Rank of householder and dplr").refusal = [this] {
     return mixer == "kronecker" ? "kronecker has no rank" : "";
   };
-  settings.add("mixer_scale", mixer_scale, "Factor of I - Q: 1 contracts at rank 1 alone, 2 allows reflections");
+  settings.add("mixer_scale", mixer_scale,
+               "Factor of I - Q; at 1 it is proven to lengthen no vector for rank 1 alone");
   settings
       .add("mixer_normalisation", mixer_normalisation, "Of kronecker", {"row", "spectral", "both"})
       .refusal = [this] {

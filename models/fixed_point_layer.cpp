@@ -87,7 +87,10 @@ Var FixedPointLayer::solve(const FixedPointInputs& inputs, FixedPointState& stat
   history_ = {};
   const std::unique_ptr<SequenceSolver> by = make_solver(problem, memory, history_);
   const Solve solve = [&](const Map& map, Tensor start) {
-    return by->solve(map, std::move(start));
+    Solution solution = by->solve(map, std::move(start));
+    used_ = by->used();
+    strayed_ = by->strayed();
+    return solution;
   };
   adjoint_ = std::make_shared<SolveReport>();
   const FixedPointOptions of_op{.tolerance = options.solver == Solver::patience
@@ -103,8 +106,6 @@ Var FixedPointLayer::solve(const FixedPointInputs& inputs, FixedPointState& stat
   const auto [y, report, on_device] = fixed_point(step, all, std::move(start), solve, of_op);
   report_ = on_device;
   solution_ = y.value();
-  used_ = by->used();
-  strayed_ = by->strayed();
   if (T > 0 && state.wanted) {
     state.carry = by->carry().defined() ? by->carry() : *carry;
     state.y = slice(y.value(), 1, T - 1, T).value().reshaped(shape.without(1));

@@ -56,7 +56,8 @@ Var FixedPointMap::numbers(const Var& y, const Past& past, const FixedPointInput
 
 FixedPointMap::Token FixedPointMap::token(const Var& p, const FixedPointInputs& in) const {
   const int64_t P = p.size(-1), own = cell.numbers();
-  return {mixer.factors(slice(p, -1, 0, mixer.outputs())),
+  const int64_t outputs = mixer.outputs();
+  return {mixer.factors(P == outputs ? p : slice(p, -1, 0, outputs)),
           cell.token(own > 0 ? slice(p, -1, P - own, P) : Var(), in.signals, in.weights)};
 }
 

@@ -87,7 +87,7 @@ SelectiveOptions cell_options(const FpMambaOptions& options, int64_t inner) {
           .eps = options.eps};
 }
 
-// What is unused between the mixer's numbers and the cell's, so that rows of p begin where a GPU reads 16 bytes at once.
+// What is unused between the mixer's numbers and the cell's, so that rows of p begin at a multiple of 16 bytes.
 int64_t padding_between(const Mixer& mixer, const Cell& cell) {
   return (4 - (mixer.outputs() + cell.numbers()) % 4) % 4;
 }
@@ -204,6 +204,7 @@ FixedPointInputs FpMamba::inputs_of(const Var& x, const Var& z, const Projection
   const Tensor& mask = on.state_mask;
   require(!mask.defined() || mask.shape() == x.shape().without(-1), "fp_mamba",
           "a state mask must be (B, T)", mask.shape(), x.shape());
+  require_together("fp_mamba", x, mask);
   return {.x = x,
           .projected = projected,
           .gate = options_.glu_in_loop ? z : Var(),

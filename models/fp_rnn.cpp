@@ -93,7 +93,7 @@ Var FpRnn::output(const Var& u, FixedPointState& state, const Conditions& on) {
   return output_trans_.forward(output_norm_.forward(mul(mul(silu(z), c), h)));
 }
 
-// As evaluate leaves them: of x, the mixer's, b's, lambda's and, twice as wide, c's.
+// As output leaves them: of x, the mixer's, b's, lambda's and, twice as wide, c's.
 std::vector<Shape> FpRnn::convolution_shapes(int64_t B) const {
   std::vector<Shape> shapes;
   if (convolutions_ != nullptr)

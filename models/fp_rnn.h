@@ -1,11 +1,15 @@
-// The vector FP-RNN: a gated diagonal recurrence with a channel mixer in the loop (arXiv 2503.10799, equation 7).
-// [x ; z] = W_in u; with short convolutions x, x_mixer, x_b and x_lambda are four SiLU(conv(x)),
-// else all are x; b = SiLU(W_b x_b), lambda = sigmoid(W_l x_lambda + b_l); then h = f(h) with
-//   ht_t = Q([x_mixer_t ; h_{t-1}])(b_t . x_t - h_t) + h_t,  h'_t = lambda_t . h'_{t-1} + (1 -
-//   lambda_t) . ht_t
-// and c_t = SiLU(W_c [x_t ; h_{t-1}]), out = W_out RMSNorm(SiLU(z_t) . c_t . h_t); with
-// convolutions c_t =
-// SiLU(W_c SiLU(conv([x ; h]))_t). Parameters are named as in the authors' code.
+// The vector FP-RNN: a gated diagonal recurrence with a channel mixer in the loop (arXiv 2503.10799, equation 7),
+//   [x ; z] = W_in u
+//   b = SiLU(W_b x_b)
+//   lambda = sigmoid(W_l x_lambda + b_l)
+//   ht_t = Q([x_mixer_t ; h_{t-1}]) (b_t . x_t - h_t) + h_t
+//   h'_t = lambda_t . h'_{t-1} + (1 - lambda_t) . ht_t
+//   h = f(h) = h'
+//   c_t = SiLU(W_c [x_t ; h_{t-1}])
+//   out = W_out RMSNorm(SiLU(z_t) . c_t . h_t)
+// With short convolutions x, x_mixer, x_b and x_lambda are four SiLU(conv(x)), else all are x, and
+//   c_t = SiLU(W_c SiLU(conv([x ; h]))_t)
+// Parameters are named as in the authors' code.
 #pragma once
 
 #include <fprnn/models/cells/gated.h>

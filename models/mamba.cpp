@@ -57,7 +57,8 @@ Mamba::Mamba(Module& parent, std::string name, const Init& init, const MambaOpti
   dt_proj_.bias->value = initial_step_bias(init, inner_);
 }
 
-Var Mamba::evaluate(const Var& u, LayerState* state, const Conditions&) {
+Var Mamba::evaluate(const Var& u, LayerState* state, const Conditions& on) {
+  require<ValueError>(!on.state_mask.defined(), "mamba", "no step of it can forget its state");
   MambaState carried;
   if (state != nullptr && !state->empty()) {
     if (u.shape().rank() == 3)

@@ -32,7 +32,7 @@ struct MixerOptions {
   real eps = static_cast<real>(1e-5);
 };
 
-// A number that |I - Q| never exceeds, whatever p (ops/mixer_bounds.md); if it is at most 1, I - Q
+// Of the three kinds: a number that |I - Q| never exceeds, whatever p (ops/mixer_bounds.md); if it is at most 1, I - Q
 // never lengthens a vector. None for norms that rest on an estimated eigenvalue (spectral,
 // row_spectral).
 std::optional<double> proven_bound(const MixerOptions& options);
@@ -54,7 +54,7 @@ class Mixer : public Module {
 
   // The solution y of a step's equation for every token, from y = 0 on, to
   //   max |f(y) - y| <= tolerance (max |f(y)| + kResidualFloor)
-  // counts (tokens) become the iterations, max_iterations where those were not enough. By iteration, unless
+  // counts (tokens), 0 before, become the iterations, max_iterations where those were not enough. By iteration, unless
   // the mixer knows better.
   virtual Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
                             const IntTensor& counts) const;

@@ -26,7 +26,7 @@ struct StepEquation {
 Var apply(const StepEquation& at, const Mixer& mixer, const Var& y);
 
 // The fixed point of a map of rows, from y on, to the tolerance; a row's step is halved where it does not help. counts,
-// one a row, become the number of iterations if they were fewer.
+// one a row, are raised to the number of iterations.
 Tensor iterate_rows(const Map& map, const Tensor& y, real tolerance, int64_t max_iterations,
                     const IntTensor& counts);
 

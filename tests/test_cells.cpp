@@ -4,10 +4,12 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/models/cells/gated.h>
 #include <fprnn/models/cells/selective.h>
+#include <fprnn/models/fixed_point_map.h>
+#include <fprnn/models/norm.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
 
-#include <functional>
+#include <memory>
 
 #include "close.h"
 #include "context.h"
@@ -37,20 +39,26 @@ std::vector<CellCase> cell_cases(const Context& context) {
   const Tensor mask = clone(full(context, {kSequences, kSteps}, 1));
   put_rows(zeros(context, {1, kSteps}), mask, 1);
   std::vector<CellCase> cases;
-  cases.push_back({"gated", std::make_unique<GatedCell>(kChannels), Var(),
-                   {sigmoid(signal(kChannels))}, {}});
+  cases.push_back(
+      {"gated", std::make_unique<GatedCell>(kChannels), Var(), {sigmoid(signal(kChannels))}, {}});
   for (const bool bc_norm : {true, false})
-    cases.push_back({bc_norm ? "selective" : "selective, b and c as they are",
-                     std::make_unique<SelectiveCell>(
-                         SelectiveOptions{kChannels, kStates, 0, bc_norm}),
-                     signal(2 * kStates), {signal(kChannels), Var()}, {a, skip, bias, Var()}});
+    cases.push_back(
+        {bc_norm ? "selective" : "selective, b and c as they are",
+         std::make_unique<SelectiveCell>(SelectiveOptions{kChannels, kStates, 0, bc_norm}),
+         signal(2 * kStates),
+         {signal(kChannels), Var()},
+         {a, skip, bias, Var()}});
   cases.push_back({"selective, a sequence forgets its states",
                    std::make_unique<SelectiveCell>(SelectiveOptions{kChannels, kStates, 0}),
-                   signal(2 * kStates), {signal(kChannels), mask}, {a, skip, bias, Var()}});
-  cases.push_back({"selective, delta sees y",
-                   std::make_unique<SelectiveCell>(
-                       SelectiveOptions{kChannels, kStates, kStepNumbers}),
-                   signal(2 * kStates + kStepNumbers), {Var(), Var()}, {a, skip, bias, weight}});
+                   signal(2 * kStates),
+                   {signal(kChannels), mask},
+                   {a, skip, bias, Var()}});
+  cases.push_back(
+      {"selective, delta sees y",
+       std::make_unique<SelectiveCell>(SelectiveOptions{kChannels, kStates, kStepNumbers}),
+       signal(2 * kStates + kStepNumbers),
+       {Var(), Var()},
+       {a, skip, bias, weight}});
   return cases;
 }
 
@@ -58,7 +66,8 @@ Var step_of(const Var& x, int64_t t) { return x.defined() ? slice(x, 1, t, t + 1
 
 }  // namespace
 
-TEST_CASE("cells: steps opened and closed are the scan, whatever part of mixed they are opened at") {
+TEST_CASE(
+    "cells: steps opened and closed are the scan, whatever part of mixed they are opened at") {
   const Context context = test_context();
   const Var mixed = random(context, {kSequences, kSteps, kChannels}, 30);
   for (const CellCase& at : cell_cases(context)) {
@@ -105,6 +114,81 @@ TEST_CASE("cells: the gain of every step says how v moves with its own mixed") {
       check_close(at.name + ", step " + std::to_string(t),
                   step_of(sub(after, opened.v), t).value().to_vector(),
                   step_of(opened.gain, t).value().to_vector(), kRounding * 10);
+    }
+  }
+}
+
+namespace {
+
+// A cell without its fused forms.
+struct Plain : Cell {
+  const Cell& of;
+  explicit Plain(const Cell& of) : of(of) {}
+  Shape carry_shape(int64_t B) const override { return of.carry_shape(B); }
+  int64_t numbers() const override { return of.numbers(); }
+  Vars token(const Var& p, const Vars& signals, const Vars& weights) const override {
+    return of.token(p, signals, weights);
+  }
+  Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const override {
+    return of.scan(mixed, token, carry);
+  }
+  Opened open(const Var& mixed, const Vars& token, const Var& carry) const override {
+    return of.open(mixed, token, carry);
+  }
+  Var close(const Opened& step, const Var& moved) const override { return of.close(step, moved); }
+};
+
+// f(y), its carry, and the gradients of y and of all inputs.
+std::vector<std::vector<real>> applied(const FixedPointMap& map, const Tensor& y, const Past& past,
+                                       const FixedPointInputs& in) {
+  Tape tape(y.context());
+  Vars asked{tape.variable(y)}, inputs;
+  for (const Var& input : in.flat()) {
+    inputs.push_back(input.defined() ? tape.variable(input.value()) : Var());
+    if (input.defined()) asked.push_back(inputs.back());
+  }
+  const auto at = map.apply(asked[0], past, in.with(inputs));
+  std::vector<std::vector<real>> values{at.f.value().to_vector(), at.carry.value().to_vector()};
+  const std::vector<Tensor> seeds{random(y.context(), at.f.shape(), 90),
+                                  random(y.context(), at.carry.shape(), 91)};
+  for (const Tensor& gradient : tape.vjp({at.f, at.carry}, seeds, asked))
+    values.push_back(gradient.to_vector());
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("cells: a layer's fused forms are its definition, with and without norm, gate and past") {
+  const Context context = test_context();
+  uint64_t stream = 60;
+  const auto some = [&](const Shape& shape) { return random(context, shape, stream++); };
+  for (const CellCase& at : cell_cases(context)) {
+    if (at.name == "selective, a sequence forgets its states") continue;  // a mask has no gradient
+    Root root;
+    Rng rng{.seed = 8, .stream = 0};
+    const auto mixer = make_mixer(root, "mixer", {context, rng},
+                                  {.channels = kChannels, .parameters = kChannels, .rank = 2});
+    const int64_t P = mixer->outputs() + at.cell->numbers();
+    const Tensor y = some({kSequences, kSteps, kChannels});
+    for (const int with : {0, 1, 2, 3}) {
+      const bool norm = with >= 1, past = with == 3;
+      FixedPointInputs in{.x = some(y.shape()),
+                          .projected = some({kSequences, kSteps, P}),
+                          .gate = with == 2 ? Var(some(y.shape())) : Var(),
+                          .weight_y = some({P, kChannels}),
+                          .norm_weight = norm ? Var(some({kChannels})) : Var(),
+                          .norm_bias = norm ? Var(some({kChannels})) : Var(),
+                          .signals = at.signals,
+                          .weights = at.weights};
+      const Past before{past ? Var(some({kSequences, kChannels})) : Var(),
+                        past ? Var(some(at.cell->carry_shape(kSequences))) : Var()};
+      const Plain plain(*at.cell);
+      const auto expected = applied({*mixer, plain, kNormEps}, y, before, in);
+      const auto found = applied({*mixer, *at.cell, kNormEps}, y, before, in);
+      REQUIRE(found.size() == expected.size());
+      for (size_t i = 0; i < found.size(); ++i)
+        check_close(fmt::format("{}, with {}, value {}", at.name, with, i), found[i], expected[i],
+                    kRounding * 10);
     }
   }
 }

@@ -21,10 +21,10 @@ class Cell {
   virtual ~Cell() = default;
 
   virtual Shape carry_shape(int64_t B) const = 0;
-  // How many numbers of p (models/fixed_point_map.h) a token's parameters are made of, its last ones.
+  // A token's parameters are made of so many numbers of p (models/fixed_point_map.h), its last ones.
   virtual int64_t numbers() const = 0;
-  // The parameters of all tokens from those numbers (B, T, numbers()), the layer's signals (B, T, .), of which any
-  // part of the steps may be given, and weights. What they hold is the cell's own affair.
+  // The parameters of all tokens: from those numbers p (B, T, numbers()), undefined if there are none, and the layer's
+  // signals (B, T, .) and weights. T may be any part of the steps. Only the cell reads what it returns.
   virtual Vars token(const Var& p, const Vars& signals, const Vars& weights) const = 0;
 
   struct Scanned {

@@ -8,7 +8,7 @@
 namespace fprnn {
 
 // Signals: lambda (B, T, D). No weights, and nothing of p.
-class GatedCell : public Cell {
+class GatedCell final : public Cell {
  public:
   explicit GatedCell(int64_t channels) : channels_(channels) {}
   Shape carry_shape(int64_t B) const override { return {B, channels_}; }

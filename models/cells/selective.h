@@ -22,7 +22,7 @@ struct SelectiveOptions {
 // p: N numbers of b, N of c, R of delta. Signals: delta (B, T, D), undefined if R is not 0, and the state mask (B, T)
 // or undefined, 0 where a step forgets the state. Weights: A (D, N), skip (D), delta_bias (D), and delta's
 // (D, R), undefined if R is 0.
-class SelectiveCell : public Cell {
+class SelectiveCell final : public Cell {
  public:
   explicit SelectiveCell(const SelectiveOptions& options) : options_(options) {}
   const SelectiveOptions& options() const { return options_; }

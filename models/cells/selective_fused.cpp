@@ -48,7 +48,7 @@ std::optional<FixedPointMap::Applied> SelectiveForms::apply(const FixedPointMap&
                                                             const FixedPointInputs& in,
                                                             const Trace* given) const {
   const auto mixer = map.mixer.sweep();
-  if (!mixer.has_value()) return std::nullopt;
+  if (!mixer.has_value() || !in.norm_weight.defined()) return std::nullopt;
   const auto& cell = static_cast<const SelectiveCell&>(map.cell);
   const SelectiveTrace none;
   const SelectiveTrace& trace =
@@ -115,7 +115,9 @@ std::optional<Swept> SelectiveForms::sweep(const FixedPointMap& map, const Past&
   const Tensor& y = to.y;
   const auto mixer = map.mixer.sweep();
   const SelectiveOptions& options = options_of(map);
-  if (!mixer.has_value() || options.step_numbers > 0 || y.elements() == 0) return std::nullopt;
+  if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_weight.defined() ||
+      y.elements() == 0)
+    return std::nullopt;
   const Context& context = y.context();
   FpMambaSweep sweep{.x = in.x.data(),
                      .projected = in.projected.data(),
@@ -162,7 +164,9 @@ bool SelectiveForms::sweep_back(const FixedPointMap& map, const Past& past,
   const auto mixer = map.mixer.sweep();
   const SelectiveOptions& options = options_of(map);
   const Tensor& y = to.y;
-  if (!mixer.has_value() || options.step_numbers > 0 || y.elements() == 0) return false;
+  if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_weight.defined() ||
+      y.elements() == 0)
+    return false;
   const Context& context = y.context();
   FpMambaAdjoint sweep{.x = in.x.data(),
                        .y = y.data(),

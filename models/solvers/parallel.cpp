@@ -27,7 +27,9 @@ Solution ParallelSolver::brought_back(Solution found) {
   for (int64_t b = 0; b < y.size(0); ++b)
     if (settled[b] == y.size(1)) strayed.push_back(b);
   if (strayed.empty()) return found;
-  SequentialSolver sequential(problem_);
+  SequenceProblem unrecorded = problem_;
+  unrecorded.recorded = false;
+  SequentialSolver sequential(unrecorded);
   const std::vector<real> distance = largest_residuals(sequential.roots_at(y), y).to_vector();
   const real apart = kRootsApart * std::max(problem_.options.tolerance, kResidualRounding);
   std::erase_if(strayed, [&](int64_t b) { return distance[b] <= apart; });

@@ -73,7 +73,7 @@ Solution SequentialSolver::solve(const Map&, Tensor y) {
     carries[begin] = StepSweep(problem_, begin, end).solve(y, counts[begin]);
   });
   std::erase_if(carries, [](const Var& carry) { return !carry.defined(); });
-  if (y.elements() > 0)
+  if (y.elements() > 0 && !carries.empty())
     carry_ = carries.size() == 1 ? carries[0].value() : concat(carries, 0).value();
   return {
       .y = y, .iterations = together(context, counts), .adjoint = sweep_back(problem_, y, nullptr)};
