@@ -23,13 +23,14 @@ class Cell {
   virtual Shape carry_shape(int64_t B) const = 0;
   // How many numbers of p (models/fixed_point_map.h) a token's parameters are made of, its last ones.
   virtual int64_t numbers() const = 0;
-  // The parameters of all tokens from those numbers (B, T, numbers()), the layer's signals (B, T, .), of which any
-  // part of the steps may be given, and weights. What they hold is the cell's own affair.
+  // The parameters of all tokens from those numbers (B, T, numbers()), undefined if there are none, the layer's signals
+  // (B, T, .), of which any part of the steps and sequences may be given, and weights. What they hold is the cell's own
+  // affair; the layer gives signals and weights in the cell's order.
   virtual Vars token(const Var& p, const Vars& signals, const Vars& weights) const = 0;
 
   struct Scanned {
     Var v;      // (B, T, D)
-    Var carry;  // out of the last step
+    Var carry;  // out of the last step; without steps it is not used
   };
   // All steps from carry, undefined at the start of a sequence, with mixed (B, T, D).
   virtual Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const = 0;
