@@ -1,14 +1,22 @@
-# The installed package: headers in include/fprnn, the library, a CMake package and a pkg-config file.
-# Its consumers need OpenMP when they link, cudart and cuBLAS too if built with CUDA, and nothing else: fmt,
-# nlohmann_json and CUDA's headers stay in our source files.
+# The installed package: headers in include/fprnn, the library, a CMake package and a pkg-config file; and, where
+# programs or tests are built too, the task library. Consumers need OpenMP when they link, cudart and cuBLAS too if
+# built with CUDA, and nothing else: fmt, nlohmann_json, CLI11 and CUDA's headers stay in our source files.
 include(CMakePackageConfigHelpers)
 
-foreach(folder IN LISTS FPRNN_FOLDERS)
+set(installed_targets fprnn)
+set(installed_folders ${FPRNN_FOLDERS})
+if(TARGET fprnn_tasks)
+  list(APPEND installed_targets fprnn_tasks)
+  list(APPEND installed_folders tasks)
+  set_target_properties(fprnn_tasks PROPERTIES EXCLUDE_FROM_ALL OFF)
+endif()
+
+foreach(folder IN LISTS installed_folders)
   install(DIRECTORY ${folder}/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/fprnn/${folder}
           FILES_MATCHING PATTERN "*.h")
 endforeach()
 install(FILES ${FPRNN_INCLUDE}/fprnn/config.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/fprnn)
-install(TARGETS fprnn EXPORT fprnnTargets
+install(TARGETS ${installed_targets} EXPORT fprnnTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/fprnn)

@@ -23,7 +23,8 @@ class FixedPointLayer : public Layer {
  public:
   SolverOptions solver;  // may be changed between calls, like the next
   SolverMemory memory;   // of automatic; {} forgets
-  virtual bool has_states() const { return true; }  // that could be dropped
+  // Whether training may drop its cell's states: Conditions::state_mask, which a layer that says no must refuse.
+  virtual bool has_states() const { return true; }
   // What iterates over a whole sequence reads residuals back, and automatic may do so.
   bool recordable(const Conditions& on = {}) const override;
   // Of the last forward, and of the exact gradient's solve in the last backward through it, empty otherwise. Reading

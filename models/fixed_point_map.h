@@ -46,7 +46,7 @@ struct Past {
 struct FixedPointMap {
   const Mixer& mixer;
   const Cell& cell;
-  real eps;  // of the LayerNorm
+  real eps;  // of the LayerNorm, if there is one
 
   struct Applied {
     Var f;                 // (B, T, D)

@@ -46,9 +46,10 @@ class Mixer : public Module {
   Var weight(const Var& like);  // (outputs, P), on the tape of `like`
   Var bias(const Var& like);    // (outputs)
   virtual int64_t outputs() const = 0;
-  // The two maps whose rows make `weight`, in this order; the first has no bias.
+  // The two maps whose rows make `weight`, in this order; the first has no bias, the second has one.
   virtual WeightNormLinear& above() = 0;
   virtual WeightNormLinear& below() = 0;
+  // (..., outputs) -> what Q is made of, with the same leading axes. Solvers cut out steps and sequences.
   virtual MixerFactors factors(const Var& projected) const = 0;
   virtual Var apply(const MixerFactors& q, const Var& v) const = 0;  // Q v
 

@@ -1,5 +1,6 @@
 # What the task executables share: tasks and their metrics, reports, and runs from settings to results. Sources are
-# listed in reading order; a folder uses only those above it.
+# listed in reading order; a folder uses only those above it. It is installed as fprnn::tasks; fmt, nlohmann_json and
+# CLI11 stay in its source files.
 add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/batch.cpp tasks/metrics.cpp tasks/group.cpp tasks/word_problem.cpp
   tasks/report/label.cpp tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/axis.cpp
@@ -7,7 +8,10 @@ add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/run/output.cpp tasks/run/interrupt.cpp tasks/run/command_line.cpp tasks/run/options.cpp
   tasks/run/train.cpp tasks/run/evaluate.cpp tasks/run/run_directory.cpp tasks/run/progress.cpp
   tasks/run/program.cpp)
+add_library(fprnn::tasks ALIAS fprnn_tasks)
 target_link_libraries(fprnn_tasks PUBLIC fprnn
-  PRIVATE fprnn_flags ${fmt} nlohmann_json::nlohmann_json CLI11::CLI11)
+  PRIVATE $<BUILD_INTERFACE:fprnn_flags> $<BUILD_INTERFACE:${fmt_of_library}>
+          $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> $<BUILD_INTERFACE:CLI11::CLI11>)
+set_target_properties(fprnn_tasks PROPERTIES EXPORT_NAME tasks POSITION_INDEPENDENT_CODE ON)
 fprnn_optimise_little(fprnn_tasks)
 fprnn_precompile(fprnn_tasks <algorithm> <filesystem> <string> <vector> <fmt/format.h> <nlohmann/json.hpp>)

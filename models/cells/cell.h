@@ -29,7 +29,7 @@ class Cell {
 
   struct Scanned {
     Var v;      // (B, T, D)
-    Var carry;  // out of the last step
+    Var carry;  // out of the last step; without steps it is not used
   };
   // All steps from carry, undefined at the start of a sequence, with mixed (B, T, D).
   virtual Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const = 0;

@@ -15,7 +15,9 @@ class TaskProgram {
   virtual std::vector<Preset> presets() const { return {}; }
   // Of settings of any part, a model's too, where others are better than the library's.
   virtual KeyTexts defaults() const { return {}; }
-  virtual void add_to(Settings& settings) = 0;  // the task's own
+  // The task's own, which name its problem in eval.json; after settings.title("Task", Decides::model), so that a run is
+  // resumed and evaluated with the same ones only.
+  virtual void add_to(Settings& settings) = 0;
   // ValueError: a setting out of range.
   virtual std::unique_ptr<Task> task() const = 0;
 };

@@ -1,4 +1,4 @@
-# Builds and runs tests/consumers/main.cpp against the library: cmake -DCONSUMER=... -P consumer.cmake.
+# Builds and runs tests/consumers/main.cpp, or what extends the library, against it: cmake -DCONSUMER=... -P consumer.cmake.
 cmake_minimum_required(VERSION 3.24)
 
 set(scratch ${BINARY}/consumers/${CONSUMER})
@@ -11,24 +11,32 @@ cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
 function(run)
   execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
-function(build_with_cmake)
+function(build_with_cmake programs)  # the first of them is run
   run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${SOURCE}/tests/consumers/${CONSUMER} -B ${scratch}/build
-      -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=${BUILD_TYPE} ${ARGV})
-  run(${CMAKE_COMMAND} --build ${scratch}/build --target consumer --parallel ${cores})
-  run(${scratch}/build/consumer)
+      -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=${BUILD_TYPE} ${ARGN})
+  run(${CMAKE_COMMAND} --build ${scratch}/build --target ${programs} --parallel ${cores})
+  list(GET programs 0 first)
+  run(${scratch}/build/${first})
 endfunction()
 
 # These build the library again, to see that it can be: unoptimised, which is sooner, and once with less of it.
 set(sooner -DFPRNN_SOURCE=${SOURCE} -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0)
 if(CONSUMER STREQUAL "subdirectory")
-  build_with_cmake(${sooner})
+  build_with_cmake(consumer ${sooner})
 elseif(CONSUMER STREQUAL "fetched")
-  build_with_cmake(${sooner} -DFPRNN_EVERY_ISA=OFF -DFPRNN_QUICK_BUILD=ON)
+  build_with_cmake(consumer ${sooner} -DFPRNN_EVERY_ISA=OFF -DFPRNN_QUICK_BUILD=ON)
 elseif(CONSUMER STREQUAL "installed")
   # Moved after installing: the package must not remember where it was.
   run(${CMAKE_COMMAND} --install ${BINARY} --prefix ${scratch}/staged)
   file(RENAME ${scratch}/staged ${prefix})
-  build_with_cmake(-DCMAKE_PREFIX_PATH=${prefix})
+  build_with_cmake(consumer -DCMAKE_PREFIX_PATH=${prefix})
+elseif(CONSUMER STREQUAL "extending")
+  build_with_cmake("check;parity" -DCMAKE_PREFIX_PATH=${BINARY}/consumers/installed/prefix)
+  run(${scratch}/build/parity --model my-layer --steps 30 --d-model 16 --train-length 8 --eval-lengths 8,16
+      --eval-sequences 64 --threads 2 --device cpu --out ${scratch}/run)
+  if(NOT EXISTS ${scratch}/run/eval.json)
+    message(FATAL_ERROR "parity wrote no eval.json")
+  endif()
 elseif(CONSUMER STREQUAL "pkg_config")
   find_program(PKG_CONFIG NAMES pkg-config pkgconf)
   if(NOT PKG_CONFIG)

@@ -2,7 +2,7 @@
 set(package ${PROJECT_SOURCE_DIR}/tests/package)
 
 add_test(NAME public_headers
-         COMMAND sh ${package}/public_headers.sh ${FPRNN_FOLDERS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+         COMMAND sh ${package}/public_headers.sh ${FPRNN_FOLDERS} tasks WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 
 # Where the safetensors package of Python is not installed it says so and counts as skipped.
 add_test(NAME interoperability
@@ -23,7 +23,7 @@ endif()
 # a build with CUDA it is how the package links that differs.
 set(consumers "")
 if(FPRNN_TEST_PACKAGE)
-  set(consumers installed pkg_config subdirectory fetched)
+  set(consumers installed extending pkg_config subdirectory fetched)
 elseif(FPRNN_CUDA AND FPRNN_INSTALL)
   set(consumers installed pkg_config)
 endif()
@@ -36,6 +36,8 @@ foreach(consumer IN LISTS consumers)
   set_tests_properties(consumer_${consumer} PROPERTIES SKIP_REGULAR_EXPRESSION "^SKIPPED: ")
 endforeach()
 if(FPRNN_TEST_PACKAGE)
+  set_tests_properties(consumer_installed PROPERTIES FIXTURES_SETUP installation)  # whose prefix the next uses
+  set_tests_properties(consumer_extending PROPERTIES FIXTURES_REQUIRED installation)
   # The README's own code, as a reader would copy it; after the installed consumer, whose prefix it uses.
   add_test(NAME readme
            COMMAND bash ${package}/readme.sh ${PROJECT_BINARY_DIR} ${CMAKE_CXX_COMPILER}
