@@ -58,8 +58,8 @@ AdjointSolution solve_adjoint(const Linearised& at, const Tensor& g, const Gradi
   return {solution.y, solution.iterations};
 }
 
-// The gradient of a solution: of the inputs by one product with all of f's Jacobian at v, which shows as well what
-// v = g + J^T v leaves.
+// The gradient of a solution: of the inputs by one product with all of f's Jacobian at v, which
+// shows as well what v = g + J^T v leaves.
 struct SolutionGradient {
   std::shared_ptr<const Linearised> at;
   GradientRule rule;
@@ -84,7 +84,8 @@ struct SolutionGradient {
   }
 
  private:
-  // next = g + J^T v. A solver's own adjoint sums in another order: its residual may be larger by rounding.
+  // next = g + J^T v. A solver's own adjoint sums in another order: its residual may be larger by
+  // rounding.
   void judge(const AdjointSolution& solution, const Tensor& next) const {
     constexpr real kSlack = 100;
     const SolveReport made{.residual = largest_residuals(next, solution.v),

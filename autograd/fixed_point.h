@@ -2,8 +2,8 @@
 // the implicit function theorem, whatever found it (arXiv 2503.10799, equation 17):
 //   d loss / d inputs = (df / d inputs)^T v
 //   v = g + J^T v
-// with J = df / dy at the solution and g the solution's cotangent. Memory: one recorded application of f,
-// however many iterations the solution took. Derivation: fixed_point.md.
+// with J = df / dy at the solution and g the solution's cotangent. Memory: one recorded application
+// of f, however many iterations the solution took. Derivation: fixed_point.md.
 #pragma once
 
 #include <fprnn/autograd/gradient_rule.h>
@@ -28,10 +28,11 @@ struct FixedPointResult {
   FixedPointReport report;  // empty unless asked for
   SolveReport on_device;
 };
-// A gradient that misses its tolerance is treated as a solution that does; for a solver's own adjoint, 100 times
-// the tolerance is allowed. A solver that knows its residual is not judged by applying f once more. The
-// options hold as they are now: what is changed later changes no gradient.
-// ShapeError: step changes the shape of y, which must be (B, T, D). ValueError: a tolerance or cap out of range.
+// A gradient that misses its tolerance is treated as a solution that does; for a solver's own
+// adjoint, 100 times the tolerance is allowed. A solver that knows its residual is not judged by
+// applying f once more. The options hold as they are now: what is changed later changes no
+// gradient. ShapeError: step changes the shape of y, which must be (B, T, D). ValueError: a
+// tolerance or cap out of range.
 FixedPointResult fixed_point(const Step& step, const std::vector<Var>& inputs, Tensor start,
                              const Solve& solve, const FixedPointOptions& options);
 

@@ -1,4 +1,5 @@
-// Which v the gradient of a fixed point takes, with g the cotangent of the solution and J = df / dy there.
+// Which v the gradient of a fixed point takes, with g the cotangent of the solution and J = df / dy
+// there.
 #pragma once
 
 #include <fprnn/core/real.h>

@@ -1,5 +1,5 @@
-// An iterate of y <- f(y) and what an application of f says of it. Iterates are (B, T, D): B sequences
-// that do not meet, and causal, f(y)_t depending on y_0 .. y_t. The residual at (b, t) is
+// An iterate of y <- f(y) and what an application of f says of it. Iterates are (B, T, D): B
+// sequences that do not meet, and causal, f(y)_t depending on y_0 .. y_t. The residual at (b, t) is
 //   max_d |f(y) - y| / (max_d |f(y)| + kResidualFloor)
 // and that of a sequence is the largest of its positions.
 #pragma once
@@ -41,7 +41,8 @@ class Iterate {
   const Tensor& y() const { return y_; }
   const Tensor& residual() const { return residual_; }  // (B, T), of the last application
   void apply(const Map& f);                             // ShapeError: f changes the shape of y
-  // y <- step f(y) + (1 - step) y with step (B, T). The memory of f's value becomes the next iterate's.
+  // y <- step f(y) + (1 - step) y with step (B, T). The memory of f's value becomes the next
+  // iterate's.
   void update(const Tensor& step);
 
   const int64_t B, T;
@@ -63,8 +64,8 @@ struct DampedUpdate {
   real* f;           // (rows, D)
   int64_t rows, D;
 };
-// What the residuals of an iteration mean for each sequence: which positions stay from now on, and the
-// step of the others. A sequence that has settled changes no more.
+// What the residuals of an iteration mean for each sequence: which positions stay from now on, and
+// the step of the others. A sequence that has settled changes no more.
 struct SettleSequences {
   const real* residual;  // (B, T)
   int32_t* settled;      // (B): positions that stay

@@ -1,11 +1,11 @@
 // Damped Picard iteration,
 //   y <- damping f(y) + (1 - damping) y
-// Positions before which all residuals are within the tolerance stay as they are, so an answer depends
-// neither on batch mates nor on what comes after it.
+// Positions before which all residuals are within the tolerance stay as they are, so an answer
+// depends neither on batch mates nor on what comes after it.
 //
-// On a GPU the host looks only now and then whether all have settled: up to three applications more than
-// are needed change nothing but the time, and none is waited for at the cap. Cost of an iteration
-// besides f: two reads of y, and one write of rows that are damped or stay.
+// On a GPU the host looks only now and then whether all have settled: up to three applications more
+// than are needed change nothing but the time, and none is waited for at the cap. Cost of an
+// iteration besides f: two reads of y, and one write of rows that are damped or stay.
 #pragma once
 
 #include <fprnn/autograd/solution.h>
@@ -16,10 +16,11 @@ struct PicardOptions {
   real tolerance = static_cast<real>(1e-4);
   int64_t max_iterations = 1000;
   real damping = 1;
-  // Rows depend on later ones instead: there a sequence stays once all of it is within the tolerance.
+  // Rows depend on later ones instead: there a sequence stays once all of it is within the
+  // tolerance.
   bool backwards = false;
-  // If not 0: the damping of a sequence is halved, down to 1/64, whenever so many iterations in a row have
-  // not brought its residual below 9/10 of the best before.
+  // If not 0: the damping of a sequence is halved, down to 1/64, whenever so many iterations in a
+  // row have not brought its residual below 9/10 of the best before.
   int shrink_after = 0;
 };
 // ShapeError: start is not (B, T, D), or f changes its shape. ValueError: an option out of range.

@@ -8,12 +8,12 @@
 
 namespace fprnn {
 
-// f as the gradient needs it: step(y, inputs) uses those two alone. It is called with other Vars than its
-// maker had, which may be undefined where step knows what that means.
+// f as the gradient needs it: step(y, inputs) uses those two alone. It is called with other Vars
+// than its maker had, which may be undefined where step knows what that means.
 using Step = std::function<Evaluated<Var>(const Var& y, const std::vector<Var>& inputs)>;
 
-// The exact gradient's v = g + J^T v with J = df / dy at a solution, where a solver knows more of J than
-// products with it, and how often each sequence needed a product with J^T, undefined if once.
+// The exact gradient's v = g + J^T v with J = df / dy at a solution, where a solver knows more of J
+// than products with it, and how often each sequence needed a product with J^T, undefined if once.
 struct AdjointSolution {
   Tensor v;              // (B, T, D)
   IntTensor iterations;  // (B)
@@ -24,11 +24,11 @@ using Adjoint = std::function<AdjointSolution(const Tensor& g)>;
 
 struct Solution {
   Tensor y;
-  IntTensor
-      iterations;  // (B): how often each sequence needed f; may still be on its way on a device
+  IntTensor iterations;    // (B): how often each sequence needed f
   Tensor residual = {};    // (B), of the whole f at y, if the solver has applied f to y itself
   IntTensor settled = {};  // (B), of a solver that knows: how many positions have settled
-  // f at y from what the solver has computed on the way, for the record; without it f is applied once more.
+  // f at y from what the solver has computed on the way, for the record; without it f is applied
+  // once more.
   Step trace = {};
   Adjoint adjoint = {};  // without one the exact gradient is iterated
 };

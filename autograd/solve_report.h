@@ -1,4 +1,5 @@
-// How a solve went, for each sequence: iterations and the residual of the whole f at the y that was returned.
+// How a solve went, for each sequence: iterations and the residual of the whole f at the y that was
+// returned.
 #pragma once
 
 #include <fprnn/core/tensor.h>
@@ -8,8 +9,8 @@
 
 namespace fprnn {
 
-// What is done when a sequence misses the tolerance: nothing but the report, one line on the standard error
-// stream, or a ConvergenceError.
+// What is done when a sequence misses the tolerance: nothing but the report, one line on the
+// standard error stream, or a ConvergenceError.
 enum class Unconverged { accept, warn, fail };
 
 struct FixedPointReport {

@@ -1,7 +1,7 @@
-// From an op to its kernel. An op's work is a struct that names every pointer with its shape, and two
-// overloads that do it, run(Cpu, const Args&) and run(Cuda, const Args&). launch picks one. The CUDA
-// overloads are declared and, in a CPU-only build, neither defined nor called. An op that runs on the
-// CPU alone has no CUDA overload; its struct says so and names the op:
+// From an op to its kernel. An op's work is a struct that names every pointer with its shape, and
+// two overloads that do it, run(Cpu, const Args&) and run(Cuda, const Args&). launch picks one. The
+// CUDA overloads are declared and, in a CPU-only build, neither defined nor called. An op that runs
+// on the CPU alone has no CUDA overload; its struct says so and names the op:
 //   static constexpr std::string_view kCpuOnly = "its_name";
 //
 // This file is the only place in the library that knows whether CUDA was built.
@@ -21,7 +21,8 @@ struct Cuda {
 
 constexpr bool built_with_cuda() { return FPRNN_HAS_CUDA; }
 
-// What a Context of a GPU is made of (cuda/device.cu, cuda/memory.cu; core/no_gpu.cpp in their place).
+// What a Context of a GPU is made of (cuda/device.cu, cuda/memory.cu; core/no_gpu.cpp in their
+// place).
 std::shared_ptr<CudaDevice> open_gpu(const ContextOptions& options);
 std::unique_ptr<Memory> gpu_memory(std::shared_ptr<CudaDevice> gpu, const ContextOptions& options);
 bool find_gpu();

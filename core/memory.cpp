@@ -74,8 +74,9 @@ MemoryStatistics Memory::statistics() const {
 
 namespace {
 
-// Large blocks ask for huge pages where the system grants them: tensors are gone through in strides, and
-// with pages of 4 KiB nearly every row of a large one would miss the table of recent pages.
+// Large blocks ask for huge pages where the system grants them: tensors are gone through in
+// strides, and with pages of 4 KiB nearly every row of a large one would miss the table of recent
+// pages.
 constexpr int64_t kHugePage = 2 << 20;
 
 std::align_val_t alignment(int64_t size) {

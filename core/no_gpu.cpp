@@ -1,5 +1,5 @@
-// What a build without CUDA has in place of cuda/device.cu, memory.cu and graph.cu. No GPU is found and none is
-// opened, so nothing below that takes one is ever called.
+// What a build without CUDA has in place of cuda/device.cu, memory.cu and graph.cu. No GPU is found
+// and none is opened, so nothing below that takes one is ever called.
 #include <fprnn/core/check.h>
 #include <fprnn/core/graph.h>
 

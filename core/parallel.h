@@ -41,8 +41,8 @@ void parallel_tasks(Cpu cpu, int64_t count, const Body& body) {
     if (exception) std::rethrow_exception(exception);
 }
 
-// visit(begin, end) for blocks of rows that do not meet: on the CPU each block on one thread for all that visit does
-// with it, on a GPU all rows together. It may throw.
+// visit(begin, end) for blocks of rows that do not meet: on the CPU each block on one thread for
+// all that visit does with it, on a GPU all rows together. It may throw.
 template <class Visit>
 void for_row_blocks(const Context& context, int64_t rows, const Visit& visit) {
   if (context.device() == DeviceKind::cuda) {

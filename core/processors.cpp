@@ -60,7 +60,8 @@ bool contains(const std::vector<std::string_view>& list, std::string_view name) 
   return std::find(list.begin(), list.end(), name) != list.end();
 }
 
-// The group's path in a hierarchy: of a line "0::/path" of version 2 and "4:cpu,cpuacct:/path" of version 1.
+// The group's path in a hierarchy: of a line "0::/path" of version 2 and "4:cpu,cpuacct:/path" of
+// version 1.
 std::optional<std::string> group_path(std::string_view cgroup, int version) {
   for (const std::string_view line : split(cgroup, '\n')) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);

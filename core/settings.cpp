@@ -174,7 +174,8 @@ std::optional<std::string> no_choice(const Setting& setting) {
   return value;
 }
 
-// UsageError: the value, which the setting now has if it is of its type, is none of those it can have.
+// UsageError: the value, which the setting now has if it is of its type, is none of those it can
+// have.
 void check_value(const Setting& setting, bool of_type, const std::string& value,
                  const std::string& source) {
   const std::optional<std::string> unknown = of_type ? no_choice(setting) : std::nullopt;

@@ -84,7 +84,8 @@ class Settings {
   // The first names the setting on behalf of the user.
   void set(std::string_view key, const std::string& text, const std::string& source);
   void set(const Preset& preset);
-  // An object; keys must not repeat. One with all settings of `model` is a run's record in any case.
+  // An object; keys must not repeat. One with all settings of `model` is a run's record in any
+  // case.
   void set_json(const std::string& text, const std::string& source, Says says = Says::user);
   void set(const KeyValues& values, const std::string& source);
   // Once all is set. UsageError: the user named a setting that `chosen` does not have or that does

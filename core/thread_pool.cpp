@@ -49,8 +49,8 @@ ThreadPool::~ThreadPool() {
   host_.join();
 }
 
-// The region lasts as long as the ThreadPool. Its first thread only waits for the end; OpenMP may give fewer
-// others than were asked for.
+// The region lasts as long as the ThreadPool. Its first thread only waits for the end; OpenMP may
+// give fewer others than were asked for.
 void ThreadPool::start() {
   shares_ = std::make_unique<Share[]>(static_cast<size_t>(threads_));
   started_by_ = getpid();
@@ -126,7 +126,8 @@ void ThreadPool::run(Work work, int64_t count) {
   state_ += kLoop + kOpen;
   state_.notify_all();
   take_part(0);
-  // Nothing is left to begin. Who has not begun need not: the loop is closed, and whoever is within is waited for.
+  // Nothing is left to begin. Who has not begun need not: the loop is closed, and whoever is within
+  // is waited for.
   const uint32_t closed = state_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
   if ((closed & kHelpers) != 0)
     await(left_, [&](uint32_t left) { return left == (closed & ~kHelpers); });

@@ -17,8 +17,8 @@ struct AdamWOptions {
       0.01;  // of parameters that decay; decoupled: value -= lr weight_decay value
 };
 
-// The longest gradient, after clipping, whose squares the second moments can hold, with room for rounding.
-// An infinite one would stay so for good.
+// The longest gradient, after clipping, whose squares the second moments can hold, with room for
+// rounding. An infinite one would stay so for good.
 inline constexpr double kLongestGradient = kDouble ? 1.3e154 : 1.8e19;
 
 // What a step depends on beside values, gradients and options.
@@ -132,7 +132,8 @@ FPRNN_HOST_DEVICE inline double clip_factor(double norm, double clip) {
   const double factor = clip / (norm + 1e-6);
   return factor < 1 ? factor : 1;
 }
-// Whether gradients that have this norm and are scaled by that can be taken; NaN and infinity cannot.
+// Whether gradients that have this norm and are scaled by that can be taken; NaN and infinity
+// cannot.
 FPRNN_HOST_DEVICE inline bool can_be_taken(double norm, double factor) {
   return norm * factor <= kLongestGradient;
 }

@@ -1,6 +1,7 @@
 // What the fixed-point layers share: y = f(y) over a sequence, of a mixer, a cell and a norm
-// (models/fixed_point_map.h), solved in one of four ways (models/solvers/solver.h), with the gradients of the solution
-// (autograd/fixed_point.h). A layer states its projections, its cell and what it makes of the solution.
+// (models/fixed_point_map.h), solved in one of four ways (models/solvers/solver.h), with the
+// gradients of the solution (autograd/fixed_point.h). A layer states its projections, its cell and
+// what it makes of the solution.
 #pragma once
 
 #include <fprnn/autograd/fixed_point.h>
@@ -23,13 +24,14 @@ class FixedPointLayer : public Layer {
  public:
   SolverOptions solver;  // may be changed between calls, like the next
   SolverMemory memory;   // of automatic; {} forgets
-  // Whether training may drop its cell's states: Conditions::state_mask, which a layer that says no must refuse.
+  // Whether training may drop its cell's states: Conditions::state_mask, which a layer that says no
+  // must refuse.
   virtual bool has_states() const { return true; }
   // What iterates over a whole sequence reads residuals back, and automatic may do so.
   bool recordable(const Conditions& on = {}) const override;
-  // Of the last forward, and of the exact gradient's solve in the last backward through it, empty otherwise. Reading
-  // waits for the device. Steps that are repeated (core/graph.h) leave them as they are, but write into the same
-  // tensors.
+  // Of the last forward, and of the exact gradient's solve in the last backward through it, empty
+  // otherwise. Reading waits for the device. Steps that are repeated (core/graph.h) leave them as
+  // they are, but write into the same tensors.
   const SolveReport& solve_report() const { return report_; }
   FixedPointReport report() const { return report_.read(); }
   SolveReport adjoint_solve_report() const { return adjoint_ ? *adjoint_ : SolveReport{}; }
@@ -42,8 +44,8 @@ class FixedPointLayer : public Layer {
 
   using Layer::forward;  // its state is the one below: convolutions, y, carry
   // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.
-  // UsageError: the state of another layer or batch. If it throws, the state is what it was. The layer
-  // must outlive the tape.
+  // UsageError: the state of another layer or batch. If it throws, the state is what it was. The
+  // layer must outlive the tape.
   Var forward(const Var& u, FixedPointState& state, const Conditions& on = {});
 
  protected:

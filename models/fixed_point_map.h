@@ -1,14 +1,14 @@
-// What a fixed-point layer iterates: a map f of sequences, made of a channel mixer Q, a cell and a norm N (arXiv
-// 2503.10799, equations 12 and 14),
+// What a fixed-point layer iterates: a map f of sequences, made of a channel mixer Q, a cell and a
+// norm N (arXiv 2503.10799, equations 12 and 14),
 //   p_t = projected_t + W y_{t-1}
 //   mixed_t = Q(p_t) (x_t - y_t) + y_t
 //   v_t = read(carry_{t-1}) + gain_t . mixed_t,   carry_t = write(carry_{t-1}, mixed_t)
 //   f(y)_t = N(SiLU(z_t) . v_t)
-// where the cell's parameters (models/cells/cell.h) may depend on p_t too. N is a LayerNorm or the identity,
-// and the gate z may be missing.
+// where the cell's parameters (models/cells/cell.h) may depend on p_t too. N is a LayerNorm or the
+// identity, and the gate z may be missing.
 //
-// At a step whose past is known all but y_t is known, and y_t = f(y)_t is the equation of models/step_equation.h
-// with
+// At a step whose past is known all but y_t is known, and y_t = f(y)_t is the equation of
+// models/step_equation.h with
 //   offset = SiLU(z_t) . (read(carry_{t-1}) + gain_t . Q x_t)
 //   gain   = SiLU(z_t) . gain_t
 #pragma once
@@ -18,7 +18,8 @@
 
 namespace fprnn {
 
-// All that f depends on besides y. Signals are (B, T, .), and steps and sequences may be cut out of them.
+// All that f depends on besides y. Signals are (B, T, .), and steps and sequences may be cut out of
+// them.
 struct FixedPointInputs {
   Var x;              // (B, T, D)
   Var projected;      // (B, T, P): the mixer's numbers, then perhaps some unused, then the cell's

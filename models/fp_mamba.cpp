@@ -87,7 +87,8 @@ SelectiveOptions cell_options(const FpMambaOptions& options, int64_t inner) {
           .eps = options.eps};
 }
 
-// What is unused between the mixer's numbers and the cell's, so that rows of p begin at a multiple of 16 bytes.
+// What is unused between the mixer's numbers and the cell's, so that rows of p begin at a multiple
+// of 16 bytes.
 int64_t padding_between(const Mixer& mixer, const Cell& cell) {
   return (4 - (mixer.outputs() + cell.numbers()) % 4) % 4;
 }

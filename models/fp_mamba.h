@@ -1,6 +1,6 @@
-// FP-Mamba: Mamba's scan with a dense transition, as the fixed point of channel mixing and scan (arXiv
-// 2503.10799, section 4). [x ; z] = W_in u, x perhaps convolved; [delta ; B ; C] = W_x x; then y =
-// f(y) with
+// FP-Mamba: Mamba's scan with a dense transition, as the fixed point of channel mixing and scan
+// (arXiv 2503.10799, section 4). [x ; z] = W_in u, x perhaps convolved; [delta ; B ; C] = W_x x;
+// then y = f(y) with
 //   xt_t = Q(p_t)(x_t - y_t) + y_t,  p_t = [x_t ; y_{t-1}]              (eq. 14)
 //   b_t = nrm(B_t + W_b y_{t-1}),  c_t = nrm(C_t + W_c y_{t-1})
 //   H_t = exp(step A) . H_{t-1} + (step . xt_t) b_t^T,  v_t = H_t c_t + D . xt_t   (eq. 12)
@@ -47,7 +47,8 @@ struct FpMambaOptions {
 
 class FpMamba : public FixedPointLayer {
  public:
-  // ValueError: what check_sizes, of expand d_model too, make_mixer and check(SolverOptions) refuse.
+  // ValueError: what check_sizes, of expand d_model too, make_mixer and check(SolverOptions)
+  // refuse.
   FpMamba(Module& parent, std::string name, const Init& init, const FpMambaOptions& options);
 
  protected:

@@ -1,4 +1,5 @@
-// The vector FP-RNN: a gated diagonal recurrence with a channel mixer in the loop (arXiv 2503.10799, equation 7),
+// The vector FP-RNN: a gated diagonal recurrence with a channel mixer in the loop (arXiv
+// 2503.10799, equation 7),
 //   [x ; z] = W_in u
 //   b = SiLU(W_b x_b)
 //   lambda = sigmoid(W_l x_lambda + b_l)
@@ -38,7 +39,8 @@ struct FpRnnOptions {
 
 class FpRnn : public FixedPointLayer {
  public:
-  // ValueError: what check_sizes, of expand d_model too, make_mixer and check(SolverOptions) refuse.
+  // ValueError: what check_sizes, of expand d_model too, make_mixer and check(SolverOptions)
+  // refuse.
   FpRnn(Module& parent, std::string name, const Init& init, const FpRnnOptions& options);
   bool has_states() const override { return false; }  // its scan's state is h itself
 

@@ -21,8 +21,9 @@ class Linear : public Module {
   Parameter* const bias;  // null without
 };
 
-// The same with rows g_j v_j / |v_j|, and g_j = |v_j| at the start, so that the map starts as Linear's.
-// Parameters: parametrizations.weight.original0 = g (outputs, 1), original1 = v (outputs, inputs), bias.
+// The same with rows g_j v_j / |v_j|, and g_j = |v_j| at the start, so that the map starts as
+// Linear's. Parameters: parametrizations.weight.original0 = g (outputs, 1), original1 = v (outputs,
+// inputs), bias.
 class WeightNormLinear : public Module {
  public:
   WeightNormLinear(Module& parent, std::string name, const Init& init, int64_t inputs,

@@ -32,9 +32,9 @@ struct MixerOptions {
   real eps = static_cast<real>(1e-5);
 };
 
-// Of the three kinds: a number that |I - Q| never exceeds, whatever p (ops/mixer_bounds.md); if it is at most 1, I - Q
-// never lengthens a vector. None for norms that rest on an estimated eigenvalue (spectral,
-// row_spectral).
+// Of the three kinds: a number that |I - Q| never exceeds, whatever p (ops/mixer_bounds.md); if it
+// is at most 1, I - Q never lengthens a vector. None for norms that rest on an estimated eigenvalue
+// (spectral, row_spectral).
 std::optional<double> proven_bound(const MixerOptions& options);
 
 class Mixer : public Module {
@@ -46,17 +46,19 @@ class Mixer : public Module {
   Var weight(const Var& like);  // (outputs, P), on the tape of `like`
   Var bias(const Var& like);    // (outputs)
   virtual int64_t outputs() const = 0;
-  // The two maps whose rows make `weight`, in this order; the first has no bias, the second has one.
+  // The two maps whose rows make `weight`, in this order; the first has no bias, the second has
+  // one.
   virtual WeightNormLinear& above() = 0;
   virtual WeightNormLinear& below() = 0;
-  // (..., outputs) -> what Q is made of, with the same leading axes. Solvers cut out steps and sequences.
+  // (..., outputs) -> what Q is made of, with the same leading axes. Solvers cut out steps and
+  // sequences.
   virtual MixerFactors factors(const Var& projected) const = 0;
   virtual Var apply(const MixerFactors& q, const Var& v) const = 0;  // Q v
 
   // The solution y of a step's equation for every token, from y = 0 on, to
   //   max |f(y) - y| <= tolerance (max |f(y)| + kResidualFloor)
-  // counts (tokens), 0 before, become the iterations, max_iterations where those were not enough. By iteration, unless
-  // the mixer knows better.
+  // counts (tokens), 0 before, become the iterations, max_iterations where those were not enough.
+  // By iteration, unless the mixer knows better.
   virtual Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
                             const IntTensor& counts) const;
   // v = w + J^T v at the solution y of a step's equation, for mixers that solve it at once.

@@ -1,5 +1,6 @@
-// A tree of named parameters. A module registers each parameter and each child once, in its constructor;
-// the path of names, "layers.0.mixer.in_proj.weight", is what checkpoints and golden cases use.
+// A tree of named parameters. A module registers each parameter and each child once, in its
+// constructor; the path of names, "layers.0.mixer.in_proj.weight", is what checkpoints and golden
+// cases use.
 //
 // forward functions take Vars and find the tape in them: on a recording tape the parameters become
 // its leaves, on a NoGrad tape or plain tensors they are plain values.

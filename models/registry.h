@@ -25,8 +25,8 @@ using LayerMaker = std::function<std::unique_ptr<Layer>(Module& parent, std::str
 
 struct ModelKind {
   std::string name, about;  // the second in one line
-  // Adds the kind's own settings, all but those of LayerPlace, and returns what makes a layer of the
-  // values that they have by then. The maker keeps the variables of the settings alive.
+  // Adds the kind's own settings, all but those of LayerPlace, and returns what makes a layer of
+  // the values that they have by then. The maker keeps the variables of the settings alive.
   std::function<LayerMaker(Settings& settings)> declare;
   // What it has.
   bool solver = false;    // fixed points: the settings of the solver and iteration_cap are its too

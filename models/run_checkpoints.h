@@ -13,9 +13,9 @@ namespace fprnn {
 std::string save_run_checkpoint(const std::string& run, Module& model, const AdamW& optimiser,
                                 const CheckpointState& state, int64_t keep);
 
-// The folder of the newest checkpoint: the one that LATEST names or, where LATEST is missing, the one of
-// the highest step; all that have their names are whole. FileError: the run has none, or LATEST's
-// is gone. FormatError: LATEST is not of its form.
+// The folder of the newest checkpoint: the one that LATEST names or, where LATEST is missing, the
+// one of the highest step; all that have their names are whole. FileError: the run has none, or
+// LATEST's is gone. FormatError: LATEST is not of its form.
 std::string latest_checkpoint(const std::string& run);
 // Whether a run has LATEST or a checkpoint.
 bool has_checkpoint(const std::string& run);

@@ -31,8 +31,9 @@ int64_t dtype_size(const std::string& name) {
   return 0;
 }
 
-// The header as events, since a document model would accept duplicate names and narrow integers. The only
-// structure accepted is {name: {field: value}}, value a string or an array of unsigned integers.
+// The header as events, since a document model would accept duplicate names and narrow integers.
+// The only structure accepted is {name: {field: value}}, value a string or an array of unsigned
+// integers.
 struct HeaderParser : nlohmann::json_sax<nlohmann::json> {
   std::vector<SafetensorsEntry> entries;
   std::map<std::string, std::string> metadata;

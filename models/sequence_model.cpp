@@ -77,7 +77,8 @@ Tensor SequenceModel::step(State& state, const IntTensor& tokens) {
 
 namespace {
 
-// The tokens as (sequences, longest), filled up with token 0, and where in that each of them stands.
+// The tokens as (sequences, longest), filled up with token 0, and where in that each of them
+// stands.
 struct Padded {
   IntTensor tokens, places;
 

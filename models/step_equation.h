@@ -10,7 +10,8 @@ namespace fprnn {
 
 class Mixer;
 
-// Q at every token: unit vectors u (..., r, D) and alpha (..., r), the two Kronecker factors, or a mixer's own.
+// Q at every token: unit vectors u (..., r, D) and alpha (..., r), the two Kronecker factors, or a
+// mixer's own.
 struct MixerFactors {
   Var first, second;
 };
@@ -25,8 +26,8 @@ struct StepEquation {
 // The right-hand side at y (rows, T, D).
 Var apply(const StepEquation& at, const Mixer& mixer, const Var& y);
 
-// The fixed point of a map of rows, from y on, to the tolerance; a row's step is halved where it does not help. counts,
-// one a row, are raised to the number of iterations.
+// The fixed point of a map of rows, from y on, to the tolerance; a row's step is halved where it
+// does not help. counts, one a row, are raised to the number of iterations.
 Tensor iterate_rows(const Map& map, const Tensor& y, real tolerance, int64_t max_iterations,
                     const IntTensor& counts);
 

@@ -6,14 +6,14 @@
 
 namespace fprnn {
 
-// Functions of one element and of two. A new one of one element takes a name in Unary, a line below and
-// a Formula in ops/elementwise_functions.h. `count` is how many there are.
+// Functions of one element and of two. A new one of one element takes a name in Unary, a line below
+// and a Formula in ops/elementwise_functions.h. `count` is how many there are.
 enum class Unary { exp, sigmoid, silu, softplus, tanh, square, affine, count };
 enum class Binary { add, sub, mul, div, count };
 
-// x of any shape -> the function of every element, of the same shape. scale and shift are the constants of
-// a formula that has some. Cost: one read and one write an element; backward two reads and one
-// write, keeping x or the result, whichever the slope is shorter in.
+// x of any shape -> the function of every element, of the same shape. scale and shift are the
+// constants of a formula that has some. Cost: one read and one write an element; backward two reads
+// and one write, keeping x or the result, whichever the slope is shorter in.
 Var unary(std::string_view op, Unary function, const Var& x, real scale = 1, real shift = 0);
 
 inline Var exp(const Var& x) { return unary("exp", Unary::exp, x); }
@@ -26,9 +26,9 @@ inline Var affine(const Var& x, real scale, real shift) {  // scale x + shift
   return unary("affine", Unary::affine, x, scale, shift);
 }
 
-// Elementwise, with broadcasting as in NumPy: shapes are aligned at the last axis, and missing axes and
-// axes of size 1 are repeated. An operand whose shape is the end of the other's is not copied for
-// that.
+// Elementwise, with broadcasting as in NumPy: shapes are aligned at the last axis, and missing axes
+// and axes of size 1 are repeated. An operand whose shape is the end of the other's is not copied
+// for that.
 // ShapeError: sizes differ and neither is 1.
 Var add(const Var& a, const Var& b);
 Var sub(const Var& a, const Var& b);

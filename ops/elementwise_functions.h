@@ -1,6 +1,6 @@
-// The formula of each elementwise function, written once for every device: FPRNN_ISA is the namespace of an
-// instruction set, or cuda. value(x) is the function and slope(kept) its derivative, from x, or
-// from the result y where the formula says kSlopeTakesResult.
+// The formula of each elementwise function, written once for every device: FPRNN_ISA is the
+// namespace of an instruction set, or cuda. value(x) is the function and slope(kept) its
+// derivative, from x, or from the result y where the formula says kSlopeTakesResult.
 //
 // x is a vector or a pack of them (core/vector_math.h), on a GPU one real (cuda/math.cuh). All of
 // them have + - * / < >, exp, tanh, sigmoid, softplus, magnitude, square_root, at_least, at_most,

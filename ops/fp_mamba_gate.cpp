@@ -21,8 +21,7 @@ Var fp_mamba_gate(const Var& z, const Var& from_y, const Var& from_previous, con
                              .T = z.size(1),
                              .D = z.size(2)};
   const Context& context = z.context();
-  if (!has_fused(context, forward))
-    return mul(silu(add(z, shift(from_y, from_previous))), y);
+  if (!has_fused(context, forward)) return mul(silu(add(z, shift(from_y, from_previous))), y);
   const Tensor out(context, z.shape());
   forward.out = out.data();
   launch_fused(context, forward);
@@ -35,14 +34,14 @@ Var fp_mamba_gate(const Var& z, const Var& from_y, const Var& from_previous, con
                   const Tensor dfrom_previous =
                       back.wants(2) ? Tensor(context, from_previous.shape()) : Tensor();
                   launch_fused(context,
-                                FpMambaGateBackward{.forward = forward,
-                                                    .dout = back.output().data(),
-                                                    .dz = dz.data(),
-                                                    .dfrom_y = dfrom_y.data(),
-                                                    .dfrom_previous = dfrom_previous.defined()
-                                                                          ? dfrom_previous.data()
-                                                                          : nullptr,
-                                                    .dy = dy.data()});
+                               FpMambaGateBackward{.forward = forward,
+                                                   .dout = back.output().data(),
+                                                   .dz = dz.data(),
+                                                   .dfrom_y = dfrom_y.data(),
+                                                   .dfrom_previous = dfrom_previous.defined()
+                                                                         ? dfrom_previous.data()
+                                                                         : nullptr,
+                                                   .dy = dy.data()});
                   back.give(0, dz);
                   back.give(1, dfrom_y);
                   if (dfrom_previous.defined()) back.give(2, dfrom_previous);

@@ -89,13 +89,13 @@ void give_gradients(const FpMambaNumbersForward& forward, const FpMambaMixInputs
   const Tensor dfrom_y = wanted(kFromY, in.from_y);
   const Tensor dfrom_previous = wanted(kFromPrevious, in.from_previous);
   launch_fused(context, FpMambaNumbersBackward{.forward = forward,
-                                                .dvectors = back.output(0).data(),
-                                                .dgates = back.output(1).data(),
-                                                .db = back.output(2).data(),
-                                                .dc = back.output(3).data(),
-                                                .dprojected = dprojected.data(),
-                                                .dfrom_y = place(dfrom_y),
-                                                .dfrom_previous = place(dfrom_previous)});
+                                               .dvectors = back.output(0).data(),
+                                               .dgates = back.output(1).data(),
+                                               .db = back.output(2).data(),
+                                               .dc = back.output(3).data(),
+                                               .dprojected = dprojected.data(),
+                                               .dfrom_y = place(dfrom_y),
+                                               .dfrom_previous = place(dfrom_previous)});
   back.give(kProjected, dprojected);
   if (dfrom_y.defined()) back.give(kFromY, dfrom_y);
   if (dfrom_previous.defined()) back.give(kFromPrevious, dfrom_previous);
@@ -172,14 +172,14 @@ void give_gradients(const FpMambaMixInputs& in, Backward& back) {
   const Tensor dx = wanted(kX, in.x), dy = wanted(kY, in.y);
   const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
   launch_fused(context, FpMambaMixBackward{.forward = contract_of(in),
-                                            .dmixed = back.output(0).data(),
-                                            .db = back.output(1).data(),
-                                            .dc = back.output(2).data(),
-                                            .dprojected = dprojected.data(),
-                                            .dfrom_y = place(dfrom_y),
-                                            .dfrom_previous = place(dfrom_previous),
-                                            .dx = place(dx),
-                                            .dy = place(dy)});
+                                           .dmixed = back.output(0).data(),
+                                           .db = back.output(1).data(),
+                                           .dc = back.output(2).data(),
+                                           .dprojected = dprojected.data(),
+                                           .dfrom_y = place(dfrom_y),
+                                           .dfrom_previous = place(dfrom_previous),
+                                           .dx = place(dx),
+                                           .dy = place(dy)});
   back.give(kProjected, dprojected);
   if (dfrom_y.defined()) back.give(kFromY, dfrom_y);
   if (dfrom_previous.defined()) back.give(kFromPrevious, dfrom_previous);

@@ -38,8 +38,8 @@ struct FpMambaMixResult {
   Var mixed;  // (B, T, D)
   Var b, c;   // (B, T, N)
 };
-// ShapeError: shapes that do not fit, or a part of a trace. ValueError: eps is not positive. UsageError: inputs of
-// several Contexts.
+// ShapeError: shapes that do not fit, or a part of a trace. ValueError: eps is not positive.
+// UsageError: inputs of several Contexts.
 FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& inputs, const FpMambaMixTrace& trace = {});
 
 struct FpMambaMixForward {

@@ -1,9 +1,10 @@
 // FP-Mamba's fixed point, for all sequences at once, one time step after the other: what
-// models/solvers/step_sweep does op by op, as one contract for a device that has kernels for it. The
-// equations are those of models/fp_mamba.h. A step is a product y_{t-1} W^T and one kernel, which
-// computes the mixer, b and c, decays the state, solves the local equation (ops/fp_mamba_solve.md)
-// and leaves what the state gains to the next step. Where W is small, one kernel does all steps.
-// Cost a step: 2 B D P flops, B D N exponentials, one read and one write of the state.
+// models/solvers/step_sweep does op by op, as one contract for a device that has kernels for it.
+// The equations are those of models/fp_mamba.h. A step is a product y_{t-1} W^T and one kernel,
+// which computes the mixer, b and c, decays the state, solves the local equation
+// (ops/fp_mamba_solve.md) and leaves what the state gains to the next step. Where W is small, one
+// kernel does all steps. Cost a step: 2 B D P flops, B D N exponentials, one read and one write of
+// the state.
 #pragma once
 
 #include <fprnn/core/device.h>

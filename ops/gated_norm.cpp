@@ -67,17 +67,17 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
                   const Tensor dweight = parameters ? Tensor(x.context(), Shape{D}) : Tensor();
                   const Tensor dbias = parameters ? Tensor(x.context(), Shape{D}) : Tensor();
                   launch_fused(x.context(),
-                                GatedNormBackward{.x = x.data(),
-                                                  .z = data_or_null(z),
-                                                  .weight = w.data(),
-                                                  .statistics = statistics.data(),
-                                                  .dy = back.output().data(),
-                                                  .dx = dx.data(),
-                                                  .dz = dz.defined() ? dz.data() : nullptr,
-                                                  .dweight = parameters ? dweight.data() : nullptr,
-                                                  .dbias = parameters ? dbias.data() : nullptr,
-                                                  .rows = x.shape().elements_before(-1),
-                                                  .D = D});
+                               GatedNormBackward{.x = x.data(),
+                                                 .z = data_or_null(z),
+                                                 .weight = w.data(),
+                                                 .statistics = statistics.data(),
+                                                 .dy = back.output().data(),
+                                                 .dx = dx.data(),
+                                                 .dz = dz.defined() ? dz.data() : nullptr,
+                                                 .dweight = parameters ? dweight.data() : nullptr,
+                                                 .dbias = parameters ? dbias.data() : nullptr,
+                                                 .rows = x.shape().elements_before(-1),
+                                                 .D = D});
                   back.give(0, dx);
                   if (dz.defined()) back.give(1, dz);
                   if (parameters) {

@@ -29,7 +29,8 @@ namespace {
 
 Shape square_matrices(const Shape& tokens, int64_t m) { return tokens.appended(m).appended(m); }
 
-// The forward contracts of the two factors: the first starts each row of k and gates, the second ends it.
+// The forward contracts of the two factors: the first starts each row of k and gates, the second
+// ends it.
 std::array<KroneckerFactorForward, 2> factor_contracts(const real* k, const real* gates,
                                                        int64_t tokens, KroneckerSizes sizes,
                                                        KroneckerNorm norm, real eps) {

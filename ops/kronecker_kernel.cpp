@@ -6,9 +6,9 @@ namespace fprnn::FPRNN_ISA {
 
 namespace {
 
-// One token's factor on its way from k to K: everything backward needs again. All matrices are (m, m).
-// Where squares of S = E E^T overflow, or underflow and eps is smaller still, E stands for E times a
-// power of two, and its products for theirs.
+// One token's factor on its way from k to K: everything backward needs again. All matrices are (m,
+// m). Where squares of S = E E^T overflow, or underflow and eps is smaller still, E stands for E
+// times a power of two, and its products for theirs.
 struct Factor {
   int64_t m;
   real eps;        // as it is given
@@ -34,8 +34,8 @@ FPRNN_INLINE void fill_triangles(Factor& f, const real* k) {
     for (int64_t j = 0; j < f.m; ++j) f.e[i * f.m + j] = f.e_t[j * f.m + i] = j < i ? 0 : *k++;
 }
 
-// S = E E^T and its rows' lengths. Returns whether their squares may be added up, and the squares of what K
-// makes of a unit vector.
+// S = E E^T and its rows' lengths. Returns whether their squares may be added up, and the squares
+// of what K makes of a unit vector.
 FPRNN_INLINE bool make_lengths(Factor& f) {
   constexpr real kMost = kMostOfFourth * kMostOfFourth * kMostOfFourth, kLeast = 1 / kMost;
   const int64_t m = f.m;

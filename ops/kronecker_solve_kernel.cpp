@@ -214,7 +214,8 @@ class Token {
       ++count;
       if (!ends && m < look) continue;
       const Projection p{h_, m, most_, start, static_cast<real>(D_), args_.eps};
-      // What the projected equation leaves of the whole one, times |c_m| in units of |b|, over what it may.
+      // What the projected equation leaves of the whole one, times |c_m| in units of |b|, over what
+      // it may.
       const real missing =
           p.at(m, m - 1) * start / within() * largest_of([&](int64_t d, auto lanes) {
             const Vec next = lanes.load(basis_ + m * D_ + d);

@@ -1,5 +1,5 @@
-// A token's equation in its Krylov space (ops/kronecker_solve.md, whose names these are), for kernel files: what is
-// left of it there is one number, sigma.
+// A token's equation in its Krylov space (ops/kronecker_solve.md, whose names these are), for
+// kernel files: what is left of it there is one number, sigma.
 #pragma once
 
 #include <fprnn/core/simd.h>
@@ -8,7 +8,8 @@
 
 namespace fprnn::FPRNN_ISA::krylov {
 
-// A Hessenberg matrix H (m, m), from an orthonormal basis of Krylov's space, and one e_1 on the right.
+// A Hessenberg matrix H (m, m), from an orthonormal basis of Krylov's space, and one e_1 on the
+// right.
 struct Projection {
   const real* h;  // rows are `stride` apart; H's last subdiagonal element is h[m, m - 1]
   int64_t m, stride;
@@ -115,8 +116,8 @@ struct PlainSteps {
 struct Secular {
   Sections& sections;
 
-  // The root next to sigma, to which plain steps have come, or the largest of all if none is near, to
-  // the tolerance of y; the last section becomes its.
+  // The root next to sigma, to which plain steps have come, or the largest of all if none is near,
+  // to the tolerance of y; the last section becomes its.
   FPRNN_INLINE real solve(const Projection& p, real sigma, real tolerance) {
     real low = square_root(p.eps), low_value = -1;
     int64_t k = around(p, sigma);
@@ -143,7 +144,8 @@ struct Secular {
   }
 
  private:
-  // Sections on both sides of sigma, each twice as far as the one before; the first above the nearest root. 0: none.
+  // Sections on both sides of sigma, each twice as far as the one before; the first above the
+  // nearest root. 0: none.
   FPRNN_INLINE int64_t around(const Projection& p, real sigma) {
     constexpr int64_t kMiddle = kKrylovSections / 2;
     real distance = sigma * kKrylovNearest;

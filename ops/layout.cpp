@@ -26,8 +26,8 @@ void copy_part(const Tensor& whole, const Tensor& part, int axis, int64_t begin,
                Direction direction) {
   launch(whole.context(), copy_of_part(whole, part, axis, begin, direction));
 }
-// The same for parts side by side from the first index on; undefined ones are passed over. Sizes along
-// the axis are given for them too.
+// The same for parts side by side from the first index on; undefined ones are passed over. Sizes
+// along the axis are given for them too.
 void copy_parts(const Tensor& whole, const std::vector<Tensor>& parts, int axis,
                 const std::vector<int64_t>& sizes, Direction direction) {
   CopyParts some{};

@@ -221,8 +221,7 @@ std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
   for (const WeightLayout& output : outputs) count += output.blocks.size();
   AssembleWeightsForward forward{};
   AssembleWeights& weights = forward.weights;
-  if (std::max(count, sources.size()) > AssembleWeights::kMost ||
-      !has_fused(context, forward))
+  if (std::max(count, sources.size()) > AssembleWeights::kMost || !has_fused(context, forward))
     return assemble_by_parts(sources, outputs);
 
   std::vector<Var> inputs;

@@ -1,5 +1,6 @@
-// The local equation of a mixer of rank r brought down to r numbers, with the names of ops/fp_mamba_solve.md, for
-// kernel files: one token's vectors, and what they say about those numbers, in double.
+// The local equation of a mixer of rank r brought down to r numbers, with the names of
+// ops/fp_mamba_solve.md, for kernel files: one token's vectors, and what they say about those
+// numbers, in double.
 #pragma once
 
 #include <fprnn/core/simd.h>

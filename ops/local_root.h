@@ -1,5 +1,6 @@
-// The root of the equation in r numbers (ops/local_equation.h), for kernel files: plain iteration, sections of sigma
-// where that leads nowhere, Newton's steps at the end, and whether y is as near as was asked.
+// The root of the equation in r numbers (ops/local_equation.h), for kernel files: plain iteration,
+// sections of sigma where that leads nowhere, Newton's steps at the end, and whether y is as near
+// as was asked.
 #pragma once
 
 #include <fprnn/ops/local_equation.h>
@@ -67,8 +68,8 @@ FPRNN_INLINE bool write(const LocalSolve& args, const Token& token, N& n, real* 
   return largest(worst) <= args.tolerance * (largest(size) + kResidualFloor);
 }
 
-// Whether y(beta) is a small difference of large numbers: then it has lost the digits of the inner products, and may
-// not be what the map makes of it.
+// Whether y(beta) is a small difference of large numbers: then it has lost the digits of the inner
+// products, and may not be what the map makes of it.
 template <class N>
 FPRNN_INLINE bool cancels(const N& n) {
   constexpr double kMost = kDouble ? 1e6 : 16;
@@ -109,8 +110,9 @@ FPRNN_INLINE bool holds(const LocalSolve& args, const Token& token, N& n, const 
   return worst <= (double(args.tolerance) + kResidualRounding) * (size + kResidualFloor);
 }
 
-// Plain iteration, whose root is the one that can be learnt. It is over where it turns back for the fourth
-// time without having brought the residual below 0.9 of what it was, and after 32 evaluations.
+// Plain iteration, whose root is the one that can be learnt. It is over where it turns back for the
+// fourth time without having brought the residual below 0.9 of what it was, and after 32
+// evaluations.
 struct Plain {
   double best = __builtin_inf();
   int stalled = 0;
@@ -135,7 +137,8 @@ struct Plain {
   }
 };
 
-// The equation in sigma alone, of which beta = e + (sigma - P1)^-1 (p0 + P1 e) is a function: the largest root.
+// The equation in sigma alone, of which beta = e + (sigma - P1)^-1 (p0 + P1 e) is a function: the
+// largest root.
 struct Secular {
   static constexpr int64_t kSections = 32, kRounds = 3, kMost = 12;
   static_assert(kSections % kWide == 0);
@@ -204,7 +207,8 @@ struct Secular {
     }
   }
 
-  // Whether sigma is smaller than the root: sigma(beta) is not below it, or has been infinite since.
+  // Whether sigma is smaller than the root: sigma(beta) is not below it, or has been infinite
+  // since.
   template <class N>
   FPRNN_INLINE WideMask below(N& n, Wide sigma, double eps, WideMask& negative) const {
     system(n, sigma, &n.system[0], &n.right[0]);
@@ -229,8 +233,8 @@ FPRNN_INLINE void newton(N& n) {
   for (int64_t i = 0; i < n.r; ++i) n.beta[i] += n.change[i];
 }
 
-// From beta = 0 to the root, and y. A y that is not near enough asks for a nearer beta, but not for ever where its
-// digits do not suffice.
+// From beta = 0 to the root, and y. A y that is not near enough asks for a nearer beta, but not for
+// ever where its digits do not suffice.
 inline constexpr int kMostRefused = 3;
 template <class N>
 FPRNN_INLINE int64_t iterate(const LocalSolve& args, const Token& token, N& n, real* y) {

@@ -34,10 +34,12 @@ void low_rank_forward(const LowRankForward& args, int64_t begin, int64_t end) {
   }
 }
 
-// With s_i = u_i . v_i the kept dot, q_i = u_i . g_i and a_i = scale alpha_i, from the last factor back:
+// With s_i = u_i . v_i the kept dot, q_i = u_i . g_i and a_i = scale alpha_i, from the last factor
+// back:
 //   dalpha_i = -scale s_i q_i,   du_i = -a_i (s_i g_i + q_i v_i),   g <- g - a_i q_i u_i.
-// In order, v_i is what factor i met, had back from its result as v_i = v_{i+1} + a_i s_i u_i, and g_i what has
-// come back to it; otherwise they are v and dy for every factor. v is working space, (D).
+// In order, v_i is what factor i met, had back from its result as v_i = v_{i+1} + a_i s_i u_i, and
+// g_i what has come back to it; otherwise they are v and dy for every factor. v is working space,
+// (D).
 void low_rank_backward(const LowRankBackward& args, real* v, int64_t begin, int64_t end) {
   const int64_t r = args.r, D = args.D;
   for (int64_t token = begin; token < end; ++token) {

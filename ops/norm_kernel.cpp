@@ -1,5 +1,5 @@
-// All three norms are y = weight n + bias with n = (x - mean) scale, mean and scale from the row. With
-// g = weight dy, backward is
+// All three norms are y = weight n + bias with n = (x - mean) scale, mean and scale from the row.
+// With g = weight dy, backward is
 //   layer, rms:  dx = scale (g - mean(g) - n mean(g n)),  without mean(g) for rms
 //   l2:          dx = scale (g - n sum(g n)),             without the second term where eps was
 //   larger

@@ -40,8 +40,8 @@ Tensor repeat_middle(const Tensor& x, const Around& at, const Shape& shape) {
   return y;
 }
 
-// Calls visit(around, size-1 shape) for each axis that `from` is repeated along to become `to`, last axis
-// first; missing leading axes count as one.
+// Calls visit(around, size-1 shape) for each axis that `from` is repeated along to become `to`,
+// last axis first; missing leading axes count as one.
 template <class Visit>
 void for_repeated_axes(std::string_view op, const Shape& from, const Shape& to,
                        const Visit& visit) {
@@ -87,7 +87,8 @@ Var mean(const Var& x, int axis) {
 
 Var broadcast_to(const Var& x, const Shape& shape) {
   Tensor y = x.value();
-  // Sizes of the axes still to be repeated are those of x; the ones right of them already those of y.
+  // Sizes of the axes still to be repeated are those of x; the ones right of them already those of
+  // y.
   for_repeated_axes("broadcast_to", x.shape(), shape, [&](int axis, int missing) {
     const Shape next = y.shape().with(axis - missing, shape[axis]);
     y = repeat_middle(y, around(next, axis - missing), next);

@@ -47,8 +47,8 @@ Var scan(const Var& a, const Var& b, const ScanOptions& options) {
 
 namespace {
 
-// One unit of work is a range of channels of a sequence: whole rows where sequences are enough for all
-// threads. Channels are independent, so the split changes no bits.
+// One unit of work is a range of channels of a sequence: whole rows where sequences are enough for
+// all threads. Channels are independent, so the split changes no bits.
 template <class Args, class Kernel>
 void over_channels(Cpu cpu, const Args& args, const Kernel& kernel) {
   const int64_t wanted = pieces(4 * cpu.context.threads(), std::max<int64_t>(1, args.B));

@@ -22,10 +22,10 @@ void scan_forward(const ScanForward& args, int64_t b, int64_t begin, int64_t end
 
 constexpr int64_t kRowsAhead = 2;
 
-// The same channels, from the last step back. dh0 carries a_{t+1} g_{t+1}: reading the rows just written
-// instead would meet, in tensors a multiple of 4 KiB apart, stores that only look like their own.
-// Five streams going backwards are more than the hardware foresees: each row asks for those to
-// come.
+// The same channels, from the last step back. dh0 carries a_{t+1} g_{t+1}: reading the rows just
+// written instead would meet, in tensors a multiple of 4 KiB apart, stores that only look like
+// their own. Five streams going backwards are more than the hardware foresees: each row asks for
+// those to come.
 void scan_backward(const ScanBackward& args, int64_t b, int64_t begin, int64_t end) {
   const int64_t T = args.T, D = args.D;
   const int64_t first = (b * T + (args.reverse ? T - 1 : 0)) * D + begin;

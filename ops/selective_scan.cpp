@@ -162,8 +162,8 @@ void run(Cpu cpu, const SelectiveScanForward& args) {
             });
 }
 
-// What groups add to db and dc, and sequences to the gradients of parameters, is kept apart and then added
-// in order.
+// What groups add to db and dc, and sequences to the gradients of parameters, is kept apart and
+// then added in order.
 void run(Cpu cpu, const SelectiveScanBackward& args) {
   const SelectiveScanForward& in = args.forward;
   const int64_t B = in.B, T = in.T, N = in.N, D = in.D;

@@ -1,6 +1,6 @@
-// A vector holds neighbouring channels; the N states of those channels are N vectors beside each other. A
-// block is one vector of channels, and whatever is (D, N) in a contract is (blocks, N, kLanes)
-// here.
+// A vector holds neighbouring channels; the N states of those channels are N vectors beside each
+// other. A block is one vector of channels, and whatever is (D, N) in a contract is (blocks, N,
+// kLanes) here.
 #include <fprnn/core/vector_math.h>
 #include <fprnn/ops/selective_scan.h>
 
@@ -75,11 +75,12 @@ struct Block {
   }
 };
 
-// One more than a chunk has: arrays a power of two apart would share the same few lines of the cache.
+// One more than a chunk has: arrays a power of two apart would share the same few lines of the
+// cache.
 constexpr int64_t kSteps = kChunk + 1;
 
-// One block's steps of a chunk: what the passes over its states read and add to. kChunk is a multiple of
-// kPack.
+// One block's steps of a chunk: what the passes over its states read and add to. kChunk is a
+// multiple of kPack.
 struct Steps {
   Vec dt[kSteps];         // step sizes
   Vec slope[kSteps];      // of softplus
@@ -150,9 +151,9 @@ FPRNN_INLINE void store_states(real* to, const Pack<Count>& x) {
   repeat<Count>([&](int i) FPRNN_LAMBDA { store(to + i * kLanes, x.v[i]); });
 }
 
-// Memory to be asked for while a chunk is worked on, a row a step: what the next chunk will read, or this one
-// write. Rows have those of other channels between them, and come in bursts: the hardware does not
-// foresee it.
+// Memory to be asked for while a chunk is worked on, a row a step: what the next chunk will read,
+// or this one write. Rows have those of other channels between them, and come in bursts: the
+// hardware does not foresee it.
 struct Ahead {
   const real* rows;
   int64_t stride;
@@ -184,8 +185,8 @@ struct Cell {
   Vec a, kept;
 };
 
-// Recomputes the states of a chunk. dc (steps, Count) gathers the lanes of its sum over all blocks of a
-// group.
+// Recomputes the states of a chunk. dc (steps, Count) gathers the lanes of its sum over all blocks
+// of a group.
 template <int Count>
 FPRNN_INLINE void recompute_states(const real* checkpoint, const real* decay, const real* b,
                                    int64_t N, int64_t count, const Ahead& ahead, const Steps& steps,
@@ -266,8 +267,8 @@ FPRNN_INLINE void store_backward_steps(const Block<Lanes>& at, const SelectiveSc
   store(dbias, dbias_sum);
 }
 
-// The lanes of shares (steps, States) added up, kLanes vectors at a time, into rows that are N apart. What
-// lies past the end is read, and not stored.
+// The lanes of shares (steps, States) added up, kLanes vectors at a time, into rows that are N
+// apart. What lies past the end is read, and not stored.
 template <int States>
 FPRNN_INLINE void add_lanes(const Vec* shares, int64_t count, int64_t N, real* rows) {
   for (int64_t j = 0; j < count * States; j += kLanes) {
@@ -346,8 +347,9 @@ void selective_scan_forward(const SelectiveScanForward& args, const real* decay,
              [&](const auto& at) { at.store_state(h(at.block), args.state); });
 }
 
-// Blocks first .. last - 1 of sequence b: everything but the sums over groups and sequences. db and dc (T, N)
-// are these blocks' share; da (blocks, N, lanes), dskip and dbias (blocks, lanes) this sequence's.
+// Blocks first .. last - 1 of sequence b: everything but the sums over groups and sequences. db and
+// dc (T, N) are these blocks' share; da (blocks, N, lanes), dskip and dbias (blocks, lanes) this
+// sequence's.
 void selective_scan_backward(const SelectiveScanBackward& args, const real* decay, int64_t b,
                              int64_t first, int64_t last, real* db, real* dc, real* da, real* dskip,
                              real* dbias, real* space) {

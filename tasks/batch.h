@@ -18,7 +18,8 @@ struct Batch {
   }
 };
 
-// ValueError: not a batch, or one of 2^31 tokens or more, a first one before each sequence included.
+// ValueError: not a batch, or one of 2^31 tokens or more, a first one before each sequence
+// included.
 void check_batch(std::string_view tag, int64_t sequences, int64_t length);
 
 }  // namespace fprnn

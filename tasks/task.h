@@ -1,4 +1,5 @@
-// What a task gives training and evaluation: batches, and the metrics that its answers are judged by.
+// What a task gives training and evaluation: batches, and the metrics that its answers are judged
+// by.
 #pragma once
 
 #include <fprnn/tasks/metrics.h>

@@ -57,8 +57,7 @@ struct Found {
     std::vector<Var> asked{tape.variable(built.u)};
     FixedPointState state;
     if (first > 0) built.layer->forward(slice(built.u, 1, 0, first), state);
-    const Var y =
-        built.layer->forward(slice(asked[0], 1, first, built.u.size(1)), state, built.on);
+    const Var y = built.layer->forward(slice(asked[0], 1, first, built.u.size(1)), state, built.on);
     const Tensor seed = random(host_context(), y.shape(), 2).on(built.context);
     const Var loss = sum(mul(y, seed));
     values = {loss.value().to_vector(), y.value().to_vector(), built.layer->solution().to_vector(),

@@ -66,7 +66,9 @@ TEST_CASE("fixed point: shapes that do not fit are refused") {
   }
   const Tensor start = zeros(context, {kB, kT, kD});
   const Step shorter = [](const Var& y, const std::vector<Var>&) { return slice(y, 1, 0, kT - 1); };
-  const Solve none = [](const Map&, const Tensor& y) { return Solution{y, int_zeros(y.context(), {kB})}; };
+  const Solve none = [](const Map&, const Tensor& y) {
+    return Solution{y, int_zeros(y.context(), {kB})};
+  };
   check_refused<ShapeError>("change the shape",
                             [&] { fixed_point(shorter, {}, start, by_picard(kLoose), {}); });
   check_refused<ShapeError>("change the shape", [&] { fixed_point(shorter, {}, start, none, {}); });

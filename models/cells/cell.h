@@ -1,9 +1,10 @@
-// A cell: the recurrence inside a fixed-point layer. Its state, the carry, moves by an affine map each step,
-// and what it reads from the state is affine in what it is given:
+// A cell: the recurrence inside a fixed-point layer. Its state, the carry, moves by an affine map
+// each step, and what it reads from the state is affine in what it is given:
 //   v_t = read(carry_{t-1}) + gain_t . mixed_t
 //   carry_t = write(carry_{t-1}, mixed_t)
-// read, gain and write depend on the token's parameters, hence on y_{t-1}, but not on y_t. This is all that a
-// layer must know of a recurrence to be a fixed point over it (models/fixed_point_map.h).
+// read, gain and write depend on the token's parameters, hence on y_{t-1}, but not on y_t. This is
+// all that a layer must know of a recurrence to be a fixed point over it
+// (models/fixed_point_map.h).
 #pragma once
 
 #include <fprnn/autograd/var.h>
@@ -21,10 +22,12 @@ class Cell {
   virtual ~Cell() = default;
 
   virtual Shape carry_shape(int64_t B) const = 0;
-  // A token's parameters are made of so many numbers of p (models/fixed_point_map.h), its last ones.
+  // A token's parameters are made of so many numbers of p (models/fixed_point_map.h), its last
+  // ones.
   virtual int64_t numbers() const = 0;
-  // The parameters of all tokens: from those numbers p (B, T, numbers()), undefined if there are none, and the layer's
-  // signals (B, T, .) and weights. T may be any part of the steps. Only the cell reads what it returns.
+  // The parameters of all tokens: from those numbers p (B, T, numbers()), undefined if there are
+  // none, and the layer's signals (B, T, .) and weights. T may be any part of the steps. Only the
+  // cell reads what it returns.
   virtual Vars token(const Var& p, const Vars& signals, const Vars& weights) const = 0;
 
   struct Scanned {

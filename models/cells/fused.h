@@ -1,5 +1,6 @@
-// Faster forms of a fixed-point layer over one cell (models/fixed_point_map.h): kernels that do several of its ops at
-// once. Each is optional, for what mixers and sizes a device has it; the definitions hold where there is none.
+// Faster forms of a fixed-point layer over one cell (models/fixed_point_map.h): kernels that do
+// several of its ops at once. Each is optional, for what mixers and sizes a device has it; the
+// definitions hold where there is none.
 #pragma once
 
 #include <fprnn/autograd/gradient_rule.h>
@@ -35,10 +36,10 @@ struct Swept {
 struct SweepBackRequest {
   const Tensor& y;  // (B, T, D)
   const Tensor& v;  // (B, T, D): g, which becomes v
-  const IntTensor&
-      iterations;  // (B): raised to the most of any step's own equation, where those are iterated
-  const GradientRule& rule;  // of these
-  const Trace* trace;        // of the sweep that found y, or null
+  // (B): raised to the most of any step's own equation, where those are iterated, by the rule.
+  const IntTensor& iterations;
+  const GradientRule& rule;
+  const Trace* trace;  // of the sweep that found y, or null
 };
 
 class FusedForms {

@@ -1,5 +1,5 @@
-// The gated diagonal recurrence of the vector FP-RNN (arXiv 2503.10799, equation 7), whose state is what it
-// reads:
+// The gated diagonal recurrence of the vector FP-RNN (arXiv 2503.10799, equation 7), whose state is
+// what it reads:
 //   h_t = lambda_t . h_{t-1} + (1 - lambda_t) . mixed_t,   v_t = h_t
 #pragma once
 

@@ -1,5 +1,5 @@
-// The selective recurrence of Mamba (ops/selective_scan.h) with directions that may see y_{t-1} (arXiv
-// 2503.10799, equation 12):
+// The selective recurrence of Mamba (ops/selective_scan.h) with directions that may see y_{t-1}
+// (arXiv 2503.10799, equation 12):
 //   b_t = nrm(p_b),  c_t = nrm(p_c)
 //   H_t = exp(step_t A) . H_{t-1} + (step_t . mixed_t) b_t^T
 //   v_t = H_t c_t + skip . mixed_t
@@ -19,9 +19,9 @@ struct SelectiveOptions {
   real eps = static_cast<real>(1e-5);
 };
 
-// p: N numbers of b, N of c, R of delta. Signals: delta (B, T, D), undefined if R is not 0, and the state mask (B, T)
-// or undefined, 0 where a step forgets the state. Weights: A (D, N), skip (D), delta_bias (D), and delta's
-// (D, R), undefined if R is 0.
+// p: N numbers of b, N of c, R of delta. Signals: delta (B, T, D), undefined if R is not 0, and the
+// state mask (B, T) or undefined, 0 where a step forgets the state. Weights: A (D, N), skip (D),
+// delta_bias (D), and delta's (D, R), undefined if R is 0.
 class SelectiveCell final : public Cell {
  public:
   explicit SelectiveCell(const SelectiveOptions& options) : options_(options) {}

@@ -14,7 +14,8 @@ namespace fprnn {
 
 namespace {
 
-// All that f makes of its solution y, and the products with W of y and of what came before it, if there is any.
+// All that f makes of its solution y, and the products with W of y and of what came before it, if
+// there is any.
 struct SelectiveTrace : Trace {
   Tensor product;      // (B, T, P), but the last step's is not written
   Tensor of_previous;  // (B, P)

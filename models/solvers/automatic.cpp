@@ -11,9 +11,9 @@ namespace fprnn {
 // Householder r = 1 and tf32 alone. Width, rank and mixer change the cost of both solvers; there
 // the same numbers are a guess, and who has measured better ones sets SolverOptions::crossover.
 //
-// On a CPU both solvers take time as B T, and a sequential solve as much as 5 to 19 iterations (bench
-// layer, one thread, d_model 32 to 128, T 17 to 1024), when few maps need less than a dozen: there
-// is too little to win.
+// On a CPU both solvers take time as B T, and a sequential solve as much as 5 to 19 iterations
+// (bench layer, one thread, d_model 32 to 128, T 17 to 1024), when few maps need less than a dozen:
+// there is too little to win.
 int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T) {
   if (device != DeviceKind::cuda || B < 1 || T <= 1) return 0;
   const auto b = static_cast<double>(B), t = static_cast<double>(T);

@@ -1,5 +1,5 @@
-// The automatic solver chooses by sizes and iteration counts, never by a clock, so the same solves in the same order
-// are made in the same way.
+// The automatic solver chooses by sizes and iteration counts, never by a clock, so the same solves
+// in the same order are made in the same way.
 #pragma once
 
 #include <fprnn/core/context.h>
@@ -7,8 +7,8 @@
 
 namespace fprnn {
 
-// The parallel solver is worth its time for B sequences of T steps if the slowest of them needs fewer
-// iterations than this; 0: never.
+// The parallel solver is worth its time for B sequences of T steps if the slowest of them needs
+// fewer iterations than this; 0: never.
 int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T);
 
 // What a layer remembers of its solves: how many iterations the last parallel one took, and when to
@@ -16,8 +16,8 @@ int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T);
 struct SolverMemory {
   // How many iterations the parallel solver may try this time; 0: the sequential one at once.
   int64_t allowed(int64_t crossover);
-  // How that ended. It takes as long as a sequential solve to fail, so waits grow from one failure to
-  // the next.
+  // How that ended. It takes as long as a sequential solve to fail, so waits grow from one failure
+  // to the next.
   void settled_after(int64_t iterations);
   void missed(int64_t allowed);
   bool operator==(const SolverMemory&) const = default;

@@ -6,7 +6,8 @@ namespace fprnn {
 
 namespace {
 
-// Nearer than so many tolerances, relative, the root of a step and a solution within the tolerance count as one.
+// Nearer than so many tolerances, relative, the root of a step and a solution within the tolerance
+// count as one.
 constexpr real kRootsApart = 10;
 
 }  // namespace

@@ -14,8 +14,8 @@ class ParallelSolver : public SequenceSolver {
   Solver used() const override { return Solver::parallel; }
   int64_t strayed() const override { return strayed_; }
 
-  // The two halves: up to so many iterations, whatever solution that leads to; and those sequences solved by steps
-  // that have settled at another than the sequential solution.
+  // The two halves: up to so many iterations, whatever solution that leads to; and those sequences
+  // solved by steps that have settled at another than the sequential solution.
   Solution iterate(const Map& f, Tensor start, int64_t max_iterations) const;
   Solution brought_back(Solution found);
 

@@ -1,6 +1,7 @@
-// The rule of the authors' code, for comparison: a step size for each sequence that shrinks when its best
-// residual has not improved for `patience` iterations, and a stop for all when the quantile of the best
-// residuals is below the threshold. Answers depend on batch mates, and the best residual is not the last.
+// The rule of the authors' code, for comparison: a step size for each sequence that shrinks when
+// its best residual has not improved for `patience` iterations, and a stop for all when the
+// quantile of the best residuals is below the threshold. Answers depend on batch mates, and the
+// best residual is not the last.
 #pragma once
 
 #include <fprnn/autograd/solution.h>

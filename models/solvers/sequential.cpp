@@ -21,7 +21,8 @@ IntTensor together(const Context& context, const std::vector<IntTensor>& blocks)
   return IntTensor(context, {B}, all);
 }
 
-// v = g + J^T v at the solution y. The problem is copied: it is that of now, whatever becomes of it before backward.
+// v = g + J^T v at the solution y. The problem is copied: it is that of now, whatever becomes of it
+// before backward.
 Adjoint sweep_back(const SequenceProblem& problem, const Tensor& y,
                    std::shared_ptr<const Trace> trace) {
   return [problem, y, trace = std::move(trace)](const Tensor& g) -> AdjointSolution {

@@ -1,5 +1,6 @@
-// One step after the other, forwards to solve and backwards for the exact adjoint (autograd/fixed_point.md). By the
-// kernels of a whole sweep where the cell has them (models/cells/fused.h), else op by op.
+// One step after the other, forwards to solve and backwards for the exact adjoint
+// (autograd/fixed_point.md). By the kernels of a whole sweep where the cell has them
+// (models/cells/fused.h), else op by op.
 #pragma once
 
 #include <fprnn/models/solvers/sequence_solver.h>

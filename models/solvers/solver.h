@@ -1,24 +1,28 @@
 // Four ways to solve y = f(y) for a whole sequence (models/fixed_point_map.h).
 //
 // sequential: one step after the other. There all but y_t is known, and y_t solves a small equation
-// (models/step_equation.h). Also the decoder: it needs what a step carries to the next and nothing else.
+// (models/step_equation.h). Also the decoder: it needs what a step carries to the next and nothing
+// else.
 //
-// parallel: damped Picard iteration over all steps at once; about as many iterations as the memory is long.
+// parallel: damped Picard iteration over all steps at once; about as many iterations as the memory
+// is long.
 //
-// automatic, named auto: parallel where it settles sooner than a sequential solve would be done, else sequential
-// (models/solvers/automatic.h).
+// automatic, named auto: parallel where it settles sooner than a sequential solve would be done,
+// else sequential (models/solvers/automatic.h).
 //
 // patience: the authors' rule, for comparison.
 //
-// Which solution, where y = f(y) has several: the one that sequential finds, whose root of a step's equation
-// depends on what came before that step and on nothing else. Picard iteration starts all steps at once, each
-// from a past that still moves, and can settle at another. So parallel and automatic ask, once they have
-// settled, for the root of every step's equation at the solution's own past, all steps at once. Where these are
-// the solution, it is the sequential one, by induction over the steps; a sequence where they are not, by ten
-// times the tolerance, is solved sequentially.
-// What this cannot promise: where a step magnifies differences of the size of the tolerance, as Kronecker mixers
-// at their initial weights do, two solutions within the tolerance part after some steps, also those of one solver
-// with two tolerances. patience, and sequences that miss the tolerance, stay as they are.
+// Which solution, where y = f(y) has several: the one that sequential finds, whose root of a step's
+// equation depends on what came before that step and on nothing else. Picard iteration starts all
+// steps at once, each from a past that still moves, and can settle at another. So parallel and
+// automatic ask, once they have settled, for the root of every step's equation at the solution's
+// own past, all steps at once. Where these are the solution, it is the sequential one, by induction
+// over the steps; a sequence where they are not, by ten times the tolerance, is solved
+// sequentially.
+// What this cannot promise: where a step magnifies differences of the size of the tolerance, as
+// Kronecker mixers at their initial weights do, two solutions within the tolerance part after some
+// steps, also those of one solver with two tolerances. patience, and sequences that miss the
+// tolerance, stay as they are.
 #pragma once
 
 #include <fprnn/autograd/gradient_rule.h>
@@ -45,8 +49,8 @@ struct SolverOptions {
   Unconverged unconverged = Unconverged::warn;
   bool operator==(const SolverOptions&) const = default;
 
-  // The tolerance of a step's equation. The rest, a tenth, or half where that is not enough, is for f's rounding, which
-  // computes the same in another order.
+  // The tolerance of a step's equation. The rest, a tenth, or half where that is not enough, is for
+  // f's rounding, which computes the same in another order.
   real of_a_step() const {
     return tolerance - std::max(tolerance / 10, std::min(tolerance / 2, kResidualRounding));
   }

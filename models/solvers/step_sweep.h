@@ -1,5 +1,6 @@
-// A block of sequences going through time op by op, forwards to solve and backwards for the exact adjoint. Every op
-// works on rows that do not meet, so results do not depend on how sequences are put into blocks.
+// A block of sequences going through time op by op, forwards to solve and backwards for the exact
+// adjoint. Every op works on rows that do not meet, so results do not depend on how sequences are
+// put into blocks.
 #pragma once
 
 #include <fprnn/models/solvers/sequence_solver.h>
@@ -11,14 +12,15 @@ class StepSweep {
   // The sequences begin .. end of the problem.
   StepSweep(const SequenceProblem& problem, int64_t begin, int64_t end);
 
-  // Solves all steps into y (B, T, D); the carry out of the last. iterations (end - begin) become the most of any
-  // step.
+  // Solves all steps into y (B, T, D); the carry out of the last. iterations (end - begin) become
+  // the most of any step.
   Var solve(const Tensor& y, const IntTensor& iterations) const;
-  // The roots of all steps' equations, each with the past that y (B, T, D) gives it, into roots, of the same shape.
+  // The roots of all steps' equations, each with the past that y (B, T, D) gives it, into roots, of
+  // the same shape.
   void roots_at(const Tensor& y, const Tensor& roots) const;
-  // v = g + J^T v for the solution y, written over g, both (B, T, D). iterations as above, where a step's own
-  // equation is iterated. Steps are recorded a chunk at a time, about sqrt(T) of them, from carries that a first pass
-  // saves.
+  // v = g + J^T v for the solution y, written over g, both (B, T, D). iterations as above, where a
+  // step's own equation is iterated. Steps are recorded a chunk at a time, about sqrt(T) of them,
+  // from carries that a first pass saves.
   void adjoint(const Tensor& y, const Tensor& g, const IntTensor& iterations) const;
 
  private:

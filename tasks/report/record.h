@@ -109,15 +109,16 @@ StepMetrics step_metrics_from_json(const std::string& text, const std::string& s
 Evaluation evaluation_from_json(const std::string& text, const std::string& source);
 
 // Takes each step of a metrics.jsonl, with its line; the last line is ignored if a kill cut it off.
-// FormatError with file and line: see above. FileError: it is unreadable or has a line of more than 64 KiB.
+// FormatError with file and line: see above. FileError: it is unreadable or has a line of more than
+// 64 KiB.
 void for_each_step(
     const std::string& path,
     const std::function<void(const StepMetrics& step, const std::string& line)>& take);
 
-// A run directory with eval.json and, if it is there, metrics.jsonl. Of many steps at most kMostSteps are
-// kept, at equal distances and always the last; iterations_max, residual_max and unconverged of one
-// are then the largest since the one before. FormatError, FileError: see above, or an eval.json
-// that is unreadable or of more than 64 MB.
+// A run directory with eval.json and, if it is there, metrics.jsonl. Of many steps at most
+// kMostSteps are kept, at equal distances and always the last; iterations_max, residual_max and
+// unconverged of one are then the largest since the one before. FormatError, FileError: see above,
+// or an eval.json that is unreadable or of more than 64 MB.
 constexpr size_t kMostSteps = 20'000;
 RunRecord read_run(const std::string& folder);
 

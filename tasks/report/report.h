@@ -10,9 +10,9 @@ namespace fprnn {
 
 enum class Glyphs { ascii, unicode };
 
-// Lengths downwards, in columns aligned to at most 100 characters, in several tables if they are too
-// many for one. Of one run everything that was measured, iterations only if it had any; of several
-// the main metric, side by side.
+// Lengths downwards, in columns aligned to at most 100 characters, in several tables if they are
+// too many for one. Of one run everything that was measured, iterations only if it had any; of
+// several the main metric, side by side.
 std::string report_table(std::span<const RunRecord> runs);
 
 // The main metric against length, with a mark for each run: a curve that another one hides still
@@ -26,8 +26,8 @@ std::vector<int64_t> trained_lengths(std::span<const RunRecord> runs);
 // Whether the model solved fixed points.
 bool has_iterations(const RunRecord& run);
 
-// The metric that charts and comparisons show: the first of the first run that has any, and its name
-// in words.
+// The metric that charts and comparisons show: the first of the first run that has any, and its
+// name in words.
 struct MainMetric {
   std::string name, caption;
   bool is_share = true;  // in [0, 1] in all runs

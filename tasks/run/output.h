@@ -1,5 +1,5 @@
-// What a program says: on standard output, which it needs, and on standard error, which it does not.
-// Control characters in it, as names of files may have, appear as '?'.
+// What a program says: on standard output, which it needs, and on standard error, which it does
+// not. Control characters in it, as names of files may have, appear as '?'.
 #pragma once
 
 #include <fprnn/core/check.h>

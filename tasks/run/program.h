@@ -15,15 +15,15 @@ class TaskProgram {
   virtual std::vector<Preset> presets() const { return {}; }
   // Of settings of any part, a model's too, where others are better than the library's.
   virtual KeyTexts defaults() const { return {}; }
-  // The task's own, which name its problem in eval.json; after settings.title("Task", Decides::model), so that a run is
-  // resumed and evaluated with the same ones only.
+  // The task's own, which name its problem in eval.json; after settings.title("Task",
+  // Decides::model), so that a run is resumed and evaluated with the same ones only.
   virtual void add_to(Settings& settings) = 0;
   // ValueError: a setting out of range.
   virtual std::unique_ptr<Task> task() const = 0;
 };
 
-// The whole program, for the models of a registry; returns the exit code: 0 done, 1 failed, 2 misused,
-// 130 interrupted.
+// The whole program, for the models of a registry; returns the exit code: 0 done, 1 failed, 2
+// misused, 130 interrupted.
 int run_program(int argc, const char* const* argv, TaskProgram& program,
                 ModelRegistry models = built_in_models());
 

@@ -1,5 +1,5 @@
-// What a training run says while it works: on a terminal one line that is rewritten, otherwise and on
-// a dumb terminal a plain line every few seconds. OutputError (tasks/run/output.h).
+// What a training run says while it works: on a terminal one line that is rewritten, otherwise and
+// on a dumb terminal a plain line every few seconds. OutputError (tasks/run/output.h).
 #pragma once
 
 #include <fprnn/tasks/report/record.h>

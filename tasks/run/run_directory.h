@@ -26,8 +26,8 @@ class RunDirectory {
   // One that is there, to go on.
   explicit RunDirectory(const std::string& path);
 
-  // Later steps are logged after those up to `steps`: later lines of metrics.jsonl, which those steps
-  // will write again, go.
+  // Later steps are logged after those up to `steps`: later lines of metrics.jsonl, which those
+  // steps will write again, go.
   void go_on(int64_t steps);
 
   const std::string& path() const { return path_; }

@@ -74,8 +74,8 @@ const TrainOptions& checked(const TrainOptions& options) {
   return options;
 }
 
-// What kept a step from being taken, for the error message. Values first: one that is not finite spoils
-// the gradients of all.
+// What kept a step from being taken, for the error message. Values first: one that is not finite
+// spoils the gradients of all.
 std::string why_not_taken(SequenceModel& model, double loss) {
   const auto parameters = model.parameters();
   for (const auto& [path, parameter] : parameters)
@@ -195,8 +195,8 @@ void Training::run(std::span<const Conditions> on) {
   at.computed = compute(at.batch, on);
 }
 
-// Where it turns out that a step waits, or that a graph with memory of its own has no room, steps go on as
-// they are.
+// Where it turns out that a step waits, or that a graph with memory of its own has no room, steps
+// go on as they are.
 void Training::record(std::span<const Conditions> on) {
   Repeated& at = repeated_;
   at.computed = {};

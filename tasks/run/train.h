@@ -63,7 +63,8 @@ struct Solves {
   int64_t unconverged = 0;
 };
 Solves last_solves(const SequenceModel& model);
-// Lets the automatic solver start anew, so that what follows does not depend on what was solved before.
+// Lets the automatic solver start anew, so that what follows does not depend on what was solved
+// before.
 void forget_solves(const SequenceModel& model);
 
 // Trains a model in place. What a step does is a function of the options, the step's number and the
@@ -75,13 +76,13 @@ class Training {
            const TrainOptions& options);
 
   bool finished() const { return last_.step >= options_.steps; }
-  // The next step. One that AdamW does not take, such as of a loss that is not finite, changes nothing
-  // and is counted; Error after ten in a row, naming the first parameter concerned. MemoryError,
-  // naming batch and length.
+  // The next step. One that AdamW does not take, such as of a loss that is not finite, changes
+  // nothing and is counted; Error after ten in a row, naming the first parameter concerned.
+  // MemoryError, naming batch and length.
   const StepMetrics& step();
   const StepMetrics& last() const { return last_; }
-  // Whether model and optimiser are those after last(), as they are unless a step failed after it had
-  // begun to change them.
+  // Whether model and optimiser are those after last(), as they are unless a step failed after it
+  // had begun to change them.
   bool between_steps() const { return between_steps_; }
 
   AdamW& optimiser() { return optimiser_; }
@@ -102,8 +103,9 @@ class Training {
     std::vector<SolverOptions> solvers;
     bool operator==(const Surroundings&) const = default;
   };
-  // Steps of one shape, as long as no other comes: their batch and masks on the device and, on a GPU,
-  // the whole step as it was recorded the second time, to be repeated from then on (core/graph.h).
+  // Steps of one shape, as long as no other comes: their batch and masks on the device and, on a
+  // GPU, the whole step as it was recorded the second time, to be repeated from then on
+  // (core/graph.h).
   struct Repeated {
     Batch batch;
     std::vector<Tensor> masks;  // of states, of each fixed point
