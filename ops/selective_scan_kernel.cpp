@@ -75,8 +75,7 @@ struct Block {
   }
 };
 
-// One more than a chunk has: arrays a power of two apart would share the same few lines of the
-// cache.
+// One more than a chunk has: arrays a power of two apart would share a few lines of the cache.
 constexpr int64_t kSteps = kChunk + 1;
 
 // One block's steps of a chunk: what the passes over its states read and add to. kChunk is a
@@ -185,8 +184,7 @@ struct Cell {
   Vec a, kept;
 };
 
-// Recomputes the states of a chunk. dc (steps, Count) gathers the lanes of its sum over all blocks
-// of a group.
+// Recomputes the states of a chunk. dc (steps, Count) sums lanes over all blocks of a group.
 template <int Count>
 FPRNN_INLINE void recompute_states(const real* checkpoint, const real* decay, const real* b,
                                    int64_t N, int64_t count, const Ahead& ahead, const Steps& steps,
