@@ -3,7 +3,7 @@ cmake_minimum_required(VERSION 3.24)
 
 set(scratch ${BINARY}/consumers/${CONSUMER})
 set(prefix ${scratch}/prefix)
-if(NOT CONSUMER MATCHES "subdirectory|fetched")  # all of the library: rebuilt where it changed
+if(NOT CONSUMER STREQUAL "subdirectory")  # all of the library: rebuilt where it changed
   file(REMOVE_RECURSE ${scratch})
 endif()
 cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
@@ -11,20 +11,24 @@ cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
 function(run)
   execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
-function(build_with_cmake programs)  # the first of them is run
+function(configure)
   run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${SOURCE}/tests/consumers/${CONSUMER} -B ${scratch}/build
       -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=${BUILD_TYPE} ${ARGN})
+endfunction()
+function(build_with_cmake programs)  # the first of them is run
+  configure(${ARGN})
   run(${CMAKE_COMMAND} --build ${scratch}/build --target ${programs} --parallel ${cores})
   list(GET programs 0 first)
   run(${scratch}/build/${first})
 endfunction()
 
-# These build the library again, to see that it can be: unoptimised, which is sooner, and once with less of it.
-set(sooner -DFPRNN_SOURCE=${SOURCE} -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0)
+# The library as a part of another project: built once, unoptimised, which is sooner. FetchContent adds the same
+# folder in the same way, so there it is enough that the project can be generated.
 if(CONSUMER STREQUAL "subdirectory")
-  build_with_cmake(consumer ${sooner})
+  build_with_cmake(consumer -DFPRNN_SOURCE=${SOURCE} -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0
+                   -DFPRNN_EVERY_ISA=OFF -DFPRNN_QUICK_BUILD=ON)
 elseif(CONSUMER STREQUAL "fetched")
-  build_with_cmake(consumer ${sooner} -DFPRNN_EVERY_ISA=OFF -DFPRNN_QUICK_BUILD=ON)
+  configure(-DFPRNN_SOURCE=${SOURCE})
 elseif(CONSUMER STREQUAL "installed")
   # Moved after installing: the package must not remember where it was.
   run(${CMAKE_COMMAND} --install ${BINARY} --prefix ${scratch}/staged)
