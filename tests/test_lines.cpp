@@ -1,8 +1,7 @@
 // Files that grow by lines, folders that are held, and what of a text people see.
 #include <doctest/doctest.h>
 #include <fprnn/core/check.h>
-#include <fprnn/core/folder_lock.h>
-#include <fprnn/core/lines.h>
+#include <fprnn/core/file.h>
 #include <fprnn/core/text.h>
 #include <sys/wait.h>
 #include <unistd.h>
