@@ -1,6 +1,7 @@
 #include <fprnn/core/text.h>
 
 #include <algorithm>
+#include <bit>
 #include <cctype>
 
 namespace fprnn {
@@ -16,20 +17,17 @@ struct Decoded {
 
 Decoded decode(std::string_view text) {
   const auto first = static_cast<unsigned char>(text[0]);
-  const size_t bytes = first < 0x80   ? 1
-                       : first < 0xC2 ? 0
-                       : first < 0xE0 ? 2
-                       : first < 0xF0 ? 3
-                                      : 4;
-  if (bytes == 0 || first > 0xF4 || bytes > text.size()) return {};
-  uint32_t code = bytes == 1 ? first : first & (0xFFU >> (bytes + 1));
+  const size_t ones = std::countl_one(first), bytes = std::max<size_t>(ones, 1);
+  if (ones == 1 || bytes > 4 || bytes > text.size()) return {};
+  uint32_t code = first & (0xFFU >> (ones + 1));
   for (size_t i = 1; i < bytes; ++i) {
     if (!continues(text[i])) return {};
     code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3F);
   }
-  const bool overlong = (bytes == 3 && code < 0x800) || (bytes == 4 && code < 0x10000);
+  constexpr uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};  // below, fewer bytes would do
   const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
-  return overlong || surrogate || code > 0x10FFFF ? Decoded{} : Decoded{code, bytes};
+  return code < kLeast[bytes - 1] || surrogate || code > 0x10FFFF ? Decoded{}
+                                                                  : Decoded{code, bytes};
 }
 
 // Neither controls, separators of lines, changes of direction, nor what XML forbids.

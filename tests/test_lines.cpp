@@ -105,6 +105,21 @@ TEST_CASE("folder lock: one holder at a time, until it ends however it ends") {
   check_refused<FileError>("nowhere", [&] { FolderLock(folder.file("nowhere")); });
 }
 
+TEST_CASE("text: parts between separators, and numbers that are the whole of a text") {
+  CHECK(split("", ',') == Lines{""});
+  CHECK(split("a,,b,", ',') == Lines{"a", "", "b", ""});
+  CHECK(number_in<int64_t>("-7") == -7);
+  CHECK(number_in<double>(".5") == 0.5);
+  for (const char* text : {"", " 7", "7x", "+7", "9223372036854775808", "1.0"})
+    CHECK_MESSAGE(!number_in<int64_t>(text), text);
+}
+
+TEST_CASE("text: what is no UTF-8 shows as '?', a byte each") {
+  CHECK(printable("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80") == "é€😀");
+  CHECK(printable("\xC0\x80\x80\xE0\x80\x80\xED\xA0\x80\xF4\x90\x80\x80\xFF\xC3") ==
+        std::string(15, '?'));
+}
+
 TEST_CASE("text: an error's message is one line that moves no cursor") {
   const ValueError error("tag", "rule",
                          std::array<std::string, 1>{"a\nb\x1B[31m\xC2\x9B\xFF\r\u202E é"});
