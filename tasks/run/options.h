@@ -31,8 +31,8 @@ struct Options {
 };
 void add_to(Settings& settings, Options& options);
 
-// Everything that can be said of settings before there is a task or a model. ValueError, UsageError:
-// one is out of range, or names by the user's own words what the model does not have.
+// Everything that can be said of settings before there is a task or a model. ValueError,
+// UsageError: one is out of range, or names by the user's own words what the model does not have.
 void check(const Options& options, const Settings& settings);
 
 // With what the texts say. ValueError: a name, number or combination out of range.

@@ -55,8 +55,8 @@ Rng training_stream(uint64_t seed, int64_t step);
 Rng evaluation_stream(uint64_t seed, int64_t length);
 Rng initial_stream(uint64_t seed);
 
-// work(), for so many sequences of a length. MemoryError, naming both and their tokens' bytes: there
-// is no room for it, be it for a tensor or for anything else.
+// work(), for so many sequences of a length. MemoryError, naming both and their tokens' bytes:
+// there is no room for it, be it for a tensor or for anything else.
 void with_shortage_named(std::string_view tag, int64_t sequences, int64_t length,
                          const std::function<void()>& work);
 
