@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/device.h>
 
@@ -5,9 +7,8 @@ namespace fprnn {
 
 BuildInfo build_info() {
 #if defined(__clang__)
-  const std::string compiler = "clang " + std::to_string(__clang_major__) + "." +
-                               std::to_string(__clang_minor__) + "." +
-                               std::to_string(__clang_patchlevel__);
+  const std::string compiler =
+      fmt::format("clang {}.{}.{}", __clang_major__, __clang_minor__, __clang_patchlevel__);
 #else
   const std::string compiler = "gcc " __VERSION__;
 #endif
@@ -26,11 +27,9 @@ BuildInfo build_info() {
 }
 
 std::string describe(const BuildInfo& info) {
-  std::string text = "fprnn " + info.version + " (" + info.commit + "), " + info.compiler +
-                     ", OpenMP " + std::to_string(info.openmp) +
-                     (info.cuda ? ", CUDA, " : ", no CUDA, ") + info.real + ",";
-  for (const std::string& isa : info.instruction_sets) text += " " + isa;
-  return text;
+  return fmt::format("fprnn {} ({}), {}, OpenMP {}, {}CUDA, {}, {}", info.version, info.commit,
+                     info.compiler, info.openmp, info.cuda ? "" : "no ", info.real,
+                     fmt::join(info.instruction_sets, " "));
 }
 
 }  // namespace fprnn

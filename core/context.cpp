@@ -93,6 +93,15 @@ std::string describe(const Context& context) {
   return "cpu, " + std::to_string(context.threads()) + " threads, " + describe(context.isa());
 }
 
+Machine machine_of(const Context& context) {
+  const bool gpu = context.device() == DeviceKind::cuda;
+  return {.gpu = gpu ? describe(context) : "", .instruction_set = describe(context.isa())};
+}
+
+int64_t tokens_at_once(const Context& context) {
+  return int64_t{1} << (context.device() == DeviceKind::cuda ? 18 : 16);
+}
+
 void Context::synchronise() const {
   if (device() == DeviceKind::cuda) fprnn::synchronise(Cuda{*this});
 }

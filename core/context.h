@@ -86,6 +86,15 @@ class Context {
 
 // "cpu, 2 threads, avx512" or "cuda, NVIDIA H200, products in fp32".
 std::string describe(const Context& context);
+// What the record of a result says of where it was computed.
+struct Machine {
+  std::string gpu = {};  // as describe() names it; empty on the CPU
+  std::string instruction_set = {};
+  bool operator==(const Machine&) const = default;
+};
+Machine machine_of(const Context& context);
+// How many tokens of an evaluation, computed at once, fill the device.
+int64_t tokens_at_once(const Context& context);
 
 }  // namespace FPRNN_REAL
 

@@ -1,25 +1,18 @@
 #include <fprnn/core/check.h>
 #include <fprnn/core/fault.h>
 
-#include <array>
-
 namespace fprnn {
 
 void throw_fault(const Fault& fault) {
-  const auto text = [](int64_t value) { return describe(value); };
-  switch (fault.rule) {
-    case Fault::Rule::token:
-      throw ValueError("embedding",
-                       "tokens must number rows of the table: token, position and rows",
-                       std::array{text(fault.value), text(fault.position), text(fault.bound)});
-    case Fault::Rule::target:
-      throw ValueError("masked_cross_entropy", "targets must be in [0, V): target, position and V",
-                       std::array{text(fault.value), text(fault.position), text(fault.bound)});
-    case Fault::Rule::mask:
-      throw ValueError("masked_cross_entropy", "the mask's sum must be positive");
-    case Fault::Rule::none:
-      break;
-  }
+  const auto refuse = [&](const char* op, const char* rule) {
+    require<ValueError>(false, op, rule, fault.value, fault.position, fault.bound);
+  };
+  if (fault.rule == Fault::Rule::token)
+    refuse("embedding", "tokens must number rows of the table: token, position and rows");
+  if (fault.rule == Fault::Rule::target)
+    refuse("masked_cross_entropy", "targets must be in [0, V): target, position and V");
+  if (fault.rule == Fault::Rule::mask)
+    throw ValueError("masked_cross_entropy", "the mask's sum must be positive");
   throw UsageError("fault", "there must be one to throw");
 }
 

@@ -1,12 +1,15 @@
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <fprnn/core/check.h>
 #include <fprnn/core/file.h>
-#include <fprnn/core/system.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include <array>
-#include <cstdio>
+#include <algorithm>
+#include <cerrno>
 #include <filesystem>
+#include <system_error>
 #include <vector>
 
 namespace fprnn {
@@ -14,6 +17,36 @@ namespace fprnn {
 namespace {
 
 namespace fs = std::filesystem;
+
+// FileError with the path and the reason of the system call that was made last, unless ok.
+void check_system(bool ok, std::string_view rule, const std::string& path) {
+  if (!ok) require<FileError>(false, "file", rule, path, std::system_category().message(errno));
+}
+
+// Repeats a system call while signals interrupt it.
+template <class Call>
+auto uninterrupted(const Call& call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+Descriptor opened(const std::string& path, int flags, std::string_view rule) {
+  Descriptor file(uninterrupted([&] { return ::open(path.c_str(), flags | O_CLOEXEC, 0666); }));
+  check_system(file.number() >= 0, rule, path);
+  return file;
+}
+
+constexpr std::string_view kWritable = "the file must be writable";
+
+void write_all(const Descriptor& file, const std::string& path, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t count =
+        uninterrupted([&] { return ::write(file.number(), text.data(), text.size()); });
+    check_system(count > 0, "the file must be writable to its end", path);
+    text.remove_prefix(count);
+  }
+}
 
 // A path as the folder it is in and its name there.
 struct Place {
@@ -66,15 +99,10 @@ struct Removal {
 
 // Renames of files and folders are on the disk when their folder is. Some systems cannot sync one.
 void sync_folder(const std::string& path) {
-  const int descriptor =
-      uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
-  check_system(descriptor >= 0, "the folder must be readable", path);
-  const int status = uninterrupted([&] { return ::fsync(descriptor); });
-  const int reason = errno;
-  ::close(descriptor);
-  errno = reason;
-  check_system(status == 0 || reason == EINVAL || reason == ENOTSUP,
-               "the folder must reach the disk", path);
+  const Descriptor folder = opened(path, O_RDONLY | O_DIRECTORY, "the folder must be readable");
+  const int status = uninterrupted([&] { return ::fsync(folder.number()); });
+  check_system(status == 0 || errno == EINVAL || errno == ENOTSUP, "the folder must reach the disk",
+               path);
 }
 
 bool swap_folders([[maybe_unused]] const std::string& x, [[maybe_unused]] const std::string& y) {
@@ -104,27 +132,23 @@ void put_folder(const std::string& temporary, const Place& place) {
 
 }  // namespace
 
-// Not to wait for the other end of what turns out to be a pipe.
-InputFile::InputFile(const std::string& path) : path_(path) {
-  descriptor_ =
-      uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC); });
-  check_system(descriptor_ >= 0, "the file must be readable", path);
-  struct stat status {};
-  const bool known = ::fstat(descriptor_, &status) == 0;
-  if (known && S_ISREG(status.st_mode)) {
-    size_ = status.st_size;
-    return;
-  }
-  ::close(descriptor_);
-  throw FileError("file", "what is read must be a regular file", std::array{describe(path)});
+Descriptor::~Descriptor() {
+  if (number_ >= 0) ::close(number_);
 }
 
-InputFile::~InputFile() { ::close(descriptor_); }
+// Not to wait for the other end of what turns out to be a pipe.
+InputFile::InputFile(const std::string& path)
+    : path_(path), file_(opened(path, O_RDONLY | O_NONBLOCK, "the file must be readable")) {
+  struct stat status {};
+  require<FileError>(::fstat(file_.number(), &status) == 0 && S_ISREG(status.st_mode), "file",
+                     "what is read must be a regular file", path);
+  size_ = status.st_size;
+}
 
 void InputFile::read(int64_t at, void* to, int64_t bytes) const {
   for (int64_t done = 0; done < bytes;) {
     const int64_t count = uninterrupted([&] {
-      return ::pread(descriptor_, static_cast<char*>(to) + done, bytes - done, at + done);
+      return ::pread(file_.number(), static_cast<char*>(to) + done, bytes - done, at + done);
     });
     check_system(count >= 0, "the file must be readable to its end", path_);
     require<FileError>(count > 0, "file", "the file must not end while it is read: file and byte",
@@ -142,33 +166,82 @@ std::string read_file(const std::string& path, int64_t cap) {
   return text;
 }
 
-OutputFile::OutputFile(const std::string& path) : path_(path) {
-  descriptor_ = uninterrupted(
-      [&] { return ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666); });
-  check_system(descriptor_ >= 0, "the file must be writable", path);
+void for_each_line(const std::string& path, int64_t longest,
+                   const std::function<void(std::string_view line)>& take) {
+  constexpr int64_t kBlock = 1 << 16;
+  const InputFile file(path);
+  int64_t number = 1;
+  const auto check_length = [&](size_t bytes) {
+    require<FileError>(static_cast<int64_t>(bytes) <= longest, "file",
+                       "no line must be longer: file, line and most bytes", path, number, longest);
+  };
+  std::string text;  // from the beginning of a line
+  for (int64_t at = 0; at < file.size();) {
+    const size_t before = text.size(), bytes = std::min(kBlock, file.size() - at);
+    text.resize(before + bytes);
+    file.read(at, text.data() + before, static_cast<int64_t>(bytes));
+    at += static_cast<int64_t>(bytes);
+    size_t begin = 0;
+    for (size_t end; (end = text.find('\n', std::max(begin, before))) != std::string::npos;
+         begin = end + 1, ++number) {
+      check_length(end - begin);
+      take(std::string_view(text).substr(begin, end - begin));
+    }
+    text.erase(0, begin);
+    check_length(text.size());
+  }
 }
 
-OutputFile::~OutputFile() {
-  if (descriptor_ >= 0) ::close(descriptor_);
-}
+OutputFile::OutputFile(const std::string& path)
+    : path_(path), file_(opened(path, O_WRONLY | O_CREAT | O_EXCL, kWritable)) {}
 
 void OutputFile::write(const void* from, int64_t bytes) {
-  require<UsageError>(descriptor_ >= 0, "file", "a finished file takes no more", path_);
-  for (int64_t done = 0; done < bytes;) {
-    const int64_t count = uninterrupted(
-        [&] { return ::write(descriptor_, static_cast<const char*>(from) + done, bytes - done); });
-    check_system(count > 0, "the file must be writable to its end", path_);
-    done += count;
-  }
+  require<UsageError>(file_.number() >= 0, "file", "a finished file takes no more", path_);
+  write_all(file_, path_, {static_cast<const char*>(from), static_cast<size_t>(bytes)});
 }
 
 // An interrupted close has closed the file.
 void OutputFile::finish() {
-  require<UsageError>(descriptor_ >= 0, "file", "a finished file takes no more", path_);
-  check_system(uninterrupted([&] { return ::fsync(descriptor_); }) == 0,
+  require<UsageError>(file_.number() >= 0, "file", "a finished file takes no more", path_);
+  check_system(uninterrupted([&] { return ::fsync(file_.number()); }) == 0,
                "the file must reach the disk", path_);
-  const int status = ::close(std::exchange(descriptor_, -1));
+  const int status = ::close(file_.release());
   check_system(status == 0 || errno == EINTR, "the file must be writable to its end", path_);
+}
+
+LineFile::LineFile(const std::string& path)
+    : path_(path), file_(opened(path, O_WRONLY | O_CREAT | O_APPEND, kWritable)) {
+  struct stat status {};
+  check_system(::fstat(file_.number(), &status) == 0, kWritable, path);
+  device_ = status.st_dev;
+  number_ = status.st_ino;
+  size_ = status.st_size;
+}
+
+void LineFile::append(std::string_view line) {
+  const std::string text = std::string(line) + '\n';
+  write_all(file_, path_, text);
+  size_ += static_cast<int64_t>(text.size());
+  check();
+}
+
+void LineFile::check() const {
+  struct stat now {};
+  check_system(::stat(path_.c_str(), &now) == 0, "the file that is written must stay there", path_);
+  require<FileError>(now.st_dev == device_ && now.st_ino == number_, "file",
+                     "the file must not be replaced while it is written", path_);
+  require<FileError>(
+      now.st_size == size_, "file",
+      "nobody else must change a file that is written: path, bytes and those written", path_,
+      int64_t{now.st_size}, size_);
+}
+
+FolderLock::FolderLock(const std::string& folder)
+    : file_(opened(folder + "/lock", O_RDWR | O_CREAT | O_NOFOLLOW, kWritable)) {
+  const bool held = uninterrupted([&] { return ::flock(file_.number(), LOCK_EX | LOCK_NB); }) == 0;
+  require<UsageError>(held || errno != EWOULDBLOCK, "folder",
+                      "another program is at work in it: wait for its end, or name another",
+                      folder);
 }
 
 void replace_file(const std::string& path, const std::function<void(OutputFile&)>& write) {

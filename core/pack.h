@@ -56,6 +56,17 @@ FPRNN_PACK_OPERATOR(<)
 FPRNN_PACK_OPERATOR(>)
 #undef FPRNN_PACK_OPERATOR
 
+// A function of vectors, for packs of them.
+#define FPRNN_PACK_FUNCTION(name)                                                  \
+  template <int Count, class Element, class... Others>                             \
+  FPRNN_INLINE auto name(const Pack<Count, Element>& x, const Others&... others) { \
+    return each([](auto... of_one) { return name(of_one...); }, x, others...);     \
+  }
+FPRNN_PACK_FUNCTION(magnitude)
+FPRNN_PACK_FUNCTION(square_root)
+FPRNN_PACK_FUNCTION(sign_bit)
+FPRNN_PACK_FUNCTION(select)
+
 template <int Count>
 FPRNN_INLINE Pack<Count> operator-(const Pack<Count>& x) {
   return each([](Vec y) { return -y; }, x);
@@ -67,23 +78,6 @@ FPRNN_INLINE Pack<Count> at_least(const Pack<Count>& x, real low) {
 template <int Count>
 FPRNN_INLINE Pack<Count> at_most(const Pack<Count>& x, real high) {
   return each([high](Vec y) { return at_most(y, high); }, x);
-}
-template <int Count>
-FPRNN_INLINE Pack<Count> magnitude(const Pack<Count>& x) {
-  return each([](Vec y) { return magnitude(y); }, x);
-}
-template <int Count>
-FPRNN_INLINE Pack<Count> square_root(const Pack<Count>& x) {
-  return each([](Vec y) { return square_root(y); }, x);
-}
-template <int Count>
-FPRNN_INLINE Pack<Count, IntVec> sign_bit(const Pack<Count>& x) {
-  return each([](Vec y) { return sign_bit(y); }, x);
-}
-template <int Count>
-FPRNN_INLINE Pack<Count> select(const Pack<Count, IntVec>& condition, const Pack<Count>& yes,
-                                const Pack<Count>& no) {
-  return each([](IntVec c, Vec y, Vec n) { return select(c, y, n); }, condition, yes, no);
 }
 
 // A constant of the argument's type.

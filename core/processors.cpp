@@ -1,52 +1,31 @@
 #include <fprnn/core/processors.h>
+#include <fprnn/core/text.h>
 #include <omp.h>
 
 #include <algorithm>
-#include <cctype>
-#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
-#include <vector>
+#include <sstream>
 
 namespace fprnn {
 
 namespace {
 
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  for (;;) {
-    const size_t end = text.find(separator);
-    parts.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return parts;
-    text.remove_prefix(end + 1);
-  }
-}
-
-std::string_view trimmed(std::string_view text) {
-  const auto space = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
-  while (!text.empty() && space(text.front())) text.remove_prefix(1);
-  while (!text.empty() && space(text.back())) text.remove_suffix(1);
-  return text;
-}
-
-std::optional<int64_t> number(std::string_view text) {
-  text = trimmed(text);
-  int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
-  return value;
+std::vector<std::string> words(const std::string& text) {
+  std::istringstream stream(text);
+  return {std::istream_iterator<std::string>(stream), {}};
 }
 
 // mountinfo writes a space as \040, three octal digits.
-std::string unescaped(std::string_view text) {
+std::string unescaped(const std::string& text) {
   std::string result;
   for (size_t i = 0; i < text.size(); ++i) {
     int code = 0;
-    if (text[i] == '\\' && i + 3 < text.size() &&
-        std::from_chars(text.data() + i + 1, text.data() + i + 4, code, 8).ptr ==
-            text.data() + i + 4) {
+    const char* at = text.data() + i;
+    if (*at == '\\' && i + 3 < text.size() &&
+        std::from_chars(at + 1, at + 4, code, 8).ptr == at + 4) {
       result += static_cast<char>(code);
       i += 3;
     } else {
@@ -56,20 +35,20 @@ std::string unescaped(std::string_view text) {
   return result;
 }
 
-bool contains(const std::vector<std::string_view>& list, std::string_view name) {
-  return std::find(list.begin(), list.end(), name) != list.end();
+bool contains(const std::string& list, std::string_view name) {
+  return std::ranges::count(split(list, ','), name) > 0;
 }
 
 // The group's path in a hierarchy: of a line "0::/path" of version 2 and "4:cpu,cpuacct:/path" of
 // version 1.
 std::optional<std::string> group_path(std::string_view cgroup, int version) {
-  for (const std::string_view line : split(cgroup, '\n')) {
+  for (const std::string& line : split(cgroup, '\n')) {
     const size_t first = line.find(':'), second = line.find(':', first + 1);
-    if (first == std::string_view::npos || second == std::string_view::npos) continue;
-    const std::string_view controllers = line.substr(first + 1, second - first - 1);
-    const bool found = version == 2 ? line.substr(0, first) == "0" && controllers.empty()
-                                    : contains(split(controllers, ','), "cpu");
-    if (found) return std::string(line.substr(second + 1));
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    if (version == 2 ? line.substr(0, first) == "0" && controllers.empty()
+                     : contains(controllers, "cpu"))
+      return line.substr(second + 1);
   }
   return std::nullopt;
 }
@@ -79,37 +58,31 @@ struct Mount {
   std::string root, point;
 };
 std::optional<Mount> mount_of(std::string_view mountinfo, int version) {
-  for (const std::string_view line : split(mountinfo, '\n')) {
+  for (const std::string& line : split(mountinfo, '\n')) {
     // "31 23 0:28 ROOT POINT options [optional fields] - TYPE source OPTIONS"
     const size_t dash = line.find(" - ");
-    if (dash == std::string_view::npos) continue;
+    if (dash == std::string::npos) continue;
     const auto before = split(line.substr(0, dash), ' '), after = split(line.substr(dash + 3), ' ');
     if (before.size() < 5 || after.size() < 3) continue;
-    const bool found = version == 2 ? after[0] == "cgroup2"
-                                    : after[0] == "cgroup" && contains(split(after[2], ','), "cpu");
-    if (found) return Mount{unescaped(before[3]), unescaped(before[4])};
+    if (version == 2 ? after[0] == "cgroup2" : after[0] == "cgroup" && contains(after[2], "cpu"))
+      return Mount{unescaped(before[3]), unescaped(before[4])};
   }
   return std::nullopt;
 }
 
 // Processors that the group in this folder is limited to.
 std::optional<double> quota_in(const std::string& folder, int version, const ReadFile& read) {
-  std::optional<int64_t> quota, period;
+  const auto words_of = [&](const char* name) { return words(read(folder + name).value_or("")); };
+  std::vector<std::string> numbers;  // "max 100000", "150000 100000", "150000"; -1: none
   if (version == 2) {
-    const std::optional<std::string> text =
-        read(folder + "/cpu.max");  // "max 100000", "150000 100000"
-    if (!text) return std::nullopt;
-    const auto words = split(trimmed(*text), ' ');
-    quota = number(words[0]);
-    period = words.size() > 1 ? number(words[1]) : 100000;
+    numbers = words_of("/cpu.max");
+    if (numbers.size() == 1) numbers.emplace_back("100000");
   } else {
-    const auto of_file = [&](const char* name) {
-      const std::optional<std::string> text = read(folder + name);
-      return text ? number(*text) : std::nullopt;
-    };
-    quota = of_file("/cpu.cfs_quota_us");  // -1: none
-    period = of_file("/cpu.cfs_period_us");
+    numbers = words_of("/cpu.cfs_quota_us");
+    std::ranges::copy(words_of("/cpu.cfs_period_us"), std::back_inserter(numbers));
   }
+  if (numbers.size() < 2) return std::nullopt;
+  const auto quota = number_in<int64_t>(numbers[0]), period = number_in<int64_t>(numbers[1]);
   if (!quota || !period || *quota <= 0 || *period <= 0) return std::nullopt;
   return static_cast<double>(*quota) / static_cast<double>(*period);
 }
@@ -123,9 +96,9 @@ std::optional<std::string> content(const std::string& path) {
 }  // namespace
 
 std::optional<int> threads_wanted(std::string_view omp_num_threads) {
-  const std::optional<int64_t> first = number(split(omp_num_threads, ',')[0]);
-  if (!first || *first < 1 || *first > 1024) return std::nullopt;
-  return static_cast<int>(*first);
+  const std::vector<std::string> first = words(split(omp_num_threads, ',')[0]);
+  const auto threads = first.size() == 1 ? number_in<int>(first[0]) : std::nullopt;
+  return threads && *threads >= 1 && *threads <= 1024 ? threads : std::nullopt;
 }
 
 std::optional<double> granted_processors(std::string_view cgroup, std::string_view mountinfo,

@@ -1,14 +1,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <fprnn/core/check.h>
-#include <fprnn/core/nearest.h>
 #include <fprnn/core/settings.h>
+#include <fprnn/core/text.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <set>
 
 namespace fprnn {
@@ -17,105 +15,79 @@ namespace {
 
 using Json = nlohmann::json;
 
-// Each type: from JSON, from text, and in words.
-
-template <class T>
-std::optional<T> number_from(const std::string& text) {
-  T value{};
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  if (error != std::errc() || stop != end) return std::nullopt;
-  return value;
+// Text as JSON of the type that is pointed to; null, or null in a list, where it is not of it.
+Json json_from(const std::string& text, const bool*) {
+  if (text == "true" || text == "on" || text == "1") return true;
+  if (text == "false" || text == "off" || text == "0") return false;
+  return nullptr;
+}
+template <class Number>
+Json json_from(const std::string& text, const Number*) {
+  const std::optional<Number> number = number_in<Number>(text);
+  return number ? Json(*number) : Json();
+}
+Json json_from(const std::string& text, const std::string*) { return text; }
+Json json_from(const std::string& text, const std::vector<int64_t>*) {
+  Json list = Json::array();
+  for (const std::string& part : split(text, ','))
+    list.push_back(json_from(part, static_cast<const int64_t*>(nullptr)));
+  return list;
 }
 
-template <class T>
-struct Type;
+// Stores a value if it is of the type of its place.
+bool store(bool& place, const Json& value) {
+  if (value.is_boolean()) place = value.get<bool>();
+  return value.is_boolean();
+}
+template <std::integral Int>
+bool store(Int& place, const Json& value) {
+  // A number above 2^63 is unsigned to the JSON library, any other signed or unsigned.
+  const bool fits = value.is_number_unsigned()
+                        ? std::in_range<Int>(value.get<uint64_t>())
+                        : value.is_number_integer() && std::in_range<Int>(value.get<int64_t>());
+  if (fits) place = value.get<Int>();
+  return fits;
+}
+bool store(double& place, const Json& value) {
+  const bool fits = value.is_number() && std::isfinite(value.get<double>());
+  if (fits) place = value.get<double>();
+  return fits;
+}
+bool store(std::string& place, const Json& value) {
+  if (value.is_string()) place = value.get<std::string>();
+  return value.is_string();
+}
+bool store(std::vector<int64_t>& place, const Json& value) {
+  std::vector<int64_t> list;
+  const auto takes = [&](const Json& item) { return store(list.emplace_back(), item); };
+  const bool fits = value.is_array() && std::all_of(value.begin(), value.end(), takes);
+  if (fits) place = std::move(list);
+  return fits;
+}
 
-template <>
-struct Type<bool> {
-  static constexpr const char* name = "true or false";
-  static std::optional<bool> json(const Json& value) {
-    return value.is_boolean() ? std::optional(value.get<bool>()) : std::nullopt;
-  }
-  static std::optional<bool> text(const std::string& text) {
-    if (text == "true" || text == "on" || text == "1") return true;
-    if (text == "false" || text == "off" || text == "0") return false;
-    return std::nullopt;
-  }
-};
+using Fits = std::function<bool(Setting& setting)>;
 
-template <class Int>
-struct Integer {
-  static std::optional<Int> json(const Json& value) {
-    // A number above 2^63 is unsigned to the JSON library, any other signed or unsigned.
-    if (value.is_number_unsigned() && std::in_range<Int>(value.get<uint64_t>()))
-      return static_cast<Int>(value.get<uint64_t>());
-    if (value.is_number_integer() && !value.is_number_unsigned() &&
-        std::in_range<Int>(value.get<int64_t>()))
-      return static_cast<Int>(value.get<int64_t>());
-    return std::nullopt;
-  }
-  static std::optional<Int> text(const std::string& text) { return number_from<Int>(text); }
-};
-template <>
-struct Type<int64_t> : Integer<int64_t> {
-  static constexpr const char* name = "a whole number";
-};
-template <>
-struct Type<uint64_t> : Integer<uint64_t> {
-  static constexpr const char* name = "a whole number from 0";
-};
+Fits of_json(const Json& value) {
+  return [&value](Setting& setting) {
+    return std::visit([&](auto* place) { return store(*place, value); }, setting.value);
+  };
+}
+Fits of_text(const std::string& text) {
+  return [&text](Setting& setting) {
+    return std::visit([&](auto* place) { return store(*place, json_from(text, place)); },
+                      setting.value);
+  };
+}
 
-template <>
-struct Type<double> {
-  static constexpr const char* name = "a finite number";
-  static std::optional<double> finite(std::optional<double> value) {
-    return value && std::isfinite(*value) ? value : std::nullopt;
-  }
-  static std::optional<double> json(const Json& value) {
-    return value.is_number() ? finite(value.get<double>()) : std::nullopt;
-  }
-  static std::optional<double> text(const std::string& text) {
-    return finite(number_from<double>(text));
-  }
-};
-
-template <>
-struct Type<std::string> {
-  static constexpr const char* name = "a text";
-  static std::optional<std::string> json(const Json& value) {
-    return value.is_string() ? std::optional(value.get<std::string>()) : std::nullopt;
-  }
-  static std::optional<std::string> text(const std::string& text) { return text; }
-};
-
-template <>
-struct Type<std::vector<int64_t>> {
-  static constexpr const char* name = "whole numbers, comma-separated";
-  using List = std::vector<int64_t>;
-
-  static std::optional<List> json(const Json& value) {
-    if (!value.is_array()) return std::nullopt;
-    List list;
-    for (const Json& item : value) {
-      const auto number = Type<int64_t>::json(item);
-      if (!number) return std::nullopt;
-      list.push_back(*number);
-    }
-    return list;
-  }
-  static std::optional<List> text(const std::string& text) {
-    List list;
-    for (size_t begin = 0; begin <= text.size();) {
-      const size_t end = std::min(text.find(',', begin), text.size());
-      const auto number = number_from<int64_t>(text.substr(begin, end - begin));
-      if (!number) return std::nullopt;
-      list.push_back(*number);
-      begin = end + 1;
-    }
-    return list;
-  }
-};
+Json json_of(const Setting& setting) {
+  return std::visit([](const auto* place) { return Json(*place); }, setting.value);
+}
+const char* type_of(const Setting& setting) {
+  constexpr const char* kTypes[] = {
+      "true or false",   "a whole number", "a whole number from 0",
+      "a finite number", "a text",         "whole numbers, comma-separated"};
+  return kTypes[setting.value.index()];
+}
 
 // JSON in which structures do not lie deeper than settings need: what reads and writes it recurses.
 Json parsed(const std::string& text, const std::string& source,
@@ -135,43 +107,13 @@ Json parsed(const std::string& text, const std::string& source,
   }
 }
 
-// The value of a setting, in and out.
-
-template <class T>
-bool store(T& place, const std::optional<T>& read) {
-  if (read) place = *read;
-  return read.has_value();
-}
-bool set_from_json(Setting& setting, const Json& value) {
-  return std::visit([&]<class T>(T* place) { return store(*place, Type<T>::json(value)); },
-                    setting.value);
-}
-bool set_from_text(Setting& setting, const std::string& text) {
-  return std::visit([&]<class T>(T* place) { return store(*place, Type<T>::text(text)); },
-                    setting.value);
-}
-Json json_of(const Setting& setting) {
-  return std::visit([](const auto* place) { return Json(*place); }, setting.value);
-}
-std::string type_of(const Setting& setting) {
-  return std::visit([]<class T>(T*) { return std::string(Type<T>::name); }, setting.value);
-}
-
 // Of a value with choices what is none of them; nothing where all is well.
 std::optional<std::string> no_choice(const Setting& setting) {
   if (setting.choices.empty()) return std::nullopt;
-  std::string value = text_of(setting);
-  const auto is_choice = [&](const std::string& name) {
-    return std::ranges::find(setting.choices, name) != setting.choices.end();
-  };
-  for (size_t begin = 0; setting.several && begin <= value.size();) {
-    const size_t end = std::min(value.find(',', begin), value.size());
-    const std::string name = value.substr(begin, end - begin);
-    if (!is_choice(name)) return name;
-    begin = end + 1;
-  }
-  if (setting.several || is_choice(value)) return std::nullopt;
-  return value;
+  const std::string value = text_of(setting);
+  for (const std::string& name : setting.several ? split(value, ',') : std::vector{value})
+    if (std::ranges::find(setting.choices, name) == setting.choices.end()) return name;
+  return std::nullopt;
 }
 
 // UsageError: the value, which the setting now has if it is of its type, is none of those it can
@@ -188,7 +130,19 @@ void check_value(const Setting& setting, bool of_type, const std::string& value,
   throw UsageError(source, fmt::format("{} must be {}", setting.key, wanted), std::array{value});
 }
 
+void check_written(const Setting& setting, const std::string& source) {
+  require<UsageError>(setting.decides != Decides::action, source,
+                      "this can only be a flag or an environment variable", setting.key);
+}
+
 }  // namespace
+
+KeyTexts key_texts(std::string_view line) {
+  KeyTexts texts;
+  for (const std::string& item : split(line, ' '))
+    texts.emplace_back(item.substr(0, item.find('=')), item.substr(item.find('=') + 1));
+  return texts;
+}
 
 std::string text_of(const Setting& setting) {
   const Json value = json_of(setting);
@@ -224,8 +178,8 @@ std::vector<Setting*> Settings::of_key(std::string_view key, const std::string& 
 }
 
 // To all settings of the key that it fits, one at least.
-void Settings::assign(std::string_view key, const Fits& fits, const std::string& value,
-                      const std::string& source) {
+void Settings::assign(std::string_view key, const std::function<bool(Setting&)>& fits,
+                      const std::string& value, const std::string& source) {
   const std::vector<Setting*> settings = of_key(key, source);
   for (Setting* setting : settings) try {
       check_value(*setting, fits(*setting), value, source);
@@ -238,28 +192,14 @@ void Settings::assign(std::string_view key, const Fits& fits, const std::string&
 }
 
 void Settings::set(std::string_view key, const std::string& text, const std::string& source) {
-  assign(
-      key, [&](Setting& s) { return set_from_text(s, text); }, describe(text), source);
+  assign(key, of_text(text), describe(text), source);
   for (Setting* setting : of_key(key, source)) setting->named_by = source;
 }
 
 void Settings::set(const Preset& preset) {
-  const std::string source = "preset " + preset.name;
-  for (const auto& [key, value] : preset.values) {
-    const std::string& text = value;
-    assign(
-        key, [&](Setting& s) { return set_from_text(s, text); }, describe(text), source);
-  }
+  for (const auto& [key, text] : preset.values)
+    assign(key, of_text(text), describe(text), "preset " + preset.name);
 }
-
-namespace {
-
-void check_written(const Setting& setting, const std::string& source) {
-  require<UsageError>(setting.decides != Decides::action, source,
-                      "this can only be a flag or an environment variable", setting.key);
-}
-
-}  // namespace
 
 void Settings::set_json(const std::string& text, const std::string& source, Says says) {
   std::set<std::string> keys;
@@ -273,11 +213,9 @@ void Settings::set_json(const std::string& text, const std::string& source, Says
   require<UsageError>(object.is_object(), source, "it must be a JSON object");
   require<UsageError>(twice.empty(), source, "keys must not repeat", twice);
   for (const auto& item : object.items()) {
-    const Json& value = item.value();
     check_written(*of_key(item.key(), source).front(), source);
-    assign(
-        item.key(), [&](Setting& s) { return set_from_json(s, value); },
-        value.dump(-1, ' ', true, Json::error_handler_t::replace), source);
+    assign(item.key(), of_json(item.value()),
+           item.value().dump(-1, ' ', true, Json::error_handler_t::replace), source);
   }
   const bool whole = std::ranges::all_of(written(), [&](const Setting* setting) {
     return setting->decides != Decides::model || keys.contains(setting->key);
@@ -288,12 +226,10 @@ void Settings::set_json(const std::string& text, const std::string& source, Says
 }
 
 void Settings::set(const KeyValues& values, const std::string& source) {
-  for (const auto& [key, value] : values) {
-    const std::string& text = value;
+  for (const auto& [key, text] : values) {
     check_written(*of_key(key, source).front(), source);
-    const Json json = parsed(text, source);
-    assign(
-        key, [&](Setting& s) { return set_from_json(s, json); }, text, source);
+    const Json value = parsed(text, source);
+    assign(key, of_json(value), text, source);
   }
 }
 

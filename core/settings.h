@@ -31,6 +31,7 @@ using KeyValues = std::map<std::string, std::string>;
 
 // Keys with values, each as on the command line.
 using KeyTexts = std::vector<std::pair<std::string, std::string>>;
+KeyTexts key_texts(std::string_view line);  // from "lr=1e-3 betas=0.9,0.95"
 
 // A named set of values.
 struct Preset {
@@ -42,7 +43,7 @@ struct Setting {
   std::string key, help, title;
   Decides decides;
   std::vector<std::string> choices;  // none: any
-  bool several;                      // the value is a comma-separated list of choices
+  bool several = false;              // the value is a comma-separated list of choices
   std::variant<bool*, int64_t*, uint64_t*, double*, std::string*, std::vector<int64_t>*> value;
   std::function<bool()> in_use = {};  // unset: always
   // Why it does nothing beside other values, as "dplr has no mixer_normalisation"; empty: it does.
@@ -72,7 +73,6 @@ class Settings {
                        .title = title_,
                        .decides = decides_,
                        .choices = std::move(choices),
-                       .several = false,
                        .value = &value,
                        .in_use = in_use_});
   }
@@ -102,10 +102,10 @@ class Settings {
   std::vector<std::string> keys() const;  // each once
 
  private:
-  using Fits = std::function<bool(Setting& setting)>;
   std::vector<Setting*> of_key(std::string_view key, const std::string& source);
-  void assign(std::string_view key, const Fits& fits, const std::string& value,
-              const std::string& source);
+  // Where fits(setting) stores the value.
+  void assign(std::string_view key, const std::function<bool(Setting&)>& fits,
+              const std::string& value, const std::string& source);
   std::vector<const Setting*> written() const;
 
   std::vector<Setting> settings_;

@@ -1,7 +1,8 @@
 #include <fprnn/core/text.h>
 
 #include <algorithm>
-#include <cstdint>
+#include <bit>
+#include <cctype>
 
 namespace fprnn {
 
@@ -16,20 +17,17 @@ struct Decoded {
 
 Decoded decode(std::string_view text) {
   const auto first = static_cast<unsigned char>(text[0]);
-  const size_t bytes = first < 0x80   ? 1
-                       : first < 0xC2 ? 0
-                       : first < 0xE0 ? 2
-                       : first < 0xF0 ? 3
-                                      : 4;
-  if (bytes == 0 || first > 0xF4 || bytes > text.size()) return {};
-  uint32_t code = bytes == 1 ? first : first & (0xFFU >> (bytes + 1));
+  const size_t ones = std::countl_one(first), bytes = std::max<size_t>(ones, 1);
+  if (ones == 1 || bytes > 4 || bytes > text.size()) return {};
+  uint32_t code = first & (0xFFU >> (ones + 1));
   for (size_t i = 1; i < bytes; ++i) {
     if (!continues(text[i])) return {};
     code = code << 6 | (static_cast<unsigned char>(text[i]) & 0x3F);
   }
-  const bool overlong = (bytes == 3 && code < 0x800) || (bytes == 4 && code < 0x10000);
+  constexpr uint32_t kLeast[] = {0, 0x80, 0x800, 0x10000};  // below, fewer bytes would do
   const bool surrogate = code >= 0xD800 && code <= 0xDFFF;
-  return overlong || surrogate || code > 0x10FFFF ? Decoded{} : Decoded{code, bytes};
+  return code < kLeast[bytes - 1] || surrogate || code > 0x10FFFF ? Decoded{}
+                                                                  : Decoded{code, bytes};
 }
 
 // Neither controls, separators of lines, changes of direction, nor what XML forbids.
@@ -53,10 +51,83 @@ std::string cleaned(std::string_view text, std::string_view line_end) {
   return clean;
 }
 
+// The bytes of the first `count` code points.
+size_t bytes_of(const std::string& text, int64_t count) {
+  size_t at = 0;
+  for (; at < text.size(); ++at)
+    if (!continues(text[at]) && count-- == 0) break;
+  return at;
+}
+
+std::string folded(std::string_view name) {
+  std::string folded(name);
+  for (char& c : folded)
+    c = c == '-' ? '_' : static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return folded;
+}
+
+// How many letters must be inserted, removed, replaced or exchanged with the next one.
+size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> two_before, before, row(b.size() + 1);  // from a prefix of a to those of b
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    two_before = std::move(before);
+    before = std::move(row);
+    row.assign(b.size() + 1, i);
+    for (size_t j = 1; j <= b.size(); ++j) {
+      row[j] = std::min({before[j] + 1, row[j - 1] + 1, before[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        row[j] = std::min(row[j], two_before[j - 2] + 1);
+    }
+  }
+  return row.back();
+}
+
 }  // namespace
 
 std::string printable(std::string_view text) { return cleaned(text, "?"); }
 std::string printable_lines(std::string_view text) { return cleaned(text, "\n"); }
 std::string printable_line(std::string_view text) { return cleaned(text, "\\n"); }
+
+int64_t width(std::string_view text) {
+  return std::ranges::count_if(text, [](char byte) { return !continues(byte); });
+}
+
+std::string shortened(const std::string& text, int64_t most) {
+  const int64_t length = width(text);
+  if (length <= most) return text;
+  const int64_t kept = std::max<int64_t>(most - 2, 0), head = kept / 2;
+  return text.substr(0, bytes_of(text, head)) + ".." +
+         text.substr(bytes_of(text, length - (kept - head)));
+}
+
+std::vector<std::string> split(std::string_view text, char separator) {
+  std::vector<std::string> parts;
+  for (;;) {
+    const size_t end = text.find(separator);
+    parts.emplace_back(text.substr(0, end));
+    if (end == std::string_view::npos) return parts;
+    text.remove_prefix(end + 1);
+  }
+}
+
+std::string nearest(std::string_view name, std::span<const std::string> names) {
+  std::string nearest;
+  size_t least = std::string::npos;
+  for (const std::string& candidate : names) {
+    const auto [shorter, longer] = std::minmax({name.size(), candidate.size()});
+    const size_t allowed = shorter / 4;
+    if (longer - shorter > allowed) continue;
+    const size_t distance = edit_distance(folded(name), folded(candidate));
+    if (distance > allowed || distance >= least) continue;
+    nearest = candidate;
+    least = distance;
+  }
+  return nearest;
+}
+
+std::string did_you_mean(const std::string& name) {
+  return name.empty() ? "" : " (did you mean " + name + "?)";
+}
 
 }  // namespace fprnn

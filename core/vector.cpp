@@ -43,13 +43,16 @@ void add_in_place(const Tensor& y, const Tensor& x) {
 
 namespace {
 
-// The numbers that reduce(partial) leaves, one a piece of x.
-template <class Number, class Reduce>
-std::vector<Number> by_pieces(const Tensor& x, const Reduce& reduce) {
-  std::vector<Number> partial(pieces(x.elements(), kGrain));
-  const auto bytes = static_cast<int64_t>(partial.size() * sizeof(Number));
+// The numbers that a reduction leaves, one a piece of x.
+template <class Reduction>
+auto by_pieces(const Tensor& x) {
+  using Pointer = decltype(Reduction::partial);
+  std::vector<std::remove_pointer_t<Pointer>> partial(pieces(x.elements(), kGrain));
+  const auto bytes = static_cast<int64_t>(std::span(partial).size_bytes());
   const Storage there(x.context(), bytes);
-  reduce(static_cast<Number*>(there.data()));
+  launch(x.context(),
+         Reduction{
+             .x = x.data(), .count = x.elements(), .partial = static_cast<Pointer>(there.data())});
   launch(x.context(), ToHost{.from = there.data(), .to = partial.data(), .bytes = bytes});
   return partial;
 }
@@ -58,20 +61,13 @@ std::vector<Number> by_pieces(const Tensor& x, const Reduce& reduce) {
 
 double sum_of_squares(const Tensor& x) {
   double total = 0;
-  for (const double value : by_pieces<double>(x, [&](double* partial) {
-         launch(x.context(),
-                SumOfSquares{.x = x.data(), .count = x.elements(), .partial = partial});
-       }))
-    total += value;
+  for (const double value : by_pieces<SumOfSquares>(x)) total += value;
   return total;
 }
 
 real max_abs(const Tensor& x) {
   real largest = 0;
-  for (const real value : by_pieces<real>(x, [&](real* partial) {
-         launch(x.context(), MaxAbs{.x = x.data(), .count = x.elements(), .partial = partial});
-       }))
-    largest = larger_or_nan(value, largest);
+  for (const real value : by_pieces<MaxAbs>(x)) largest = larger_or_nan(value, largest);
   return largest;
 }
 

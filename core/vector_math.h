@@ -19,10 +19,7 @@ namespace fprnn::FPRNN_ISA {
     for (int64_t i = 0; i < kLanes; ++i) x[i] = __builtin_##function(x[i]); \
     return x;                                                               \
   }                                                                         \
-  template <int Count>                                                      \
-  FPRNN_INLINE Pack<Count> name(const Pack<Count>& x) {                     \
-    return each([](Vec y) { return name(y); }, x);                          \
-  }
+  FPRNN_PACK_FUNCTION(name)
 FPRNN_INLINE Vec reciprocal(Vec x) { return 1 / x; }
 FPRNN_LANES(exp, exp)
 FPRNN_LANES(exp2_decay, exp2)
@@ -45,18 +42,11 @@ FPRNN_INLINE V nearest(const V& x) {
 
 // x 2^n, rounded once, for integers n.
 FPRNN_INLINE Vec scaled(Vec x, Vec n) { return Vec(_mm512_scalef_ps(__m512(x), __m512(n))); }
-
-template <int Count>
-FPRNN_INLINE Pack<Count> scaled(const Pack<Count>& x, const Pack<Count>& n) {
-  return each([](Vec y, Vec k) { return scaled(y, k); }, x, n);
-}
+FPRNN_PACK_FUNCTION(scaled)
 
 // x - floor(x).
 FPRNN_INLINE Vec fraction(Vec x) { return Vec(_mm512_reduce_ps(__m512(x), _MM_FROUND_TO_NEG_INF)); }
-template <int Count>
-FPRNN_INLINE Pack<Count> fraction(const Pack<Count>& x) {
-  return each([](Vec y) { return fraction(y); }, x);
-}
+FPRNN_PACK_FUNCTION(fraction)
 
 // 2^x; the instruction that scales takes the floor of x itself.
 template <class V>
@@ -91,21 +81,14 @@ FPRNN_INLINE Vec scaled(Vec x, Vec n) {
   const Vec half = nearest(n * 0.5f);
   return x * power_of_two(half) * power_of_two(n - half);
 }
-
-template <int Count>
-FPRNN_INLINE Pack<Count> scaled(const Pack<Count>& x, const Pack<Count>& n) {
-  return each([](Vec y, Vec k) { return scaled(y, k); }, x, n);
-}
+FPRNN_PACK_FUNCTION(scaled)
 
 // x 2^n, a normal number, where n + kRound is given: its lowest bits go into the exponent.
 FPRNN_INLINE Vec scaled_by_lowest_bits(Vec x, Vec rounded) {
   const IntVec exponent = __builtin_bit_cast(IntVec, rounded) << 23;
   return __builtin_bit_cast(Vec, __builtin_bit_cast(IntVec, x) + exponent);
 }
-template <int Count>
-FPRNN_INLINE Pack<Count> scaled_by_lowest_bits(const Pack<Count>& x, const Pack<Count>& rounded) {
-  return each([](Vec y, Vec n) { return scaled_by_lowest_bits(y, n); }, x, rounded);
-}
+FPRNN_PACK_FUNCTION(scaled_by_lowest_bits)
 
 // 2^x; below 2^-126 and above 2^127 it stays there: for decay factors, whose underflow is harmless.
 template <class V>
@@ -174,10 +157,8 @@ FPRNN_INLINE V tanh(const V& x) {
 
 #endif
 
-template <int Count>
-FPRNN_INLINE Pack<Count> reciprocal(const Pack<Count>& x) {
-  return each([](Vec y) { return reciprocal(y); }, x);
-}
+FPRNN_PACK_FUNCTION(reciprocal)
+
 template <class V>
 FPRNN_INLINE V sigmoid(const V& x) {
   return real(1) / (real(1) + exp(-x));

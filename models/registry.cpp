@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <fprnn/core/nearest.h>
+#include <fprnn/core/text.h>
 #include <fprnn/models/fixed_point_kinds.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/models/registry.h>

@@ -2,13 +2,13 @@
 // serves every task; a task may add metrics of its own.
 #pragma once
 
-#include <fprnn/tasks/batch.h>
+#include <fprnn/core/tensor.h>
 
 #include <functional>
-#include <string>
-#include <vector>
 
 namespace fprnn {
+
+struct Batch;  // tasks/task.h
 
 // A weighted mean that batches add to, so that it does not depend on how they are cut.
 struct Mean {
@@ -40,7 +40,7 @@ std::vector<Score> scores(const IntTensor& answers, const Batch& batch);
 struct Answered {
   const Batch& batch;
   const IntTensor& answers;   // (B, T): argmax of the logits
-  const Tensor& logits;       // (B, T, V), on the model's device
+  const Tensor& logits;       // (B, T, V), in the model's Context
   std::vector<Score> scores;  // (B)
 };
 

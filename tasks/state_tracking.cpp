@@ -17,53 +17,25 @@ class StateTracking : public TaskProgram {
   // What docs/recipes.md found for groups: the exact gradient, a readout that sees the state alone,
   // states that are dropped, a second moment that forgets sooner.
   KeyTexts defaults() const override {
-    return {{"mixer", "householder"}, {"glu_in_loop", "true"}, {"gradient", "exact"},
-            {"iteration_cap", "200"},  // while it learns, some steps have no answer yet
-            {"lr", "5e-3"},           {"warmup", "100"},       {"clip", "0.3"},
-            {"betas", "0.9,0.95"},    {"state_dropout", "0.1"}};
+    return key_texts(
+        "mixer=householder glu_in_loop=true gradient=exact "
+        "iteration_cap=200 "  // while it learns, some steps have no answer yet
+        "lr=5e-3 warmup=100 clip=0.3 betas=0.9,0.95 state_dropout=0.1");
   }
   std::vector<Preset> presets() const override {
-    return {{"quick",
-             "S3 in half a minute on two cores",
-             {{"group", "S3"},
-              {"d_model", "32"},
-              {"rank", "2"},
-              {"steps", "2500"},
-              {"eval_lengths", "16,32,64,128,256"}}},
-            {"a5",
-             "A5, the headline: minutes on two cores, to length 512",
-             {{"group", "A5"},
-              {"d_model", "32"},
-              {"rank", "4"},
-              {"steps", "8000"},
-              {"eval_lengths", "16,24,32,48,64,128,256,512"}}},
-            {"s5",
-             "S5, which needs more width and short sequences first",
-             {{"group", "S5"},
-              {"d_model", "64"},
-              {"rank", "2"},
-              {"curriculum", "2,0.5"},
-              {"steps", "7000"},
-              {"eval_lengths", "16,24,32,48,64,128,256,512"}}},
-            {"a5-paper",
-             "A5 as the paper trains it: not for a CPU",
-             {{"group", "A5"},
-              {"mixer", "kronecker"},
-              {"glu_in_loop", "false"},
-              {"d_model", "512"},
-              {"batch_size", "512"},
-              {"steps", "20000"},
-              {"lr", "0.0001"},
-              {"warmup", "0"},
-              {"weight_decay", "0.01"},
-              {"betas", "0.9,0.999"},
-              {"clip", "1"},
-              {"state_dropout", "0"},
-              {"solver", "patience"},
-              {"gradient", "one-step"},
-              {"max_iterations", "1000"},
-              {"iteration_cap", "16"},
-              {"eval_lengths", "2,4,8,16,24,32,40,50"}}}};
+    return {{"quick", "S3 in half a minute on two cores",
+             key_texts("group=S3 d_model=32 rank=2 steps=2500 eval_lengths=16,32,64,128,256")},
+            {"a5", "A5, the headline: minutes on two cores, to length 512",
+             key_texts("group=A5 d_model=32 rank=4 steps=8000 "
+                       "eval_lengths=16,24,32,48,64,128,256,512")},
+            {"s5", "S5, which needs more width and short sequences first",
+             key_texts("group=S5 d_model=64 rank=2 curriculum=2,0.5 steps=7000 "
+                       "eval_lengths=16,24,32,48,64,128,256,512")},
+            {"a5-paper", "A5 as the paper trains it: not for a CPU",
+             key_texts("group=A5 mixer=kronecker glu_in_loop=false d_model=512 batch_size=512 "
+                       "steps=20000 lr=0.0001 warmup=0 weight_decay=0.01 betas=0.9,0.999 clip=1 "
+                       "state_dropout=0 solver=patience gradient=one-step max_iterations=1000 "
+                       "iteration_cap=16 eval_lengths=2,4,8,16,24,32,40,50")}};
   }
   void add_to(Settings& settings) override {
     settings.title("Task", Decides::model);

@@ -1,10 +1,28 @@
-// What a task gives training and evaluation: batches, and the metrics that its answers are judged
-// by.
+// What a task gives training and evaluation: batches of tokens with the targets to predict, and the
+// metrics that its answers are judged by.
 #pragma once
 
+#include <fprnn/core/rng.h>
 #include <fprnn/tasks/metrics.h>
 
 namespace fprnn {
+
+struct Batch {
+  IntTensor tokens;   // (B, T)
+  IntTensor targets;  // (B, T)
+  Tensor mask;        // (B, T): weight of each position in the loss
+  // (B, T): not 0 where metrics count the answer; undefined: where mask is not
+  Tensor counted = {};
+
+  // What a step of training reads: all but `counted`.
+  Batch on(const Context& context) const {
+    return {tokens.on(context), targets.on(context), mask.on(context)};
+  }
+};
+
+// ValueError: not a batch, or one of 2^31 tokens or more, a first one before each sequence
+// included.
+void check_batch(std::string_view tag, int64_t sequences, int64_t length);
 
 class Task {
  public:
@@ -16,5 +34,8 @@ class Task {
   // comparisons show it.
   virtual std::vector<Metric> metrics() const { return accuracies(); }
 };
+
+// Those of the task. UsageError: it has none.
+std::vector<Metric> metrics_of(const Task& task);
 
 }  // namespace fprnn

@@ -1,8 +1,7 @@
 // Files that grow by lines, folders that are held, and what of a text people see.
 #include <doctest/doctest.h>
 #include <fprnn/core/check.h>
-#include <fprnn/core/folder_lock.h>
-#include <fprnn/core/lines.h>
+#include <fprnn/core/file.h>
 #include <fprnn/core/text.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -104,6 +103,21 @@ TEST_CASE("folder lock: one holder at a time, until it ends however it ends") {
   hold();
   for (const int end : ready) close(end);
   check_refused<FileError>("nowhere", [&] { FolderLock(folder.file("nowhere")); });
+}
+
+TEST_CASE("text: parts between separators, and numbers that are the whole of a text") {
+  CHECK(split("", ',') == Lines{""});
+  CHECK(split("a,,b,", ',') == Lines{"a", "", "b", ""});
+  CHECK(number_in<int64_t>("-7") == -7);
+  CHECK(number_in<double>(".5") == 0.5);
+  for (const char* text : {"", " 7", "7x", "+7", "9223372036854775808", "1.0"})
+    CHECK_MESSAGE(!number_in<int64_t>(text), text);
+}
+
+TEST_CASE("text: what is no UTF-8 shows as '?', a byte each") {
+  CHECK(printable("\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80") == "é€😀");
+  CHECK(printable("\xC0\x80\x80\xE0\x80\x80\xED\xA0\x80\xF4\x90\x80\x80\xFF\xC3") ==
+        std::string(15, '?'));
 }
 
 TEST_CASE("text: an error's message is one line that moves no cursor") {

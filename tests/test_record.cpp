@@ -89,8 +89,10 @@ constexpr const char* kOldEvaluationJson = R"({
 )";
 
 Evaluation made(Evaluation evaluation) {
-  evaluation.origin = {
-      .version = "0.1.0", .commit = "abc", .instruction_set = "avx512", .seed = ~uint64_t{0}};
+  evaluation.origin = {.version = "0.1.0",
+                       .commit = "abc",
+                       .machine = {.instruction_set = "avx512"},
+                       .seed = ~uint64_t{0}};
   return evaluation;
 }
 

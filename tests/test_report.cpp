@@ -1,6 +1,6 @@
 // What the terminal shows of runs, to the letter, and what it must hold whatever the runs are.
 #include <doctest/doctest.h>
-#include <fprnn/tasks/report/label.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/report/report.h>
 
 #include <algorithm>

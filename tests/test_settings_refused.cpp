@@ -1,7 +1,7 @@
 // Settings that cannot work, or that the chosen model does not have, are refused before anything is made.
 #include <doctest/doctest.h>
 #include <fprnn/core/check.h>
-#include <fprnn/core/nearest.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/run/command_line.h>
 #include <fprnn/tasks/run/options.h>
 #include <fprnn/tasks/word_problem.h>
@@ -43,7 +43,7 @@ struct TaskSettings {
     check(options, settings);
     const Context context = Context::cpu({.threads = 1});
     open_device({.device = "cpu", .threads = options.run.threads});
-    Rng rng{.seed = options.train.seed};
+    Rng rng{.seed = options.train.numbers.seed};
     const WordProblem task(group_named(group));
     const auto model = options.model.make(task.vocabulary(), {context, rng});
     Training(*model, task, context, train_options(options.train));

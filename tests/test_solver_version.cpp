@@ -3,7 +3,7 @@
 #include <doctest/doctest.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/file.h>
-#include <fprnn/tasks/report/svg.h>
+#include <fprnn/tasks/report/report.h>
 #include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 

@@ -2,7 +2,7 @@
 #include <doctest/doctest.h>
 #include <fprnn/tasks/report/axis.h>
 #include <fprnn/tasks/report/plot.h>
-#include <fprnn/tasks/report/svg.h>
+#include <fprnn/tasks/report/report.h>
 
 #include <algorithm>
 #include <cctype>

@@ -1,7 +1,7 @@
 // Groups, word problems and the metrics of answers.
 #include <doctest/doctest.h>
 #include <fprnn/core/vector.h>
-#include <fprnn/tasks/run/train.h>
+#include <fprnn/tasks/run/evaluate.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <array>
@@ -10,6 +10,7 @@
 #include <map>
 #include <set>
 
+#include "refused.h"
 #include "small_model.h"
 
 namespace fprnn::tests {
@@ -237,6 +238,21 @@ TEST_CASE("word problem: weights, training and evaluation draw from streams of t
   }
   CHECK(streams.size() == expected);
   CHECK(words.size() == 2 * expected);
+}
+
+TEST_CASE("tasks: one without metrics is refused") {
+  struct Unjudged : WordProblem {
+    using WordProblem::WordProblem;
+    std::vector<Metric> metrics() const override { return {}; }
+  };
+  const Unjudged task(group_named("S3"));
+  CHECK(metrics_of(WordProblem(group_named("S3"))).size() == accuracies().size());
+  check_refused<UsageError>("one metric at least", [&] { metrics_of(task); });
+  const Context context = test_context();
+  const auto model = mamba_model(context, initial_stream(0), task.vocabulary(), 1,
+                                 {.d_model = 8, .d_state = 4, .layers = 1});
+  check_refused<UsageError>("one metric at least",
+                            [&] { evaluate(*model, task, context, 0, 4, 2); });
 }
 
 namespace {

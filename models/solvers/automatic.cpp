@@ -25,6 +25,11 @@ int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T) {
   return crossover >= kFewest ? crossover : 0;
 }
 
+Solver resolved(Solver solver, const Context& context) {
+  const bool idle = solver == Solver::automatic && context.device() == DeviceKind::cpu;
+  return idle ? Solver::sequential : solver;
+}
+
 int64_t SolverMemory::allowed(int64_t crossover) {
   if (crossover == 0 || needed_ < crossover || wait_ == 0) return crossover;
   --wait_;

@@ -10,6 +10,8 @@ namespace fprnn {
 // The parallel solver is worth its time for B sequences of T steps if the slowest of them needs
 // fewer iterations than this; 0: never.
 int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T);
+// The same solver, but sequential for automatic where no crossover makes that choose another.
+Solver resolved(Solver solver, const Context& context);
 
 // What a layer remembers of its solves: how many iterations the last parallel one took, and when to
 // look again where that was too many.

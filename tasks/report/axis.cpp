@@ -66,6 +66,12 @@ std::vector<double> Axis::ticks(int most_ticks) const {
   return ticks;
 }
 
+bool spans(std::span<const double> values, double ratio) {
+  if (values.empty()) return false;
+  const auto [least, most] = std::ranges::minmax(values);
+  return least > 0 && most > ratio * least;
+}
+
 Axis axis_over(std::span<const double> values, int base) {
   Axis axis{.least = kLargestShown, .most = -kLargestShown, .base = base};
   for (const double value : values) {

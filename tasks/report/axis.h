@@ -23,6 +23,8 @@ struct Axis {
   std::vector<double> ticks(int most_ticks) const;
 };
 
+// Whether all of them are positive, and the largest more than `ratio` times the smallest.
+bool spans(std::span<const double> values, double ratio);
 // An axis over all that can be shown of the values; if that is one number, it stands in the middle,
 // and if nothing, 0 to 1.
 Axis axis_over(std::span<const double> values, int base = 0);

@@ -1,7 +1,6 @@
 // The chart of report.h: a canvas of characters, and a metric against length drawn on it.
 #include <fmt/format.h>
-#include <fprnn/tasks/report/axis.h>
-#include <fprnn/tasks/report/label.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/report/report.h>
 
 #include <algorithm>
@@ -70,7 +69,7 @@ class Canvas {
       const Cell& at = cells_[r * kColumns + c];
       line += !at.glyph.empty() ? at.glyph : at.dots == 0 ? " " : dots(at.dots);
     }
-    return line.substr(0, line.find_last_not_of(' ') + 1);
+    return line;
   }
 
  private:
@@ -98,49 +97,26 @@ class Canvas {
 };
 
 // Lengths beside the axis, as many as there is room for: the ends and the trained ones first.
-struct LengthLabels {
-  std::string rule, numbers = std::string(kMargin + kColumns + 20, ' ');
-
-  void add(const Style& style, int column, int64_t length, std::vector<std::string>& ticks) {
-    const std::string text = fmt::format("{}", length);
-    const int half = static_cast<int>(text.size()) / 2;
-    const size_t begin = std::max(0, kMargin + column - half);
-    const size_t from = begin > 0 ? begin - 1 : 0;
-    if (numbers.substr(from, text.size() + 2).find_first_not_of(' ') != std::string::npos) return;
-    numbers.replace(begin, text.size(), text);
-    ticks[column] = style.tick;
-  }
-};
-
-std::string length_axis(const Style& style, const Axis& axis, const std::vector<int64_t>& lengths,
-                        const std::vector<int64_t>& trained) {
+std::string axis_lines(const Style& style, const Axis& axis, const std::vector<int64_t>& lengths,
+                       const std::vector<int64_t>& trained) {
   std::vector<int64_t> order = {lengths.front(), lengths.back()};
   order.insert(order.end(), trained.begin(), trained.end());
   order.insert(order.end(), lengths.begin(), lengths.end());
   std::vector<std::string> ticks(kColumns, style.rule);
-  LengthLabels labels;
+  std::string numbers(kMargin + kColumns + 20, ' ');
   for (const int64_t length : order) {
     const double at = axis.at(static_cast<double>(length));
-    if (std::isfinite(at)) labels.add(style, Canvas::column(at), length, ticks);
+    if (!std::isfinite(at)) continue;
+    const std::string text = fmt::format("{}", length);
+    const int half = static_cast<int>(text.size()) / 2;
+    const size_t begin = std::max(0, kMargin + Canvas::column(at) - half);
+    const size_t from = begin > 0 ? begin - 1 : 0;
+    if (numbers.substr(from, text.size() + 2).find_first_not_of(' ') != std::string::npos) continue;
+    numbers.replace(begin, text.size(), text);
+    ticks[Canvas::column(at)] = style.tick;
   }
-  std::string rule = std::string(kMargin - 1, ' ') + style.corner;
-  for (const std::string& tick : ticks) rule += tick;
-  const std::string& numbers = labels.numbers;
-  return rule + "\n" + numbers.substr(0, numbers.find_last_not_of(' ') + 1) + "\n";
-}
-
-// What is drawn upwards.
-struct Values {
-  std::string name;  // of the metric
-  Axis axis = {};
-};
-Values values_of(std::span<const RunRecord> runs, const MainMetric& metric) {
-  if (metric.is_share) return {metric.name};
-  std::vector<double> shown;
-  for (const RunRecord& run : runs)
-    for (const LengthResult& result : run.evaluation.lengths)
-      shown.push_back(result.metric(metric.name));
-  return {metric.name, axis_over(shown)};
+  return fmt::format("{:{}}{}{}\n", "", kMargin - 1, style.corner, fmt::join(ticks, "")) +
+         line_of(numbers);
 }
 
 // In five characters.
@@ -153,15 +129,13 @@ std::string value_label(double value) {
 }
 
 // Marks at the lengths, though not closer than they can be told apart, and lines between them.
-void draw_run(Canvas& canvas, const Axis& axis, const Values& values, const RunRecord& run,
+void draw_run(Canvas& canvas, const Axis& axis, const MainMetric& metric, const RunRecord& run,
               const std::string& mark, int spacing) {
-  std::vector<LengthResult> results = run.evaluation.lengths;
-  std::ranges::stable_sort(results, {}, &LengthResult::length);
   double x0 = NAN, y0 = NAN;
   int last = -kColumns;
-  for (const LengthResult& result : results) {
+  for (const LengthResult& result : results_by_length(run)) {
     const double x = axis.at(static_cast<double>(result.length));
-    const double y = std::clamp(values.axis.at(result.metric(values.name)), 0.0, 1.0);
+    const double y = std::clamp(metric.axis.at(result.metric(metric.name)), 0.0, 1.0);
     const bool shown = std::isfinite(x) && std::isfinite(y);
     if (shown && std::isfinite(x0)) canvas.line(x0, y0, x, y);
     if (shown && Canvas::column(x) >= last + spacing) {
@@ -173,17 +147,13 @@ void draw_run(Canvas& canvas, const Axis& axis, const Values& values, const RunR
   }
 }
 
-std::string legend(const Style& style, std::span<const RunRecord> runs,
-                   const std::vector<int64_t>& trained) {
+std::string legend(const Style& style, Runs runs, const std::vector<int64_t>& trained) {
   const std::vector<std::string> labels = run_labels(runs, 28);
   std::vector<std::string> entries;
   for (size_t i = 0; i < runs.size(); ++i) entries.push_back(mark_of(style, i) + " " + labels[i]);
-  if (!trained.empty()) {
-    std::string entry = fmt::format("{} trained at length", style.vertical);
-    for (size_t i = 0; i < std::min<size_t>(trained.size(), 4); ++i)
-      entry += fmt::format("{} {}", i == 0 ? "" : ",", trained[i]);
-    entries.push_back(entry + (trained.size() > 4 ? " .." : ""));
-  }
+  if (!trained.empty())
+    entries.push_back(
+        fmt::format("{} trained at length {}", style.vertical, listed(trained, " ..")));
   std::string text, line;
   for (const std::string& entry : entries) {
     if (!line.empty() && kMargin + width(line) + 3 + width(entry) > kMargin + kColumns + 4) {
@@ -197,43 +167,38 @@ std::string legend(const Style& style, std::span<const RunRecord> runs,
 
 std::string only_ascii(const std::string& text) {
   std::string clean;
-  for (size_t i = 0; i < text.size(); ++i)
-    if (static_cast<unsigned char>(text[i]) < 0x80)
-      clean += text[i];
-    else if ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80)
-      clean += '?';
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x80 || byte >= 0xC0) clean += byte < 0x80 ? c : '?';
+  }
   return clean;
 }
 
 }  // namespace
 
-std::string report_chart(std::span<const RunRecord> runs, Glyphs glyphs) {
+std::string report_chart(Runs runs, Glyphs glyphs) {
   const std::vector<int64_t> lengths = evaluated_lengths(runs), trained = trained_lengths(runs);
   if (lengths.empty()) return {};
   const Style& style = glyphs == Glyphs::ascii ? kAscii : kUnicode;
   std::vector<double> shown(lengths.begin(), lengths.end());
   shown.insert(shown.end(), trained.begin(), trained.end());
-  const auto [least, most] = std::ranges::minmax(shown);
-  const bool logarithmic = least > 0 && most > 8 * least;
-  const Axis axis = axis_over(shown, logarithmic ? 2 : 0);
-
+  const Axis axis = length_axis(shown);
   const MainMetric metric = main_metric(runs);
-  const Values values = values_of(runs, metric);
   Canvas canvas(style);
   for (size_t i = 0; i < runs.size(); ++i)
-    draw_run(canvas, axis, values, runs[i], mark_of(style, i), static_cast<int>(runs.size()) + 1);
+    draw_run(canvas, axis, metric, runs[i], mark_of(style, i), static_cast<int>(runs.size()) + 1);
   for (const int64_t length : trained) canvas.vertical(axis.at(static_cast<double>(length)));
 
   std::string text = fmt::format("{:{}}{}, by length{}\n", "", kMargin, metric.caption,
-                                 logarithmic ? " (log scale)" : "");
+                                 axis.base != 0 ? " (log scale)" : "");
   for (int row = 0; row < kRows; ++row) {
     const bool labelled = row % 3 == 0;
     const double part = 1 - static_cast<double>(row) / (kRows - 1);
-    const double value = values.axis.least + part * (values.axis.most - values.axis.least);
+    const double value = metric.axis.least + part * (metric.axis.most - metric.axis.least);
     text += labelled ? value_label(value) + style.tick_left : fmt::format("{:5}{}", "", style.edge);
-    text += canvas.text(row) + "\n";
+    text += line_of(canvas.text(row));
   }
-  text += length_axis(style, axis, lengths, trained) + legend(style, runs, trained);
+  text += axis_lines(style, axis, lengths, trained) + legend(style, runs, trained);
   return glyphs == Glyphs::ascii ? only_ascii(text) : text;
 }
 

@@ -1,5 +1,5 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/report/label.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/report/plot.h>
 
 #include <algorithm>
@@ -42,7 +42,7 @@ std::string number(double value) {
   return text.ends_with(".0") ? text.substr(0, text.size() - 2) : text;
 }
 
-std::string segment(double x0, double y0, double x1, double y1, const char* attributes) {
+std::string segment(double x0, double y0, double x1, double y1, const std::string& attributes) {
   return fmt::format("<path d=\"M{} {}L{} {}\" {}/>\n", number(x0), number(y0), number(x1),
                      number(y1), attributes);
 }
@@ -157,13 +157,13 @@ std::string draw_axes(const Plot& plot) {
   std::string text;
   for (const double tick : plot.panel.y.ticks(static_cast<int>(plot.height / 28))) {
     const double y = plot.y(tick);
-    text += segment(plot.left, y, right, y, grid.c_str());
+    text += segment(plot.left, y, right, y, grid);
     text += draw_text(plot.left - 8, y + 4, tick_text(tick), small + " text-anchor=\"end\"");
   }
-  text += segment(plot.left, bottom, right, bottom, line.c_str());
+  text += segment(plot.left, bottom, right, bottom, line);
   for (const double tick : ticks_below(plot)) {
     const double x = plot.x(tick);
-    text += segment(x, bottom, x, bottom + 5, line.c_str());
+    text += segment(x, bottom, x, bottom + 5, line);
     text += draw_text(x, bottom + 19, tick_text(tick), small + " text-anchor=\"middle\"");
   }
   return text + draw_text(plot.left + plot.width / 2, bottom + 37, plot.panel.x_label,
@@ -177,7 +177,7 @@ std::string draw_verticals(const Plot& plot) {
     const double x = plot.x(static_cast<double>(value));
     if (!std::isfinite(x)) continue;
     text += segment(x, plot.top - 8, x, plot.top + plot.height,
-                    fmt::format("stroke=\"{}\" stroke-dasharray=\"3 3\"", kGrey).c_str());
+                    fmt::format("stroke=\"{}\" stroke-dasharray=\"3 3\"", kGrey));
     const bool rightward = x < plot.left + 0.7 * plot.width;
     if (note.empty() && !plot.panel.vertical_note.empty())
       note = draw_text(x + (rightward ? 6 : -6), plot.top - 3, plot.panel.vertical_note,
@@ -201,27 +201,13 @@ double mean_of(std::span<const Point> points, double Point::*member) {
 
 std::string escaped(const std::string& text) {
   std::string safe;
-  for (const char c : printable(text)) {
-    switch (c) {
-      case '&':
-        safe += "&amp;";
-        break;
-      case '<':
-        safe += "&lt;";
-        break;
-      case '>':
-        safe += "&gt;";
-        break;
-      case '"':
-        safe += "&quot;";
-        break;
-      case '\'':
-        safe += "&apos;";
-        break;
-      default:
-        safe += c;
-    }
-  }
+  for (const char c : printable(text))
+    safe += c == '&'    ? "&amp;"
+            : c == '<'  ? "&lt;"
+            : c == '>'  ? "&gt;"
+            : c == '"'  ? "&quot;"
+            : c == '\'' ? "&apos;"
+                        : std::string(1, c);
   return safe;
 }
 
@@ -242,8 +228,7 @@ std::string draw_sample(size_t style, double x, double y) {
   const Style s = style_of(style);
   return segment(x, y, x + 36, y,
                  fmt::format("stroke=\"{}\" stroke-width=\"2\" stroke-dasharray=\"{}\"", s.colour,
-                             s.dash)
-                     .c_str()) +
+                             s.dash)) +
          mark(style, x + 18, y);
 }
 

@@ -23,12 +23,12 @@ struct Curve {
 };
 
 struct Panel {
-  std::string title, note;  // the note in grey after the title: units, what is drawn how
+  std::string title = {}, note = {};  // the note in grey after it: units, what is drawn how
   std::string x_label;
-  Axis x, y;
+  Axis x = {}, y = {};
   std::vector<Curve> curves;
-  std::vector<int64_t> verticals;  // values of x marked by a dashed line
-  std::string vertical_note;
+  std::vector<int64_t> verticals = {};  // values of x marked by a dashed line
+  std::string vertical_note = {};
 };
 
 struct Box {

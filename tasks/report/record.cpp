@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 #include <fprnn/core/file.h>
-#include <fprnn/core/lines.h>
 #include <fprnn/tasks/report/record.h>
 
 #include <algorithm>
@@ -18,12 +17,9 @@ constexpr int64_t kMaxFile = 64'000'000;  // bytes
 constexpr int64_t kLongestLine = 1 << 16;
 static_assert(kMostSteps % 2 == 0);
 
-// A NaN stays.
-double larger(double x, double y) { return y > x || std::isnan(y) ? y : x; }
-
 StepMetrics joined(const StepMetrics& earlier, StepMetrics later) {
   later.iterations_max = std::max(later.iterations_max, earlier.iterations_max);
-  later.residual_max = larger(later.residual_max, earlier.residual_max);
+  later.residual_max = larger_or_nan(earlier.residual_max, later.residual_max);
   later.unconverged = std::max(later.unconverged, earlier.unconverged);
   return later;
 }

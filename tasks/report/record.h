@@ -1,13 +1,10 @@
 // What a run leaves behind, as values: a line of metrics.jsonl, eval.json, a run directory.
 #pragma once
 
+#include <fprnn/core/context.h>
 #include <fprnn/core/settings.h>
 
-#include <cstdint>
-#include <functional>
 #include <optional>
-#include <string>
-#include <vector>
 
 namespace fprnn {
 
@@ -57,8 +54,8 @@ struct LengthResult {
 
 // What made a result. Files of programs that did not say it yet read as empty and 0.
 struct Origin {
-  std::string version = {}, commit = {};       // core/build_info.h
-  std::string gpu = {}, instruction_set = {};  // of the machine; the first empty on the CPU
+  std::string version = {}, commit = {};  // core/build_info.h
+  Machine machine = {};
   uint64_t seed = 0;
 
   bool operator==(const Origin&) const = default;

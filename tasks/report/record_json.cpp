@@ -1,7 +1,7 @@
 // The JSON of record.h, written and read.
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/report/label.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/report/record.h>
 #include <nlohmann/json.hpp>
 
@@ -14,6 +14,8 @@ namespace fprnn {
 
 namespace {
 
+using Json = nlohmann::json;
+
 constexpr double kLargest = std::numeric_limits<double>::max();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
@@ -23,8 +25,8 @@ using Place = std::variant<int64_t*, uint64_t*, double*, std::optional<double>*,
 struct Field {
   std::string_view key = {};
   Place place = {};
-  double least = 0, most = kLargest;  // of a number
   bool optional = false;              // where it is read
+  double least = 0, most = kLargest;  // of a number
   bool seen = false;
 };
 using Fields = std::vector<Field>;
@@ -32,18 +34,18 @@ using Fields = std::vector<Field>;
 Fields fields(StepMetrics& m) {
   return {{"step", &m.step},
           {"seconds", &m.seconds},
-          {"loss", &m.loss, -kLargest},
-          {"accuracy", &m.accuracy, 0, 1},
+          {"loss", &m.loss, false, -kLargest},
+          {"accuracy", &m.accuracy, false, 0, 1},
           {"lr", &m.lr},
           {"grad_norm", &m.grad_norm},
           {"iterations_mean", &m.iterations_mean},
           {"iterations_max", &m.iterations_max},
           {"residual_max", &m.residual_max},
           {"unconverged", &m.unconverged},
-          {"adjoint_iterations_mean", &m.adjoint_iterations_mean, 0, kLargest, true},
-          {"adjoint_iterations_max", &m.adjoint_iterations_max, 0, kLargest, true},
-          {"adjoint_residual_max", &m.adjoint_residual_max, 0, kLargest, true},
-          {"adjoint_unconverged", &m.adjoint_unconverged, 0, kLargest, true},
+          {"adjoint_iterations_mean", &m.adjoint_iterations_mean, true},
+          {"adjoint_iterations_max", &m.adjoint_iterations_max, true},
+          {"adjoint_residual_max", &m.adjoint_residual_max, true},
+          {"adjoint_unconverged", &m.adjoint_unconverged, true},
           {"skipped", &m.skipped},
           {"tokens_per_second", &m.tokens_per_second}};
 }
@@ -51,20 +53,12 @@ Fields fields(StepMetrics& m) {
 Fields fields(LengthResult& r) {
   return {{"length", &r.length},
           {"sequences", &r.sequences},
-          {.key = "metrics", .place = &r.metrics, .optional = true},
-          {.key = "standard_error", .place = &r.standard_error, .optional = true},
+          {"metrics", &r.metrics, true},
+          {"standard_error", &r.standard_error, true},
           {"iterations_mean", &r.iterations_mean},
           {"iterations_max", &r.iterations_max},
           {"residual_max", &r.residual_max},
           {"unconverged", &r.unconverged}};
-}
-
-Fields fields(Origin& o) {
-  return {{.key = "version", .place = &o.version, .optional = true},
-          {.key = "commit", .place = &o.commit, .optional = true},
-          {.key = "gpu", .place = &o.gpu, .optional = true},
-          {.key = "instruction_set", .place = &o.instruction_set, .optional = true},
-          {.key = "seed", .place = &o.seed, .optional = true}};
 }
 
 Fields joined(Fields first, const Fields& second) {
@@ -72,57 +66,63 @@ Fields joined(Fields first, const Fields& second) {
   return first;
 }
 
+Fields fields(Origin& o) {
+  return {{"version", &o.version, true},
+          {"commit", &o.commit, true},
+          {"gpu", &o.machine.gpu, true},
+          {"instruction_set", &o.machine.instruction_set, true},
+          {"seed", &o.seed, true}};
+}
+
 Fields fields(RunStart& s) { return joined({{"step", &s.step}}, fields(s.origin)); }
 
 Fields fields(Evaluation& e) {
-  return joined(
-      joined({{"task", &e.task},
-              {.key = "settings", .place = &e.settings, .optional = true},
-              {"model", &e.model},
-              {"parameters", &e.parameters},
-              {"device", &e.device},
-              {"solver", &e.solver},
-              {"gradient", &e.gradient},
-              {"train_length", &e.train_length},
-              {"steps", &e.steps},
-              {"train_seconds", &e.train_seconds}},
-             fields(e.origin)),
-      {{.key = "caption", .place = &e.caption, .optional = true}, {"lengths", &e.lengths}});
+  return joined(joined({{"task", &e.task},
+                        {"settings", &e.settings, true},
+                        {"model", &e.model},
+                        {"parameters", &e.parameters},
+                        {"device", &e.device},
+                        {"solver", &e.solver},
+                        {"gradient", &e.gradient},
+                        {"train_length", &e.train_length},
+                        {"steps", &e.steps},
+                        {"train_seconds", &e.train_seconds}},
+                       fields(e.origin)),
+                {{"caption", &e.caption, true}, {"lengths", &e.lengths}});
 }
 
 // What files had before metrics had names and tasks settings.
-constexpr const char* kOldCaption = "whole sequences right";
 struct OldForm {
   std::string group;
   double sequence = 0, token = 0, last_token = 0;
+
+  Field of_evaluation() { return {"group", &group, true}; }
+  Fields of_length() {
+    return {{"sequence_accuracy", &sequence, true, 0, 1},
+            {"token_accuracy", &token, true, 0, 1},
+            {"last_token_accuracy", &last_token, true, 0, 1}};
+  }
 };
-Field old_group(OldForm& old) { return {.key = "group", .place = &old.group, .optional = true}; }
-Fields old_accuracies(OldForm& old) {
-  return {{"sequence_accuracy", &old.sequence, 0, 1, true},
-          {"token_accuracy", &old.token, 0, 1, true},
-          {"last_token_accuracy", &old.last_token, 0, 1, true}};
-}
 
 // Writing.
 
 std::string members(const Fields& fields, std::string_view separator);
 
-std::string text_of(const std::string& text) {
-  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-std::string text_of(double value) {
+std::string text_of(std::integral auto number) { return fmt::format("{}", number); }
+std::string text_of(double number) {
   // Without the sign of zero: -0 would be read as the whole number 0.
-  return std::isfinite(value) ? fmt::format("{}", value + 0) : "null";
+  return std::isfinite(number) ? fmt::format("{}", number + 0) : "null";
+}
+std::string text_of(std::optional<double> number) { return text_of(number.value_or(kNaN)); }
+std::string text_of(const std::string& text) {
+  return Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 struct Writer {
-  std::string operator()(const int64_t* value) const { return fmt::format("{}", *value); }
-  std::string operator()(const uint64_t* value) const { return fmt::format("{}", *value); }
-  std::string operator()(const double* value) const { return text_of(*value); }
-  std::string operator()(const std::optional<double>* value) const {
-    return text_of(value->value_or(kNaN));
+  template <class Value>
+  std::string operator()(const Value* value) const {
+    return text_of(*value);
   }
-  std::string operator()(const std::string* value) const { return text_of(*value); }
   template <class Value>
   std::string operator()(const std::vector<std::pair<std::string, Value>>* named) const {
     std::vector<std::string> entries;
@@ -149,78 +149,54 @@ std::string members(const Fields& fields, std::string_view separator) {
 // Reading. JSON as events, since a document model would accept repeated keys and could take many
 // times the memory of a hostile text.
 
-struct Null {};
-using Scalar = std::variant<Null, bool, int64_t, uint64_t, double, std::string*>;
-
 // Puts a value where it belongs; what is wrong with it, or nothing.
 struct Store {
   const Field& field;
+  const Json& value;  // no structure
 
-  std::string operator()(int64_t* place, int64_t value) const {
-    if (value < 0) return "must not be negative";
-    *place = value;
+  template <std::integral Int>
+  std::string operator()(Int* place) const {
+    if (value.is_number_integer() && !value.is_number_unsigned() && value.get<int64_t>() < 0)
+      return "must not be negative";
+    if (!value.is_number_integer() || !std::in_range<Int>(value.get<uint64_t>()))
+      return fmt::format("must be an integer of {} bits", std::numeric_limits<Int>::digits);
+    *place = value.get<Int>();
     return {};
   }
-  std::string operator()(uint64_t* place, int64_t value) const {
-    if (value < 0) return "must not be negative";
-    return (*this)(place, static_cast<uint64_t>(value));
-  }
-  std::string operator()(uint64_t* place, uint64_t value) const {
-    return *place = value, std::string();
-  }
-  std::string operator()(double* place, double value) const {
-    if (value < field.least || value > field.most) return "is out of range";
-    *place = value;
+  std::string operator()(double* place) const {
+    if (!value.is_number() && !value.is_null()) return "must be a number or null";
+    const double number = value.is_null() ? kNaN : value.get<double>();
+    if (number < field.least || number > field.most) return "is out of range";
+    *place = number;
     return {};
   }
-  std::string operator()(double* place, int64_t value) const {
-    return (*this)(place, static_cast<double>(value));
+  std::string operator()(std::optional<double>* place) const {
+    place->reset();
+    return value.is_null() ? std::string() : (*this)(&place->emplace());
   }
-  std::string operator()(double* place, uint64_t value) const {
-    return (*this)(place, static_cast<double>(value));
+  std::string operator()(std::string* place) const {
+    if (!value.is_string()) return "must be a string";
+    *place = value.get<std::string>();
+    return {};
   }
-  std::string operator()(double* place, Null) const { return *place = kNaN, std::string(); }
-  template <class Number>
-  std::string operator()(std::optional<double>* place,
-                         Number value) const requires std::is_arithmetic_v<Number> &&
-      (!std::is_same_v<Number, bool>) {
-    return (*this)(&place->emplace(), value);
-  }
-  std::string operator()(std::optional<double>* place, Null) const {
-    return place->reset(), std::string();
-  }
-  std::string operator()(std::string* place, std::string* value) const {
-    return *place = std::move(*value), std::string();
-  }
-  template <class Place, class Value>
-  std::string operator()(Place, Value) const {
-    if constexpr (std::is_same_v<Place, int64_t*>) return "must be an integer of 63 bits";
-    if constexpr (std::is_same_v<Place, uint64_t*>) return "must be an integer of 64 bits";
-    if constexpr (std::is_same_v<Place, std::string*>) return "must be a string";
-    if constexpr (std::is_same_v<Place, std::vector<LengthResult>*>) return "must be an array";
-    if constexpr (std::is_same_v<Place, KeyTexts*> || std::is_same_v<Place, NamedValues*>)
-      return "must be an object";
-    return "must be a number or null";
-  }
+  std::string operator()(std::vector<LengthResult>*) const { return "must be an array"; }
+  std::string operator()(const void*) const { return "must be an object"; }
 };
 
 // An object of scalars, of objects of names and of an array of such objects.
-class RecordParser : public nlohmann::json_sax<nlohmann::json> {
+class RecordParser : public nlohmann::json_sax<Json> {
  public:
   explicit RecordParser(Fields fields) : outer_(std::move(fields)) {
-    if (find(outer_, "settings") != nullptr) outer_.push_back(old_group(old_));
+    if (find(outer_, "settings") != nullptr) outer_.push_back(old_.of_evaluation());
   }
   const std::string& problem() const { return problem_; }
 
-  bool null() override { return scalar(Null{}); }
+  bool null() override { return scalar(nullptr); }
   bool boolean(bool value) override { return scalar(value); }
-  bool number_integer(number_integer_t value) override { return scalar(int64_t{value}); }
-  bool number_unsigned(number_unsigned_t value) override {
-    constexpr auto kMost = static_cast<uint64_t>(std::numeric_limits<int64_t>::max());
-    return value <= kMost ? scalar(static_cast<int64_t>(value)) : scalar(uint64_t{value});
-  }
+  bool number_integer(number_integer_t value) override { return scalar(value); }
+  bool number_unsigned(number_unsigned_t value) override { return scalar(value); }
   bool number_float(number_float_t value, const string_t&) override { return scalar(value); }
-  bool string(string_t& value) override { return scalar(&value); }
+  bool string(string_t& value) override { return scalar(std::move(value)); }
   bool binary(binary_t&) override { return refuse("binary is not allowed"); }
 
   bool key(string_t& name) override {
@@ -233,12 +209,11 @@ class RecordParser : public nlohmann::json_sax<nlohmann::json> {
     return true;
   }
   bool start_object(size_t) override {
-    if (field_ != nullptr && std::holds_alternative<KeyTexts*>(field_->place)) {
-      named_ = std::get<KeyTexts*>(field_->place);
-    } else if (field_ != nullptr && std::holds_alternative<NamedValues*>(field_->place)) {
-      named_ = std::get<NamedValues*>(field_->place);
+    if (field_ != nullptr && (std::holds_alternative<KeyTexts*>(field_->place) ||
+                              std::holds_alternative<NamedValues*>(field_->place))) {
+      named_ = field_->place;
     } else if (depth_ == 1 && lengths_ != nullptr) {
-      inner_ = joined(fields(lengths_->emplace_back()), old_accuracies(old_));
+      inner_ = joined(fields(lengths_->emplace_back()), old_.of_length());
     } else if (depth_ != 0) {
       return refuse("an object stands where none belongs");
     }
@@ -248,10 +223,7 @@ class RecordParser : public nlohmann::json_sax<nlohmann::json> {
   }
   bool end_object() override {
     --depth_;
-    if (!std::holds_alternative<std::monostate>(named_)) {
-      named_ = std::monostate();
-      return true;
-    }
+    if (std::exchange(named_, Place()) != Place()) return true;
     for (const Field& each : depth_ == 0 ? outer_ : inner_)
       if (!each.seen && !each.optional) return refuse_key(each.key, "is missing");
     return depth_ == 0 ? end_record() : end_length();
@@ -286,12 +258,12 @@ class RecordParser : public nlohmann::json_sax<nlohmann::json> {
   bool refuse_key(std::string_view name, std::string_view why) {
     return refuse(fmt::format("key '{}' {}", shortened(printable(name), 40), why));
   }
-  bool scalar(Scalar value) {
+  bool scalar(const Json& value) {
     if (field_ == nullptr) return refuse("a value stands where an object belongs");
-    const std::string wrong = std::visit(Store{*field_}, field_->place, std::move(value));
-    const std::string key = shortened(printable(field_->key), 40);
-    field_ = nullptr;
-    return wrong.empty() || refuse(fmt::format("'{}' {}", key, wrong));
+    const Field& field = *std::exchange(field_, nullptr);
+    const std::string wrong = std::visit(Store{field, value}, field.place);
+    return wrong.empty() ||
+           refuse(fmt::format("'{}' {}", shortened(printable(field.key), 40), wrong));
   }
   // The next value belongs to that name.
   template <class Value>
@@ -300,7 +272,7 @@ class RecordParser : public nlohmann::json_sax<nlohmann::json> {
       if (entry.first == name) return refuse_key(name, "appears twice");
     if (named.size() == kMostNames) return refuse("an object has too many names");
     auto& [key, value] = named.emplace_back(name, Value());
-    entry_ = {.key = key, .place = &value, .least = -kLargest};
+    entry_ = {key, &value, false, -kLargest};
     field_ = &entry_;
     return true;
   }
@@ -313,7 +285,7 @@ class RecordParser : public nlohmann::json_sax<nlohmann::json> {
     if (!old) return true;
     if (!old_.group.empty())
       std::get<KeyTexts*>(settings->place)->emplace_back("group", old_.group);
-    *std::get<std::string*>(find(outer_, "caption")->place) = kOldCaption;
+    *std::get<std::string*>(find(outer_, "caption")->place) = "whole sequences right";
     return true;
   }
   bool end_length() {
@@ -333,10 +305,10 @@ class RecordParser : public nlohmann::json_sax<nlohmann::json> {
 
   Fields outer_, inner_;
   OldForm old_;
-  std::vector<LengthResult>* lengths_ = nullptr;                      // the array that is open
-  std::variant<std::monostate, KeyTexts*, NamedValues*> named_ = {};  // the object that is open
-  Field entry_;                                                       // of that
-  int depth_ = 0;                                                     // of objects
+  std::vector<LengthResult>* lengths_ = nullptr;  // the array that is open
+  Place named_;                                   // the object of names that is open
+  Field entry_;                                   // of that
+  int depth_ = 0;                                 // of objects
   Field* field_ = nullptr;
   std::string problem_;
 };
@@ -348,7 +320,7 @@ Record from_json(const std::string& text, const std::string& source) {
                        "JSON contains no zero byte: source", source);
   Record record;
   RecordParser parser(fields(record));
-  const bool parsed = nlohmann::json::sax_parse(text, &parser);
+  const bool parsed = Json::sax_parse(text, &parser);
   require<FormatError>(parsed, "record",
                        "a record must be a JSON object of its keys: source and problem", source,
                        parser.problem());

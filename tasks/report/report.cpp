@@ -1,25 +1,45 @@
 #include <fmt/format.h>
-#include <fprnn/tasks/report/label.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/report/report.h>
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 
 namespace fprnn {
 
-std::vector<int64_t> evaluated_lengths(std::span<const RunRecord> runs) {
+std::vector<int64_t> evaluated_lengths(Runs runs) {
   std::set<int64_t> lengths;
   for (const RunRecord& run : runs)
     for (const LengthResult& result : run.evaluation.lengths) lengths.insert(result.length);
   return {lengths.begin(), lengths.end()};
 }
 
-std::vector<int64_t> trained_lengths(std::span<const RunRecord> runs) {
+std::vector<int64_t> trained_lengths(Runs runs) {
   std::set<int64_t> lengths;
   for (const RunRecord& run : runs)
     if (run.evaluation.train_length > 0) lengths.insert(run.evaluation.train_length);
   return {lengths.begin(), lengths.end()};
+}
+
+std::vector<LengthResult> results_by_length(const RunRecord& run) {
+  std::vector<LengthResult> results = run.evaluation.lengths;
+  std::ranges::stable_sort(results, {}, &LengthResult::length);
+  return results;
+}
+
+std::string listed(const std::vector<int64_t>& lengths, std::string_view more) {
+  const std::span first(lengths.begin(), std::min<size_t>(lengths.size(), 4));
+  return fmt::format("{}{}", fmt::join(first, ", "), first.size() < lengths.size() ? more : "");
+}
+
+Axis length_axis(std::span<const double> lengths) {
+  return axis_over(lengths, spans(lengths, 8) ? 2 : 0);
+}
+
+std::string line_of(const std::string& text) {
+  return text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
 }
 
 bool has_iterations(const RunRecord& run) {
@@ -30,6 +50,17 @@ bool has_iterations(const RunRecord& run) {
 
 namespace {
 
+// How much all of the names have in common at their beginning, up to the end of a word.
+size_t common_beginning(const std::vector<std::string>& names) {
+  size_t common = names[0].size();
+  for (const std::string& name : names) {
+    const auto end = std::ranges::mismatch(names[0], name).in1;
+    common = std::min(common, static_cast<size_t>(end - names[0].begin()));
+  }
+  const size_t separator = names[0].substr(0, common).find_last_of(" _-./,");
+  return separator == std::string::npos ? 0 : separator + 1;
+}
+
 // A metric's name as people read it.
 std::string words(std::string name) {
   std::ranges::replace(name, '_', ' ');
@@ -38,7 +69,34 @@ std::string words(std::string name) {
 
 }  // namespace
 
-MainMetric main_metric(std::span<const RunRecord> runs) {
+std::vector<std::string> run_labels(Runs runs, int64_t most) {
+  std::vector<std::string> names;
+  for (const RunRecord& run : runs)
+    names.push_back(printable(run.name.empty() ? run.evaluation.model : run.name));
+  const bool long_names =
+      std::ranges::any_of(names, [&](const std::string& name) { return width(name) > most; });
+  const size_t common = long_names && names.size() > 1 ? common_beginning(names) : 0;
+  std::map<std::string, int> taken;
+  for (std::string& name : names) {
+    name = shortened(name.size() > common ? name.substr(common) : name, most);
+    const int times = ++taken[name];
+    if (times > 1) name = shortened(name, most - 4) + fmt::format(" ({})", times);
+  }
+  return names;
+}
+
+std::string problem_of(const KeyTexts& settings) {
+  std::string problem;
+  for (const auto& [key, value] : settings) {
+    const bool number = value.find_first_not_of("0123456789.,-+e") == std::string::npos;
+    const bool on_or_off = value == "true" || value == "false";
+    problem += fmt::format("{}{}{}", problem.empty() ? "" : ", ",
+                           number || on_or_off ? key + " " : "", value);
+  }
+  return problem;
+}
+
+MainMetric main_metric(Runs runs) {
   MainMetric metric;
   for (const RunRecord& run : runs)
     for (const LengthResult& result : run.evaluation.lengths) {
@@ -47,11 +105,13 @@ MainMetric main_metric(std::span<const RunRecord> runs) {
       const std::string& caption = run.evaluation.caption;
       metric.caption = caption.empty() ? words(metric.name) : shortened(printable(caption), 60);
     }
+  std::vector<double> values;
   for (const RunRecord& run : runs)
-    for (const LengthResult& result : run.evaluation.lengths) {
-      const double value = result.metric(metric.name);
-      metric.is_share = metric.is_share && !(value < 0 || value > 1);
-    }
+    for (const LengthResult& result : run.evaluation.lengths)
+      values.push_back(result.metric(metric.name));
+  metric.is_share =
+      std::ranges::none_of(values, [](double value) { return value < 0 || value > 1; });
+  if (!metric.is_share) metric.axis = axis_over(values);
   return metric;
 }
 
@@ -73,10 +133,6 @@ struct Column {
 
 std::string right_aligned(const std::string& text, int64_t width) {
   return std::string(std::max<int64_t>(width - fprnn::width(text), 0), ' ') + text;
-}
-
-std::string line_of(const std::string& text) {
-  return text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
 }
 
 std::string aligned(const std::vector<Column>& columns) {
@@ -169,7 +225,7 @@ Column main_column(const RunRecord& run, const std::string& metric, const std::s
   return column;
 }
 
-std::string joint_table(std::span<const RunRecord> runs) {
+std::string joint_table(Runs runs) {
   const std::vector<int64_t> lengths = evaluated_lengths(runs);
   const std::vector<std::string> labels = run_labels(runs, 20);
   const MainMetric metric = main_metric(runs);
@@ -182,7 +238,7 @@ std::string joint_table(std::span<const RunRecord> runs) {
 
 }  // namespace
 
-std::string report_table(std::span<const RunRecord> runs) {
+std::string report_table(Runs runs) {
   if (evaluated_lengths(runs).empty()) return {};
   return runs.size() == 1 ? single_table(runs[0]) : joint_table(runs);
 }

@@ -1,13 +1,12 @@
+// The picture of report.h: what its panels show, and the page that they stand on.
 #include <fmt/format.h>
 #include <fprnn/core/build_info.h>
-#include <fprnn/tasks/report/label.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/report/plot.h>
 #include <fprnn/tasks/report/report.h>
-#include <fprnn/tasks/report/svg.h>
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace fprnn {
 
@@ -16,42 +15,29 @@ namespace {
 constexpr double kWidth = 1000, kMargin = 32, kGap = 40;
 constexpr double kPanelHeight = 264, kPanelGap = 26, kLegendRow = 24;
 
-using Runs = std::span<const RunRecord>;
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Points that a curve has at most, so that many runs do not make a large file.
 size_t most_points(Runs runs) { return std::clamp<size_t>(2000 / runs.size(), 60, 400); }
 
-// Curves against length.
+template <class Result>  // of a length or a step
+Point iterations_at(int64_t x, const Result& result) {
+  return {.x = static_cast<double>(x),
+          .y = result.iterations_mean,
+          .low = result.iterations_mean,
+          .high = static_cast<double>(result.iterations_max)};
+}
 
-Point metric_at(const LengthResult& r, const MainMetric& metric) {
-  const double value = r.metric(metric.name), error = r.standard_error.value_or(kNaN);
-  const double least = metric.is_share ? 0 : -kLargestShown,
-               most = metric.is_share ? 1 : kLargestShown;
-  return {.x = static_cast<double>(r.length),
-          .y = value,
-          .low = std::max(value - error, least),
-          .high = std::min(value + error, most)};
-}
-Point iterations_at(const LengthResult& r) {
-  return {.x = static_cast<double>(r.length),
-          .y = r.iterations_mean,
-          .low = r.iterations_mean,
-          .high = static_cast<double>(r.iterations_max)};
-}
-Point residual_at(const LengthResult& r) {
-  return {.x = static_cast<double>(r.length), .y = r.residual_max};
-}
+// Curves against length.
 
 template <class PointAt>
 std::vector<Curve> curves_by_length(Runs runs, bool iterated_only, const PointAt& point_at) {
   std::vector<Curve> curves;
   for (size_t i = 0; i < runs.size(); ++i) {
     if (runs[i].evaluation.lengths.empty() || (iterated_only && !has_iterations(runs[i]))) continue;
-    std::vector<LengthResult> results = runs[i].evaluation.lengths;
-    std::ranges::stable_sort(results, {}, &LengthResult::length);
-    Curve curve{.points = {}, .style = i, .marks = true};
-    for (const LengthResult& result : results) curve.points.push_back(point_at(result));
+    Curve curve{.points = {}, .style = i};
+    for (const LengthResult& result : results_by_length(runs[i]))
+      curve.points.push_back(point_at(result));
     curve.points = thinned(curve.points, most_points(runs));
     curve.marks = curve.points.size() <= 24;
     curves.push_back(std::move(curve));
@@ -61,25 +47,12 @@ std::vector<Curve> curves_by_length(Runs runs, bool iterated_only, const PointAt
 
 // Curves against step.
 
-Point iterations_of(const StepMetrics& m) {
-  return {.x = static_cast<double>(m.step),
-          .y = m.iterations_mean,
-          .low = m.iterations_mean,
-          .high = static_cast<double>(m.iterations_max)};
-}
-Point residual_of(const StepMetrics& m) {
-  const double x = static_cast<double>(m.step), y = m.residual_max;
-  return {.x = x, .y = y, .low = y, .high = y};
-}
-Point loss_of(const StepMetrics& m) {
-  const double x = static_cast<double>(m.step);
-  return {.x = x, .y = m.loss, .low = m.loss, .high = m.loss};
-}
-
-template <class PointOf>
-std::vector<Point> points_of(const RunRecord& run, const PointOf& point_of) {
+std::vector<Point> points_of(const RunRecord& run, double StepMetrics::*value) {
   std::vector<Point> points;
-  for (const StepMetrics& metrics : run.metrics) points.push_back(point_of(metrics));
+  for (const StepMetrics& metrics : run.metrics) {
+    const double y = metrics.*value;
+    points.push_back({.x = static_cast<double>(metrics.step), .y = y, .low = y, .high = y});
+  }
   return points;
 }
 
@@ -115,13 +88,12 @@ std::vector<Point> outline(const std::vector<Point>& points, size_t most) {
 
 // A smooth curve over what was logged. A mean over thousands of steps would take long and look no
 // different from one over hundreds.
-template <class PointOf>
-std::vector<Curve> smooth_curves(Runs runs, bool iterated_only, const PointOf& point_of) {
+std::vector<Curve> smooth_curves(Runs runs, bool iterated_only, double StepMetrics::*value) {
   constexpr size_t kSmoothed = 2000;
   std::vector<Curve> raw, smooth;
   for (size_t i = 0; i < runs.size(); ++i) {
     if (iterated_only && !has_iterations(runs[i])) continue;
-    const std::vector<Point> points = points_of(runs[i], point_of);
+    const std::vector<Point> points = points_of(runs[i], value);
     raw.push_back({.points = outline(points, most_points(runs)), .style = i, .faint = true});
     smooth.push_back(
         {.points = thinned(smoothed(thinned(points, kSmoothed)), most_points(runs)), .style = i});
@@ -132,21 +104,17 @@ std::vector<Curve> smooth_curves(Runs runs, bool iterated_only, const PointOf& p
 
 std::vector<Curve> iteration_curves(Runs runs) {
   std::vector<Curve> curves;
-  for (size_t i = 0; i < runs.size(); ++i)
-    if (has_iterations(runs[i]))
-      curves.push_back({.points = thinned(points_of(runs[i], iterations_of), most_points(runs) / 2),
-                        .style = i});
+  for (size_t i = 0; i < runs.size(); ++i) {
+    if (!has_iterations(runs[i])) continue;
+    std::vector<Point> points;
+    for (const StepMetrics& m : runs[i].metrics) points.push_back(iterations_at(m.step, m));
+    curves.push_back({.points = thinned(points, most_points(runs) / 2), .style = i});
+  }
   return curves;
 }
 
 // Panels.
 
-std::vector<double> shown_x(const std::vector<Curve>& curves) {
-  std::vector<double> values;
-  for (const Curve& curve : curves)
-    for (const Point& point : curve.points) values.push_back(point.x);
-  return values;
-}
 std::vector<double> shown_y(const std::vector<Curve>& curves) {
   std::vector<double> values;
   for (const Curve& curve : curves)
@@ -156,15 +124,6 @@ std::vector<double> shown_y(const std::vector<Curve>& curves) {
   return values;
 }
 
-bool all_positive(const std::vector<double>& values) {
-  return std::ranges::all_of(values, [](double value) { return value > 0; });
-}
-bool spans(const std::vector<double>& values, double ratio) {
-  if (values.empty() || !all_positive(values)) return false;
-  const auto [least, most] = std::ranges::minmax(values);
-  return most > ratio * least;
-}
-
 // From 0, with room above.
 Axis axis_from_zero(std::vector<double> values) {
   values.push_back(0);
@@ -172,47 +131,26 @@ Axis axis_from_zero(std::vector<double> values) {
   axis.most += 0.05 * (axis.most - axis.least);
   return axis;
 }
-Axis loss_axis(const std::vector<double>& values) {
-  return spans(values, 50) ? padded(axis_over(values, 10), 0.04) : axis_from_zero(values);
-}
 
-Panel length_panel(Runs runs, std::string title, std::string note, std::vector<Curve> curves) {
-  Panel panel{.title = std::move(title),
-              .note = std::move(note),
-              .x_label = "sequence length",
-              .x = {},
-              .y = {},
+Panel length_panel(Runs runs, std::vector<Curve> curves) {
+  Panel panel{.x_label = "sequence length",
               .curves = std::move(curves),
-              .verticals = trained_lengths(runs),
-              .vertical_note = {}};
-  std::vector<double> lengths = shown_x(panel.curves);
-  lengths.insert(lengths.end(), panel.verticals.begin(), panel.verticals.end());
-  const bool logarithmic = spans(lengths, 8);
-  panel.x = padded(axis_over(lengths, logarithmic ? 2 : 0), 0.04);
-  if (logarithmic) panel.x_label += " (log scale)";
+              .verticals = trained_lengths(runs)};
+  std::vector<double> lengths(panel.verticals.begin(), panel.verticals.end());
+  for (const Curve& curve : panel.curves)
+    for (const Point& point : curve.points) lengths.push_back(point.x);
+  const Axis axis = length_axis(lengths);
+  panel.x = padded(axis, 0.04);
+  if (axis.base != 0) panel.x_label += " (log scale)";
   return panel;
 }
 
-Panel step_panel(Runs runs, std::string title, std::string note, std::vector<Curve> curves) {
+Panel step_panel(Runs runs, std::vector<Curve> curves) {
   std::vector<double> steps = {0};
   for (const RunRecord& run : runs)
     for (const StepMetrics& metrics : run.metrics)
       steps.push_back(static_cast<double>(metrics.step));
-  return {.title = std::move(title),
-          .note = std::move(note),
-          .x_label = "training step",
-          .x = axis_over(steps),
-          .y = {},
-          .curves = std::move(curves),
-          .verticals = {},
-          .vertical_note = {}};
-}
-
-std::string trained_note(const std::vector<int64_t>& trained) {
-  std::string note = "trained at";
-  for (size_t i = 0; i < std::min<size_t>(trained.size(), 4); ++i)
-    note += fmt::format("{} {}", i == 0 ? "" : ",", trained[i]);
-  return note + (trained.size() > 4 ? " …" : "");
+  return {.x_label = "training step", .x = axis_over(steps), .curves = std::move(curves)};
 }
 
 std::string capital(std::string text) {
@@ -222,22 +160,31 @@ std::string capital(std::string text) {
 
 Panel metric_panel(Runs runs) {
   const MainMetric metric = main_metric(runs);
-  const auto point_at = [&](const LengthResult& result) { return metric_at(result, metric); };
-  Panel panel = length_panel(runs, capital(metric.caption),
-                             metric.is_share ? "fraction, with standard errors" : "",
-                             curves_by_length(runs, false, point_at));
+  const double least = metric.is_share ? 0 : -kLargestShown;
+  const double most = metric.is_share ? 1 : kLargestShown;
+  const auto point_at = [&](const LengthResult& r) -> Point {
+    const double value = r.metric(metric.name), error = r.standard_error.value_or(kNaN);
+    return {.x = static_cast<double>(r.length),
+            .y = value,
+            .low = std::max(value - error, least),
+            .high = std::min(value + error, most)};
+  };
+  Panel panel = length_panel(runs, curves_by_length(runs, false, point_at));
+  panel.title = capital(metric.caption);
+  panel.note = metric.is_share ? "fraction, with standard errors" : "";
   for (Curve& curve : panel.curves) curve.bars = true;
-  panel.y = metric.is_share ? padded({.least = 0, .most = 1}, 0.03)
-                            : padded(axis_over(shown_y(panel.curves)), 0.03);
-  panel.vertical_note = trained_note(panel.verticals);
+  panel.y = padded(metric.is_share ? Axis() : axis_over(shown_y(panel.curves)), 0.03);
+  panel.vertical_note = "trained at " + listed(panel.verticals, " …");
   return panel;
 }
 
 Panel loss_panel(Runs runs) {
-  Panel panel = step_panel(runs, "Loss", "nats, smoothed; faint: as logged",
-                           smooth_curves(runs, false, loss_of));
-  panel.y = loss_axis(shown_y(panel.curves));
-  if (panel.y.base != 0) panel.note += " (log scale)";
+  Panel panel = step_panel(runs, smooth_curves(runs, false, &StepMetrics::loss));
+  const std::vector<double> values = shown_y(panel.curves);
+  const bool logarithmic = spans(values, 50);
+  panel.title = "Loss";
+  panel.note = fmt::format("nats, smoothed; faint: as logged{}", logarithmic ? " (log scale)" : "");
+  panel.y = logarithmic ? padded(axis_over(values, 10), 0.04) : axis_from_zero(values);
   return panel;
 }
 
@@ -249,9 +196,9 @@ Panel iterations_panel(Panel panel) {
   return panel;
 }
 
-Panel residual_panel(Panel panel) {
+Panel residual_panel(Panel panel, std::string_view how) {
   panel.title = "Residual";
-  panel.note = "of the worst sequence" + panel.note + " (log scale)";
+  panel.note = fmt::format("of the worst sequence{} (log scale)", how);
   panel.y = whole_decades(axis_over(shown_y(panel.curves), 10));
   return panel;
 }
@@ -266,19 +213,18 @@ bool shows_anything(const Panel& panel) {
 
 // In reading order of two columns: against length on the left, against step on the right.
 std::vector<Panel> panels_of(Runs runs) {
-  const auto by_length = [&](const auto& point_at) {
-    return length_panel(runs, {}, {}, curves_by_length(runs, true, point_at));
-  };
-  const auto by_step = [&](std::string note, std::vector<Curve> curves) {
-    return step_panel(runs, {}, std::move(note), std::move(curves));
+  const auto iterations = [](const LengthResult& r) { return iterations_at(r.length, r); };
+  const auto residual = [](const LengthResult& r) -> Point {
+    return {.x = static_cast<double>(r.length), .y = r.residual_max};
   };
   std::vector<Panel> panels = {
       metric_panel(runs),
       loss_panel(runs),
-      iterations_panel(by_length(iterations_at)),
-      iterations_panel(by_step({}, iteration_curves(runs))),
-      residual_panel(by_length(residual_at)),
-      residual_panel(by_step(", smoothed", smooth_curves(runs, true, residual_of)))};
+      iterations_panel(length_panel(runs, curves_by_length(runs, true, iterations))),
+      iterations_panel(step_panel(runs, iteration_curves(runs))),
+      residual_panel(length_panel(runs, curves_by_length(runs, true, residual)), ""),
+      residual_panel(step_panel(runs, smooth_curves(runs, true, &StepMetrics::residual_max)),
+                     ", smoothed")};
   std::erase_if(panels, [](const Panel& panel) { return !shows_anything(panel); });
   return panels;
 }

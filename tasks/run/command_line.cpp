@@ -2,7 +2,7 @@
 #include <fmt/ranges.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/check.h>
-#include <fprnn/core/nearest.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/run/command_line.h>
 #include <unistd.h>
 

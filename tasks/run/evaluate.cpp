@@ -1,6 +1,5 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/tasks/run/evaluate.h>
-#include <fprnn/tasks/run/shortage.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,11 +7,6 @@
 namespace fprnn {
 
 namespace {
-
-// Tokens at once. A GPU is filled by more of them than a CPU.
-int64_t tokens_at_once(const Context& context) {
-  return int64_t{1} << (context.device() == DeviceKind::cuda ? 18 : 16);
-}
 
 template <class T>
 BasicTensor<T> rows(const BasicTensor<T>& x, int64_t begin, int64_t end) {
@@ -43,7 +37,7 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
   const Batch all = task.sample(host, evaluation_stream(seed, length), sequences, length);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
   LengthResult result{.length = length, .sequences = sequences};
-  const std::vector<Metric> metrics = task.metrics();
+  const std::vector<Metric> metrics = metrics_of(task);
   std::vector<Mean> means(metrics.size());
   forget_solves(model);
   for (int64_t begin = 0; begin < sequences; begin += piece) {
@@ -69,9 +63,11 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
 
 LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
                       int64_t length, int64_t sequences) {
-  return with_shortage_named("evaluate", sequences, length, [&] {
-    return evaluate_here(model, task, context, seed, length, sequences);
+  LengthResult result;
+  with_shortage_named("evaluate", sequences, length, [&] {
+    result = evaluate_here(model, task, context, seed, length, sequences);
   });
+  return result;
 }
 
 }  // namespace fprnn

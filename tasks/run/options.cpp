@@ -1,10 +1,7 @@
-#include <fmt/format.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/run/options.h>
-#include <fprnn/tasks/task.h>
 
-#include <algorithm>
-#include <charconv>
-#include <utility>
+#include <tuple>
 
 namespace fprnn {
 
@@ -13,25 +10,25 @@ namespace {
 // Of fixed points and scans, besides what every model has.
 void add_training(Settings& settings, TrainSettings& t, const ModelSettings& model) {
   settings.title("Training", Decides::training);
-  settings.add("steps", t.steps, "Training steps, which the schedule spans");
-  settings.add("batch_size", t.batch_size, "Sequences in a step");
-  settings.add("train_length", t.train_length, "Length trained at");
+  settings.add("steps", t.numbers.steps, "Training steps, which the schedule spans");
+  settings.add("batch_size", t.numbers.batch_size, "Sequences in a step");
+  settings.add("train_length", t.numbers.length, "Length trained at");
   settings.add(
       "curriculum", t.curriculum,
       "none, or LENGTH,SHARE: start at that length, at the whole after that share of steps");
-  settings.add("lr", t.lr, "Peak learning rate");
+  settings.add("lr", t.numbers.lr, "Peak learning rate");
   settings.add("schedule", t.schedule, "Of the learning rate after warm-up",
                {"cosine", "linear", "constant"});
-  settings.add("warmup", t.warmup, "Steps of linear warm-up");
-  settings.add("weight_decay", t.weight_decay, "Decoupled weight decay");
+  settings.add("warmup", t.numbers.warmup, "Steps of linear warm-up");
+  settings.add("weight_decay", t.numbers.adamw.weight_decay, "Decoupled weight decay");
   settings.add("betas", t.betas, "AdamW's two rates");
-  settings.add("clip", t.clip, "Largest norm of all gradients together");
-  settings.add("seed", t.seed, "Seed of weights and data");
+  settings.add("clip", t.numbers.clip, "Largest norm of all gradients together");
+  settings.add("seed", t.numbers.seed, "Seed of weights and data");
   settings.title("Training", Decides::training, [&] { return model.any_has(&ModelKind::solver); });
   settings.add("iteration_cap", t.iteration_cap,
                "Cap in training alone: none, N, or gamma:4,1 drawn anew each step");
   settings.title("Training", Decides::training, [&] { return model.any_has(&ModelKind::states); });
-  settings.add("state_dropout", t.state_dropout,
+  settings.add("state_dropout", t.numbers.state_dropout,
                "Probability that a step of training forgets the scan's state");
 }
 
@@ -59,16 +56,11 @@ void add_run(Settings& settings, RunSettings& r) {
 
 // "A,B" as two numbers.
 std::pair<double, double> pair_of(const std::string& text, std::string_view what) {
-  std::pair<double, double> pair;
-  const char* end = text.data() + text.size();
-  auto read = std::from_chars(text.data(), end, pair.first);
-  bool right = read.ec == std::errc() && read.ptr != end && *read.ptr == ',';
-  if (right) {
-    read = std::from_chars(read.ptr + 1, end, pair.second);
-    right = read.ec == std::errc() && read.ptr == end;
-  }
-  require<ValueError>(right, what, "must be two numbers, such as 4,1", text);
-  return pair;
+  const std::vector<std::string> parts = split(text, ',');
+  const auto first = number_in<double>(parts.front()), second = number_in<double>(parts.back());
+  require<ValueError>(parts.size() == 2 && first && second, what,
+                      "must be two numbers, such as 4,1", text);
+  return {*first, *second};
 }
 
 IterationCap iteration_cap_named(const std::string& name) {
@@ -79,12 +71,10 @@ IterationCap iteration_cap_named(const std::string& name) {
                         "iteration_cap", "gamma's shape must be a whole number from 1", shape);
     return {.shape = static_cast<int64_t>(shape), .scale = scale};
   }
-  IterationCap cap;
-  const char* end = name.data() + name.size();
-  const auto read = std::from_chars(name.data(), end, cap.fixed);
-  require<ValueError>(read.ec == std::errc() && read.ptr == end && cap.fixed >= 1, "iteration_cap",
+  const int64_t fixed = number_in<int64_t>(name).value_or(0);
+  require<ValueError>(fixed >= 1, "iteration_cap",
                       "must be none, a whole number from 1, or gamma:SHAPE,SCALE", name);
-  return cap;
+  return {.fixed = fixed};
 }
 
 Curriculum curriculum_named(const std::string& name) {
@@ -94,16 +84,6 @@ Curriculum curriculum_named(const std::string& name) {
                       "the length must be a whole number from 1", from);
   return {static_cast<int64_t>(from), share};
 }
-
-}  // namespace
-
-void add_to(Settings& settings, Options& options) {
-  options.model.add_to(settings);
-  add_training(settings, options.train, options.model);
-  add_run(settings, options.run);
-}
-
-namespace {
 
 void check_run(const RunSettings& run) {
   const std::pair<std::string_view, double> numbers[] = {
@@ -123,6 +103,12 @@ void check_run(const RunSettings& run) {
 
 }  // namespace
 
+void add_to(Settings& settings, Options& options) {
+  options.model.add_to(settings);
+  add_training(settings, options.train, options.model);
+  add_run(settings, options.run);
+}
+
 void check(const Options& options, const Settings& settings) {
   check_run(options.run);
   options.model.check();
@@ -130,20 +116,13 @@ void check(const Options& options, const Settings& settings) {
   settings.check(options.model.model);
 }
 
-TrainOptions train_options(const TrainSettings& t) {
-  const auto [beta1, beta2] = pair_of(t.betas, "betas");
-  return {.steps = t.steps,
-          .batch_size = t.batch_size,
-          .length = t.train_length,
-          .curriculum = curriculum_named(t.curriculum),
-          .lr = t.lr,
-          .warmup = t.warmup,
-          .decline = decline_named(t.schedule),
-          .clip = t.clip,
-          .iteration_cap = iteration_cap_named(t.iteration_cap),
-          .state_dropout = t.state_dropout,
-          .seed = t.seed,
-          .adamw = {.beta1 = beta1, .beta2 = beta2, .weight_decay = t.weight_decay}};
+TrainOptions train_options(const TrainSettings& settings) {
+  TrainOptions options = settings.numbers;
+  std::tie(options.adamw.beta1, options.adamw.beta2) = pair_of(settings.betas, "betas");
+  options.curriculum = curriculum_named(settings.curriculum);
+  options.decline = decline_named(settings.schedule);
+  options.iteration_cap = iteration_cap_named(settings.iteration_cap);
+  return options;
 }
 
 Context open_device(const RunSettings& run, bool may_use_gpu) {

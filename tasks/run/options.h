@@ -7,10 +7,8 @@
 namespace fprnn {
 
 struct TrainSettings {
-  int64_t steps = 1000, batch_size = 64, warmup = 20, train_length = 16;
-  double lr = 3e-3, weight_decay = 0.1, clip = 1, state_dropout = 0;
+  TrainOptions numbers = {.lr = 3e-3, .warmup = 20, .adamw = {.weight_decay = 0.1}};
   std::string betas = "0.9,0.999", schedule = "cosine", iteration_cap = "none", curriculum = "none";
-  uint64_t seed = 0;
 };
 
 struct RunSettings {
@@ -33,14 +31,17 @@ struct Options {
 };
 void add_to(Settings& settings, Options& options);
 
-// Everything that can be said of settings before there is a device, a task or a model. ValueError,
+// Everything that can be said of settings before there is a task or a model. ValueError,
 // UsageError: one is out of range, or names by the user's own words what the model does not have.
 void check(const Options& options, const Settings& settings);
 
-// ValueError: a name, number or combination out of range.
+// With what the texts say. ValueError: a name, number or combination out of range.
 TrainOptions train_options(const TrainSettings& settings);
 // Where to compute, for models that all can on a GPU or not. DeviceError: a device that is not
 // there. UsageError: one that a model cannot compute on.
 Context open_device(const RunSettings& run, bool may_use_gpu = true);
+inline Context context_of(const Options& options) {
+  return open_device(options.run, options.model.all_have(&ModelKind::cuda));
+}
 
 }  // namespace fprnn

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <fprnn/core/text.h>
 #include <fprnn/tasks/run/output.h>
 #include <unistd.h>
@@ -9,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <string>
 
 namespace fprnn {
 
@@ -25,6 +25,20 @@ void write_out(const std::string& text) {
                     std::array{describe(std::strerror(reason))});
 }
 
+std::string duration(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  if (whole < 60) return fmt::format("{} s", whole);
+  if (whole < 3600) return fmt::format("{}:{:02} min", whole / 60, whole % 60);
+  return fmt::format("{}:{:02} h", whole / 3600, whole / 60 % 60);
+}
+
+// Whether standard output is a terminal where a line can be rewritten.
+bool has_live_line() {
+  const char* terminal = std::getenv("TERM");
+  return isatty(STDOUT_FILENO) != 0 && terminal != nullptr && *terminal != '\0' &&
+         std::string_view(terminal) != "dumb";
+}
+
 }  // namespace
 
 void open_standard_streams() {
@@ -35,14 +49,6 @@ void open_standard_streams() {
 
 void print(std::string_view lines) { write_out(printable_lines(lines)); }
 
-bool has_live_line() {
-  const char* terminal = std::getenv("TERM");
-  return isatty(STDOUT_FILENO) != 0 && terminal != nullptr && *terminal != '\0' &&
-         std::string_view(terminal) != "dumb";
-}
-
-void print_live(std::string_view line) { write_out("\r" + printable(line) + "\x1b[K"); }
-
 void print_error(std::string_view line) noexcept {
   try {
     const std::string text = printable_line(line) + "\n";
@@ -50,6 +56,39 @@ void print_error(std::string_view line) noexcept {
   } catch (const std::exception&) {
     std::fputs("no memory is left\n", stderr);
   }
+}
+
+Progress::Progress(int64_t steps, int64_t done)
+    : steps_(steps), done_(done), live_(has_live_line()) {}
+
+void Progress::show(const StepMetrics& m) {
+  if (before_ < 0) before_ = m.seconds;
+  const bool last = m.step == steps_;
+  if (m.step != done_ + 1 && !last && m.seconds < next_) return;
+  next_ = m.seconds + (live_ ? 0.2 : 5);
+  const int64_t done = m.step - done_ - 1;  // since the first that was shown
+  const double left = done > 0 ? (m.seconds - before_) / static_cast<double>(done) *
+                                     static_cast<double>(steps_ - m.step)
+                               : 0;
+  std::string line = fmt::format("step {:>{}}/{}  loss {:.4f}  accuracy {:.3f}", m.step,
+                                 std::to_string(steps_).size(), steps_, m.loss, m.accuracy);
+  if (m.iterations_max > 0)
+    line += fmt::format("  iterations {:.0f}  residual {:.0e}", m.iterations_mean, m.residual_max);
+  if (m.unconverged > 0) line += fmt::format("  unconverged {}", m.unconverged);
+  if (m.adjoint_unconverged > 0)
+    line += fmt::format("  gradient unconverged {}", m.adjoint_unconverged);
+  if (m.skipped > 0) line += fmt::format("  skipped {}", m.skipped);
+  line += fmt::format("  {:.0f} tokens/s", m.tokens_per_second);
+  if (done > 0 && !last) line += fmt::format("  {} left", duration(left));
+  pending_ = live_;
+  if (live_)
+    write_out("\r" + printable(line) + "\x1b[K");
+  else
+    print(line + "\n");
+}
+
+void Progress::end() {
+  if (std::exchange(pending_, false)) print("\n");
 }
 
 }  // namespace fprnn

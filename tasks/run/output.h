@@ -3,6 +3,7 @@
 #pragma once
 
 #include <fprnn/core/check.h>
+#include <fprnn/tasks/report/record.h>
 
 namespace fprnn {
 
@@ -17,12 +18,22 @@ void open_standard_streams();
 // Lines, which are with the system when it returns. OutputError: these or earlier ones were lost.
 void print(std::string_view lines);
 
-// Whether standard output is a terminal where a line can be rewritten.
-bool has_live_line();
-// A line that the next one replaces; print("\n") leaves it. OutputError.
-void print_live(std::string_view line);
-
 // One line on standard error, if that can be written.
 void print_error(std::string_view line) noexcept;
+
+// What a training run says while it works: on a terminal one line that is rewritten, otherwise and
+// on a dumb terminal a plain line every few seconds. OutputError.
+class Progress {
+ public:
+  // Of a run of `steps`, `done` of which were made before.
+  Progress(int64_t steps, int64_t done);
+  void show(const StepMetrics& metrics);
+  void end();  // leaves the live line, before anything else is printed
+
+ private:
+  int64_t steps_, done_;
+  bool live_, pending_ = false;
+  double next_ = 0, before_ = -1;  // seconds of training
+};
 
 }  // namespace fprnn

@@ -1,23 +1,20 @@
 #include <fmt/format.h>
 #include <fprnn/core/build_info.h>
-#include <fprnn/core/file.h>
+#include <fprnn/core/text.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/run_checkpoints.h>
-#include <fprnn/tasks/report/label.h>
+#include <fprnn/models/solvers/automatic.h>
 #include <fprnn/tasks/report/report.h>
-#include <fprnn/tasks/report/svg.h>
 #include <fprnn/tasks/run/evaluate.h>
 #include <fprnn/tasks/run/interrupt.h>
 #include <fprnn/tasks/run/output.h>
 #include <fprnn/tasks/run/program.h>
-#include <fprnn/tasks/run/progress.h>
 #include <fprnn/tasks/run/run_directory.h>
 
 #include <cmath>
 #include <cstdlib>
 #include <ctime>
 #include <filesystem>
-#include <optional>
 
 namespace fprnn {
 
@@ -44,16 +41,6 @@ Glyphs terminal_glyphs() {
 
 void print_report(std::span<const RunRecord> runs) {
   print(fmt::format("\n{}\n{}", report_table(runs), report_chart(runs, terminal_glyphs())));
-}
-
-std::vector<std::string> split(const std::string& list) {
-  std::vector<std::string> parts;
-  for (size_t begin = 0; begin <= list.size();) {
-    const size_t end = std::min(list.find(',', begin), list.size());
-    if (end > begin) parts.push_back(list.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
 }
 
 // A run directory's last checkpoint, or the checkpoint itself.
@@ -116,6 +103,7 @@ class Invocation {
   const Settings& settings_;
   const Options& options_;
   std::unique_ptr<Task> task_;
+  std::string caption_;  // of its main metric
   std::unique_ptr<SequenceModel> model_;
   std::optional<Context> context_;
   int64_t saved_ = -1;  // the step of the last checkpoint
@@ -124,7 +112,8 @@ class Invocation {
 void Invocation::compare() const {
   if (!options_.run.out.empty()) check_unused(options_.run.out, Wants::comparison);
   std::vector<RunRecord> runs;
-  for (const std::string& folder : split(options_.run.compare)) runs.push_back(read_run(folder));
+  for (const std::string& folder : split(options_.run.compare, ','))
+    if (!folder.empty()) runs.push_back(read_run(folder));
   print_report(runs);
   if (options_.run.out.empty()) return;
   const auto out = RunDirectory::for_results(options_.run.out, Wants::comparison);
@@ -133,43 +122,41 @@ void Invocation::compare() const {
 }
 
 void Invocation::open() {
-  context_ = open_device(options_.run, options_.model.all_have(&ModelKind::cuda));
+  context_ = context_of(options_);
   print(fmt::format("device {}\n", describe(*context_)));
   task_ = program_.task();
-  Rng rng = initial_stream(options_.train.seed);
+  caption_ = metrics_of(*task_).front().caption;
+  Rng rng = initial_stream(options_.train.numbers.seed);
   model_ = options_.model.make(task_->vocabulary(), {*context_, rng});
 }
 
 Origin Invocation::origin() const {
   const BuildInfo build = build_info();
-  const bool gpu = context_->device() == DeviceKind::cuda;
   return {.version = build.version,
           .commit = build.commit,
-          .gpu = gpu ? describe(*context_) : "",
-          .instruction_set = describe(context_->isa()),
-          .seed = options_.train.seed};
+          .machine = machine_of(*context_),
+          .seed = options_.train.numbers.seed};
 }
 
 Evaluation Invocation::evaluation(const StepMetrics& trained) {
   const bool solves = options_.model.any_has(&ModelKind::solver);
-  SolverOptions solver = solver_options(options_.model.solver);
-  const bool cpu = context_->device() == DeviceKind::cpu;  // there auto is sequential
-  if (cpu && solver.solver == Solver::automatic) solver.solver = Solver::sequential;
-  Evaluation evaluation{.task = program_.name(),
-                        .settings = own_,
-                        .model = options_.model.model,
-                        .parameters = model_->parameter_count(),
-                        .device = std::string(name_of(context_->device())),
-                        .solver = solves ? std::string(name_of(solver.solver)) : "",
-                        .gradient = solves ? name_of(solver.gradient) : "",
-                        .train_length = options_.train.train_length,
-                        .steps = trained.step,
-                        .train_seconds = trained.seconds,
-                        .origin = origin(),
-                        .caption = task_->metrics().front().caption};
+  const SolverOptions solver = solver_options(options_.model.solver);
+  Evaluation evaluation{
+      .task = program_.name(),
+      .settings = own_,
+      .model = options_.model.model,
+      .parameters = model_->parameter_count(),
+      .device = std::string(name_of(context_->device())),
+      .solver = solves ? std::string(name_of(resolved(solver.solver, *context_))) : "",
+      .gradient = solves ? name_of(solver.gradient) : "",
+      .train_length = options_.train.numbers.length,
+      .steps = trained.step,
+      .train_seconds = trained.seconds,
+      .origin = origin(),
+      .caption = caption_};
   for (const int64_t length : options_.run.eval_lengths)
-    evaluation.lengths.push_back(evaluate(*model_, *task_, *context_, options_.train.seed, length,
-                                          options_.run.eval_sequences));
+    evaluation.lengths.push_back(evaluate(*model_, *task_, *context_, options_.train.numbers.seed,
+                                          length, options_.run.eval_sequences));
   return evaluation;
 }
 
@@ -198,7 +185,7 @@ void Invocation::save(Training& training, const RunDirectory& run) {
   if (saved_ == last.step) return;
   save_run_checkpoint(run.path(), *model_, training.optimiser(),
                       {.step = last.step,
-                       .seed = options_.train.seed,
+                       .seed = options_.train.numbers.seed,
                        .cursor = last.step,
                        .skipped = last.skipped,
                        .seconds = last.seconds,
@@ -234,7 +221,7 @@ void Invocation::train_until_due(Training& training, RunDirectory& run, Progress
 // Until the end or the time limit.
 void Invocation::train_on(Training& training, RunDirectory& run) {
   const RunSettings& r = options_.run;
-  Progress progress(options_.train.steps, training.last().step);
+  Progress progress(options_.train.numbers.steps, training.last().step);
   const double limit = r.time_limit > 0 ? training.last().seconds + r.time_limit : INFINITY;
   while (!training.finished() && training.last().seconds < limit) {
     train_until_due(training, run, progress, limit);
@@ -280,12 +267,13 @@ void Invocation::train() {
   const std::string problem = problem_of(own_);
   print(fmt::format("{} on {}, {} parameters, length {}, {} steps{}, writing {}\n",
                     options_.model.model, problem.empty() ? program_.name() : problem,
-                    model_->parameter_count(), options_.train.train_length, options_.train.steps,
+                    model_->parameter_count(), options_.train.numbers.length,
+                    options_.train.numbers.steps,
                     resumes ? fmt::format(" from step {}", training.last().step) : "", path));
   train_on(training, run);
   if (!training.finished())
     print(fmt::format("stopped by the time limit after {} of {} steps; --resume {} goes on\n",
-                      training.last().step, options_.train.steps, path));
+                      training.last().step, options_.train.numbers.steps, path));
   run.write(evaluation(training.last()));
   const RunRecord record = read_run(path);
   run.write_report(report_svg({&record, 1}));
@@ -363,15 +351,11 @@ int run_program(int argc, const char* const* argv, TaskProgram& program, ModelRe
   } catch (const OutputError& error) {
     print_error(error.what());
     return interrupted() ? kInterruptedExit : 1;  // a terminal that goes takes its output along
-  } catch (const UsageError& error) {
-    print_error(error.what());
-    return 2;
-  } catch (const ValueError& error) {
-    print_error(error.what());
-    return 2;
   } catch (const std::exception& error) {
     print_error(error.what());
-    return 1;
+    const bool misused = dynamic_cast<const UsageError*>(&error) != nullptr ||
+                         dynamic_cast<const ValueError*>(&error) != nullptr;
+    return misused ? 2 : 1;
   }
 }
 

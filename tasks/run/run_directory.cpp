@@ -1,5 +1,4 @@
 #include <fprnn/core/check.h>
-#include <fprnn/core/file.h>
 #include <fprnn/tasks/run/run_directory.h>
 
 #include <filesystem>
@@ -8,18 +7,7 @@ namespace fprnn {
 
 namespace fs = std::filesystem;
 
-namespace {
-
 constexpr const char* kTag = "run directory";
-
-void make_folder(const std::string& path) {
-  std::error_code error;
-  fs::create_directories(path, error);
-  require<FileError>(!error, kTag, "it must be possible to make it: path and reason", path,
-                     error.message());
-}
-
-}  // namespace
 
 void check_unused(const std::string& path, Wants wants) {
   std::error_code ignored;
@@ -41,7 +29,10 @@ RunDirectory::RunDirectory(const std::string& path) : path_(path), lock_(path) {
 
 RunDirectory RunDirectory::for_results(const std::string& path, Wants wants) {
   check_unused(path, wants);
-  make_folder(path);
+  std::error_code error;
+  fs::create_directories(path, error);
+  require<FileError>(!error, kTag, "it must be possible to make it: path and reason", path,
+                     error.message());
   RunDirectory directory(path);
   check_unused(path, wants);  // by who held it until now
   return directory;
@@ -70,19 +61,9 @@ void RunDirectory::go_on(int64_t steps) {
   metrics_.emplace(metrics);
 }
 
-void RunDirectory::log(const RunStart& start) const {
-  LineFile(file("starts.jsonl")).append(to_json(start));
-}
-
-void RunDirectory::log(const StepMetrics& metrics) { metrics_->append(to_json(metrics)); }
-
 void RunDirectory::write(const Evaluation& evaluation) const {
   if (metrics_) metrics_->check();
   replace_file(file("eval.json"), to_json(evaluation));
-}
-
-void RunDirectory::write_report(const std::string& svg) const {
-  replace_file(file("report.svg"), svg);
 }
 
 }  // namespace fprnn

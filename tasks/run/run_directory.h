@@ -1,10 +1,9 @@
 // The folder that a run writes: config.json, starts.jsonl, metrics.jsonl, eval.json, report.svg,
-// checkpoints and LATEST (models/run_checkpoints.h), and `lock` (core/folder_lock.h). Files that do
+// checkpoints and LATEST (models/run_checkpoints.h), and `lock` (core/file.h). Files that do
 // not grow are replaced at once.
 #pragma once
 
-#include <fprnn/core/folder_lock.h>
-#include <fprnn/core/lines.h>
+#include <fprnn/core/file.h>
 #include <fprnn/tasks/report/record.h>
 
 #include <optional>
@@ -33,12 +32,12 @@ class RunDirectory {
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
-  void log(const RunStart& start) const;
+  void log(const RunStart& start) const { LineFile(file("starts.jsonl")).append(to_json(start)); }
   // On disk when it returns, but for the system's caches. FileError: also where metrics.jsonl is no
   // longer the file that was written.
-  void log(const StepMetrics& metrics);
+  void log(const StepMetrics& metrics) { metrics_->append(to_json(metrics)); }
   void write(const Evaluation& evaluation) const;
-  void write_report(const std::string& svg) const;
+  void write_report(const std::string& svg) const { replace_file(file("report.svg"), svg); }
 
  private:
   std::string path_;

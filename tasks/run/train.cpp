@@ -1,15 +1,11 @@
 #include <fprnn/core/vector.h>
-#include <fprnn/models/fixed_point_layer.h>
 #include <fprnn/ops/cross_entropy.h>
-#include <fprnn/tasks/run/shortage.h>
 #include <fprnn/tasks/run/train.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
-#include <span>
-#include <utility>
+#include <new>
 
 namespace fprnn {
 
@@ -42,7 +38,7 @@ Rng dropout_stream(uint64_t seed, int64_t step, uint64_t layer) {
 
 }  // namespace
 
-void check(const TrainOptions& options) {
+const TrainOptions& check(const TrainOptions& options) {
   require<ValueError>(options.steps >= 1 && options.batch_size >= 1 && options.length >= 1, "train",
                       "steps, batch size and length must be at least 1", options.steps,
                       options.batch_size, options.length);
@@ -65,14 +61,28 @@ void check(const TrainOptions& options) {
   Rng unused;
   if (cap.shape != 0) draw_iteration_cap(cap.shape, cap.scale, unused);
   check_state_dropout(options.state_dropout);
+  return options;
+}
+
+void with_shortage_named(std::string_view tag, int64_t sequences, int64_t length,
+                         const std::function<void()>& work) {
+  const auto refuse = [&](const char* what) {
+    const double bytes = static_cast<double>(sequences) * (static_cast<double>(length) + 1) * 4;
+    require<MemoryError>(
+        false, tag,
+        "there must be memory for it: sequences, length, bytes of tokens and what failed",
+        sequences, length, bytes, what);
+  };
+  try {
+    work();
+  } catch (const MemoryError& error) {
+    refuse(error.what());
+  } catch (const std::bad_alloc& error) {
+    refuse(error.what());
+  }
 }
 
 namespace {
-
-const TrainOptions& checked(const TrainOptions& options) {
-  check(options);
-  return options;
-}
 
 // What kept a step from being taken, for the error message. Values first: one that is not finite
 // spoils the gradients of all.
@@ -110,21 +120,18 @@ Solves read_solves(std::span<const SolveReport> records) {
   return solves;
 }
 
-std::vector<SolveReport> reports_of(const SequenceModel& model) {
-  std::vector<SolveReport> records;
-  for (const FixedPointLayer* layer : fixed_points(model)) records.push_back(layer->solve_report());
-  return records;
-}
-std::vector<SolveReport> adjoint_reports_of(const SequenceModel& model) {
-  std::vector<SolveReport> records;
-  for (const FixedPointLayer* layer : fixed_points(model))
-    records.push_back(layer->adjoint_solve_report());
-  return records;
+template <class Report>
+std::vector<SolveReport> reports_of(const SequenceModel& model, Report report) {
+  std::vector<SolveReport> reports;
+  for (const FixedPointLayer* layer : fixed_points(model)) reports.push_back((layer->*report)());
+  return reports;
 }
 
 }  // namespace
 
-Solves last_solves(const SequenceModel& model) { return read_solves(reports_of(model)); }
+Solves last_solves(const SequenceModel& model) {
+  return read_solves(reports_of(model, &FixedPointLayer::solve_report));
+}
 
 void forget_solves(const SequenceModel& model) {
   for (FixedPointLayer* layer : fixed_points(model)) layer->memory = {};
@@ -136,7 +143,7 @@ Training::Training(SequenceModel& model, const Task& task, const Context& contex
       task_(task),
       context_(context),
       host_(Context::cpu({.threads = context.threads()})),
-      options_(checked(options)),
+      options_(check(options)),
       schedule_{options.lr, options.warmup, options.steps, options.decline},
       optimiser_(model.parameters(), options.adamw) {}
 
@@ -219,9 +226,9 @@ Training::Computed Training::compute(const Batch& batch, std::span<const Conditi
   const Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
   computed.loss = loss.value();
   computed.answers = argmax(logits.value());
-  computed.solves = reports_of(model_);
+  computed.solves = reports_of(model_, &FixedPointLayer::solve_report);
   tape.backward(loss);
-  computed.adjoints = adjoint_reports_of(model_);
+  computed.adjoints = reports_of(model_, &FixedPointLayer::adjoint_solve_report);
   between_steps_ = false;
   optimiser_.enqueue(computed.loss);
   for (const auto& [path, parameter] : parameters)
@@ -230,8 +237,8 @@ Training::Computed Training::compute(const Batch& batch, std::span<const Conditi
 }
 
 const StepMetrics& Training::step() {
-  last_ = with_shortage_named("train", options_.batch_size, length_at(options_, last_.step),
-                              [&] { return take_step(); });
+  with_shortage_named("train", options_.batch_size, length_at(options_, last_.step),
+                      [&] { last_ = take_step(); });
   between_steps_ = true;
   return last_;
 }

@@ -43,8 +43,8 @@ struct TrainOptions {
   AdamWOptions adamw = {};
 };
 
-// ValueError: one is out of range. AdamW checks its own.
-void check(const TrainOptions& options);
+// The same. ValueError: one is out of range. AdamW checks its own.
+const TrainOptions& check(const TrainOptions& options);
 
 // Of the sequences of a step, the first being 0.
 int64_t length_at(const TrainOptions& options, int64_t step);
@@ -54,6 +54,11 @@ int64_t length_at(const TrainOptions& options, int64_t step);
 Rng training_stream(uint64_t seed, int64_t step);
 Rng evaluation_stream(uint64_t seed, int64_t length);
 Rng initial_stream(uint64_t seed);
+
+// work(), for so many sequences of a length. MemoryError, naming both and their tokens' bytes:
+// there is no room for it, be it for a tensor or for anything else.
+void with_shortage_named(std::string_view tag, int64_t sequences, int64_t length,
+                         const std::function<void()>& work);
 
 // How the last solves of a model's fixed points went, over its layers.
 struct Solves {
@@ -90,7 +95,7 @@ class Training {
   void go_on(int64_t steps, int64_t skipped, double seconds);
 
  private:
-  // What a step computes; it stays on the device until it is read.
+  // What a step computes, until it is read.
   struct Computed {
     Tensor loss;
     IntTensor answers;                          // (B, T)
@@ -103,9 +108,9 @@ class Training {
     std::vector<SolverOptions> solvers;
     bool operator==(const Surroundings&) const = default;
   };
-  // Steps of one shape, as long as no other comes: their batch and masks on the device and, on a
-  // GPU, the whole step as it was recorded the second time, to be repeated from then on
-  // (core/graph.h).
+  // Steps of one shape, as long as no other comes: the memory of their batch and masks and, where
+  // there are graphs (core/graph.h), the whole step as it was captured the second time, to be
+  // repeated from then on.
   struct Repeated {
     Batch batch;
     std::vector<Tensor> masks;  // of states, of each fixed point

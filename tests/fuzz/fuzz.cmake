@@ -3,8 +3,8 @@
 # The library's files that they need, so that no other is built.
 add_library(fprnn_readers STATIC
   core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/thread_pool.cpp core/processors.cpp core/context.cpp
-  core/no_gpu.cpp core/tensor.cpp core/text.cpp core/file.cpp core/lines.cpp models/safetensors.cpp models/checkpoint_state.cpp core/settings.cpp
-  tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/label.cpp core/nearest.cpp)
+  core/no_gpu.cpp core/tensor.cpp core/text.cpp core/file.cpp models/safetensors.cpp models/checkpoint_state.cpp core/settings.cpp
+  tasks/report/record.cpp tasks/report/record_json.cpp)
 target_compile_features(fprnn_readers PUBLIC cxx_std_20)
 target_include_directories(fprnn_readers PUBLIC ${FPRNN_INCLUDE})
 target_link_libraries(fprnn_readers PUBLIC fprnn_flags ${fmt} nlohmann_json::nlohmann_json OpenMP::OpenMP_CXX)
