@@ -23,7 +23,7 @@ set(FPRNN_SOURCES
     models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
     models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
-    models/checkpoint.cpp models/run_checkpoints.cpp
+    models/checkpoint.cpp
 )
 set(FPRNN_KERNELS "")
 set(FPRNN_CUDA_SOURCES "")

@@ -2,7 +2,7 @@
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/file.h>
 #include <fprnn/core/vector.h>
-#include <fprnn/models/run_checkpoints.h>
+#include <fprnn/models/checkpoint.h>
 #include <fprnn/tasks/report/label.h>
 #include <fprnn/tasks/report/report.h>
 #include <fprnn/tasks/report/svg.h>
