@@ -18,8 +18,8 @@ set(FPRNN_SOURCES
     models/mixer.cpp models/step_equation.cpp models/mamba.cpp
     models/cells/gated.cpp models/cells/gated_fused.cpp models/cells/selective.cpp models/cells/selective_fused.cpp
     models/fixed_point_map.cpp
-    models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/step_sweep.cpp models/solvers/sequential.cpp
-    models/solvers/parallel.cpp models/solvers/automatic.cpp models/solvers/sequence_solver.cpp
+    models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/sequential.cpp
+    models/solvers/parallel.cpp models/solvers/automatic.cpp
     models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
     models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
