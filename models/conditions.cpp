@@ -1,4 +1,3 @@
-#include <fprnn/core/device.h>
 #include <fprnn/models/conditions.h>
 
 #include <algorithm>

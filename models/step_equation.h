@@ -3,18 +3,16 @@
 // with N a LayerNorm over D, or the identity, and Q a channel mixer. Tokens do not meet.
 #pragma once
 
-#include <fprnn/autograd/iterate.h>
+#include <fprnn/autograd/solution.h>
 #include <fprnn/autograd/tape.h>
 
 namespace fprnn {
 
 class Mixer;
 
-// Q at every token: unit vectors u (..., r, D) and alpha (..., r), the two Kronecker factors, or a
-// mixer's own.
-struct MixerFactors {
-  Var first, second;
-};
+// Q at every token: unit vectors u (..., r, D) and alpha (..., r), the two Kronecker factors, or
+// what a mixer of one's own makes.
+using MixerFactors = Vars;
 
 struct StepEquation {
   MixerFactors q;

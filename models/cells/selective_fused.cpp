@@ -71,8 +71,8 @@ std::optional<FixedPointMap::Applied> SelectiveForms::apply(const FixedPointMap&
                                            .bc_norm = cell.options().bc_norm,
                                            .eps = cell.options().eps},
                                           trace.mix);
-  const SelectiveCell::Token at(cell.delta_of(p, in.signals, in.weights), b, c, in.signals,
-                                in.weights);
+  const Vars at = SelectiveCell::token_of(cell.delta_of(p, in.signals, in.weights), b, c,
+                                          in.signals, in.weights);
   const auto [v, carry] = cell.scan(mixed, at, past.carry, trace.scan);
   if (y.differentiable())
     return {{gated_norm(v, in.gate, in.norm_weight, in.norm_bias, map.eps, trace.norm), carry}};
@@ -96,7 +96,7 @@ std::shared_ptr<SelectiveTrace> make_trace(FpMambaSweep& sweep, const Tensor& y,
   }
   made->mix = {Tensor(context, y.shape()), Tensor(context, {B, T, N}), Tensor(context, {B, T, N})};
   made->scan = {Tensor(context, y.shape()), state_out,
-                Tensor(context, selective_scan_checkpoints(context.device(), B, T, D, N))};
+                Tensor(context, selective_scan_checkpoints(context, B, T, D, N))};
   made->norm = {y, Tensor(context, {B, T, 2})};
   const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
   sweep.record = {.product = place(made->product),
@@ -202,12 +202,11 @@ bool SelectiveForms::sweep_back(const FixedPointMap& map, const Past& past,
                     ? add(in.projected, shift(trace->product, trace->of_previous))
                     : map.numbers(y, past, in);
   const FixedPointMap::Token at = map.token(p, in);
-  const SelectiveCell::Token token(at.cell);
   const Var dt = softplus(add(in.signals[0], in.weights[2])), mixed = map.mixed(at.q, in.x, y);
   sweep.p = p.data();
   sweep.dt = dt.data();
   sweep.mixed = mixed.data();
-  sweep.b = token.b.data();
+  sweep.b = at.cell[SelectiveCell::kB].data();
   launch_fused(context, sweep);
   return true;
 }

@@ -133,7 +133,7 @@ void Invocation::compare() const {
 }
 
 void Invocation::open() {
-  context_ = open_device(options_.run, options_.model.all_have(&ModelKind::cuda));
+  context_ = open_device(options_.run, !options_.model.any_has(&ModelKind::cpu_only));
   print(fmt::format("device {}\n", describe(*context_)));
   task_ = program_.task();
   Rng rng = initial_stream(options_.train.seed);
