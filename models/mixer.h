@@ -9,8 +9,8 @@
 // The maps are named as in the authors' code.
 #pragma once
 
+#include <fprnn/autograd/solution.h>
 #include <fprnn/models/modules.h>
-#include <fprnn/models/step_equation.h>
 #include <fprnn/ops/sweep_mixer.h>
 
 #include <functional>
@@ -42,6 +42,20 @@ struct MixerMap {
   std::string name;
   int64_t rows;
   bool bias = false;
+};
+
+// Q at every token: unit vectors u (..., r, D) and alpha (..., r), the two Kronecker factors, or
+// what a mixer of one's own makes.
+using MixerFactors = Vars;
+
+// One time step of a fixed-point layer, all of whose past is known:
+//   y = N(offset + gain . ((I - Q) y))
+// with N a LayerNorm over D, or the identity. Tokens do not meet.
+struct StepEquation {
+  MixerFactors q;
+  Var offset, gain;            // (rows, T, D)
+  Var norm_weight, norm_bias;  // (D); undefined: N is the identity
+  real eps;
 };
 
 class Mixer : public Module {
@@ -78,6 +92,14 @@ class Mixer : public Module {
  private:
   std::vector<std::unique_ptr<WeightNormLinear>> maps_;
 };
+
+// The right-hand side at y (rows, T, D).
+Var apply(const StepEquation& at, const Mixer& mixer, const Var& y);
+
+// The fixed point of a map of rows, from y on, to the tolerance; a row's step is halved where it
+// does not help. counts, one a row, are raised to the number of iterations.
+Tensor iterate_rows(const Map& map, const Tensor& y, real tolerance, int64_t max_iterations,
+                    const IntTensor& counts);
 
 // The projection that the mixer and the cell of a layer are computed from
 // (models/fixed_point_map.h),

@@ -1,5 +1,5 @@
-// A step of AdamW (models/adamw.h) over many parameters at once, none of whose numbers the host needs
-// to know.
+// A step of AdamW (models/adamw.h) over many parameters at once. The host waits for none of its
+// numbers.
 #pragma once
 
 #include <fprnn/core/device.h>

@@ -1,7 +1,7 @@
 // Four ways to solve y = f(y) for a whole sequence (models/fixed_point_map.h).
 //
 // sequential: one step after the other. There all but y_t is known, and y_t solves a small equation
-// (models/step_equation.h). Also the decoder: it needs what a step carries to the next and nothing
+// (models/mixer.h). Also the decoder: it needs what a step carries to the next and nothing
 // else.
 //
 // parallel: damped Picard iteration over all steps at once; about as many iterations as the memory
