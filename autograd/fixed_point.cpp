@@ -30,7 +30,7 @@ struct Linearised {
 // step without a record.
 Evaluated<Tensor> evaluate(const Step& step, const Tensor& y, const std::vector<Var>& inputs) {
   std::vector<Var> values;
-  for (const Var& input : inputs) values.push_back(input.defined() ? Var(input.value()) : Var());
+  for (const Var& input : inputs) values.emplace_back(input.value());
   const auto [f, residual] = step(Var(y), values);
   return {f.value(), residual};
 }

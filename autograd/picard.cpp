@@ -2,6 +2,7 @@
 #include <fprnn/core/vector.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -33,6 +34,26 @@ int64_t iterations_between_looks(const Context& context) {
 }
 
 }  // namespace
+
+// Microseconds, but only their ratio means anything: fitted to the crossovers in
+// docs/gpu/report.md, "Which solver", all 13 within 14 %. Measured at d_model 128,
+// Householder r = 1 and tf32 alone. Width, rank and mixer change the cost of both solvers; there
+// the same numbers are a guess, and who has measured better ones sets SolverOptions::crossover
+// (models/solvers/solver.h).
+//
+// On a CPU both solvers take time as B T, and a sequential solve as much as 5 to 19 iterations
+// (bench layer, one thread, d_model 32 to 128, T 17 to 1024), when few maps need less than a dozen:
+// there is too little to win.
+int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T) {
+  if (device != DeviceKind::cuda || B < 1 || T <= 1) return 0;
+  const auto b = static_cast<double>(B), t = static_cast<double>(T);
+  const double step = 19.3 + 1.8 * std::log2(b);
+  const double iteration = 45 + 0.23 * t + 0.008 * b * t;
+  const auto crossover = static_cast<int64_t>(step * t / iteration);
+  // A map that halves the distance takes 13 iterations to 1e-4; below this it is not worth trying.
+  constexpr int64_t kFewest = 12;
+  return crossover >= kFewest ? crossover : 0;
+}
 
 Solution picard(const Map& f, Tensor start, const PicardOptions& options) {
   check_iterate(start.shape());

@@ -26,4 +26,13 @@ struct PicardOptions {
 // ShapeError: start is not (B, T, D), or f changes its shape. ValueError: an option out of range.
 Solution picard(const Map& f, Tensor start, const PicardOptions& options);
 
+// Picard iteration over B sequences of T steps is worth its time, beside a solve step by step, if
+// the slowest sequence needs fewer iterations than this; 0: never.
+int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T);
+inline int64_t solver_crossover(const Context& context, int64_t B, int64_t T) {
+  return solver_crossover(context.device(), B, T);
+}
+// Whether it ever is.
+inline bool has_crossover(const Context& context) { return context.device() == DeviceKind::cuda; }
+
 }  // namespace fprnn

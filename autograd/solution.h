@@ -8,9 +8,11 @@
 
 namespace fprnn {
 
+using Vars = std::vector<Var>;
+
 // f as the gradient needs it: step(y, inputs) uses those two alone. It is called with other Vars
 // than its maker had, which may be undefined where step knows what that means.
-using Step = std::function<Evaluated<Var>(const Var& y, const std::vector<Var>& inputs)>;
+using Step = std::function<Evaluated<Var>(const Var& y, const Vars& inputs)>;
 
 // The exact gradient's v = g + J^T v with J = df / dy at a solution, where a solver knows more of J
 // than products with it, and how often each sequence needed a product with J^T, undefined if once.

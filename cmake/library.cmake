@@ -13,17 +13,17 @@ set(FPRNN_SOURCES
     ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
     ops/gated_norm.cpp
     ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_mix.cpp ops/fp_mamba_gate.cpp
-    ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp
-    models/module.cpp models/conditions.cpp models/layer.cpp models/linear.cpp models/norm.cpp models/embedding.cpp models/conv.cpp
-    models/mixer.cpp models/step_equation.cpp models/mamba.cpp
+    ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp ops/adamw_update.cpp
+    models/module.cpp models/layer.cpp models/modules.cpp
+    models/mixer.cpp models/mamba.cpp
     models/cells/gated.cpp models/cells/gated_fused.cpp models/cells/selective.cpp models/cells/selective_fused.cpp
     models/fixed_point_map.cpp
-    models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/step_sweep.cpp models/solvers/sequential.cpp
-    models/solvers/parallel.cpp models/solvers/automatic.cpp models/solvers/sequence_solver.cpp
+    models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/sequential.cpp
+    models/solvers/parallel.cpp models/solvers/automatic.cpp
     models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
     models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
-    models/checkpoint.cpp models/run_checkpoints.cpp
+    models/checkpoint.cpp
 )
 set(FPRNN_KERNELS "")
 set(FPRNN_CUDA_SOURCES "")

@@ -42,7 +42,7 @@ __device__ __forceinline__ void back_through_norm(const KroneckerParameters& at,
 }
 
 // v = w + J^T v for J = N' diag(S) (I - Q) at the solution whose n and 1 / sigma these are, from w
-// on, by the rule of models/step_equation.cpp: the step is halved after 16 that have not helped.
+// on, by the rule of models/mixer.cpp: the step is halved after 16 that have not helped.
 // transposed: the product of the transposed factors. Returns how often the map was evaluated; f is
 // working space.
 template <class Channels, class Product, class In, class Out>

@@ -2,24 +2,18 @@
 // learning-rate schedule.
 #pragma once
 
-#include <fprnn/core/device.h>
 #include <fprnn/models/module.h>
+#include <fprnn/ops/adamw_update.h>
 
 #include <limits>
-#include <span>
 
 namespace fprnn {
 
 struct AdamWOptions {
   double beta1 = 0.9, beta2 = 0.999;
   double eps = 1e-8;
-  double weight_decay =
-      0.01;  // of parameters that decay; decoupled: value -= lr weight_decay value
+  double weight_decay = 0.01;  // of those that decay; decoupled: value -= lr weight_decay value
 };
-
-// The longest gradient, after clipping, whose squares the second moments can hold, with room for
-// rounding. An infinite one would stay so for good.
-inline constexpr double kLongestGradient = kDouble ? 1.3e154 : 1.8e19;
 
 // What a step depends on beside values, gradients and options.
 struct AdamWMoments {
@@ -56,8 +50,8 @@ class AdamW {
 
   // The same in three parts, for a step that is recorded once and repeated (core/graph.h): what is
   // new each time; the work, which waits for nothing and leaves the gradients; and what came of it,
-  // which waits and may throw what the device found wrong (core/fault.h). UsageError: not prepared,
-  // or a tensor of another Context.
+  // which waits and may throw what was found wrong meanwhile (core/fault.h). UsageError: not
+  // prepared, or a tensor of another Context.
   void prepare(double lr, double clip);
   void enqueue(const Tensor& loss = {});  // (1)
   Outcome finish();
@@ -74,7 +68,7 @@ class AdamW {
     Parameter* parameter;
     Tensor mean, variance;  // running moments of the gradient
   };
-  std::vector<struct AdamWPart> parts() const;
+  std::vector<AdamWPart> parts() const;
   std::vector<Slot> slots_;
   std::shared_ptr<Storage> numbers_;  // AdamWNumbers of the step
   std::shared_ptr<Storage> outcome_;  // AdamWOutcome
@@ -94,52 +88,5 @@ struct Schedule {
   Decline decline = Decline::cosine;
   double operator()(int64_t step) const;  // step 0 is the first
 };
-
-// One parameter's share of a step.
-struct AdamWPart {
-  real* value;           // (count)
-  real* mean;            // (count)
-  real* variance;        // (count)
-  const real* gradient;  // (count)
-  int64_t count;
-  bool decays;
-};
-// What changes from step to step, on the device.
-struct AdamWNumbers {
-  real shrink;               // 1 - lr weight_decay
-  real step_size;            // lr / (1 - beta1^t)
-  real variance_correction;  // 1 / sqrt(1 - beta2^t)
-  double clip;
-};
-struct AdamWOutcome {
-  double squares;  // the sum of the gradients'
-  double taken;    // 1, or 0
-};
-// The sum over all parts, each in pieces whose sums are added in order.
-struct GradientSquares {
-  std::span<const AdamWPart> parts;  // on the host
-  AdamWOutcome* outcome;             // squares is set; on a GPU also whether a rule was broken
-};
-struct AdamWUpdate {
-  std::span<const AdamWPart> parts;  // on the host
-  const AdamWNumbers* numbers;
-  const real* loss;       // one element, or null
-  AdamWOutcome* outcome;  // as GradientSquares left it; taken is set
-  real beta1, beta2, eps;
-};
-// The factor that brings a norm down to `clip`.
-FPRNN_HOST_DEVICE inline double clip_factor(double norm, double clip) {
-  const double factor = clip / (norm + 1e-6);
-  return factor < 1 ? factor : 1;
-}
-// Whether gradients that have this norm and are scaled by that can be taken; NaN and infinity
-// cannot.
-FPRNN_HOST_DEVICE inline bool can_be_taken(double norm, double factor) {
-  return norm * factor <= kLongestGradient;
-}
-void run(Cpu, const GradientSquares&);
-void run(Cuda, const GradientSquares&);
-void run(Cpu, const AdamWUpdate&);
-void run(Cuda, const AdamWUpdate&);
 
 }  // namespace fprnn

@@ -5,6 +5,7 @@
 #include <fprnn/models/safetensors.h>
 #include <fprnn/models/safetensors_writer.h>
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 
@@ -20,29 +21,37 @@ constexpr const char* kState = "state.json";
 constexpr const char* kSteps = "steps";  // in the optimiser's metadata
 constexpr int64_t kMaxState = 16 << 20;  // bytes
 
-std::string in(const std::string& folder, const char* name) { return folder + "/" + name; }
-
-void write(const SafetensorsWriter& tensors, const std::string& path) {
-  OutputFile file(path);
-  tensors.write(file);
-  file.finish();
+std::string in(const std::string& folder, std::string_view name) {
+  return fmt::format("{}/{}", folder, name);
 }
 
-void write_model(Module& model, const std::string& path) {
-  SafetensorsWriter tensors;
-  for (const auto& [name, parameter] : model.parameters()) tensors.add(name, parameter->value);
-  write(tensors, path);
+// The tensors of a file, in order.
+struct NamedTensor {
+  std::string name;
+  Tensor value;
+};
+using NamedTensors = std::vector<NamedTensor>;
+
+NamedTensors tensors_of(Module& model) {
+  NamedTensors all;
+  for (const auto& [name, parameter] : model.parameters()) all.push_back({name, parameter->value});
+  return all;
 }
 
-void write_optimiser(const AdamW& optimiser, const std::string& path) {
-  SafetensorsWriter tensors;
-  const AdamWState state = optimiser.state();
-  tensors.add_metadata(kSteps, std::to_string(state.steps));
+NamedTensors tensors_of(const AdamWState& state) {
+  NamedTensors all;
   for (const auto& [name, mean, variance] : state.moments) {
-    tensors.add("mean." + name, mean);
-    tensors.add("variance." + name, variance);
+    all.push_back({"mean." + name, mean});
+    all.push_back({"variance." + name, variance});
   }
-  write(tensors, path);
+  return all;
+}
+
+void write(SafetensorsWriter writer, const NamedTensors& tensors, const std::string& path) {
+  for (const auto& [name, value] : tensors) writer.add(name, value);
+  OutputFile file(path);
+  writer.write(file);
+  file.finish();
 }
 
 // What is replaced is removed, so it must not be anything else.
@@ -79,15 +88,9 @@ void check_configuration(const std::string& folder, const Configuration& saved,
       folder);
 }
 
-// A tensor that a file must hold.
-struct Wanted {
-  std::string name;
-  Tensor like;  // shape and Context
-};
-
-// The wanted tensors in their order; the file must hold no other.
+// Tensors of these names, shapes and Contexts; the file must hold no other.
 std::vector<Tensor> read_tensors(const SafetensorsFile& file, const std::string& path,
-                                 const std::vector<Wanted>& wanted, const std::string& real) {
+                                 const NamedTensors& wanted, const std::string& real) {
   std::map<std::string_view, const SafetensorsEntry*> surplus;
   for (const SafetensorsEntry& entry : file.entries()) surplus.emplace(entry.name, &entry);
   for (const auto& [name, like] : wanted) {
@@ -111,13 +114,6 @@ std::vector<Tensor> read_tensors(const SafetensorsFile& file, const std::string&
   return tensors;
 }
 
-std::vector<Tensor> read_model(const std::string& path, Module& model, const std::string& real) {
-  std::vector<Wanted> wanted;
-  for (const auto& [name, parameter] : model.parameters())
-    wanted.push_back({name, parameter->value});
-  return read_tensors(SafetensorsFile::read(path), path, wanted, real);
-}
-
 int64_t read_steps(const SafetensorsFile& file, const std::string& path) {
   const auto found = file.metadata().find(kSteps);
   require<FormatError>(found != file.metadata().end() && file.metadata().size() == 1, "checkpoint",
@@ -137,12 +133,7 @@ AdamWState read_optimiser(const std::string& path, const AdamW& optimiser,
   const SafetensorsFile file = SafetensorsFile::read(path);
   AdamWState state = optimiser.state();
   state.steps = read_steps(file, path);
-  std::vector<Wanted> wanted;
-  for (const auto& [name, mean, variance] : state.moments) {
-    wanted.push_back({"mean." + name, mean});
-    wanted.push_back({"variance." + name, variance});
-  }
-  const std::vector<Tensor> tensors = read_tensors(file, path, wanted, real);
+  const std::vector<Tensor> tensors = read_tensors(file, path, tensors_of(state), real);
   for (size_t i = 0; i < state.moments.size(); ++i) {
     state.moments[i].mean = tensors[2 * i];
     state.moments[i].variance = tensors[2 * i + 1];
@@ -157,8 +148,11 @@ void save_checkpoint(const std::string& folder, Module& model, const AdamW& opti
   check_replaceable(folder);
   const std::string text = to_json(state);
   replace_folder(folder, [&](const std::string& temporary) {
-    write_model(model, in(temporary, kModel));
-    write_optimiser(optimiser, in(temporary, kOptimiser));
+    write({}, tensors_of(model), in(temporary, kModel));
+    const AdamWState optimised = optimiser.state();
+    SafetensorsWriter writer;
+    writer.add_metadata(kSteps, std::to_string(optimised.steps));
+    write(std::move(writer), tensors_of(optimised), in(temporary, kOptimiser));
     OutputFile file(in(temporary, kState));
     file.write(text);
     file.finish();
@@ -177,7 +171,9 @@ CheckpointState load_checkpoint(const std::string& folder, Module& model, AdamW*
   require<ValueError>(optimiser == nullptr || state.real == (kDouble ? "double" : "float"),
                       "checkpoint", "training goes on with the checkpoint's real type alone",
                       folder, state.real);
-  std::vector<Tensor> values = read_model(in(folder, kModel), model, state.real);
+  const std::string path = in(folder, kModel);
+  std::vector<Tensor> values =
+      read_tensors(SafetensorsFile::read(path), path, tensors_of(model), state.real);
   // The last that can fail, and it changes nothing when it does.
   if (optimiser != nullptr)
     optimiser->restore(read_optimiser(in(folder, kOptimiser), *optimiser, state.real));
@@ -187,6 +183,110 @@ CheckpointState load_checkpoint(const std::string& folder, Module& model, AdamW*
     parameter->gradient = Tensor();
   }
   return state;
+}
+
+namespace {
+
+constexpr std::string_view kCheckpoints = "checkpoints";
+constexpr std::string_view kLatest = "LATEST";
+constexpr std::string_view kPrefix = "step_";
+constexpr size_t kDigits = 8;
+
+bool is_checkpoint_name(std::string_view name) {
+  return name.size() == kPrefix.size() + kDigits && name.starts_with(kPrefix) &&
+         name.find_first_not_of("0123456789", kPrefix.size()) == std::string_view::npos;
+}
+
+// The name that LATEST holds. Exactly one form is accepted, so it cannot lead out of the run.
+std::string read_latest(const std::string& run) {
+  const std::string path = in(run, kLatest);
+  const std::string before = fmt::format("{}/", kCheckpoints);
+  const std::string text = read_file(path, 1024);
+  const bool sound = text.starts_with(before) && text.ends_with('\n');
+  const std::string name =
+      sound ? text.substr(before.size(), text.size() - before.size() - 1) : std::string();
+  require<FormatError>(is_checkpoint_name(name), "checkpoint",
+                       "LATEST must be checkpoints/step_ and eight digits: file and text", path,
+                       text);
+  return name;
+}
+
+std::vector<std::string> checkpoint_names(const std::string& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    std::error_code unknown;
+    const std::string name = entry->path().filename();
+    if (is_checkpoint_name(name) && fs::is_directory(entry->symlink_status(unknown)))
+      names.push_back(name);
+  }
+  require<FileError>(!error, "checkpoint", "the folder must be readable", folder, error.message());
+  return names;
+}
+
+// The checkpoint of the highest step; none where there is none.
+std::string highest_name(const std::string& run) {
+  const std::string folder = in(run, kCheckpoints);
+  std::error_code ignored;
+  if (!fs::exists(folder, ignored)) return {};
+  const std::vector<std::string> names = checkpoint_names(folder);
+  return names.empty() ? std::string() : *std::ranges::max_element(names);
+}
+
+// A link that leads nowhere is as good as no file.
+bool has_latest(const std::string& run) {
+  std::error_code ignored;
+  return fs::exists(in(run, kLatest), ignored);
+}
+
+void check_keep(int64_t keep) {
+  require<ValueError>(keep >= 1, "checkpoint", "at least one checkpoint must be kept", keep);
+}
+
+}  // namespace
+
+std::string save_run_checkpoint(const std::string& run, Module& model, const AdamW& optimiser,
+                                const CheckpointState& state, int64_t keep) {
+  require<ValueError>(state.step >= 0 && state.step < 100'000'000, "checkpoint",
+                      "a step must have at most eight digits", state.step);
+  check_keep(keep);
+  const std::string checkpoints = in(run, kCheckpoints);
+  std::error_code error;
+  fs::create_directories(checkpoints, error);
+  require<FileError>(!error, "checkpoint", "the folder must be writable", checkpoints,
+                     error.message());
+  const std::string name = fmt::format("{}{:0{}}", kPrefix, state.step, kDigits);
+  save_checkpoint(in(checkpoints, name), model, optimiser, state);
+  replace_file(in(run, kLatest), fmt::format("{}/{}\n", kCheckpoints, name));
+  prune_checkpoints(run, keep);
+  return in(checkpoints, name);
+}
+
+std::string latest_checkpoint(const std::string& run) {
+  const std::string name = has_latest(run) ? read_latest(run) : highest_name(run);
+  require<FileError>(!name.empty(), "checkpoint",
+                     "a run must have LATEST or a folder in checkpoints", run);
+  const std::string folder = in(in(run, kCheckpoints), name);
+  std::error_code error;
+  require<FileError>(fs::is_directory(folder, error), "checkpoint",
+                     "the checkpoint that LATEST names must be a folder", folder);
+  return folder;
+}
+
+bool has_checkpoint(const std::string& run) {
+  return has_latest(run) || !highest_name(run).empty();
+}
+
+void prune_checkpoints(const std::string& run, int64_t keep) {
+  check_keep(keep);
+  const std::string checkpoints = in(run, kCheckpoints), latest = read_latest(run);
+  std::vector<std::string> names = checkpoint_names(checkpoints);
+  std::erase(names, latest);
+  std::ranges::sort(names, std::ranges::greater());
+  for (size_t i = keep - 1; i < names.size(); ++i) remove_folder(in(checkpoints, names[i]));
+  remove_temporaries(checkpoints);
+  remove_temporaries(run, kLatest);
 }
 
 }  // namespace fprnn

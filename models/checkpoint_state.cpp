@@ -18,8 +18,12 @@ constexpr int64_t kMaxCount = int64_t{1} << 53;
 constexpr const char* kConfiguration = "configuration";
 
 // As events, since a document model would accept repeated keys. The only structure accepted is an
-// object of numbers and strings, and in it one object of strings, the configuration.
+// object of numbers and strings, and in it one object of strings, the configuration. Then the
+// fields are taken one by one.
 struct StateParser : nlohmann::json_sax<nlohmann::json> {
+  explicit StateParser(const std::string& source) : source(source) {}
+
+  const std::string& source;
   std::map<std::string, std::variant<uint64_t, double, std::string>> fields;
   Configuration configuration;
   std::string problem;
@@ -74,21 +78,15 @@ struct StateParser : nlohmann::json_sax<nlohmann::json> {
   bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& error) override {
     return refuse(error.what());
   }
-};
-
-// The fields of a parsed state, taken one by one.
-class Fields {
- public:
-  Fields(StateParser& parser, const std::string& source) : parser_(parser), source_(source) {}
 
   template <class Value>
   Value take(const char* key) {
-    const auto found = parser_.fields.find(key);
-    check(found != parser_.fields.end(), "the key must be there", key);
+    const auto found = fields.find(key);
+    check(found != fields.end(), "the key must be there", key);
     const Value* value = std::get_if<Value>(&found->second);
     check(value != nullptr, "the value must have the type of its key", key);
     Value taken = *value;
-    parser_.fields.erase(found);
+    fields.erase(found);
     return taken;
   }
   int64_t count(const char* key) {
@@ -98,26 +96,21 @@ class Fields {
   }
   // A whole number of seconds may be written as one.
   double seconds(const char* key) {
-    const auto found = parser_.fields.find(key);
-    if (found != parser_.fields.end() && std::holds_alternative<uint64_t>(found->second))
+    const auto found = fields.find(key);
+    if (found != fields.end() && std::holds_alternative<uint64_t>(found->second))
       return static_cast<double>(take<uint64_t>(key));
     const double value = take<double>(key);
     check(value >= 0 && std::isfinite(value), "the number must be finite and not negative", key);
     return value;
   }
-  void finish() {
-    check(parser_.names.contains(kConfiguration), "the key must be there", kConfiguration);
-    check(!parser_.fields.contains(kConfiguration), "the value must be an object", kConfiguration);
-    if (!parser_.fields.empty())
-      check(false, "the key must be known", parser_.fields.begin()->first);
+  void finish() const {
+    check(names.contains(kConfiguration), "the key must be there", kConfiguration);
+    check(!fields.contains(kConfiguration), "the value must be an object", kConfiguration);
+    if (!fields.empty()) check(false, "the key must be known", fields.begin()->first);
   }
   void check(bool ok, std::string_view rule, std::string_view key) const {
-    require<FormatError>(ok, "checkpoint", std::string(rule) + ": file and key", source_, key);
+    require<FormatError>(ok, "checkpoint", std::string(rule) + ": file and key", source, key);
   }
-
- private:
-  StateParser& parser_;
-  const std::string& source_;
 };
 
 }  // namespace
@@ -149,26 +142,25 @@ CheckpointState checkpoint_state_from_json(const std::string& text, const std::s
   // A zero byte, which no JSON contains, would end the text for the parser whatever follows.
   require<FormatError>(text.starts_with('{') && text.find('\0') == std::string::npos, "checkpoint",
                        "the state must start with { and contain no zero byte", source);
-  StateParser parser;
-  const bool parsed = nlohmann::json::sax_parse(text, &parser);
-  require<FormatError>(parsed, "checkpoint", "the state must be JSON of its form: file and problem",
-                       source, parser.problem);
-  Fields fields(parser, source);
-  const auto format = fields.take<uint64_t>("format");
+  StateParser parsed(source);
+  const bool sound = nlohmann::json::sax_parse(text, &parsed);
+  require<FormatError>(sound, "checkpoint", "the state must be JSON of its form: file and problem",
+                       source, parsed.problem);
+  const auto format = parsed.take<uint64_t>("format");
   require<FormatError>(format == kFormat, "checkpoint", "the format must be 1: file and format",
                        source, format);
   CheckpointState state;
-  state.step = fields.count("step");
-  state.seed = fields.take<uint64_t>("seed");
-  state.stream = fields.take<uint64_t>("stream");
-  state.cursor = fields.count("cursor");
-  state.skipped = fields.count("skipped");
-  state.seconds = fields.seconds("seconds");
-  state.real = fields.take<std::string>("real");
-  fields.check(state.real == "float" || state.real == "double",
+  state.step = parsed.count("step");
+  state.seed = parsed.take<uint64_t>("seed");
+  state.stream = parsed.take<uint64_t>("stream");
+  state.cursor = parsed.count("cursor");
+  state.skipped = parsed.count("skipped");
+  state.seconds = parsed.seconds("seconds");
+  state.real = parsed.take<std::string>("real");
+  parsed.check(state.real == "float" || state.real == "double",
                "the value must be \"float\" or \"double\"", "real");
-  fields.finish();
-  state.configuration = std::move(parser.configuration);
+  parsed.finish();
+  state.configuration = std::move(parsed.configuration);
   return state;
 }
 

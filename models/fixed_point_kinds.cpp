@@ -1,33 +1,32 @@
-#include <fprnn/models/fixed_point_kinds.h>
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/fp_rnn.h>
+#include <fprnn/models/registry.h>
 
 namespace fprnn {
 
 namespace {
 
+// The options of a layer, and beside them those that a user writes otherwise.
+template <class LayerOptions>
 struct FixedPointSettings {
-  int64_t expand = 2;
+  LayerOptions options = {};
   bool short_conv = false;
   std::string mixer = "kronecker";
-  int64_t rank = 1;
   double mixer_scale = 2;
-  std::string mixer_normalisation = "row", mixer_input = "concatenated";
-  std::string hidden_dependence = "q,b,c";
+  std::string mixer_normalisation = "row", mixer_input = "concatenated", hidden_dependence;
 
   void add_to(Settings& settings);
-  // Those of FpMambaOptions or FpRnnOptions.
-  template <class LayerOptions>
-  LayerOptions options(const LayerPlace& place) const;
+  LayerOptions at(const LayerPlace& place) const;
 };
 
-// All but hidden_dependence, which the two layers take differently.
-void FixedPointSettings::add_to(Settings& settings) {
-  settings.add("expand", expand, "Channels inside a layer, in units of d-model");
+// All that both layers have but hidden_dependence, which they take differently.
+template <class LayerOptions>
+void FixedPointSettings<LayerOptions>::add_to(Settings& settings) {
+  settings.add("expand", options.expand, "Channels inside a layer, in units of d-model");
   settings.add("short_conv", short_conv, "Whether inputs pass a convolution of width 4");
   settings.add("mixer", mixer, "Channel mixer of the fixed points",
                {"kronecker", "householder", "dplr"});
-  settings.add("rank", rank, "Rank of householder and dplr").refusal = [this] {
+  settings.add("rank", options.rank, "Rank of householder and dplr").refusal = [this] {
     return mixer == "kronecker" ? "kronecker has no rank" : "";
   };
   settings.add("mixer_scale", mixer_scale,
@@ -47,43 +46,35 @@ KroneckerNorm kronecker_norm_named(const std::string& name) {
 }
 
 template <class LayerOptions>
-LayerOptions FixedPointSettings::options(const LayerPlace& place) const {
-  LayerOptions options;
-  options.d_model = place.d_model;
-  options.expand = expand;
-  options.conv_width = short_conv ? 4 : 0;
-  options.layers = place.layers;
-  options.mixer = mixer_named(mixer);
-  options.rank = rank;
-  options.scale = static_cast<real>(mixer_scale);
-  options.kronecker_norm = kronecker_norm_named(mixer_normalisation);
-  options.symmetric = mixer_input == "symmetric";
-  options.solver = place.solver;
-  return options;
+LayerOptions FixedPointSettings<LayerOptions>::at(const LayerPlace& place) const {
+  LayerOptions all = options;
+  all.d_model = place.d_model;
+  all.conv_width = short_conv ? 4 : 0;
+  all.layers = place.layers;
+  all.mixer = mixer_named(mixer);
+  all.scale = static_cast<real>(mixer_scale);
+  all.kronecker_norm = kronecker_norm_named(mixer_normalisation);
+  all.symmetric = mixer_input == "symmetric";
+  all.solver = place.solver;
+  return all;
 }
-
-struct FpMambaSettings : FixedPointSettings {
-  int64_t d_state = 16;
-  bool bc_norm = true, glu_in_loop = false;
-};
 
 }  // namespace
 
 ModelKind fp_mamba_kind() {
   const auto declare = [](Settings& settings) -> LayerMaker {
-    const auto own = std::make_shared<FpMambaSettings>();
-    settings.add("d_state", own->d_state, "States of each channel");
+    const auto own = std::make_shared<FixedPointSettings<FpMambaOptions>>();
+    own->hidden_dependence = "q,b,c";
+    settings.add("d_state", own->options.d_state, "States of each channel");
     own->add_to(settings);
     settings.add("hidden_dependence", own->hidden_dependence,
                  "Which see y_{t-1}: none or some of q,b,c,lambda");
-    settings.add("bc_norm", own->bc_norm, "Whether b and c are normalised");
-    settings.add("glu_in_loop", own->glu_in_loop, "Whether the gate is inside the fixed point");
+    settings.add("bc_norm", own->options.bc_norm, "Whether b and c are normalised");
+    settings.add("glu_in_loop", own->options.glu_in_loop,
+                 "Whether the gate is inside the fixed point");
     return [own](Module& parent, std::string name, const Init& init, const LayerPlace& place) {
-      auto options = own->options<FpMambaOptions>(place);
-      options.d_state = own->d_state;
+      FpMambaOptions options = own->at(place);
       options.dependence = hidden_dependence_named(own->hidden_dependence);
-      options.bc_norm = own->bc_norm;
-      options.glu_in_loop = own->glu_in_loop;
       return std::make_unique<FpMamba>(parent, std::move(name), init, options);
     };
   };
@@ -96,7 +87,7 @@ ModelKind fp_mamba_kind() {
 
 ModelKind fp_rnn_kind() {
   const auto declare = [](Settings& settings) -> LayerMaker {
-    const auto own = std::make_shared<FixedPointSettings>();
+    const auto own = std::make_shared<FixedPointSettings<FpRnnOptions>>();
     own->hidden_dependence = "q";
     own->add_to(settings);
     settings
@@ -108,7 +99,7 @@ ModelKind fp_rnn_kind() {
                                              : "";
     };
     return [own](Module& parent, std::string name, const Init& init, const LayerPlace& place) {
-      auto options = own->options<FpRnnOptions>(place);
+      FpRnnOptions options = own->at(place);
       options.hidden_dependence = hidden_dependence_named(own->hidden_dependence).q;
       return std::make_unique<FpRnn>(parent, std::move(name), init, options);
     };

@@ -4,8 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <span>
 
 namespace fprnn {
 
@@ -64,50 +62,50 @@ Var FixedPointLayer::forward(const Var& u, FixedPointState& state, const Conditi
 
 Var FixedPointLayer::solve(const FixedPointInputs& inputs, FixedPointState& state,
                            const Conditions& on) {
-  const SolverOptions options = solver_on(on);
   const Shape shape = inputs.x.shape();
   const Context& context = inputs.x.context();
-  const int64_t T = shape[1];
   const FixedPointMap f = map();
-  const Past past{state.y, state.carry};
   const Vars all = inputs.flat();
   const SequenceProblem problem{.map = f,
                                 .in = inputs.values(),
-                                .past = past,
-                                .options = options,
+                                .past = {state.y, state.carry},
+                                .options = solver_on(on),
                                 .recorded = std::ranges::any_of(all, &Var::differentiable),
                                 .carry_wanted = state.wanted};
+  const SolverOptions& options = problem.options;
 
   const auto carry = std::make_shared<Tensor>();  // of the last application, that of the solution
-  const Step step = [f, past, like = problem.in, carry](const Var& y, const Vars& flat) {
+  const Step step = [f, past = problem.past, like = problem.in, carry](const Var& y,
+                                                                       const Vars& flat) {
     const auto applied = f.apply(y, past, like.with(flat));
     *carry = applied.carry.value();
     return Evaluated<Var>(applied.f, applied.residual);
   };
-  history_ = {};
-  const std::unique_ptr<SequenceSolver> by = make_solver(problem, memory, history_);
-  const Solve solve = [&](const Map& map, Tensor start) {
-    Solution solution = by->solve(map, std::move(start));
-    used_ = by->used();
-    strayed_ = by->strayed();
+  Tensor swept;
+  const Solve solve = [&](const Map& map, Tensor start) -> Solution {
+    SequenceSolution solution = make_solver(problem, memory)->solve(map, std::move(start));
+    used_ = solution.used;
+    strayed_ = solution.strayed;
+    history_ = std::move(solution.history);
+    swept = std::move(solution.carry);
     return solution;
   };
   adjoint_ = std::make_shared<SolveReport>();
-  const FixedPointOptions of_op{.tolerance = options.solver == Solver::patience
-                                                 ? options.patience.threshold
-                                                 : options.tolerance,
-                                .unconverged = options.unconverged,
-                                .gradient = options.gradient,
-                                .report = false,
-                                .adjoint = adjoint_};
-  // A sweep through time only writes it.
+  // A sweep through time only writes what it starts from.
   Tensor start =
       options.solver == Solver::sequential ? Tensor(context, shape) : zeros(context, shape);
-  const auto [y, report, on_device] = fixed_point(step, all, std::move(start), solve, of_op);
+  const auto [y, report, on_device] =
+      fixed_point(step, all, std::move(start), solve,
+                  {.tolerance = options.solver == Solver::patience ? options.patience.threshold
+                                                                   : options.tolerance,
+                   .unconverged = options.unconverged,
+                   .gradient = options.gradient,
+                   .report = false,
+                   .adjoint = adjoint_});
   report_ = on_device;
   solution_ = y.value();
-  if (T > 0 && state.wanted) {
-    state.carry = by->carry().defined() ? by->carry() : *carry;
+  if (const int64_t T = shape[1]; T > 0 && state.wanted) {
+    state.carry = swept.defined() ? swept : *carry;
     state.y = slice(y.value(), 1, T - 1, T).value().reshaped(shape.without(1));
   }
   return y;

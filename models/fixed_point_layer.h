@@ -30,17 +30,16 @@ class FixedPointLayer : public Layer {
   // What iterates over a whole sequence reads residuals back, and automatic may do so.
   bool recordable(const Conditions& on = {}) const override;
   // Of the last forward, and of the exact gradient's solve in the last backward through it, empty
-  // otherwise. Reading waits for the device. Steps that are repeated (core/graph.h) leave them as
-  // they are, but write into the same tensors.
+  // otherwise. Reading waits until they are computed. Steps that are repeated (core/graph.h) leave
+  // them as they are, but write into the same tensors.
   const SolveReport& solve_report() const { return report_; }
   FixedPointReport report() const { return report_.read(); }
   SolveReport adjoint_solve_report() const { return adjoint_ ? *adjoint_ : SolveReport{}; }
   FixedPointReport adjoint_report() const { return adjoint_solve_report().read(); }
   const Tensor& solution() const { return solution_; }  // (B, T, D)
   const PatienceHistory& patience_history() const { return history_; }
-  Solver used() const { return used_; }  // who solved: never automatic
-  // How many sequences parallel had brought to another solution than the sequential one.
-  int64_t strayed() const { return strayed_; }
+  Solver used() const { return used_; }         // as in SequenceSolution
+  int64_t strayed() const { return strayed_; }  // as there
 
   using Layer::forward;  // its state is the one below: convolutions, y, carry
   // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.

@@ -11,7 +11,6 @@ namespace {
 
 constexpr size_t kOwn = 6;  // inputs that are no cell's
 
-Var value_of(const Var& x) { return x.defined() ? Var(x.value()) : Var(); }
 Var cut(const Var& x, int axis, int64_t begin, int64_t end) {
   return x.defined() ? slice(x, axis, begin, end) : Var();
 }
@@ -34,7 +33,7 @@ FixedPointInputs FixedPointInputs::with(const Vars& flat) const {
 
 FixedPointInputs FixedPointInputs::values() const {
   Vars all = flat();
-  for (Var& x : all) x = value_of(x);
+  for (Var& x : all) x = x.value();
   return with(all);
 }
 

@@ -8,7 +8,7 @@
 // identity, and the gate z may be missing.
 //
 // At a step whose past is known all but y_t is known, and y_t = f(y)_t is the equation of
-// models/step_equation.h with
+// models/mixer.h with
 //   offset = SiLU(z_t) . (read(carry_{t-1}) + gain_t . Q x_t)
 //   gain   = SiLU(z_t) . gain_t
 #pragma once

@@ -7,47 +7,27 @@
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 
-#include <algorithm>
 #include <cmath>
 
 namespace fprnn {
-
-namespace {
-
-struct DependenceName {
-  std::string_view name;
-  bool HiddenDependence::*member;
-};
-constexpr DependenceName kDependenceNames[] = {{"q", &HiddenDependence::q},
-                                               {"b", &HiddenDependence::b},
-                                               {"c", &HiddenDependence::c},
-                                               {"lambda", &HiddenDependence::lambda}};
-
-}  // namespace
 
 HiddenDependence hidden_dependence_named(std::string_view names) {
   HiddenDependence dependence{false, false, false, false};
   if (names == "none") return dependence;
   for (std::string_view rest = names;;) {
     const size_t comma = rest.find(',');
-    const auto found =
-        std::ranges::find(kDependenceNames, rest.substr(0, comma), &DependenceName::name);
-    require<ValueError>(found != std::end(kDependenceNames), "fp_mamba",
+    const std::string_view name = rest.substr(0, comma);
+    bool* const sees = name == "q"        ? &dependence.q
+                       : name == "b"      ? &dependence.b
+                       : name == "c"      ? &dependence.c
+                       : name == "lambda" ? &dependence.lambda
+                                          : nullptr;
+    require<ValueError>(sees != nullptr, "fp_mamba",
                         "hidden dependence is none or some of q,b,c,lambda", names);
-    dependence.*found->member = true;
+    *sees = true;
     if (comma == std::string_view::npos) return dependence;
     rest = rest.substr(comma + 1);
   }
-}
-
-std::string name_of(const HiddenDependence& dependence) {
-  std::string names;
-  for (const auto& [name, member] : kDependenceNames) {
-    if (!(dependence.*member)) continue;
-    if (!names.empty()) names += ',';
-    names += name;
-  }
-  return names.empty() ? "none" : names;
 }
 
 namespace {
@@ -85,12 +65,6 @@ SelectiveOptions cell_options(const FpMambaOptions& options, int64_t inner) {
           .step_numbers = options.dependence.lambda ? options.dt_rank : 0,
           .bc_norm = options.bc_norm,
           .eps = options.eps};
-}
-
-// What is unused between the mixer's numbers and the cell's, so that rows of p begin at a multiple
-// of 16 bytes.
-int64_t padding_between(const Mixer& mixer, const Cell& cell) {
-  return (4 - (mixer.outputs() + cell.numbers()) % 4) % 4;
 }
 
 }  // namespace
@@ -134,62 +108,32 @@ Var FpMamba::output(const Var& u, FixedPointState& state, const Conditions& on) 
     x = silu(conv1d_->forward(x, before));
   }
   const Var previous = state.y;
-  const Projections of = projections_beside(x);
+  const Projection of = projection(x);
   const Var y = solve(inputs_of(x, z, of, on), state, on);
   if (options_.glu_in_loop) return out_proj_.forward(y);
-  const Var from_previous = previous.defined() ? linear(previous, of.gate) : Var();
-  return out_proj_.forward(fp_mamba_gate(z, linear(y, of.gate), from_previous, y));
+  const Var& gate = of.others.back();
+  const Var from_previous = previous.defined() ? linear(previous, gate) : Var();
+  return out_proj_.forward(fp_mamba_gate(z, linear(y, gate), from_previous, y));
 }
 
-// All of them from the parameters at once.
-FpMamba::Projections FpMamba::projections_beside(const Var& x) {
-  const int64_t N = options_.d_state, R = options_.dt_rank, D = inner_;
-  const int64_t above_rows = mixer_->above().direction.value.size(0);
-  const int64_t below_rows = mixer_->below().direction.value.size(0);
-  const int64_t padding = padding_between(*mixer_, cell_);
+Projection FpMamba::projection(const Var& x) {
+  const int64_t N = options_.d_state, R = options_.dt_rank;
   const HiddenDependence& sees = options_.dependence;
-  constexpr int kNone = -1;
-
-  std::vector<WeightSource> sources;
-  const auto add = [&](const WeightSource& source) {
-    sources.push_back(source);
-    return static_cast<int>(sources.size()) - 1;
-  };
-  const auto map = [&](WeightNormLinear* of) { return of == nullptr ? kNone : add(of->source(x)); };
-  const int above = map(&mixer_->above()), below = map(&mixer_->below());
-  const int bias = add({{}, reshape(beside(x, *mixer_->below().bias), {below_rows, 1})});
-  const int of_x = add({{}, beside(x, x_proj_.weight)});  // R rows of delta, 2 N of b and c
-  const int bc = map(bc_y_proj_.get()), dt = map(dt_y_proj_.get()), gate = map(z_y_proj_.get());
-
-  WeightLayout from_x{D, {{above, above_rows}, {below, below_rows}, {kNone, padding}}};
-  from_x.blocks.push_back({of_x, 2 * N, R});
-  if (sees.lambda) from_x.blocks.push_back({of_x, R});
-  const int64_t without = padding + 2 * N + (sees.lambda ? R : 0);
-  std::vector<WeightLayout> made{from_x,
-                                 {1, {{kNone, above_rows}, {bias, below_rows}, {kNone, without}}}};
-  if (sees.any()) {
-    const int64_t column = options_.symmetric ? 0 : D;
-    WeightLayout from_y{D,
-                        {{sees.q ? above : kNone, above_rows, 0, column},
-                         {sees.q ? below : kNone, below_rows, 0, column},
-                         {kNone, padding},
-                         {sees.b ? bc : kNone, N},
-                         {sees.c ? bc : kNone, N, N}}};
-    if (sees.lambda) from_y.blocks.push_back({dt, R});
-    made.push_back(from_y);
-  }
-  if (!sees.lambda) made.push_back({D, {{of_x, R}}});
-  if (gate != kNone) made.push_back({D, {{gate, D}}});
-
-  const Vars all = assemble_weights(sources, made);
-  auto next = all.begin();
-  Projections of;
-  of.from_x = *next++;
-  of.bias = reshape(*next++, Shape{of.from_x.size(0)});
-  if (sees.any()) of.from_y = *next++;
-  if (!sees.lambda) of.step = *next++;
-  if (gate != kNone) of.gate = *next++;
-  return of;
+  constexpr int kZeros = ProjectionRows::kZeros;
+  ProjectionRows rows(*mixer_, x, inner_, sees.q);
+  const int of_x = rows.source(x_proj_);  // R rows of delta, N of b, N of c
+  const int bc = rows.source(bc_y_proj_.get()), dt = rows.source(dt_y_proj_.get()),
+            gate = rows.source(z_y_proj_.get());
+  // Unused, so that rows of p begin at a multiple of 16 bytes.
+  rows.add({kZeros, (4 - (mixer_->outputs() + cell_.numbers()) % 4) % 4});
+  rows.add({of_x, N, R}, sees.b ? bc : kZeros);
+  rows.add({of_x, N, R + N}, sees.c ? bc : kZeros, N);
+  if (sees.lambda)
+    rows.add({of_x, R}, dt);
+  else
+    rows.add_other({of_x, R});
+  if (gate != kZeros) rows.add_other({gate, inner_});
+  return rows.made();
 }
 
 std::vector<Shape> FpMamba::convolution_shapes(int64_t B) const {
@@ -197,19 +141,19 @@ std::vector<Shape> FpMamba::convolution_shapes(int64_t B) const {
   return {{B, options_.conv_width - 1, inner_}};
 }
 
-FixedPointInputs FpMamba::inputs_of(const Var& x, const Var& z, const Projections& of,
+FixedPointInputs FpMamba::inputs_of(const Var& x, const Var& z, const Projection& of,
                                     const Conditions& on) {
   const bool lambda = options_.dependence.lambda;
-  const Var delta = lambda ? Var() : linear(linear(x, of.step), beside(x, dt_proj_.weight));
-  const Var projected = linear(x, of.from_x, of.bias);
+  const Var delta =
+      lambda ? Var() : linear(linear(x, of.others.front()), beside(x, dt_proj_.weight));
   const Tensor& mask = on.state_mask;
   require(!mask.defined() || mask.shape() == x.shape().without(-1), "fp_mamba",
           "a state mask must be (B, T)", mask.shape(), x.shape());
   require_together("fp_mamba", x, mask);
   return {.x = x,
-          .projected = projected,
+          .projected = linear(x, of.weight_x, of.bias),
           .gate = options_.glu_in_loop ? z : Var(),
-          .weight_y = of.from_y,
+          .weight_y = of.weight_y,
           .norm_weight = beside(x, out_norm_.weight),
           .norm_bias = beside(x, out_norm_.bias),
           .signals = {delta, mask},

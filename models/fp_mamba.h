@@ -9,21 +9,17 @@
 #pragma once
 
 #include <fprnn/models/cells/selective.h>
-#include <fprnn/models/conv.h>
 #include <fprnn/models/fixed_point_layer.h>
-#include <fprnn/models/linear.h>
-#include <fprnn/models/norm.h>
+#include <fprnn/models/modules.h>
 
 namespace fprnn {
 
 // Which of Q, b, c and the step sizes (through lambda = exp(step A)) see y_{t-1}.
 struct HiddenDependence {
   bool q = true, b = true, c = true, lambda = false;
-  bool any() const { return q || b || c || lambda; }
 };
 // "none" or a list such as "q,b,c,lambda". ValueError: another name.
 HiddenDependence hidden_dependence_named(std::string_view names);
-std::string name_of(const HiddenDependence& dependence);
 
 struct FpMambaOptions {
   int64_t d_model = 64;
@@ -57,16 +53,10 @@ class FpMamba : public FixedPointLayer {
   std::vector<Shape> convolution_shapes(int64_t B) const override;
 
  private:
-  // The rows of all projections of x and y_{t-1}, in the order of the numbers p that they make: the
-  // mixer's, zeros, those of b, of c and, if it sees y, of lambda.
-  struct Projections {
-    Var from_x, bias;  // (P, D), (P)
-    Var from_y;        // (P, D); undefined where nothing sees y
-    Var step;          // (R, D): delta's, from x; undefined where it sees y
-    Var gate;          // (D, D): of y; undefined with glu_in_loop
-  };
-  Projections projections_beside(const Var& x);
-  FixedPointInputs inputs_of(const Var& x, const Var& z, const Projections& of,
+  // Among the others of the projection: delta's rows of x_proj unless lambda sees y, and the gate's
+  // of y unless it is in the loop.
+  Projection projection(const Var& x);
+  FixedPointInputs inputs_of(const Var& x, const Var& z, const Projection& of,
                              const Conditions& on);
 
   FpMambaOptions options_;
@@ -85,5 +75,8 @@ class FpMamba : public FixedPointLayer {
   LayerNorm out_norm_;  // inside the loop
   Linear out_proj_;
 };
+
+struct ModelKind;
+ModelKind fp_mamba_kind();  // models/registry.h
 
 }  // namespace fprnn

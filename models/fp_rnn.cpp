@@ -55,9 +55,8 @@ FpRnn::FpRnn(Module& parent, std::string name, const Init& init, const FpRnnOpti
 Var FpRnn::convolved(const Var& x, CausalConv Convolutions::*which, const Tensor& before,
                      std::vector<Tensor>& after) {
   if (convolutions_ == nullptr) return x;
-  const Var state = before.defined() ? Var(before) : Var();
-  after.push_back(conv_state(x, options_.conv_width, state).value());
-  return silu((convolutions_.get()->*which).forward(x, state));
+  after.push_back(conv_state(x, options_.conv_width, before).value());
+  return silu((convolutions_.get()->*which).forward(x, before));
 }
 
 Var FpRnn::output(const Var& u, FixedPointState& state, const Conditions& on) {
@@ -76,15 +75,13 @@ Var FpRnn::output(const Var& u, FixedPointState& state, const Conditions& on) {
 
   const Var bx = mul(silu(b_proj_.forward(x_b)), x),
             lambda = sigmoid(lambda_proj_.forward(x_lambda));
-  const Var weight = mixer_->weight(x);
-  const bool sees = options_.hidden_dependence;
-  const Var from_h = !sees                ? Var()
-                     : options_.symmetric ? weight
-                                          : slice(weight, 1, inner_, 2 * inner_);
-  const Var projected = linear(x_mixer, slice(weight, 1, 0, inner_), mixer_->bias(x));
+  const Projection of = ProjectionRows(*mixer_, x, inner_, options_.hidden_dependence).made();
   const Var previous = state.y;
-  const Var h =
-      solve({.x = bx, .projected = projected, .weight_y = from_h, .signals = {lambda}}, state, on);
+  const Var h = solve({.x = bx,
+                       .projected = linear(x_mixer, of.weight_x, of.bias),
+                       .weight_y = of.weight_y,
+                       .signals = {lambda}},
+                      state, on);
 
   const Var seen = convolutions_ != nullptr ? h : shift(h, previous);
   const Var c =

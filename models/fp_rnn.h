@@ -14,10 +14,8 @@
 #pragma once
 
 #include <fprnn/models/cells/gated.h>
-#include <fprnn/models/conv.h>
 #include <fprnn/models/fixed_point_layer.h>
-#include <fprnn/models/linear.h>
-#include <fprnn/models/norm.h>
+#include <fprnn/models/modules.h>
 
 namespace fprnn {
 
@@ -69,5 +67,8 @@ class FpRnn : public FixedPointLayer {
   RmsNorm output_norm_;
   Linear output_trans_;
 };
+
+struct ModelKind;
+ModelKind fp_rnn_kind();  // models/registry.h
 
 }  // namespace fprnn

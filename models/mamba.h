@@ -7,9 +7,8 @@
 // Parameters are named as in the authors' code.
 #pragma once
 
-#include <fprnn/models/conv.h>
 #include <fprnn/models/layer.h>
-#include <fprnn/models/linear.h>
+#include <fprnn/models/modules.h>
 
 namespace fprnn {
 

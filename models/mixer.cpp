@@ -1,3 +1,4 @@
+#include <fprnn/autograd/picard.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/mixer.h>
 #include <fprnn/ops/elementwise.h>
@@ -8,6 +9,7 @@
 #include <fprnn/ops/low_rank.h>
 #include <fprnn/ops/norm.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace fprnn {
@@ -33,22 +35,43 @@ std::optional<double> proven_bound(const MixerOptions& options) {
   return s * std::sqrt(static_cast<double>(options.channels));
 }
 
-Var Mixer::weight(const Var& like) {
-  const auto all_of = [](int source, const WeightNormLinear& map) {
-    return WeightBlock{.source = source, .rows = map.direction.value.size(0)};
-  };
-  return assemble_weights({above().source(like), below().source(like)},
-                          {{options_.parameters, {all_of(0, above()), all_of(1, below())}}})
-      .front();
+Mixer::Mixer(Module& parent, std::string name, const Init& init, const MixerOptions& options,
+             const std::vector<MixerMap>& maps)
+    : Module(parent, std::move(name)), options_(options) {
+  for (const auto& [map, rows, bias] : maps)
+    maps_.push_back(std::make_unique<WeightNormLinear>(*this, map, init, options.parameters, rows,
+                                                       LinearOptions{.bias = bias}));
 }
 
-Var Mixer::bias(const Var& like) {
-  const Var none = zeros(like.context(), Shape{above().direction.value.size(0)});
-  return concat({none, beside(like, *below().bias)}, 0);
+int64_t Mixer::outputs() const {
+  int64_t rows = 0;
+  for (const auto& map : maps_) rows += map->direction.value.size(0);
+  return rows;
 }
 
 Var Mixer::forward(const Var& p, const Var& v) {
-  return apply(factors(linear(p, weight(p), bias(p))), v);
+  const auto [weight, bias, none, others] =
+      ProjectionRows(*this, p, options_.parameters, false).made();
+  return apply(factors(linear(p, weight, bias)), v);
+}
+
+Var apply(const StepEquation& at, const Mixer& mixer, const Var& y) {
+  const Var fed_back = sub(y, mixer.apply(at.q, y));
+  const Var v = add(at.offset, mul(at.gain, fed_back));
+  return at.norm_weight.defined() ? layer_norm(v, at.norm_weight, at.norm_bias, at.eps) : v;
+}
+
+Tensor iterate_rows(const Map& map, const Tensor& y, real tolerance, int64_t max_iterations,
+                    const IntTensor& counts) {
+  const Shape rows{y.elements() / y.size(-1), 1, y.size(-1)};
+  const Map by_rows = [&](const Tensor& x) { return map(x.reshaped(y.shape())).f.reshaped(rows); };
+  const Solution solution = picard(by_rows, y.reshaped(rows),
+                                   {.tolerance = tolerance,
+                                    .max_iterations = max_iterations,
+                                    .backwards = true,
+                                    .shrink_after = 16});
+  raise_to(counts, solution.iterations);
+  return solution.y.reshaped(y.shape());
 }
 
 Tensor Mixer::solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
@@ -64,18 +87,67 @@ Tensor Mixer::adjoint_step(const StepEquation&, const Tensor&, const Tensor&) co
 
 namespace {
 
-Tensor value_or_none(const Var& x) { return x.defined() ? x.value() : Tensor(); }
+// One block more, or the last one longer if this continues it.
+void append(WeightLayout& to, const WeightBlock& next) {
+  if (!to.blocks.empty()) {
+    WeightBlock& last = to.blocks.back();
+    if (last.source == next.source &&
+        (next.source == ProjectionRows::kZeros ||
+         (last.column == next.column && last.row + last.rows == next.row))) {
+      last.rows += next.rows;
+      return;
+    }
+  }
+  to.blocks.push_back(next);
+}
+
+}  // namespace
+
+ProjectionRows::ProjectionRows(const Mixer& mixer, const Var& like, int64_t D, bool sees_y)
+    : like_(like), D_(D), x_{D, {}}, bias_{1, {}}, y_{D, {}} {
+  const int64_t column = mixer.options().parameters == 2 * D ? D : 0;
+  for (const auto& map : mixer.maps()) {
+    const int64_t rows = map->direction.value.size(0);
+    const int of = source(map.get());
+    add({of, rows}, {sees_y ? of : kZeros, rows, 0, column});
+  }
+}
+
+int ProjectionRows::source(const WeightSource& weight, Parameter* bias) {
+  const auto at = static_cast<int>(sources_.size());
+  sources_.push_back(weight);
+  biases_.push_back(bias != nullptr ? at + 1 : kZeros);
+  if (bias != nullptr) {
+    sources_.push_back({{}, reshape(beside(like_, *bias), {bias->value.size(0), 1})});
+    biases_.push_back(kZeros);
+  }
+  return at;
+}
+
+void ProjectionRows::add(const WeightBlock& x, const WeightBlock& y) {
+  append(x_, x);
+  append(y_, y);
+  append(bias_, {x.source == kZeros ? kZeros : biases_[x.source], x.rows, x.row});
+}
+
+Projection ProjectionRows::made() const {
+  std::vector<WeightLayout> layouts{x_, bias_};
+  const bool sees_y =
+      std::ranges::any_of(y_.blocks, [](const WeightBlock& at) { return at.source != kZeros; });
+  if (sees_y) layouts.push_back(y_);
+  layouts.insert(layouts.end(), others_.begin(), others_.end());
+  const Vars all = assemble_weights(sources_, layouts);
+  return {all[0], reshape(all[1], Shape{all[1].size(0)}), sees_y ? all[2] : Var(),
+          Vars(all.begin() + (sees_y ? 3 : 2), all.end())};
+}
+
+namespace {
 
 class LowRankMixer : public Mixer {
  public:
   LowRankMixer(Module& parent, std::string name, const Init& init, const MixerOptions& options)
-      : Mixer(parent, std::move(name), options),
-        u_proj_(*this, "u_proj", init, options.parameters, options.rank * options.channels),
-        alpha_proj_(*this, "alpha_proj", init, options.parameters, options.rank, {.bias = true}) {}
-
-  int64_t outputs() const override { return options_.rank * (options_.channels + 1); }
-  WeightNormLinear& above() override { return u_proj_; }
-  WeightNormLinear& below() override { return alpha_proj_; }
+      : Mixer(parent, std::move(name), init, options,
+              {{"u_proj", options.rank * options.channels}, {"alpha_proj", options.rank, true}}) {}
 
   MixerFactors factors(const Var& projected) const override {
     const int64_t split = options_.rank * options_.channels;
@@ -92,8 +164,8 @@ class LowRankMixer : public Mixer {
                       .m2 = 0};
   }
   Var apply(const MixerFactors& q, const Var& v) const override {
-    return options_.kind == MixerKind::dplr ? dplr(q.first, q.second, v, options_.scale)
-                                            : householder(q.first, q.second, v, options_.scale);
+    return options_.kind == MixerKind::dplr ? dplr(q[0], q[1], v, options_.scale)
+                                            : householder(q[0], q[1], v, options_.scale);
   }
   Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
                     const IntTensor& counts) const override {
@@ -106,31 +178,25 @@ class LowRankMixer : public Mixer {
 
  private:
   LocalProblem problem(const StepEquation& at) const {
-    return {.u = at.q.first.value(),
-            .alpha = at.q.second.value(),
+    return {.u = at.q[0].value(),
+            .alpha = at.q[1].value(),
             .offset = at.offset.value(),
             .gain = at.gain.value(),
-            .weight = value_or_none(at.norm_weight),
-            .bias = value_or_none(at.norm_bias),
+            .weight = at.norm_weight.value(),
+            .bias = at.norm_bias.value(),
             .scale = options_.scale,
             .in_order = options_.kind == MixerKind::householder,
             .eps = at.eps};
   }
-  WeightNormLinear u_proj_;
-  WeightNormLinear alpha_proj_;
 };
 
 class KroneckerMixer : public Mixer {
  public:
-  KroneckerMixer(Module& parent, std::string name, const Init& init, const MixerOptions& options)
-      : Mixer(parent, std::move(name), options),
-        sizes_(kronecker_sizes(options.channels)),
-        uv_project_(*this, "uv_project", init, options.parameters, sizes_.triangles()),
-        diag_(*this, "diag", init, options.parameters, sizes_.m1 + sizes_.m2, {.bias = true}) {}
-
-  int64_t outputs() const override { return sizes_.triangles() + sizes_.m1 + sizes_.m2; }
-  WeightNormLinear& above() override { return uv_project_; }
-  WeightNormLinear& below() override { return diag_; }
+  KroneckerMixer(Module& parent, std::string name, const Init& init, const MixerOptions& options,
+                 const KroneckerSizes& sizes)
+      : Mixer(parent, std::move(name), init, options,
+              {{"uv_project", sizes.triangles()}, {"diag", sizes.m1 + sizes.m2, true}}),
+        sizes_(sizes) {}
 
   MixerFactors factors(const Var& projected) const override {
     const int64_t split = sizes_.triangles();
@@ -148,16 +214,16 @@ class KroneckerMixer : public Mixer {
                       .m2 = sizes_.m2};
   }
   Var apply(const MixerFactors& q, const Var& v) const override {
-    return kronecker({q.first, q.second}, v, options_.scale);
+    return kronecker({q[0], q[1]}, v, options_.scale);
   }
   Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
                     const IntTensor& counts) const override {
-    const KroneckerProblem problem{.left = at.q.first.value(),
-                                   .right = at.q.second.value(),
+    const KroneckerProblem problem{.left = at.q[0].value(),
+                                   .right = at.q[1].value(),
                                    .offset = at.offset.value(),
                                    .gain = at.gain.value(),
-                                   .weight = value_or_none(at.norm_weight),
-                                   .bias = value_or_none(at.norm_bias),
+                                   .weight = at.norm_weight.value(),
+                                   .bias = at.norm_bias.value(),
                                    .scale = options_.scale,
                                    .eps = at.eps};
     return kronecker_solve(problem, tolerance, max_iterations, counts);
@@ -165,8 +231,6 @@ class KroneckerMixer : public Mixer {
 
  private:
   KroneckerSizes sizes_;
-  WeightNormLinear uv_project_;
-  WeightNormLinear diag_;
 };
 
 }  // namespace
@@ -182,7 +246,8 @@ std::unique_ptr<Mixer> make_mixer(Module& parent, std::string name, const Init& 
   require<ValueError>(options.scale >= 0 && options.scale <= 2, "mixer", "scale must be in [0, 2]",
                       options.scale);
   if (options.kind == MixerKind::kronecker)
-    return std::make_unique<KroneckerMixer>(parent, std::move(name), init, options);
+    return std::make_unique<KroneckerMixer>(parent, std::move(name), init, options,
+                                            kronecker_sizes(options.channels));
   return std::make_unique<LowRankMixer>(parent, std::move(name), init, options);
 }
 

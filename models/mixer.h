@@ -9,8 +9,8 @@
 // The maps are named as in the authors' code.
 #pragma once
 
-#include <fprnn/models/linear.h>
-#include <fprnn/models/step_equation.h>
+#include <fprnn/autograd/solution.h>
+#include <fprnn/models/modules.h>
 #include <fprnn/ops/sweep_mixer.h>
 
 #include <functional>
@@ -37,19 +37,35 @@ struct MixerOptions {
 // (spectral, row_spectral).
 std::optional<double> proven_bound(const MixerOptions& options);
 
+// A weight-normalised map of p, named as in checkpoints.
+struct MixerMap {
+  std::string name;
+  int64_t rows;
+  bool bias = false;
+};
+
+// Q at every token: unit vectors u (..., r, D) and alpha (..., r), the two Kronecker factors, or
+// what a mixer of one's own makes.
+using MixerFactors = Vars;
+
+// One time step of a fixed-point layer, all of whose past is known:
+//   y = N(offset + gain . ((I - Q) y))
+// with N a LayerNorm over D, or the identity. Tokens do not meet.
+struct StepEquation {
+  MixerFactors q;
+  Var offset, gain;            // (rows, T, D)
+  Var norm_weight, norm_bias;  // (D); undefined: N is the identity
+  real eps;
+};
+
 class Mixer : public Module {
  public:
-  Mixer(Module& parent, std::string name, const MixerOptions& options)
-      : Module(parent, std::move(name)), options_(options) {}
+  // The maps' rows, in this order, make the numbers that Q is computed from.
+  Mixer(Module& parent, std::string name, const Init& init, const MixerOptions& options,
+        const std::vector<MixerMap>& maps);
   const MixerOptions& options() const { return options_; }
-  // The projection of p, all maps in one: p -> p weight^T + bias, (..., P) -> (..., outputs).
-  Var weight(const Var& like);  // (outputs, P), on the tape of `like`
-  Var bias(const Var& like);    // (outputs)
-  virtual int64_t outputs() const = 0;
-  // The two maps whose rows make `weight`, in this order; the first has no bias, the second has
-  // one.
-  virtual WeightNormLinear& above() = 0;
-  virtual WeightNormLinear& below() = 0;
+  const std::vector<std::unique_ptr<WeightNormLinear>>& maps() const { return maps_; }
+  int64_t outputs() const;  // how many numbers
   // (..., outputs) -> what Q is made of, with the same leading axes. Solvers cut out steps and
   // sequences.
   virtual MixerFactors factors(const Var& projected) const = 0;
@@ -72,6 +88,60 @@ class Mixer : public Module {
 
  protected:
   MixerOptions options_;
+
+ private:
+  std::vector<std::unique_ptr<WeightNormLinear>> maps_;
+};
+
+// The right-hand side at y (rows, T, D).
+Var apply(const StepEquation& at, const Mixer& mixer, const Var& y);
+
+// The fixed point of a map of rows, from y on, to the tolerance; a row's step is halved where it
+// does not help. counts, one a row, are raised to the number of iterations.
+Tensor iterate_rows(const Map& map, const Tensor& y, real tolerance, int64_t max_iterations,
+                    const IntTensor& counts);
+
+// The projection that the mixer and the cell of a layer are computed from
+// (models/fixed_point_map.h),
+//   p_t = weight_x x_t + bias + weight_y y_{t-1}
+struct Projection {
+  Var weight_x, bias;  // (P, D), (P)
+  Var weight_y;        // (P, D); undefined: nothing sees y
+  Vars others;
+};
+
+// Puts one together from rows of parameters, all by one op (ops/linear.h).
+class ProjectionRows {
+ public:
+  static constexpr int kZeros = -1;  // instead of a source
+
+  // The mixer's rows come first. Its own argument is x alone, [x ; y] if it has twice as many
+  // parameters as D, or x + y if it sees y and has not.
+  ProjectionRows(const Mixer& mixer, const Var& like, int64_t D, bool sees_y);
+  // Maps to take rows from, on the tape of `like`; kZeros for one that is not there.
+  int source(const Linear& map) { return source({{}, beside(like_, map.weight)}, map.bias); }
+  int source(const WeightNormLinear* map) {
+    return map == nullptr ? kZeros : source(map->source(like_), map->bias);
+  }
+  // The next rows of p: of weight_x, with their bias if there is one, and as many of weight_y,
+  // those of source y from `row` on.
+  void add(const WeightBlock& x, int y = kZeros, int64_t row = 0) {
+    add(x, WeightBlock{y, x.rows, row});
+  }
+  // A weight (rows, D) of its own, among the others.
+  void add_other(const WeightBlock& rows) { others_.push_back({D_, {rows}}); }
+  Projection made() const;
+
+ private:
+  int source(const WeightSource& weight, Parameter* bias);
+  void add(const WeightBlock& x, const WeightBlock& y);
+
+  const Var& like_;
+  const int64_t D_;
+  std::vector<WeightSource> sources_;
+  std::vector<int> biases_;  // the source of each one's
+  WeightLayout x_, bias_, y_;
+  std::vector<WeightLayout> others_;
 };
 
 // Makes a mixer as a part of `parent`, under the given name.

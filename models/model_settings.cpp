@@ -66,9 +66,6 @@ std::vector<const ModelKind*> ModelSettings::chosen() const {
 bool ModelSettings::any_has(bool ModelKind::*what) const {
   return std::ranges::any_of(chosen(), [&](const ModelKind* kind) { return kind->*what; });
 }
-bool ModelSettings::all_have(bool ModelKind::*what) const {
-  return std::ranges::all_of(chosen(), [&](const ModelKind* kind) { return kind->*what; });
-}
 
 void ModelSettings::check() const {
   fprnn::check(solver_options(solver));

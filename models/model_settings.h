@@ -32,7 +32,6 @@ class ModelSettings {
   // In order, one at least. ValueError: a name that the registry does not have.
   std::vector<const ModelKind*> chosen() const;
   bool any_has(bool ModelKind::*what) const;  // of those chosen
-  bool all_have(bool ModelKind::*what) const;
   // ValueError: a value of the above out of range, or fewer layers than kinds.
   void check() const;
 

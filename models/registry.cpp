@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
-#include <fprnn/models/fixed_point_kinds.h>
+#include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/models/registry.h>
 

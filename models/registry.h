@@ -32,7 +32,7 @@ struct ModelKind {
   bool solver = false;    // fixed points: the settings of the solver and iteration_cap are its too
   bool states = false;    // states of a scan that training may drop: state_dropout
   bool step_form = true;  // Layer::forward(x, state) carries a sequence on, a token at a time
-  bool cuda = true;       // whether all its ops run on a GPU too
+  bool cpu_only = false;  // whether one of its ops is (kCpuOnly)
 };
 
 class ModelRegistry {

@@ -212,7 +212,7 @@ To convert(From value) {
   return converted;
 }
 
-// Elements of one type as another, a piece at a time: whatever the device, the host needs no more.
+// Elements of one type as another, a piece at a time: the host needs no more memory.
 template <class From, class To>
 void read_elements(const InputFile& file, int64_t at, const BasicTensor<To>& to) {
   constexpr int64_t kPiece = 1 << 16;
@@ -228,32 +228,32 @@ void read_elements(const InputFile& file, int64_t at, const BasicTensor<To>& to)
   }
 }
 
-}  // namespace
-
-Tensor SafetensorsFile::tensor(const Context& context, std::string_view name) const {
-  const SafetensorsEntry& entry = at(name);
-  require<FormatError>(entry.dtype == "F64" || entry.dtype == "F32", "safetensors",
-                       "reals must be F64 or F32: file, tensor and dtype", file_->path(), name,
-                       entry.dtype);
-  const Tensor out(context, entry.shape);
-  if (entry.dtype == "F64")
-    read_elements<double>(*file_, data_ + entry.begin, out);
+// A tensor whose elements are of either type in the file.
+template <class Wide, class Narrow, class To>
+BasicTensor<To> read_either(const Context& context, const InputFile& file, int64_t data,
+                            const SafetensorsEntry& entry, std::string_view wide,
+                            std::string_view narrow, std::string_view rule) {
+  require<FormatError>(entry.dtype == wide || entry.dtype == narrow, "safetensors", rule,
+                       file.path(), entry.name, entry.dtype);
+  const BasicTensor<To> out(context, entry.shape);
+  if (entry.dtype == wide)
+    read_elements<Wide>(file, data + entry.begin, out);
   else
-    read_elements<float>(*file_, data_ + entry.begin, out);
+    read_elements<Narrow>(file, data + entry.begin, out);
   return out;
 }
 
+}  // namespace
+
+Tensor SafetensorsFile::tensor(const Context& context, std::string_view name) const {
+  return read_either<double, float, real>(context, *file_, data_, at(name), "F64", "F32",
+                                          "reals must be F64 or F32: file, tensor and dtype");
+}
+
 IntTensor SafetensorsFile::ints(const Context& context, std::string_view name) const {
-  const SafetensorsEntry& entry = at(name);
-  require<FormatError>(entry.dtype == "I64" || entry.dtype == "I32", "safetensors",
-                       "integers must be I64 or I32: file, tensor and dtype", file_->path(), name,
-                       entry.dtype);
-  const IntTensor out(context, entry.shape);
-  if (entry.dtype == "I64")
-    read_elements<int64_t>(*file_, data_ + entry.begin, out);
-  else
-    read_elements<int32_t>(*file_, data_ + entry.begin, out);
-  return out;
+  return read_either<int64_t, int32_t, int32_t>(
+      context, *file_, data_, at(name), "I64", "I32",
+      "integers must be I64 or I32: file, tensor and dtype");
 }
 
 }  // namespace fprnn

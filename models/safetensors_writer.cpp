@@ -37,13 +37,12 @@ void SafetensorsWriter::add(const std::string& name, const char* dtype,
   require<ValueError>(names_.insert(name).second, "safetensors", "names must be unique", name);
   const auto place = std::ranges::find_if(
       entries_, [](const Entry& entry) { return entry.width < int64_t{sizeof(Element)}; });
-  const bool here = tensor.context().device() == DeviceKind::cpu;
-  const BasicTensor<Element> host = here ? tensor : tensor.on(Context::cpu());
   entries_.insert(place, {.name = std::move(quoted),
                           .dtype = dtype,
                           .shape = tensor.shape(),
-                          .keep = std::make_shared<BasicTensor<Element>>(host),
-                          .elements = host.data(),
+                          .context = tensor.context(),
+                          .keep = std::make_shared<BasicTensor<Element>>(tensor),
+                          .elements = reinterpret_cast<const char*>(tensor.data()),
                           .bytes = tensor.elements() * int64_t{sizeof(Element)},
                           .width = sizeof(Element)});
 }
@@ -87,7 +86,15 @@ void SafetensorsWriter::write(OutputFile& file) const {
   const uint64_t length = header.size();
   file.write(&length, sizeof length);
   file.write(header);
-  for (const Entry& entry : entries_) file.write(entry.elements, entry.bytes);
+  constexpr int64_t kPiece = 1 << 18;
+  std::vector<char> piece(kPiece);
+  for (const Entry& entry : entries_)
+    for (int64_t done = 0; done < entry.bytes; done += kPiece) {
+      const int64_t length = std::min(kPiece, entry.bytes - done);
+      launch(entry.context,
+             ToHost{.from = entry.elements + done, .to = piece.data(), .bytes = length});
+      file.write(piece.data(), length);
+    }
 }
 
 void SafetensorsWriter::write(const std::string& path) const {

@@ -33,8 +33,9 @@ class SafetensorsWriter {
     std::string name;  // as JSON
     const char* dtype;
     Shape shape;
+    Context context;
     std::shared_ptr<const void> keep;  // what owns the elements
-    const void* elements;
+    const char* elements;
     int64_t bytes;
     int64_t width;  // of an element
   };

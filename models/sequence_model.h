@@ -5,9 +5,8 @@
 //   logits = RMSNorm(res) E^T
 #pragma once
 
-#include <fprnn/models/embedding.h>
 #include <fprnn/models/layer.h>
-#include <fprnn/models/norm.h>
+#include <fprnn/models/modules.h>
 
 #include <functional>
 #include <span>

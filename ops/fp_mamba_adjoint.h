@@ -1,6 +1,6 @@
 // The exact adjoint of FP-Mamba's fixed point (autograd/fixed_point.md),
 //   v = g + J^T v
-// for all sequences at once, from the last time step to the first: what models/solvers/step_sweep
+// for all sequences at once, from the last time step to the first: what models/solvers/sequential
 // does op by op on tapes, as one contract for a device that has kernels for it. At the solution
 // everything but v is known, so all that does not depend on v is computed first, for all steps at
 // once.

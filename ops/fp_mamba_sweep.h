@@ -1,5 +1,5 @@
 // FP-Mamba's fixed point, for all sequences at once, one time step after the other: what
-// models/solvers/step_sweep does op by op, as one contract for a device that has kernels for it.
+// models/solvers/sequential does op by op, as one contract for a device that has kernels for it.
 // The equations are those of models/fp_mamba.h. A step is a product y_{t-1} W^T and one kernel,
 // which computes the mixer, b and c, decays the state, solves the local equation
 // (ops/fp_mamba_solve.md) and leaves what the state gains to the next step. Where W is small, one

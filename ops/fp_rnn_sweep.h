@@ -1,5 +1,5 @@
 // The vector FP-RNN's fixed point and its exact adjoint, for all sequences at once, one time step
-// after the other: what models/solvers/step_sweep does op by op, as contracts for a device that has
+// after the other: what models/solvers/sequential does op by op, as contracts for a device that has
 // kernels for it. The equation is that of models/fp_rnn.h:
 //   y_t = f_t = lambda_t . f_{t-1} + (1 - lambda_t) . (Q_t (bx_t - y_t) + y_t)
 // with Q_t computed from projected_t + W y_{t-1}. The adjoint goes back in time and solves

@@ -43,7 +43,7 @@ void check_shapes(const SelectiveScanInputs& in, const SelectiveScanTrace& trace
   const bool all =
       trace.y.defined() && trace.state.defined() && trace.checkpoints.defined() &&
       trace.y.shape() == in.u.shape() && trace.state.shape() == Shape{B, D, N} &&
-      trace.checkpoints.shape() == selective_scan_checkpoints(in.u.context().device(), B, T, D, N);
+      trace.checkpoints.shape() == selective_scan_checkpoints(in.u.context(), B, T, D, N);
   require(all || !(trace.y.defined() || trace.state.defined() || trace.checkpoints.defined()), op,
           "a trace must be y (B, T, D), state (B, D, N) and checkpoints, all or nothing",
           in.u.shape(), in.a.shape());
@@ -86,12 +86,11 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in, const Selectiv
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
   const bool computed = trace.y.defined() && context.device() == DeviceKind::cuda;
   const auto [y, state, checkpoints] =
-      computed
-          ? trace
-          : SelectiveScanTrace{Tensor(context, in.u.shape()), Tensor(context, Shape{B, D, N}),
-                               recorded ? Tensor(context, selective_scan_checkpoints(
-                                                              in.u.context().device(), B, T, D, N))
-                                        : Tensor()};
+      computed ? trace
+               : SelectiveScanTrace{
+                     Tensor(context, in.u.shape()), Tensor(context, Shape{B, D, N}),
+                     recorded ? Tensor(context, selective_scan_checkpoints(context, B, T, D, N))
+                              : Tensor()};
   const SelectiveScanForward forward{
       .u = in.u.data(),
       .delta = in.delta.data(),

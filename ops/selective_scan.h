@@ -24,9 +24,9 @@ constexpr int64_t selective_scan_channels(int64_t D) {
   constexpr int64_t kLanes = 16;
   return (D + kLanes - 1) / kLanes * kLanes;
 }
-inline Shape selective_scan_checkpoints(DeviceKind device, int64_t B, int64_t T, int64_t D,
+inline Shape selective_scan_checkpoints(const Context& context, int64_t B, int64_t T, int64_t D,
                                         int64_t N) {
-  const int64_t without = device == DeviceKind::cuda && T > 0 ? 1 : 0;
+  const int64_t without = context.device() == DeviceKind::cuda && T > 0 ? 1 : 0;
   return {B, selective_scan_chunks(T) - without, selective_scan_channels(D), N};
 }
 

@@ -11,13 +11,9 @@ namespace {
 class PairMixer : public Mixer {
  public:
   PairMixer(Module& parent, std::string name, const Init& init, const MixerOptions& options)
-      : Mixer(parent, std::move(name), options),
-        pair_(*this, "pair", init, options.parameters, options.channels),
-        own_(*this, "own", init, options.parameters, options.channels, {.bias = true}) {}
+      : Mixer(parent, std::move(name), init, options,
+              {{"pair", options.channels}, {"own", options.channels, true}}) {}
 
-  int64_t outputs() const override { return 2 * options_.channels; }
-  WeightNormLinear& above() override { return pair_; }
-  WeightNormLinear& below() override { return own_; }
   MixerFactors factors(const Var& projected) const override {
     const int64_t D = options_.channels;
     const auto part = [&](int64_t begin) { return slice(projected, -1, begin, begin + D); };
@@ -26,12 +22,9 @@ class PairMixer : public Mixer {
   Var apply(const MixerFactors& q, const Var& v) const override {
     const int64_t half = v.size(-1) / 2;
     const Var turned = concat({slice(v, -1, half, 2 * half), slice(v, -1, 0, half)}, -1);
-    const Var taken = sub(mul(q.first, v), mul(q.second, turned));
+    const Var taken = sub(mul(q[0], v), mul(q[1], turned));
     return sub(v, affine(taken, options_.scale, 0));
   }
-
- private:
-  WeightNormLinear pair_, own_;
 };
 
 std::unique_ptr<Mixer> make_pair_mixer(Module& parent, std::string name, const Init& init,

@@ -1,6 +1,7 @@
 // The automatic solver: when it tries the parallel one, whose answer it gives, and what it remembers.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
+#include <fprnn/autograd/picard.h>
 #include <fprnn/tasks/run/evaluate.h>
 #include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>

@@ -5,7 +5,7 @@
 #include <fprnn/models/cells/gated.h>
 #include <fprnn/models/cells/selective.h>
 #include <fprnn/models/fixed_point_map.h>
-#include <fprnn/models/norm.h>
+#include <fprnn/models/modules.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
 

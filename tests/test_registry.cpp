@@ -1,7 +1,7 @@
 // Models by name: what each has, stacks of several, and a model that the library does not know.
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <fprnn/models/linear.h>
+#include <fprnn/models/modules.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/tasks/run/program.h>

@@ -1,6 +1,6 @@
 // The checkpoints of a run: the newest is found, old ones go, and a kill at any time loses none.
 #include <doctest/doctest.h>
-#include <fprnn/models/run_checkpoints.h>
+#include <fprnn/models/checkpoint.h>
 #include <sys/wait.h>
 
 #include "failures.h"

@@ -149,7 +149,7 @@ struct MambaSweepCase {
     for (Tensor* of : {&b, &c}) *of = Tensor(context, {B, T, N});
     state_out = Tensor(context, {B, D, N}), residual = Tensor(context, {B});
     product = Tensor(context, {B, T, P}), statistics = Tensor(context, {B, T, 2});
-    checkpoints = Tensor(context, selective_scan_checkpoints(context.device(), B, T, D, N));
+    checkpoints = Tensor(context, selective_scan_checkpoints(context, B, T, D, N));
     iterations = int_zeros(context, {B});
     const auto or_null = [](const Tensor& of) { return of.defined() ? of.data() : nullptr; };
     sweep = {.x = x.data(),

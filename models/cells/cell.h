@@ -7,13 +7,9 @@
 // (models/fixed_point_map.h).
 #pragma once
 
-#include <fprnn/autograd/var.h>
-
-#include <vector>
+#include <fprnn/autograd/solution.h>
 
 namespace fprnn {
-
-using Vars = std::vector<Var>;
 
 class FusedForms;
 

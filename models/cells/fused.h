@@ -1,6 +1,6 @@
 // Faster forms of a fixed-point layer over one cell (models/fixed_point_map.h): kernels that do
-// several of its ops at once. Each is optional, for what mixers and sizes a device has it; the
-// definitions hold where there is none.
+// several of its ops at once. Each is optional, for some mixers and sizes; the definitions hold
+// where there is none.
 #pragma once
 
 #include <fprnn/autograd/gradient_rule.h>

@@ -8,18 +8,6 @@
 
 namespace fprnn {
 
-SelectiveCell::Token::Token(const Vars& v)
-    : delta(v[0]), b(v[1]), c(v[2]), mask(v[3]), a(v[4]), skip(v[5]), delta_bias(v[6]) {}
-SelectiveCell::Token::Token(const Var& delta, const Var& b, const Var& c, const Vars& signals,
-                            const Vars& weights)
-    : delta(delta),
-      b(b),
-      c(c),
-      mask(signals[1]),
-      a(weights[0]),
-      skip(weights[1]),
-      delta_bias(weights[2]) {}
-
 Var SelectiveCell::delta_of(const Var& p, const Vars& signals, const Vars& weights) const {
   const int64_t R = options_.step_numbers;
   return R == 0 ? signals[0] : linear(slice(p, -1, p.size(-1) - R, p.size(-1)), weights[3]);
@@ -31,35 +19,30 @@ Vars SelectiveCell::token(const Var& p, const Vars& signals, const Vars& weights
     const Var part = slice(p, -1, begin, begin + N);
     return options_.bc_norm ? l2_normalize(part, options_.eps) : part;
   };
-  return Token(delta_of(p, signals, weights), direction(0), direction(N), signals, weights);
+  return token_of(delta_of(p, signals, weights), direction(0), direction(N), signals, weights);
 }
 
-Cell::Scanned SelectiveCell::scan(const Var& mixed, const Vars& token, const Var& carry) const {
-  return scan(mixed, Token(token), carry, {});
-}
-
-Cell::Scanned SelectiveCell::scan(const Var& mixed, const Token& at, const Var& carry,
+Cell::Scanned SelectiveCell::scan(const Var& mixed, const Vars& token, const Var& carry,
                                   const SelectiveScanTrace& trace) const {
   const auto [v, state] = selective_scan({.u = mixed,
-                                          .delta = at.delta,
-                                          .a = at.a,
-                                          .b = at.b,
-                                          .c = at.c,
-                                          .skip = at.skip,
-                                          .delta_bias = at.delta_bias,
+                                          .delta = token[kDelta],
+                                          .a = token[kA],
+                                          .b = token[kB],
+                                          .c = token[kC],
+                                          .skip = token[kSkip],
+                                          .delta_bias = token[kDeltaBias],
                                           .h0 = carry,
-                                          .keep = at.mask.defined() ? at.mask.value() : Tensor()},
+                                          .keep = token[kMask].value()},
                                          trace);
   return {v, state};
 }
 
 Cell::Opened SelectiveCell::open(const Var& mixed, const Vars& token, const Var& carry) const {
-  const Token at(token);
-  const Var step = softplus(add(at.delta, at.delta_bias));
-  const Var bc = sum(mul(at.b, at.c), -1);
-  const Var gain = add(mul(step, reshape(bc, bc.shape().appended(1))), at.skip);
-  const auto [v, state] = scan(mixed, at, carry, {});
-  return {v, gain, state, {step, at.b}};
+  const Var step = softplus(add(token[kDelta], token[kDeltaBias]));
+  const Var bc = sum(mul(token[kB], token[kC]), -1);
+  const Var gain = add(mul(step, reshape(bc, bc.shape().appended(1))), token[kSkip]);
+  const auto [v, state] = scan(mixed, token, carry, {});
+  return {v, gain, state, {step, token[kB]}};
 }
 
 // The state gains (step . moved) b^T.

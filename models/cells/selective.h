@@ -27,15 +27,14 @@ class SelectiveCell final : public Cell {
   explicit SelectiveCell(const SelectiveOptions& options) : options_(options) {}
   const SelectiveOptions& options() const { return options_; }
 
-  // The parameters of a token.
-  struct Token {
-    Var delta, b, c, mask, a, skip, delta_bias;
-    explicit Token(const Vars& v);
-    Token(const Var& delta, const Var& b, const Var& c, const Vars& signals, const Vars& weights);
-    operator Vars() const { return {delta, b, c, mask, a, skip, delta_bias}; }
-  };
+  // A token's parameters, in this order.
+  enum { kDelta, kB, kC, kMask, kA, kSkip, kDeltaBias };
+  static Vars token_of(const Var& delta, const Var& b, const Var& c, const Vars& signals,
+                       const Vars& weights) {
+    return {delta, b, c, signals[1], weights[0], weights[1], weights[2]};
+  }
   // The scan, recorded from what a trace has of it.
-  Scanned scan(const Var& mixed, const Token& at, const Var& carry,
+  Scanned scan(const Var& mixed, const Vars& token, const Var& carry,
                const SelectiveScanTrace& trace) const;
   // Delta alone, from the last numbers of p.
   Var delta_of(const Var& p, const Vars& signals, const Vars& weights) const;
@@ -43,7 +42,9 @@ class SelectiveCell final : public Cell {
   Shape carry_shape(int64_t B) const override { return {B, options_.channels, options_.states}; }
   int64_t numbers() const override { return 2 * options_.states + options_.step_numbers; }
   Vars token(const Var& p, const Vars& signals, const Vars& weights) const override;
-  Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const override;
+  Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const override {
+    return scan(mixed, token, carry, {});
+  }
   Opened open(const Var& mixed, const Vars& token, const Var& carry) const override;
   Var close(const Opened& step, const Var& moved) const override;
   const FusedForms* fused() const override;

@@ -24,17 +24,6 @@ struct SelectiveTrace : Trace {
   GatedNormTrace norm;
 };
 
-class SelectiveForms : public FusedForms {
- public:
-  std::optional<FixedPointMap::Applied> apply(const FixedPointMap& map, const Var& y,
-                                              const Past& past, const FixedPointInputs& in,
-                                              const Trace* trace) const override;
-  std::optional<Swept> sweep(const FixedPointMap& map, const Past& past, const FixedPointInputs& in,
-                             const SweepRequest& to) const override;
-  bool sweep_back(const FixedPointMap& map, const Past& past, const FixedPointInputs& in,
-                  const SweepBackRequest& to) const override;
-};
-
 const SelectiveOptions& options_of(const FixedPointMap& map) {
   return static_cast<const SelectiveCell&>(map.cell).options();
 }
@@ -42,43 +31,6 @@ const SelectiveOptions& options_of(const FixedPointMap& map) {
 Var product_with(const Var& weight, const Var& y, const Tensor& known) {
   if (!y.defined() || !weight.defined()) return {};
   return known.defined() ? linear_known(y, weight, known) : linear(y, weight);
-}
-
-std::optional<FixedPointMap::Applied> SelectiveForms::apply(const FixedPointMap& map, const Var& y,
-                                                            const Past& past,
-                                                            const FixedPointInputs& in,
-                                                            const Trace* given) const {
-  const auto mixer = map.mixer.sweep();
-  if (!mixer.has_value() || !in.norm_weight.defined()) return std::nullopt;
-  const auto& cell = static_cast<const SelectiveCell&>(map.cell);
-  const SelectiveTrace none;
-  const SelectiveTrace& trace =
-      given != nullptr ? static_cast<const SelectiveTrace&>(*given) : none;
-  Var p = in.projected, from_y = product_with(in.weight_y, y, trace.product),
-      from_previous = product_with(in.weight_y, past.y, trace.of_previous);
-  if (from_y.defined() && cell.options().step_numbers > 0) {  // delta needs all of p
-    p = add(p, shift(from_y, from_previous));
-    from_y = from_previous = Var();
-  }
-  const auto [mixed, b, c] = fp_mamba_mix({.projected = p,
-                                           .from_y = from_y,
-                                           .from_previous = from_previous,
-                                           .x = in.x,
-                                           .y = y,
-                                           .mixer = *mixer,
-                                           .N = cell.options().states,
-                                           .directions = p.size(-1) - cell.numbers(),
-                                           .bc_norm = cell.options().bc_norm,
-                                           .eps = cell.options().eps},
-                                          trace.mix);
-  const SelectiveCell::Token at(cell.delta_of(p, in.signals, in.weights), b, c, in.signals,
-                                in.weights);
-  const auto [v, carry] = cell.scan(mixed, at, past.carry, trace.scan);
-  if (y.differentiable())
-    return {{gated_norm(v, in.gate, in.norm_weight, in.norm_bias, map.eps, trace.norm), carry}};
-  const auto [f, residual] =
-      gated_norm_beside(y.value(), v, in.gate, in.norm_weight, in.norm_bias, map.eps);
-  return {{f, carry, residual}};
 }
 
 // Memory for what the sweep is to leave, and where it lies.
@@ -96,7 +48,7 @@ std::shared_ptr<SelectiveTrace> make_trace(FpMambaSweep& sweep, const Tensor& y,
   }
   made->mix = {Tensor(context, y.shape()), Tensor(context, {B, T, N}), Tensor(context, {B, T, N})};
   made->scan = {Tensor(context, y.shape()), state_out,
-                Tensor(context, selective_scan_checkpoints(context.device(), B, T, D, N))};
+                Tensor(context, selective_scan_checkpoints(context, B, T, D, N))};
   made->norm = {y, Tensor(context, {B, T, 2})};
   const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
   sweep.record = {.product = place(made->product),
@@ -110,81 +62,71 @@ std::shared_ptr<SelectiveTrace> make_trace(FpMambaSweep& sweep, const Tensor& y,
   return made;
 }
 
-std::optional<Swept> SelectiveForms::sweep(const FixedPointMap& map, const Past& past,
-                                           const FixedPointInputs& in,
-                                           const SweepRequest& to) const {
-  const Tensor& y = to.y;
-  const auto mixer = map.mixer.sweep();
-  const SelectiveOptions& options = options_of(map);
-  if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_weight.defined() ||
-      y.elements() == 0)
-    return std::nullopt;
-  const Context& context = y.context();
-  FpMambaSweep sweep{.x = in.x.data(),
-                     .projected = in.projected.data(),
-                     .delta = in.signals[0].data(),
-                     .z = data_or_null(in.gate),
-                     .keep = data_or_null(in.signals[1]),
-                     .from_y = data_or_null(in.weight_y),
-                     .a = in.weights[0].data(),
-                     .skip = in.weights[1].data(),
-                     .delta_bias = in.weights[2].data(),
-                     .norm_weight = in.norm_weight.data(),
-                     .norm_bias = in.norm_bias.data(),
-                     .previous = data_or_null(past.y),
-                     .state = data_or_null(past.carry),
-                     .y = y.data(),
-                     .state_out = nullptr,
-                     .iterations = nullptr,
-                     .residual = nullptr,
-                     .record = {},
-                     .B = y.size(0),
-                     .T = y.size(1),
-                     .D = y.size(2),
-                     .N = options.states,
-                     .P = in.projected.size(-1),
-                     .mixer = *mixer,
-                     .bc_norm = options.bc_norm,
-                     .state_wanted = to.carry_wanted,
-                     .eps = map.eps,
-                     .tolerance = to.tolerance,
-                     .max_iterations = to.max_iterations};
-  if (!has_fused(context, sweep)) return std::nullopt;
-  Swept swept{int_zeros(context, {sweep.B}), Tensor(context, {sweep.B}),
-              Tensor(context, {sweep.B, sweep.D, sweep.N}), nullptr};
-  sweep.state_out = swept.carry.data();
-  sweep.iterations = swept.iterations.data();
-  sweep.residual = swept.residual.data();
-  if (to.traced) swept.trace = make_trace(sweep, y, swept.carry, past.y);
-  launch_fused(context, sweep);
-  return swept;
-}
+class SelectiveForms : public FusedForms {
+ public:
+  std::optional<FixedPointMap::Applied> apply(const FixedPointMap& map, const Var& y,
+                                              const Past& past, const FixedPointInputs& in,
+                                              const Trace* given) const override {
+    const auto mixer = map.mixer.sweep();
+    if (!mixer.has_value() || !in.norm_weight.defined()) return std::nullopt;
+    const auto& cell = static_cast<const SelectiveCell&>(map.cell);
+    const SelectiveTrace none;
+    const SelectiveTrace& trace =
+        given != nullptr ? static_cast<const SelectiveTrace&>(*given) : none;
+    Var p = in.projected, from_y = product_with(in.weight_y, y, trace.product),
+        from_previous = product_with(in.weight_y, past.y, trace.of_previous);
+    if (from_y.defined() && cell.options().step_numbers > 0) {  // delta needs all of p
+      p = add(p, shift(from_y, from_previous));
+      from_y = from_previous = Var();
+    }
+    const auto [mixed, b, c] = fp_mamba_mix({.projected = p,
+                                             .from_y = from_y,
+                                             .from_previous = from_previous,
+                                             .x = in.x,
+                                             .y = y,
+                                             .mixer = *mixer,
+                                             .N = cell.options().states,
+                                             .directions = p.size(-1) - cell.numbers(),
+                                             .bc_norm = cell.options().bc_norm,
+                                             .eps = cell.options().eps},
+                                            trace.mix);
+    const Vars at = SelectiveCell::token_of(cell.delta_of(p, in.signals, in.weights), b, c,
+                                            in.signals, in.weights);
+    const auto [v, carry] = cell.scan(mixed, at, past.carry, trace.scan);
+    if (y.differentiable())
+      return {{gated_norm(v, in.gate, in.norm_weight, in.norm_bias, map.eps, trace.norm), carry}};
+    const auto [f, residual] =
+        gated_norm_beside(y.value(), v, in.gate, in.norm_weight, in.norm_bias, map.eps);
+    return {{f, carry, residual}};
+  }
 
-bool SelectiveForms::sweep_back(const FixedPointMap& map, const Past& past,
-                                const FixedPointInputs& in, const SweepBackRequest& to) const {
-  const auto mixer = map.mixer.sweep();
-  const SelectiveOptions& options = options_of(map);
-  const Tensor& y = to.y;
-  if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_weight.defined() ||
-      y.elements() == 0)
-    return false;
-  const Context& context = y.context();
-  FpMambaAdjoint sweep{.x = in.x.data(),
-                       .y = y.data(),
-                       .p = nullptr,
-                       .dt = nullptr,
-                       .mixed = nullptr,
-                       .b = nullptr,
+  std::optional<Swept> sweep(const FixedPointMap& map, const Past& past, const FixedPointInputs& in,
+                             const SweepRequest& to) const override {
+    const Tensor& y = to.y;
+    const auto mixer = map.mixer.sweep();
+    const SelectiveOptions& options = options_of(map);
+    if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_weight.defined() ||
+        y.elements() == 0)
+      return std::nullopt;
+    const Context& context = y.context();
+    FpMambaSweep sweep{.x = in.x.data(),
+                       .projected = in.projected.data(),
+                       .delta = in.signals[0].data(),
                        .z = data_or_null(in.gate),
                        .keep = data_or_null(in.signals[1]),
                        .from_y = data_or_null(in.weight_y),
                        .a = in.weights[0].data(),
                        .skip = in.weights[1].data(),
+                       .delta_bias = in.weights[2].data(),
                        .norm_weight = in.norm_weight.data(),
                        .norm_bias = in.norm_bias.data(),
+                       .previous = data_or_null(past.y),
                        .state = data_or_null(past.carry),
-                       .v = to.v.data(),
-                       .iterations = to.iterations.data(),
+                       .y = y.data(),
+                       .state_out = nullptr,
+                       .iterations = nullptr,
+                       .residual = nullptr,
+                       .record = {},
                        .B = y.size(0),
                        .T = y.size(1),
                        .D = y.size(2),
@@ -192,25 +134,72 @@ bool SelectiveForms::sweep_back(const FixedPointMap& map, const Past& past,
                        .P = in.projected.size(-1),
                        .mixer = *mixer,
                        .bc_norm = options.bc_norm,
+                       .state_wanted = to.carry_wanted,
                        .eps = map.eps,
-                       .tolerance = to.rule.tolerance,
-                       .max_iterations = to.rule.max_iterations};
-  if (!has_fused(context, sweep)) return false;
-  // With the products of the sweep that found y, as f was recorded.
-  const auto* trace = static_cast<const SelectiveTrace*>(to.trace);
-  const Var p = trace != nullptr && trace->product.defined()
-                    ? add(in.projected, shift(trace->product, trace->of_previous))
-                    : map.numbers(y, past, in);
-  const FixedPointMap::Token at = map.token(p, in);
-  const SelectiveCell::Token token(at.cell);
-  const Var dt = softplus(add(in.signals[0], in.weights[2])), mixed = map.mixed(at.q, in.x, y);
-  sweep.p = p.data();
-  sweep.dt = dt.data();
-  sweep.mixed = mixed.data();
-  sweep.b = token.b.data();
-  launch_fused(context, sweep);
-  return true;
-}
+                       .tolerance = to.tolerance,
+                       .max_iterations = to.max_iterations};
+    if (!has_fused(context, sweep)) return std::nullopt;
+    Swept swept{int_zeros(context, {sweep.B}), Tensor(context, {sweep.B}),
+                Tensor(context, {sweep.B, sweep.D, sweep.N}), nullptr};
+    sweep.state_out = swept.carry.data();
+    sweep.iterations = swept.iterations.data();
+    sweep.residual = swept.residual.data();
+    if (to.traced) swept.trace = make_trace(sweep, y, swept.carry, past.y);
+    launch_fused(context, sweep);
+    return swept;
+  }
+
+  bool sweep_back(const FixedPointMap& map, const Past& past, const FixedPointInputs& in,
+                  const SweepBackRequest& to) const override {
+    const auto mixer = map.mixer.sweep();
+    const SelectiveOptions& options = options_of(map);
+    const Tensor& y = to.y;
+    if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_weight.defined() ||
+        y.elements() == 0)
+      return false;
+    const Context& context = y.context();
+    FpMambaAdjoint sweep{.x = in.x.data(),
+                         .y = y.data(),
+                         .p = nullptr,
+                         .dt = nullptr,
+                         .mixed = nullptr,
+                         .b = nullptr,
+                         .z = data_or_null(in.gate),
+                         .keep = data_or_null(in.signals[1]),
+                         .from_y = data_or_null(in.weight_y),
+                         .a = in.weights[0].data(),
+                         .skip = in.weights[1].data(),
+                         .norm_weight = in.norm_weight.data(),
+                         .norm_bias = in.norm_bias.data(),
+                         .state = data_or_null(past.carry),
+                         .v = to.v.data(),
+                         .iterations = to.iterations.data(),
+                         .B = y.size(0),
+                         .T = y.size(1),
+                         .D = y.size(2),
+                         .N = options.states,
+                         .P = in.projected.size(-1),
+                         .mixer = *mixer,
+                         .bc_norm = options.bc_norm,
+                         .eps = map.eps,
+                         .tolerance = to.rule.tolerance,
+                         .max_iterations = to.rule.max_iterations};
+    if (!has_fused(context, sweep)) return false;
+    // With the products of the sweep that found y, as f was recorded.
+    const auto* trace = static_cast<const SelectiveTrace*>(to.trace);
+    const Var p = trace != nullptr && trace->product.defined()
+                      ? add(in.projected, shift(trace->product, trace->of_previous))
+                      : map.numbers(y, past, in);
+    const FixedPointMap::Token at = map.token(p, in);
+    const Var dt = softplus(add(in.signals[0], in.weights[2])), mixed = map.mixed(at.q, in.x, y);
+    sweep.p = p.data();
+    sweep.dt = dt.data();
+    sweep.mixed = mixed.data();
+    sweep.b = at.cell[SelectiveCell::kB].data();
+    launch_fused(context, sweep);
+    return true;
+  }
+};
 
 }  // namespace
 

@@ -2,14 +2,10 @@
 // in the same order are made in the same way.
 #pragma once
 
-#include <fprnn/core/context.h>
 #include <fprnn/models/solvers/parallel.h>
 
 namespace fprnn {
 
-// The parallel solver is worth its time for B sequences of T steps if the slowest of them needs
-// fewer iterations than this; 0: never.
-int64_t solver_crossover(DeviceKind device, int64_t B, int64_t T);
 // The same solver, but sequential for automatic where no crossover makes that choose another.
 Solver resolved(Solver solver, const Context& context);
 
@@ -33,18 +29,11 @@ struct SolverMemory {
 class AutomaticSolver : public SequenceSolver {
  public:
   AutomaticSolver(const SequenceProblem& problem, SolverMemory& memory)
-      : problem_(problem), memory_(memory), parallel_(problem), sequential_(problem) {}
-  Solution solve(const Map& f, Tensor start) override;
-  Solver used() const override { return used_; }
-  Tensor carry() const override { return sequential_.carry(); }
-  int64_t strayed() const override { return parallel_.strayed(); }
+      : SequenceSolver(problem), memory_(memory) {}
+  SequenceSolution solve(const Map& f, Tensor start) override;
 
  private:
-  const SequenceProblem& problem_;
   SolverMemory& memory_;
-  ParallelSolver parallel_;
-  SequentialSolver sequential_;
-  Solver used_ = Solver::sequential;
 };
 
 }  // namespace fprnn

@@ -19,8 +19,8 @@ Solution ParallelSolver::iterate(const Map& f, Tensor start, int64_t max_iterati
                  .damping = problem_.options.damping});
 }
 
-Solution ParallelSolver::brought_back(Solution found) {
-  strayed_ = 0;
+SequenceSolution ParallelSolver::brought_back(Solution settled_at) const {
+  SequenceSolution found{std::move(settled_at), Solver::parallel};
   const Tensor& y = found.y;
   if (y.elements() == 0) return found;
   const std::vector<int32_t> settled = found.settled.to_vector();
@@ -43,7 +43,7 @@ Solution ParallelSolver::brought_back(Solution found) {
     iterations[b] = counts[b];
   }
   found.iterations = IntTensor(y.context(), {y.size(0)}, iterations);
-  strayed_ = static_cast<int64_t>(strayed.size());
+  found.strayed = static_cast<int64_t>(strayed.size());
   return found;
 }
 

@@ -61,4 +61,12 @@ Solution patience(const Map& f, Tensor start, const PatienceOptions& options,
   return {iterate.y(), IntTensor(context, {B}, std::vector<int32_t>(B, as_count(l)))};
 }
 
+SequenceSolution PatienceSolver::solve(const Map& f, Tensor start) {
+  PatienceOptions options = problem_.options.patience;
+  options.max_iterations = problem_.options.max_iterations;
+  PatienceHistory history;
+  Solution solution = patience(f, std::move(start), options, &history);
+  return {std::move(solution), Solver::patience, {}, 0, std::move(history)};
+}
+
 }  // namespace fprnn

@@ -3,22 +3,16 @@
 // (models/cells/fused.h), else op by op.
 #pragma once
 
-#include <fprnn/models/solvers/sequence_solver.h>
+#include <fprnn/models/solvers/solver.h>
 
 namespace fprnn {
 
 class SequentialSolver : public SequenceSolver {
  public:
-  explicit SequentialSolver(const SequenceProblem& problem) : problem_(problem) {}
-  Solution solve(const Map& f, Tensor start) override;  // start's numbers do not matter
-  Solver used() const override { return Solver::sequential; }
-  Tensor carry() const override { return carry_; }
+  using SequenceSolver::SequenceSolver;
+  SequenceSolution solve(const Map& f, Tensor start) override;  // start's numbers do not matter
   // The roots of all steps' equations, each with the past that y gives it.
   Tensor roots_at(const Tensor& y) const;
-
- private:
-  const SequenceProblem& problem_;
-  Tensor carry_;
 };
 
 }  // namespace fprnn

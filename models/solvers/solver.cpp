@@ -1,5 +1,5 @@
-#include <fprnn/core/check.h>
-#include <fprnn/models/solvers/solver.h>
+#include <fprnn/models/solvers/automatic.h>
+#include <fprnn/models/solvers/patience.h>
 
 #include <cmath>
 #include <limits>
@@ -53,6 +53,16 @@ void check(const SolverOptions& options) {
   check_cap(gradient.max_iterations);
   require<ValueError>(gradient.terms >= 0, "solver", "the terms of a gradient must not be negative",
                       gradient.terms);
+}
+
+std::unique_ptr<SequenceSolver> make_solver(const SequenceProblem& problem, SolverMemory& memory) {
+  const Solver solver = problem.options.solver;
+  const bool one_step = problem.in.x.size(1) <= 1;
+  if (solver == Solver::patience) return std::make_unique<PatienceSolver>(problem);
+  if (solver == Solver::parallel && !one_step) return std::make_unique<ParallelSolver>(problem);
+  if (solver == Solver::automatic && !one_step)
+    return std::make_unique<AutomaticSolver>(problem, memory);
+  return std::make_unique<SequentialSolver>(problem);
 }
 
 }  // namespace fprnn

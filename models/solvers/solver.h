@@ -1,7 +1,7 @@
 // Four ways to solve y = f(y) for a whole sequence (models/fixed_point_map.h).
 //
 // sequential: one step after the other. There all but y_t is known, and y_t solves a small equation
-// (models/step_equation.h). Also the decoder: it needs what a step carries to the next and nothing
+// (models/mixer.h). Also the decoder: it needs what a step carries to the next and nothing
 // else.
 //
 // parallel: damped Picard iteration over all steps at once; about as many iterations as the memory
@@ -26,10 +26,12 @@
 #pragma once
 
 #include <fprnn/autograd/gradient_rule.h>
+#include <fprnn/autograd/solution.h>
 #include <fprnn/autograd/solve_report.h>
-#include <fprnn/models/solvers/patience.h>
+#include <fprnn/models/fixed_point_map.h>
 
 #include <algorithm>
+#include <memory>
 #include <string_view>
 
 namespace fprnn {
@@ -38,12 +40,22 @@ enum class Solver { parallel, sequential, patience, automatic };
 Solver solver_named(std::string_view name);  // ValueError: none of the four
 std::string_view name_of(Solver solver);
 
+struct PatienceOptions {
+  real threshold = static_cast<real>(0.1);
+  double quantile = 1;  // with linear interpolation; the authors train with 0.75
+  int64_t max_iterations = 1000;
+  real step_size = static_cast<real>(0.99), decay = static_cast<real>(0.9);
+  real min_step_size = static_cast<real>(1e-3);
+  int patience = 15;
+  bool operator==(const PatienceOptions&) const = default;
+};
+
 struct SolverOptions {
   Solver solver = Solver::sequential;
   real tolerance = static_cast<real>(1e-4);
   int64_t max_iterations = 1000;  // parallel and patience: of the whole; sequential: of each step
   real damping = 1;               // parallel
-  int64_t crossover = 0;          // automatic: as in automatic.h; 0: that of the machine
+  int64_t crossover = 0;          // automatic: instead of solver_crossover; 0: that
   PatienceOptions patience = {};  // its max_iterations gives way to the one above
   GradientRule gradient = {};  // exact: one sweep back in time if sequential solved, else iterated
   Unconverged unconverged = Unconverged::warn;
@@ -58,5 +70,45 @@ struct SolverOptions {
 
 // ValueError: a number that one of the solvers or gradients would refuse once it runs.
 void check(const SolverOptions& options);
+
+// y = f(y) for one batch, as values: no gradient flows through them.
+struct SequenceProblem {
+  FixedPointMap map;
+  FixedPointInputs in;
+  Past past;
+  SolverOptions options;
+  bool recorded;      // whether f will be recorded at the solution
+  bool carry_wanted;  // whether anybody goes on from the last step
+};
+
+struct PatienceHistory {
+  std::vector<std::vector<real>> best_residual;  // (iterations, B)
+  std::vector<real> step_size;                   // (B), at the end
+};
+
+// What a solver of sequences knows besides.
+struct SequenceSolution : Solution {
+  Solver used;        // who solved: never automatic
+  Tensor carry = {};  // out of the last step; undefined where f must be asked for it
+  // How many sequences parallel had brought to another solution than the sequential one.
+  int64_t strayed = 0;
+  PatienceHistory history = {};
+};
+
+// A solver as an object that solves one problem, which must outlive it.
+class SequenceSolver {
+ public:
+  explicit SequenceSolver(const SequenceProblem& problem) : problem_(problem) {}
+  virtual ~SequenceSolver() = default;
+  // f is the problem's, start (B, T, D) the solver's to let go.
+  virtual SequenceSolution solve(const Map& f, Tensor start) = 0;
+
+ protected:
+  const SequenceProblem& problem_;
+};
+
+struct SolverMemory;
+// That of problem.options, where a step alone is its own equation.
+std::unique_ptr<SequenceSolver> make_solver(const SequenceProblem& problem, SolverMemory& memory);
 
 }  // namespace fprnn

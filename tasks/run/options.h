@@ -41,7 +41,7 @@ TrainOptions train_options(const TrainSettings& settings);
 // there. UsageError: one that a model cannot compute on.
 Context open_device(const RunSettings& run, bool may_use_gpu = true);
 inline Context context_of(const Options& options) {
-  return open_device(options.run, options.model.all_have(&ModelKind::cuda));
+  return open_device(options.run, !options.model.any_has(&ModelKind::cpu_only));
 }
 
 }  // namespace fprnn

@@ -2,7 +2,7 @@
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/text.h>
 #include <fprnn/core/vector.h>
-#include <fprnn/models/run_checkpoints.h>
+#include <fprnn/models/checkpoint.h>
 #include <fprnn/models/solvers/automatic.h>
 #include <fprnn/tasks/report/report.h>
 #include <fprnn/tasks/run/evaluate.h>

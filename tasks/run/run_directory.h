@@ -1,5 +1,5 @@
 // The folder that a run writes: config.json, starts.jsonl, metrics.jsonl, eval.json, report.svg,
-// checkpoints and LATEST (models/run_checkpoints.h), and `lock` (core/file.h). Files that do
+// checkpoints and LATEST (models/checkpoint.h), and `lock` (core/file.h). Files that do
 // not grow are replaced at once.
 #pragma once
 

@@ -14,7 +14,7 @@
 namespace fprnn {
 
 // A cap on the solvers' iterations in training alone: none, a number, or one drawn anew each step
-// from a Gamma distribution (models/conditions.h).
+// from a Gamma distribution (models/layer.h).
 struct IterationCap {
   int64_t fixed = 0;
   int64_t shape = 0;
@@ -38,7 +38,7 @@ struct TrainOptions {
   Decline decline = Decline::cosine;
   double clip = 1;  // of the global gradient norm
   IterationCap iteration_cap = {};
-  double state_dropout = 0;  // models/conditions.h
+  double state_dropout = 0;  // models/layer.h
   uint64_t seed = 0;
   AdamWOptions adamw = {};
 };

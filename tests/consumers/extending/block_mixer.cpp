@@ -9,9 +9,8 @@ using namespace fprnn;
 
 BlockMixer::BlockMixer(Module& parent, std::string name, const Init& init,
                        const MixerOptions& options)
-    : Mixer(parent, std::move(name), options),
-      pair_(*this, "pair", init, options.parameters, options.channels / 2),
-      gate_(*this, "gate", init, options.parameters, options.channels / 2, {.bias = true}) {
+    : Mixer(parent, std::move(name), init, options,
+            {{"pair", options.channels / 2}, {"gate", options.channels / 2, true}}) {  // c and a
   require<ValueError>(options.channels % 2 == 0, "block_mixer", "channels must be even",
                       options.channels);
   require<ValueError>(options.scale >= 0 && options.scale <= 1, "block_mixer",
@@ -27,8 +26,7 @@ MixerFactors BlockMixer::factors(const Var& projected) const {
 Var BlockMixer::apply(const MixerFactors& q, const Var& v) const {
   const int64_t D = options_.channels;
   const Var i = slice(v, -1, 0, D / 2), j = slice(v, -1, D / 2, D);
-  const Var taken =
-      concat({mul(q.first, add(i, mul(q.second, j))), mul(q.first, add(j, mul(q.second, i)))}, -1);
+  const Var taken = concat({mul(q[0], add(i, mul(q[1], j))), mul(q[0], add(j, mul(q[1], i)))}, -1);
   return sub(v, taken);
 }
 

@@ -12,14 +12,8 @@ class BlockMixer : public fprnn::Mixer {
   // ValueError: an odd number of channels, or a scale outside [0, 1].
   BlockMixer(fprnn::Module& parent, std::string name, const fprnn::Init& init,
              const fprnn::MixerOptions& options);
-  int64_t outputs() const override { return options_.channels; }
-  fprnn::WeightNormLinear& above() override { return pair_; }
-  fprnn::WeightNormLinear& below() override { return gate_; }
   fprnn::MixerFactors factors(const fprnn::Var& projected) const override;
   fprnn::Var apply(const fprnn::MixerFactors& q, const fprnn::Var& v) const override;
-
- private:
-  fprnn::WeightNormLinear pair_, gate_;  // c and a, D / 2 each
 };
 
 }  // namespace extending

@@ -31,14 +31,15 @@ Var MyLayer::output(const Var& u, FixedPointState& state, const Conditions& on) 
           D);
   require<ValueError>(!on.state_mask.defined(), "my_layer", "its cell cannot forget a state");
   // p: first the mixer's numbers, last the cell's.
-  const Var mixer = mixer_.weight(u);
-  const Var from_u = linear(u, slice(mixer, 1, 0, D), mixer_.bias(u));
-  const Var y =
-      solve({.x = leaky_relu(x_.forward(u), options_.leak),
-             .projected = concat({from_u, share_u_.forward(u)}, -1),
-             .weight_y = concat({slice(mixer, 1, D, 2 * D), beside(u, share_y_.weight)}, 0),
-             .signals = {sigmoid(decay_.forward(u))}},
-            state, on);
+  ProjectionRows rows(mixer_, u, D, true);
+  const int share_u = rows.source(share_u_);
+  rows.add({share_u, D}, rows.source(share_y_));
+  const Projection of = rows.made();
+  const Var y = solve({.x = leaky_relu(x_.forward(u), options_.leak),
+                       .projected = linear(u, of.weight_x, of.bias),
+                       .weight_y = of.weight_y,
+                       .signals = {sigmoid(decay_.forward(u))}},
+                      state, on);
   return out_.forward(y);
 }
 
@@ -62,7 +63,7 @@ ModelKind my_layer_kind() {
           .about = "Two leaky integrators a channel, with pairs of channels mixed in the loop",
           .declare = declare,
           .solver = true,
-          .cuda = false};  // leaky_relu has no GPU kernel
+          .cpu_only = true};  // leaky_relu is
 }
 
 }  // namespace extending

@@ -1,5 +1,5 @@
 #include <fprnn/core/vector_math.h>
-#include <fprnn/models/adamw.h>
+#include <fprnn/ops/adamw_update.h>
 
 namespace fprnn::FPRNN_ISA {
 

@@ -1,6 +1,9 @@
 #include <fprnn/core/vector.h>
-#include <fprnn/models/linear.h>
+#include <fprnn/models/modules.h>
+#include <fprnn/ops/conv.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/norm.h>
 #include <fprnn/ops/reduce.h>
 
 #include <cmath>
@@ -49,13 +52,49 @@ Var WeightNormLinear::forward(const Var& x) {
                             bias != nullptr ? beside(x, *bias) : Var());
 }
 
-WeightSource WeightNormLinear::source(const Var& like) {
+WeightSource WeightNormLinear::source(const Var& like) const {
   return {beside(like, magnitude), beside(like, direction)};
 }
 
-Var WeightNormLinear::weight(const Var& like) {
-  const auto [magnitude, direction] = source(like);
-  return weight_norm(magnitude, direction);
+RmsNorm::RmsNorm(Module& parent, std::string name, const Init& init, int64_t width, real eps)
+    : Module(parent, std::move(name)),
+      weight_(add_parameter("weight", full(init.context, Shape{width}, 1), Decay::no)),
+      eps_(eps) {}
+
+Var RmsNorm::forward(const Var& x) { return rms_norm(x, beside(x, weight_), eps_); }
+
+LayerNorm::LayerNorm(Module& parent, std::string name, const Init& init, int64_t width, real eps)
+    : Module(parent, std::move(name)),
+      weight(add_parameter("weight", full(init.context, Shape{width}, 1), Decay::no)),
+      bias(add_parameter("bias", zeros(init.context, Shape{width}), Decay::no)),
+      eps_(eps) {}
+
+Var LayerNorm::forward(const Var& x) {
+  return layer_norm(x, beside(x, weight), beside(x, bias), eps_);
 }
+
+CausalConv::CausalConv(Module& parent, std::string name, const Init& init, int64_t channels,
+                       int64_t width)
+    : Module(parent, std::move(name)),
+      weight_(add_parameter("weight", init.uniform({channels, 1, width}, 1 / std::sqrt(width)))),
+      bias_(add_parameter("bias", init.uniform({channels}, 1 / std::sqrt(width)), Decay::no)) {}
+
+Var CausalConv::forward(const Var& x, const Var& state) {
+  const Var weight = beside(x, weight_);
+  const Var taps = reshape(weight, Shape{weight.size(0), weight.size(2)});
+  return causal_conv(x, taps, beside(x, bias_), state);
+}
+
+Embedding::Embedding(Module& parent, std::string name, const Init& init, int64_t vocabulary,
+                     int64_t width)
+    : Module(parent, std::move(name)),
+      weight_(add_parameter("weight",
+                            normal(init.context, {vocabulary, width}, 0, real(0.02), init.rng))) {}
+
+Var Embedding::forward(Tape& tape, const IntTensor& tokens) {
+  return embedding(tape.leaf(weight_), tokens);
+}
+
+Var Embedding::logits(const Var& x) { return linear(x, beside(x, weight_)); }
 
 }  // namespace fprnn

@@ -7,7 +7,7 @@
 #include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
-#include <fprnn/models/adamw.h>
+#include <fprnn/ops/adamw_update.h>
 
 namespace fprnn {
 
