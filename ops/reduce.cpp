@@ -22,23 +22,15 @@ Around around(const Shape& shape, int axis) {
   return {shape.elements_before(axis), shape[axis], shape.elements_after(axis)};
 }
 
-Tensor sum_middle(const Tensor& x, const Around& at, const Shape& shape) {
+// SumMiddle or RepeatMiddle of x.
+template <class Args>
+Tensor over_middle(const Tensor& x, const Around& at, const Shape& shape) {
   Tensor y(x.context(), shape);
-  launch(
-      x.context(),
-      SumMiddle{
-          .x = x.data(), .y = y.data(), .outer = at.outer, .middle = at.middle, .inner = at.inner});
+  launch(x.context(), Args{x.data(), y.data(), at.outer, at.middle, at.inner});
   return y;
 }
-
-Tensor repeat_middle(const Tensor& x, const Around& at, const Shape& shape) {
-  Tensor y(x.context(), shape);
-  launch(
-      x.context(),
-      RepeatMiddle{
-          .x = x.data(), .y = y.data(), .outer = at.outer, .middle = at.middle, .inner = at.inner});
-  return y;
-}
+constexpr auto sum_middle = over_middle<SumMiddle>;
+constexpr auto repeat_middle = over_middle<RepeatMiddle>;
 
 // Calls visit(around, size-1 shape) for each axis that `from` is repeated along to become `to`,
 // last axis first; missing leading axes count as one.
