@@ -58,8 +58,10 @@ Var reshape(const Var& x, const Shape& shape) {
 
 Var concat(const std::vector<Var>& parts, int axis) {
   require(!parts.empty(), "concat", "there must be parts");
-  Shape shape = parts[0].shape();
+  const Shape& shape = parts[0].shape();
   int64_t total = 0;
+  std::vector<Tensor> values;
+  std::vector<int64_t> sizes;
   for (const Var& part : parts) {
     require(
         part.shape().rank() == shape.rank() && part.shape().with(axis, 0) == shape.with(axis, 0),
@@ -67,15 +69,10 @@ Var concat(const std::vector<Var>& parts, int axis) {
     require_together("concat", parts[0], part);
     require(!__builtin_add_overflow(total, part.size(axis), &total), "concat",
             "the sizes along the axis must add up to 63 bits", total, part.size(axis));
-  }
-  shape = shape.with(axis, total);
-  const Tensor y(parts[0].context(), shape);
-  std::vector<Tensor> values;
-  std::vector<int64_t> sizes;
-  for (const Var& part : parts) {
     values.push_back(part.value());
     sizes.push_back(part.size(axis));
   }
+  const Tensor y(parts[0].context(), shape.with(axis, total));
   copy_parts(y, values, axis, sizes, Direction::into_whole);
   return record("concat", parts, y, [axis, sizes](Backward& back) {
     const Tensor& dy = back.output();

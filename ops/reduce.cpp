@@ -50,21 +50,19 @@ int64_t leading_elements(const Shape& shape, int axes) {
   return axes == 0 ? 1 : shape.elements_before(axes - 1) * shape[axes - 1];
 }
 
-}  // namespace
-
-Var sum(const Var& x) {
-  const Tensor y = sum_middle(x.value(), {1, x.elements(), 1}, Shape{});
-  return record("sum", {x}, y, [shape = x.shape()](Backward& back) {
-    back.give(0, repeat_middle(back.output(), {1, shape.elements(), 1}, shape));
-  });
+Var sum_around(const Var& x, const Around& at, const Shape& shape) {
+  return record("sum", {x}, sum_middle(x.value(), at, shape),
+                [at, shape = x.shape()](Backward& back) {
+                  back.give(0, repeat_middle(back.output(), at, shape));
+                });
 }
 
+}  // namespace
+
+Var sum(const Var& x) { return sum_around(x, {1, x.elements(), 1}, Shape{}); }
+
 Var sum(const Var& x, int axis) {
-  const Around at = around(x.shape(), axis);
-  const Tensor y = sum_middle(x.value(), at, x.shape().without(axis));
-  return record("sum", {x}, y, [at, shape = x.shape()](Backward& back) {
-    back.give(0, repeat_middle(back.output(), at, shape));
-  });
+  return sum_around(x, around(x.shape(), axis), x.shape().without(axis));
 }
 
 Var mean(const Var& x) {
