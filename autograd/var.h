@@ -39,7 +39,7 @@ class Var {
 
 // The elements of a Var or Tensor, null if it is undefined.
 template <class T>
-const real* data_or_null(const T& x) {
+auto data_or_null(const T& x) {
   return x.defined() ? x.data() : nullptr;
 }
 

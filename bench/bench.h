@@ -4,6 +4,7 @@
 #include <fprnn/config.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/model_settings.h>
+#include <fprnn/ops/scan.h>
 
 #include <functional>
 #include <map>
@@ -68,6 +69,15 @@ void copy_by_kernel(const Context& context, const Tensor& from,
 double exponentials_per_second(const Context& context, const Options& options);
 double multiply_adds_per_second(const Context& context, const Options& options);
 double gpu_exponentials_per_second();  // of builds with CUDA alone
+
+// The tensors of a scan and of its gradient, the contracts over them, and the bytes that each moves at least.
+struct ScanCase {
+  Tensor a, b, h, dh, da, db, dh0;
+  ScanForward forward;
+  ScanBackward backward;
+  double bytes[2];
+  ScanCase(const Context& context, const Shape& shape);
+};
 
 using Benchmark = std::vector<Result> (*)(const Context&, const Options&);
 std::vector<Result> copy(const Context& context, const Options& options);

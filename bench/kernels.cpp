@@ -73,17 +73,8 @@ std::vector<Result> gemm(const Context& context, const Options& options) {
     const Tensor a = uniform(context, ta ? Shape{K, M} : Shape{M, K}, -1, 1, rng);
     const Tensor b = uniform(context, tb ? Shape{N, K} : Shape{K, N}, -1, 1, rng);
     const Tensor c(context, {M, N});
-    const Gemm args{.a = a.data(),
-                    .b = b.data(),
-                    .c = c.data(),
-                    .M = M,
-                    .N = N,
-                    .K = K,
-                    .lda = a.size(1),
-                    .ldb = b.size(1),
-                    .ldc = N,
-                    .transpose_a = ta,
-                    .transpose_b = tb};
+    const Gemm args = contiguous_product({a.data(), a.size(0), a.size(1), ta},
+                                         {b.data(), b.size(0), b.size(1), tb}, c.data());
     std::vector<Work> alternatives{[&] { launch(context, args); }};
 #if FPRNN_OPENBLAS
     if (context.device() == DeviceKind::cpu) {
@@ -105,48 +96,42 @@ std::vector<Result> gemm(const Context& context, const Options& options) {
   return results;
 }
 
+ScanCase::ScanCase(const Context& context, const Shape& shape) {
+  Rng rng;
+  a = uniform(context, shape, 0, 1, rng);
+  for (Tensor* x : {&b, &dh}) *x = uniform(context, shape, -1, 1, rng);
+  for (Tensor* x : {&h, &da, &db}) *x = Tensor(context, shape);
+  dh0 = Tensor(context, shape.without(1));
+  forward = {.a = a.data(),
+             .b = b.data(),
+             .h0 = nullptr,
+             .h = h.data(),
+             .B = shape[0],
+             .T = shape[1],
+             .D = shape[2],
+             .reverse = false};
+  backward = {forward, dh.data(), da.data(), db.data(), dh0.data()};
+  for (const int i : {0, 1}) bytes[i] = (3.0 + 2 * i) * shape.elements() * sizeof(real);
+}
+
 // Against a copy of as many bytes, timed in turn with it: 12 an element forward, 20 backward. On a GPU
 // B D sequences are few for its size, so that time has to be split, and the longer ones also miss its cache.
 std::vector<Result> scan(const Context& context, const Options& options) {
   using BTD = std::array<int64_t, 3>;
   const bool gpu = context.device() == DeviceKind::cuda;
   std::vector<Result> results;
-  Rng rng;
   for (const auto& [B, T, D] : gpu ? std::array{BTD{8, 2048, 1536}, BTD{8, 16384, 1536}}
                                    : std::array{BTD{8, 2048, 256}, BTD{64, 17, 128}}) {
-    const Shape shape{B, T, D};
-    const Tensor a = uniform(context, shape, 0, 1, rng), b = uniform(context, shape, -1, 1, rng);
-    const Tensor h(context, shape), dh = uniform(context, shape, -1, 1, rng);
-    const Tensor da(context, shape), db(context, shape), dh0(context, {B, D});
-    const ScanForward forward{.a = a.data(),
-                              .b = b.data(),
-                              .h0 = nullptr,
-                              .h = h.data(),
-                              .B = B,
-                              .T = T,
-                              .D = D,
-                              .reverse = false};
-    const ScanBackward backward{.a = a.data(),
-                                .h = h.data(),
-                                .h0 = nullptr,
-                                .dh = dh.data(),
-                                .da = da.data(),
-                                .db = db.data(),
-                                .dh0 = dh0.data(),
-                                .B = B,
-                                .T = T,
-                                .D = D,
-                                .reverse = false};
-    const double bytes[] = {3.0 * shape.elements() * sizeof(real),
-                            5.0 * shape.elements() * sizeof(real)};
+    const ScanCase at(context, {B, T, D});
     const auto times = medians_and_copies(
-        context, options, {[&] { launch(context, forward); }, [&] { launch(context, backward); }},
-        {bytes[0], bytes[1]});
+        context, options,
+        {[&] { launch(context, at.forward); }, [&] { launch(context, at.backward); }},
+        {at.bytes[0], at.bytes[1]});
     for (int i = 0; i < 2; ++i)
       results.push_back({.name = i == 0 ? "scan-forward" : "scan-backward",
                          .parameters = sizes({{"B", B}, {"T", T}, {"D", D}}),
                          .milliseconds = times[i].milliseconds,
-                         .gigabytes_per_second = bytes[i] / times[i].milliseconds / 1e6,
+                         .gigabytes_per_second = at.bytes[i] / times[i].milliseconds / 1e6,
                          .runs = options.runs,
                          .limit_milliseconds = times[i + 2].milliseconds,
                          .how = times[i].how});
@@ -176,8 +161,7 @@ struct SelectiveScanCase {
     for (Tensor* x : {&dskip, &dbias}) *x = Tensor(context, {D});
     state = Tensor(context, {B, D, N});
     da = Tensor(context, {D, N});
-    const int64_t chunks = (T + kSelectiveScanChunk - 1) / kSelectiveScanChunk;
-    checkpoints = Tensor(context, {B, chunks, (D + 15) / 16 * 16, N});
+    checkpoints = Tensor(context, selective_scan_checkpoints(DeviceKind::cpu, B, T, D, N));
     forward = {.u = u.data(),
                .delta = delta.data(),
                .a = a.data(),

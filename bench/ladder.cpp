@@ -1,7 +1,6 @@
 // The rungs of cuda/ladder, one after the other. Of builds with CUDA alone.
 #include "bench.h"
 
-#include <fprnn/core/rng.h>
 #include <fprnn/cuda/ladder/ladder.h>
 #include <fprnn/cuda/ladder/solve_case.h>
 
@@ -17,47 +16,21 @@ using ladder::SolveRung;
 
 // The scan of bench scan's shorter size, against a copy of as many bytes.
 std::vector<Result> scan_ladder(const Context& context, const Options& options) {
-  const int64_t B = 8, T = 2048, D = 1536;
-  const Shape shape{B, T, D};
-  Rng rng;
-  const Tensor a = uniform(context, shape, 0, 1, rng), b = uniform(context, shape, -1, 1, rng);
-  const Tensor h(context, shape), dh = uniform(context, shape, -1, 1, rng);
-  const Tensor da(context, shape), db(context, shape), dh0(context, {B, D});
-  const ScanForward forward{.a = a.data(),
-                            .b = b.data(),
-                            .h0 = nullptr,
-                            .h = h.data(),
-                            .B = B,
-                            .T = T,
-                            .D = D,
-                            .reverse = false};
-  const ScanBackward backward{.a = a.data(),
-                              .h = h.data(),
-                              .h0 = nullptr,
-                              .dh = dh.data(),
-                              .da = da.data(),
-                              .db = db.data(),
-                              .dh0 = dh0.data(),
-                              .B = B,
-                              .T = T,
-                              .D = D,
-                              .reverse = false};
-  const double bytes[] = {3.0 * shape.elements() * sizeof(real),
-                          5.0 * shape.elements() * sizeof(real)};
+  const ScanCase at(context, {8, 2048, 1536});
   std::vector<Work> works;
   const auto rungs = ladder::scan_rungs();
   const Cuda cuda{context};
   for (const ScanRung& rung : rungs) {
-    works.push_back([=, &forward] { rung.forward(cuda, forward); });
-    works.push_back([=, &backward] { rung.backward(cuda, backward); });
+    works.push_back([=, &at] { rung.forward(cuda, at.forward); });
+    works.push_back([=, &at] { rung.backward(cuda, at.backward); });
   }
-  const auto times = medians_and_copies(context, options, works, {bytes[0], bytes[1]});
+  const auto times = medians_and_copies(context, options, works, {at.bytes[0], at.bytes[1]});
   std::vector<Result> results;
   for (size_t i = 0; i < works.size(); ++i)
     results.push_back({.name = i % 2 == 0 ? "ladder-scan-forward" : "ladder-scan-backward",
                        .parameters = {{"rung", rungs[i / 2].name}},
                        .milliseconds = times[i].milliseconds,
-                       .gigabytes_per_second = bytes[i % 2] / times[i].milliseconds / 1e6,
+                       .gigabytes_per_second = at.bytes[i % 2] / times[i].milliseconds / 1e6,
                        .runs = options.runs,
                        .limit_milliseconds = times[works.size() + i % 2].milliseconds,
                        .how = times[i].how});

@@ -1,4 +1,4 @@
-// The adjoint sweep step by step (ops/fp_mamba_adjoint.h): for each, one kernel in which a team takes a
+// The adjoint sweep step by step (ops/fp_mamba_sweep.h): for each, one kernel in which a team takes a
 // sequence, and one product of matrices. The states of a chunk of steps are made first, from the
 // one that a first pass left at its beginning; as many steps as fit kStatesAtOnce make a chunk. The
 // kernel goes through the state and its cotangent twice, the second time out of the first-level
@@ -6,7 +6,7 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>
-#include <fprnn/ops/fp_mamba_adjoint.h>
+#include <fprnn/ops/fp_mamba_sweep.h>
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/norm_statistics.h>
 

@@ -244,10 +244,11 @@ void run(Cuda cuda, const ScanForward& args) {
 }
 
 void run(Cuda cuda, const ScanBackward& args) {
-  const auto& [a, h, h0, dh, da, db, dh0, B, T, D, reverse] = args;
-  if (!boxes_suit(B, T, D, a, h, dh, da, db)) return scan_in_ring(cuda, args);
+  const auto& [a, b, h0, h, B, T, D, reverse] = static_cast<const ScanForward&>(args);
+  if (!boxes_suit(B, T, D, a, h, args.dh, args.da, args.db)) return scan_in_ring(cuda, args);
   with_boxes(B, D, !reverse, [&](auto descending, auto lane) {
-    start_boxes<true, descending(), lane()>(cuda, {a, h, dh}, {da, db}, B, T, D, h0, dh0);
+    start_boxes<true, descending(), lane()>(cuda, {a, h, args.dh}, {args.da, args.db}, B, T, D, h0,
+                                            args.dh0);
   });
 }
 

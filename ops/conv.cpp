@@ -1,8 +1,8 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/layout.h>
+#include <fprnn/ops/op.h>
 
 namespace fprnn {
 
@@ -12,8 +12,6 @@ FPRNN_KERNEL(void conv_backward(const ConvBackward&, const real* taps, real* dta
 FPRNN_KERNEL(void sum_rows(const real* x, real* y, int64_t rows, int64_t inner))
 
 namespace {
-
-const real* data_or_null(const Tensor& x) { return x.defined() ? x.data() : nullptr; }
 
 // (rows, columns) -> (columns, rows).
 void transpose(const real* from, real* to, int64_t rows, int64_t columns) {
@@ -30,45 +28,32 @@ Var causal_conv(const Var& x, const Var& weight, const Var& bias, const Var& sta
   require(weight.shape().rank() == 2 && weight.size(0) == D && weight.size(1) >= 1, "causal_conv",
           "weight must be (D, W) with W >= 1", weight.shape(), x.shape());
   const int64_t W = weight.size(1);
-  require(!bias.defined() || bias.shape() == Shape{D}, "causal_conv", "bias must be (D)",
-          bias.shape(), x.shape());
-  require(!state.defined() || state.shape() == Shape{B, W - 1, D}, "causal_conv",
-          "state must be (B, W - 1, D)", state.shape(), x.shape(), weight.shape());
+  require(fits(bias, Shape{D}), "causal_conv", "bias must be (D)", bias.shape(), x.shape());
+  require(fits(state, Shape{B, W - 1, D}), "causal_conv", "state must be (B, W - 1, D)",
+          state.shape(), x.shape(), weight.shape());
   require_together("causal_conv", x, weight, bias, state);
   Tensor y(x.context(), x.shape());
-  launch(x.context(), ConvForward{.x = x.data(),
-                                  .weight = weight.data(),
-                                  .bias = data_or_null(bias.value()),
-                                  .state = data_or_null(state.value()),
-                                  .y = y.data(),
-                                  .B = B,
-                                  .T = T,
-                                  .D = D,
-                                  .W = W});
-  return record("causal_conv", {x, weight, bias, state}, y,
-                [=, x = x.value(), weight = weight.value(), state = state.value(),
-                 has_bias = bias.defined()](Backward& back) {
-                  const Context& context = x.context();
-                  const Tensor dx(context, x.shape()), dweight(context, weight.shape());
-                  const Tensor dbias = has_bias ? Tensor(context, Shape{D}) : Tensor();
-                  const Tensor dstate = state.defined() ? Tensor(context, state.shape()) : Tensor();
-                  launch(context, ConvBackward{.x = x.data(),
-                                               .weight = weight.data(),
-                                               .state = data_or_null(state),
-                                               .dy = back.output().data(),
-                                               .dx = dx.data(),
-                                               .dweight = dweight.data(),
-                                               .dbias = has_bias ? dbias.data() : nullptr,
-                                               .dstate = state.defined() ? dstate.data() : nullptr,
-                                               .B = B,
-                                               .T = T,
-                                               .D = D,
-                                               .W = W});
-                  back.give(0, dx);
-                  back.give(1, dweight);
-                  if (has_bias) back.give(2, dbias);
-                  if (state.defined()) back.give(3, dstate);
-                });
+  const ConvForward forward{.x = x.data(),
+                            .weight = weight.data(),
+                            .bias = data_or_null(bias),
+                            .state = data_or_null(state),
+                            .y = y.data(),
+                            .B = B,
+                            .T = T,
+                            .D = D,
+                            .W = W};
+  launch(x.context(), forward);
+  return record("causal_conv", {x, weight, bias, state}, y, [=](Backward& back) {
+    const Tensor dx = like(x), dweight = like(weight), dbias = like(bias), dstate = like(state);
+    ConvBackward backward{forward};
+    backward.dy = back.output().data();
+    backward.dx = dx.data();
+    backward.dweight = dweight.data();
+    backward.dbias = data_or_null(dbias);
+    backward.dstate = data_or_null(dstate);
+    launch(x.context(), backward);
+    give_all(back, {dx, dweight, dbias, dstate});
+  });
 }
 
 Var conv_state(const Var& x, int64_t width, const Var& state) {

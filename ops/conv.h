@@ -24,16 +24,12 @@ struct ConvForward {
   real* y;             // (B, T, D)
   int64_t B, T, D, W;
 };
-struct ConvBackward {
-  const real* x;       // (B, T, D)
-  const real* weight;  // (D, W)
-  const real* state;   // (B, W - 1, D) or null
-  const real* dy;      // (B, T, D)
-  real* dx;            // (B, T, D)
-  real* dweight;       // (D, W)
-  real* dbias;         // (D) or null
-  real* dstate;        // (B, W - 1, D) or null
-  int64_t B, T, D, W;
+struct ConvBackward : ConvForward {  // bias and y are not read
+  const real* dy = nullptr;          // (B, T, D)
+  real* dx = nullptr;                // (B, T, D)
+  real* dweight = nullptr;           // (D, W)
+  real* dbias = nullptr;             // (D) or null
+  real* dstate = nullptr;            // (B, W - 1, D) or null
 };
 void run(Cpu, const ConvForward&);
 void run(Cpu, const ConvBackward&);

@@ -37,15 +37,10 @@ struct CrossEntropyForward {
   real* loss;              // (rows): mask times the row's loss
   int64_t rows, V;
 };
-struct CrossEntropyBackward {
-  const real* logits;      // (rows, V)
-  const int32_t* targets;  // (rows)
-  const real* mask;        // (rows)
-  const LogSum* log_sum;   // (rows)
-  const real* total;       // one element: the mask's sum
-  const real* dloss;       // one element
-  real* dlogits;           // (rows, V)
-  int64_t rows, V;
+struct CrossEntropyBackward : CrossEntropyForward {  // loss is not read
+  const real* total = nullptr;                       // one element: the mask's sum
+  const real* dloss = nullptr;                       // one element
+  real* dlogits = nullptr;                           // (rows, V)
 };
 void run(Cpu, const CheckTargets&);
 void run(Cpu, const CrossEntropyForward&);

@@ -1,6 +1,6 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/op.h>
 #include <fprnn/ops/reduce.h>
 
 namespace fprnn {
@@ -12,23 +12,21 @@ FPRNN_KERNEL(bool slope_takes_result(Unary function))
 
 Var unary(std::string_view op, Unary function, const Var& x, real scale, real shift) {
   Tensor y(x.context(), x.shape());
-  launch(x.context(), UnaryForward{.function = function,
-                                   .x = x.data(),
-                                   .y = y.data(),
-                                   .count = x.elements(),
-                                   .scale = scale,
-                                   .shift = shift});
+  const UnaryForward forward{.function = function,
+                             .x = x.data(),
+                             .y = y.data(),
+                             .count = x.elements(),
+                             .scale = scale,
+                             .shift = shift};
+  launch(x.context(), forward);
   const Tensor kept = baseline::slope_takes_result(function) ? y : x.value();
-  return record(op, {x}, y, [=](Backward& back) {
-    const Tensor& dy = back.output();
-    Tensor dx(dy.context(), dy.shape());
-    launch(dy.context(), UnaryBackward{.function = function,
-                                       .kept = kept.data(),
-                                       .dy = dy.data(),
-                                       .dx = dx.data(),
-                                       .count = dy.elements(),
-                                       .scale = scale,
-                                       .shift = shift});
+  return record(op, {x}, y, [forward, kept](Backward& back) {
+    const Tensor dx = like(kept);
+    UnaryBackward backward{forward};
+    backward.kept = kept.data();
+    backward.dy = back.output().data();
+    backward.dx = dx.data();
+    launch(kept.context(), backward);
     back.give(0, dx);
   });
 }
@@ -58,9 +56,12 @@ Shape broadcast_shape(std::string_view op, const Var& x, const Var& y) {
   return out;
 }
 
-Tensor binary_values(Binary function, const Shape& shape, Tensor a, Tensor b) {
-  Tensor y(a.context(), shape);
+Tensor binary_values(std::string_view op, Binary function, const Var& left, const Var& right) {
+  const Shape shape = broadcast_shape(op, left, right);
+  Tensor a = left.value(), b = right.value(), y(a.context(), shape);
   if (shape.elements() == 0) return y;
+  // The longer operand goes first where their order is free: the second may repeat without a copy.
+  if (a.shape() != shape && (function == Binary::add || function == Binary::mul)) std::swap(a, b);
   if (a.shape() != shape) a = broadcast_to(a, shape).value();
   if (!ends_with(shape, b.shape())) b = broadcast_to(b, shape).value();
   launch(y.context(), BinaryForward{.function = function,
@@ -77,11 +78,7 @@ Tensor negative(const Tensor& x) { return affine(x, -1, 0).value(); }
 }  // namespace
 
 Var add(const Var& a, const Var& b) {
-  const Shape shape = broadcast_shape("add", a, b);
-  // The longer operand goes first: the second may repeat without a copy.
-  const bool swap = a.shape() != shape;
-  const Tensor y =
-      binary_values(Binary::add, shape, (swap ? b : a).value(), (swap ? a : b).value());
+  const Tensor y = binary_values("add", Binary::add, a, b);
   return record("add", {a, b}, y, [a = a.shape(), b = b.shape()](Backward& back) {
     if (back.wants(0)) back.give(0, sum_to(back.output(), a).value());
     if (back.wants(1)) back.give(1, sum_to(back.output(), b).value());
@@ -89,8 +86,7 @@ Var add(const Var& a, const Var& b) {
 }
 
 Var sub(const Var& a, const Var& b) {
-  const Shape shape = broadcast_shape("sub", a, b);
-  const Tensor y = binary_values(Binary::sub, shape, a.value(), b.value());
+  const Tensor y = binary_values("sub", Binary::sub, a, b);
   return record("sub", {a, b}, y, [a = a.shape(), b = b.shape()](Backward& back) {
     if (back.wants(0)) back.give(0, sum_to(back.output(), a).value());
     if (back.wants(1)) back.give(1, negative(sum_to(back.output(), b).value()));
@@ -98,10 +94,7 @@ Var sub(const Var& a, const Var& b) {
 }
 
 Var mul(const Var& a, const Var& b) {
-  const Shape shape = broadcast_shape("mul", a, b);
-  const bool swap = a.shape() != shape;
-  const Tensor y =
-      binary_values(Binary::mul, shape, (swap ? b : a).value(), (swap ? a : b).value());
+  const Tensor y = binary_values("mul", Binary::mul, a, b);
   return record("mul", {a, b}, y, [a = a.value(), b = b.value()](Backward& back) {
     const Tensor& dy = back.output();
     if (back.wants(0)) back.give(0, sum_to(mul(dy, b), a.shape()).value());
@@ -110,8 +103,7 @@ Var mul(const Var& a, const Var& b) {
 }
 
 Var div(const Var& a, const Var& b) {
-  const Shape shape = broadcast_shape("div", a, b);
-  const Tensor y = binary_values(Binary::div, shape, a.value(), b.value());
+  const Tensor y = binary_values("div", Binary::div, a, b);
   return record("div", {a, b}, y, [a = a.shape(), b = b.value(), y](Backward& back) {
     const Tensor da = div(back.output(), b).value();  // of the result's shape
     if (back.wants(0)) back.give(0, sum_to(da, a).value());
@@ -120,21 +112,15 @@ Var div(const Var& a, const Var& b) {
 }
 
 void run(Cpu cpu, const UnaryForward& args) {
-  const auto kernel = FPRNN_SELECT(cpu, unary_forward);
-  parallel_for(cpu, args.count, kGrain,
-               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+  run_pieces(cpu, FPRNN_SELECT(cpu, unary_forward), args, args.count, kGrain);
 }
 
 void run(Cpu cpu, const UnaryBackward& args) {
-  const auto kernel = FPRNN_SELECT(cpu, unary_backward);
-  parallel_for(cpu, args.count, kGrain,
-               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+  run_pieces(cpu, FPRNN_SELECT(cpu, unary_backward), args, args.count, kGrain);
 }
 
 void run(Cpu cpu, const BinaryForward& args) {
-  const auto kernel = FPRNN_SELECT(cpu, binary_forward);
-  parallel_for(cpu, args.count, kGrain,
-               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+  run_pieces(cpu, FPRNN_SELECT(cpu, binary_forward), args, args.count, kGrain);
 }
 
 }  // namespace fprnn

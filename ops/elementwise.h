@@ -42,13 +42,10 @@ struct UnaryForward {
   int64_t count;
   real scale = 1, shift = 0;  // the formula's constants
 };
-struct UnaryBackward {
-  Unary function;
-  const real* kept;  // (count): what the formula's slope takes, y or x
-  const real* dy;    // (count)
-  real* dx;          // (count)
-  int64_t count;
-  real scale = 1, shift = 0;  // the formula's constants
+struct UnaryBackward : UnaryForward {  // x and y are not read
+  const real* kept = nullptr;          // (count): what the formula's slope takes, y or x
+  const real* dy = nullptr;            // (count)
+  real* dx = nullptr;                  // (count)
 };
 struct BinaryForward {
   Binary function;

@@ -19,7 +19,7 @@ struct FpMambaGateForward {
   const real* from_y;         // (B, T, D)
   const real* from_previous;  // (B, D) or null
   const real* y;              // (B, T, D)
-  real* out;                  // (B, T, D)
+  real* out = nullptr;        // (B, T, D)
   int64_t B, T, D;
 };
 struct FpMambaGateBackward {

@@ -4,6 +4,7 @@
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/low_rank.h>
 #include <fprnn/ops/norm.h>
+#include <fprnn/ops/op.h>
 
 namespace fprnn {
 
@@ -26,16 +27,14 @@ void check_shapes(const FpMambaMixInputs& in, const FpMambaMixTrace& trace) {
           "p must hold the mixer's numbers, then b and c from `directions` on: the mixer's, "
           "directions, N and P",
           outputs, in.directions, in.N, P);
-  require(!in.from_y.defined() || in.from_y.shape() == in.projected.shape(), op,
-          "from_y must be (B, T, P)", in.from_y.shape(), in.projected.shape());
-  require(!in.from_previous.defined() || in.from_previous.shape() == Shape{B, P}, op,
-          "from_previous must be (B, P)", in.from_previous.shape(), in.projected.shape());
+  require(fits(in.from_y, in.projected.shape()), op, "from_y must be (B, T, P)", in.from_y.shape(),
+          in.projected.shape());
+  require(fits(in.from_previous, Shape{B, P}), op, "from_previous must be (B, P)",
+          in.from_previous.shape(), in.projected.shape());
   require<ValueError>(in.eps > 0, op, "eps must be positive", in.eps);
-  const bool all = trace.mixed.defined() && trace.b.defined() && trace.c.defined();
-  require(!(trace.mixed.defined() || trace.b.defined() || trace.c.defined()) ||
-              (all && trace.mixed.shape() == in.x.shape() && trace.b.shape() == Shape{B, T, in.N} &&
-               trace.c.shape() == trace.b.shape()),
-          op, "a trace must be (B, T, D), b and c (B, T, N), all or nothing", trace.mixed.shape(),
+  const Shape bc{B, T, in.N};
+  require(all_or_none({{trace.mixed, in.x.shape()}, {trace.b, bc}, {trace.c, bc}}), op,
+          "a trace must be (B, T, D), b and c (B, T, N), all or nothing", trace.mixed.shape(),
           trace.b.shape(), trace.c.shape(), in.x.shape());
   require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y, trace.mixed, trace.b,
                    trace.c);
@@ -78,52 +77,46 @@ Numbers numbers_by_parts(const FpMambaMixInputs& in, int64_t vectors, int64_t ga
   return {silu(parts[0]), sigmoid(parts[1]), direction(parts[3]), direction(parts[4])};
 }
 
-void give_gradients(const FpMambaNumbersForward& forward, const FpMambaMixInputs& in,
-                    Backward& back) {
-  const Context& context = in.projected.context();
-  const auto wanted = [&](Input input, const Var& like) {
-    return back.wants(input) ? Tensor(context, like.shape()) : Tensor();
-  };
-  const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
-  const Tensor dprojected(context, in.projected.shape());
-  const Tensor dfrom_y = wanted(kFromY, in.from_y);
-  const Tensor dfrom_previous = wanted(kFromPrevious, in.from_previous);
-  launch_fused(context, FpMambaNumbersBackward{.forward = forward,
-                                               .dvectors = back.output(0).data(),
-                                               .dgates = back.output(1).data(),
-                                               .db = back.output(2).data(),
-                                               .dc = back.output(3).data(),
-                                               .dprojected = dprojected.data(),
-                                               .dfrom_y = place(dfrom_y),
-                                               .dfrom_previous = place(dfrom_previous)});
-  back.give(kProjected, dprojected);
-  if (dfrom_y.defined()) back.give(kFromY, dfrom_y);
-  if (dfrom_previous.defined()) back.give(kFromPrevious, dfrom_previous);
+FpMambaTokens tokens_of(const FpMambaMixInputs& in) {
+  return {.projected = in.projected.data(),
+          .from_y = data_or_null(in.from_y),
+          .from_previous = data_or_null(in.from_previous),
+          .B = in.x.size(0),
+          .T = in.x.size(1),
+          .N = in.N,
+          .P = in.projected.size(2),
+          .directions = in.directions,
+          .bc_norm = in.bc_norm,
+          .eps = in.eps};
+}
+
+// Gives the gradients of the projections, and those that are there of x and y. b and c are outputs
+// `b` and b + 1.
+template <class Args>
+void give_gradients(Args backward, int b, const FpMambaMixInputs& in, Backward& back,
+                    const Tensor& dx = {}, const Tensor& dy = {}) {
+  const Tensor dprojected = like(in.projected), dfrom_y = wanted_like(back, kFromY, in.from_y),
+               dfrom_previous = wanted_like(back, kFromPrevious, in.from_previous);
+  backward.db = back.output(b).data();
+  backward.dc = back.output(b + 1).data();
+  backward.dprojected = dprojected.data();
+  backward.dfrom_y = data_or_null(dfrom_y);
+  backward.dfrom_previous = data_or_null(dfrom_previous);
+  launch_fused(in.x.context(), backward);
+  give_all(back, {dprojected, dfrom_y, dfrom_previous, dx, dy});
 }
 
 Numbers numbers_of(const FpMambaMixInputs& in) {
   const int64_t gates = gates_of(in.mixer);
   const int64_t vectors = outputs_of(in.mixer, in.x.size(-1)) - gates;
   const Context& context = in.projected.context();
-  const Shape tokens = in.projected.shape().without(-1);
-  FpMambaNumbersForward forward{.projected = in.projected.data(),
-                                .from_y = data_or_null(in.from_y),
-                                .from_previous = data_or_null(in.from_previous),
-                                .vectors = nullptr,
-                                .gates = nullptr,
-                                .b = nullptr,
-                                .c = nullptr,
-                                .B = tokens[0],
-                                .T = tokens[1],
-                                .P = in.projected.size(-1),
-                                .V = vectors,
-                                .G = gates,
-                                .N = in.N,
-                                .directions = in.directions,
-                                .bc_norm = in.bc_norm,
-                                .eps = in.eps};
+  FpMambaNumbersForward forward{tokens_of(in)};
+  forward.V = vectors;
+  forward.G = gates;
   if (!has_fused(context, forward)) return numbers_by_parts(in, vectors, gates);
-  const auto of = [&](int64_t count) { return Tensor(context, tokens.appended(count)); };
+  const auto of = [&](int64_t count) {
+    return Tensor(context, in.projected.shape().with(-1, count));
+  };
   const Tensor made[] = {of(vectors), of(gates), of(in.N), of(in.N)};
   forward.vectors = made[0].data();
   forward.gates = made[1].data();
@@ -131,8 +124,13 @@ Numbers numbers_of(const FpMambaMixInputs& in) {
   forward.c = made[3].data();
   launch_fused(context, forward);
   const auto all = record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous},
-                              {std::begin(made), std::end(made)},
-                              [forward, in](Backward& back) { give_gradients(forward, in, back); });
+                              {std::begin(made), std::end(made)}, [forward, in](Backward& back) {
+                                FpMambaNumbersBackward backward{};
+                                backward.forward = forward;
+                                backward.dvectors = back.output(0).data();
+                                backward.dgates = back.output(1).data();
+                                give_gradients(backward, 2, in, back);
+                              });
   return {all[0], all[1], all[2], all[3]};
 }
 
@@ -141,64 +139,21 @@ FpMambaMixResult op_by_op(const FpMambaMixInputs& in) {
   return {add(mix(in, vectors, gates, sub(in.x, in.y)), in.y), b, c};
 }
 
-FpMambaMixForward contract_of(const FpMambaMixInputs& in) {
-  return {.projected = in.projected.data(),
-          .from_y = data_or_null(in.from_y),
-          .from_previous = data_or_null(in.from_previous),
-          .x = in.x.data(),
-          .y = in.y.data(),
-          .mixed = nullptr,
-          .b = nullptr,
-          .c = nullptr,
-          .B = in.x.size(0),
-          .T = in.x.size(1),
-          .D = in.x.size(2),
-          .N = in.N,
-          .P = in.projected.size(2),
-          .directions = in.directions,
-          .mixer = in.mixer,
-          .bc_norm = in.bc_norm,
-          .eps = in.eps};
-}
-
-void give_gradients(const FpMambaMixInputs& in, Backward& back) {
-  const Context& context = in.x.context();
-  const auto wanted = [&](Input input, const Var& like) {
-    return back.wants(input) ? Tensor(context, like.shape()) : Tensor();
-  };
-  const Tensor dprojected(context, in.projected.shape());
-  const Tensor dfrom_y = wanted(kFromY, in.from_y);
-  const Tensor dfrom_previous = wanted(kFromPrevious, in.from_previous);
-  const Tensor dx = wanted(kX, in.x), dy = wanted(kY, in.y);
-  const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
-  launch_fused(context, FpMambaMixBackward{.forward = contract_of(in),
-                                           .dmixed = back.output(0).data(),
-                                           .db = back.output(1).data(),
-                                           .dc = back.output(2).data(),
-                                           .dprojected = dprojected.data(),
-                                           .dfrom_y = place(dfrom_y),
-                                           .dfrom_previous = place(dfrom_previous),
-                                           .dx = place(dx),
-                                           .dy = place(dy)});
-  back.give(kProjected, dprojected);
-  if (dfrom_y.defined()) back.give(kFromY, dfrom_y);
-  if (dfrom_previous.defined()) back.give(kFromPrevious, dfrom_previous);
-  if (dx.defined()) back.give(kX, dx);
-  if (dy.defined()) back.give(kY, dy);
-}
-
 }  // namespace
 
 FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in, const FpMambaMixTrace& trace) {
   check_shapes(in, trace);
   const Context& context = in.x.context();
-  FpMambaMixForward forward = contract_of(in);
+  FpMambaMixForward forward{tokens_of(in)};
+  forward.x = in.x.data();
+  forward.y = in.y.data();
+  forward.D = in.x.size(2);
+  forward.mixer = in.mixer;
   if (!has_fused(context, forward)) return op_by_op(in);
   FpMambaMixTrace made = trace;
   if (!made.mixed.defined()) {
-    const Shape directions{forward.B, forward.T, forward.N};
-    made = {Tensor(context, in.x.shape()), Tensor(context, directions),
-            Tensor(context, directions)};
+    const Shape bc{forward.B, forward.T, forward.N};
+    made = {like(in.x), Tensor(context, bc), Tensor(context, bc)};
     forward.mixed = made.mixed.data();
     forward.b = made.b.data();
     forward.c = made.c.data();
@@ -206,7 +161,15 @@ FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in, const FpMambaMixTrace&
   }
   const auto outputs =
       record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},
-                 {made.mixed, made.b, made.c}, [in](Backward& back) { give_gradients(in, back); });
+                 {made.mixed, made.b, made.c}, [forward, in](Backward& back) {
+                   const Tensor dx = wanted_like(back, kX, in.x), dy = wanted_like(back, kY, in.y);
+                   FpMambaMixBackward backward{};
+                   backward.forward = forward;
+                   backward.dmixed = back.output(0).data();
+                   backward.dx = data_or_null(dx);
+                   backward.dy = data_or_null(dy);
+                   give_gradients(backward, 1, in, back, dx, dy);
+                 });
   return {outputs[0], outputs[1], outputs[2]};
 }
 

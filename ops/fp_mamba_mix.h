@@ -42,62 +42,56 @@ struct FpMambaMixResult {
 // UsageError: inputs of several Contexts.
 FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& inputs, const FpMambaMixTrace& trace = {});
 
-struct FpMambaMixForward {
+// What the contracts have in common.
+struct FpMambaTokens {
   const real* projected;      // (B, T, P)
   const real* from_y;         // (B, T, P) or null
   const real* from_previous;  // (B, P) or null
-  const real* x;              // (B, T, D)
-  const real* y;              // (B, T, D)
-  real* mixed;                // (B, T, D)
-  real* b;                    // (B, T, N)
-  real* c;                    // (B, T, N)
-  int64_t B, T, D, N, P, directions;
-  SweepMixer mixer;
+  real* b = nullptr;          // (B, T, N)
+  real* c = nullptr;          // (B, T, N)
+  int64_t B, T, N, P, directions;
   bool bc_norm;
   real eps;
 };
-struct FpMambaMixBackward {
+struct FpMambaTokensBackward {
+  const real* db;        // (B, T, N)
+  const real* dc;        // (B, T, N)
+  real* dprojected;      // (B, T, P)
+  real* dfrom_y;         // (B, T, P) or null
+  real* dfrom_previous;  // (B, P) or null
+};
+struct FpMambaMixForward : FpMambaTokens {
+  const real* x = nullptr;  // (B, T, D)
+  const real* y = nullptr;  // (B, T, D)
+  real* mixed = nullptr;    // (B, T, D)
+  int64_t D = 0;
+  SweepMixer mixer = {};
+};
+struct FpMambaMixBackward : FpMambaTokensBackward {
   FpMambaMixForward forward;  // its inputs
   const real* dmixed;         // (B, T, D)
-  const real* db;             // (B, T, N)
-  const real* dc;             // (B, T, N)
-  real* dprojected;           // (B, T, P)
-  real* dfrom_y;              // (B, T, P) or null
-  real* dfrom_previous;       // (B, P) or null
   real* dx;                   // (B, T, D) or null
   real* dy;                   // (B, T, D) or null
 };
-// What depends on p alone, for any mixer: SiLU of its first V numbers, sigmoid of the next G, b and
-// c.
-struct FpMambaNumbersForward {
-  const real* projected;      // (B, T, P)
-  const real* from_y;         // (B, T, P) or null
-  const real* from_previous;  // (B, P) or null
-  real* vectors;              // (B, T, V)
-  real* gates;                // (B, T, G)
-  real* b;                    // (B, T, N)
-  real* c;                    // (B, T, N)
-  int64_t B, T, P, V, G, N, directions;
-  bool bc_norm;
-  real eps;
-};
-struct FpMambaNumbersBackward {
-  FpMambaNumbersForward forward;  // its inputs
-  const real* dvectors;           // (B, T, V)
-  const real* dgates;             // (B, T, G)
-  const real* db;                 // (B, T, N)
-  const real* dc;                 // (B, T, N)
-  real* dprojected;               // (B, T, P)
-  real* dfrom_y;                  // (B, T, P) or null
-  real* dfrom_previous;           // (B, P) or null
-};
-bool supports(Cuda, const FpMambaNumbersForward&);
-void run(Cuda, const FpMambaNumbersForward&);
-void run(Cuda, const FpMambaNumbersBackward&);
-
 // Whether there is a kernel for these sizes and this mixer.
 bool supports(Cuda, const FpMambaMixForward&);
 void run(Cuda, const FpMambaMixForward&);
 void run(Cuda, const FpMambaMixBackward&);
+
+// What depends on p alone, for any mixer: SiLU of its first V numbers, sigmoid of the next G, b and
+// c.
+struct FpMambaNumbersForward : FpMambaTokens {
+  real* vectors = nullptr;  // (B, T, V)
+  real* gates = nullptr;    // (B, T, G)
+  int64_t V = 0, G = 0;
+};
+struct FpMambaNumbersBackward : FpMambaTokensBackward {
+  FpMambaNumbersForward forward;  // its inputs
+  const real* dvectors;           // (B, T, V)
+  const real* dgates;             // (B, T, G)
+};
+bool supports(Cuda, const FpMambaNumbersForward&);
+void run(Cuda, const FpMambaNumbersForward&);
+void run(Cuda, const FpMambaNumbersBackward&);
 
 }  // namespace fprnn

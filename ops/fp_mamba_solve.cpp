@@ -1,17 +1,15 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/op.h>
 
 #include <cmath>
 #include <limits>
 
 namespace fprnn {
 
-FPRNN_KERNEL(int64_t local_solve_numbers(int64_t r))
-FPRNN_KERNEL(void local_solve_forward(const LocalSolve&, real* rows, double* numbers, int64_t begin,
-                                      int64_t end))
-FPRNN_KERNEL(void local_solve_adjoint(const LocalAdjoint&, real* rows, double* numbers,
-                                      int64_t begin, int64_t end))
+FPRNN_KERNEL(int64_t local_solve_space(int64_t r, int64_t D))
+FPRNN_KERNEL(void local_solve_forward(const LocalSolve&, real* space, int64_t begin, int64_t end))
+FPRNN_KERNEL(void local_solve_adjoint(const LocalAdjoint&, real* space, int64_t begin, int64_t end))
 
 namespace {
 
@@ -26,8 +24,7 @@ LocalMap map_of(std::string_view op, const LocalProblem& problem) {
   const bool normalised = problem.weight.defined();
   require(normalised == problem.bias.defined(), op, "weight and bias come together or not at all");
   for (const Tensor* parameter : {&problem.weight, &problem.bias})
-    require(!normalised || parameter->shape() == Shape{D}, op, "weight and bias must be (D)",
-            parameter->shape(), D);
+    require(fits(*parameter, Shape{D}), op, "weight and bias must be (D)", parameter->shape(), D);
   require_together(op, problem.u, problem.alpha, problem.offset, problem.gain, problem.weight,
                    problem.bias);
   require<ValueError>(std::isfinite(problem.scale), op, "scale must be finite", problem.scale);
@@ -36,8 +33,8 @@ LocalMap map_of(std::string_view op, const LocalProblem& problem) {
           .alpha = problem.alpha.data(),
           .offset = problem.offset.data(),
           .gain = problem.gain.data(),
-          .weight = normalised ? problem.weight.data() : nullptr,
-          .bias = normalised ? problem.bias.data() : nullptr,
+          .weight = data_or_null(problem.weight),
+          .bias = data_or_null(problem.bias),
           .tokens = offset.elements_before(-1),
           .r = r,
           .D = D,
@@ -46,21 +43,11 @@ LocalMap map_of(std::string_view op, const LocalProblem& problem) {
           .eps = problem.eps};
 }
 
-// kernel(args, rows, numbers, begin, end) over tokens, each piece with working space of its own:
-// r + 1 rows of D, and what is r or r x r.
 template <class Args, class Kernel>
 void over_tokens(Cpu cpu, const Args& args, const Kernel& kernel) {
-  const int64_t tokens = args.map.tokens, r = args.map.r, D = args.map.D;
-  const int64_t grain = std::max(grain_for((2 * r + 4) * r * D), pieces(tokens, 256));
-  const int64_t parts = pieces(tokens, grain), space = (r + 1) * D;
-  const int64_t count = FPRNN_SELECT(cpu, local_solve_numbers)(r);
-  const Tensor rows(cpu.context, Shape{parts, space});
-  const Storage numbers(cpu.context, parts * count * int64_t{sizeof(double)});
-  parallel_for(cpu, tokens, grain, [&](int64_t begin, int64_t end) {
-    const int64_t part = begin / grain;
-    kernel(args, rows.data() + part * space, static_cast<double*>(numbers.data()) + part * count,
-           begin, end);
-  });
+  const int64_t r = args.map.r, D = args.map.D;
+  run_with_space(cpu, kernel, args, args.map.tokens, (2 * r + 4) * r * D,
+                 FPRNN_SELECT(cpu, local_solve_space)(r, D));
 }
 
 }  // namespace

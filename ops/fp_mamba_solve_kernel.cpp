@@ -43,11 +43,10 @@ FPRNN_INLINE void through_norm(const LocalMap& map, const Token& token, N& n, co
 }
 
 template <int64_t R>
-FPRNN_INLINE void solve_tokens(const LocalSolve& args, real* rows, double* numbers, int64_t begin,
-                               int64_t end) {
-  Numbers<R> n(args.map.r, numbers);
+FPRNN_INLINE void run_tokens(const LocalSolve& args, real* space, int64_t begin, int64_t end) {
+  Numbers<R> n(args.map.r, space);
   for (int64_t at = begin; at < end; ++at) {
-    const Token token(args.map, at, rows);
+    const Token token(args.map, at, space + numbers_space(n.r));
     real* y = args.y + at * args.map.D;
     make_m(args.map, token, n);
     make_rows(args.map, token, n);
@@ -63,12 +62,11 @@ FPRNN_INLINE void solve_tokens(const LocalSolve& args, real* rows, double* numbe
 
 // (I - E U^T) q = E w, v = w + U^T q, with E in the place of W^T.
 template <int64_t R>
-FPRNN_INLINE void adjoint_tokens(const LocalAdjoint& args, real* rows, double* numbers,
-                                 int64_t begin, int64_t end) {
-  Numbers<R> n(args.map.r, numbers);
+FPRNN_INLINE void run_tokens(const LocalAdjoint& args, real* space, int64_t begin, int64_t end) {
+  Numbers<R> n(args.map.r, space);
   const int64_t r = n.r, D = args.map.D;
   for (int64_t at = begin; at < end; ++at) {
-    const Token token(args.map, at, rows);
+    const Token token(args.map, at, space + numbers_space(n.r));
     const real* w = args.w + at * D;
     make_m(args.map, token, n);
     make_rows(args.map, token, n);
@@ -85,41 +83,28 @@ FPRNN_INLINE void adjoint_tokens(const LocalAdjoint& args, real* rows, double* n
   }
 }
 
-template <class Body>
-FPRNN_INLINE void with_rank(int64_t r, const Body& body) {
-  switch (r) {
-    case 1:
-      return body(std::integral_constant<int64_t, 1>{});
-    case 2:
-      return body(std::integral_constant<int64_t, 2>{});
-    case 3:
-      return body(std::integral_constant<int64_t, 3>{});
-    case 4:
-      return body(std::integral_constant<int64_t, 4>{});
-    default:
-      return body(std::integral_constant<int64_t, 0>{});
-  }
+// With r known to the compiler up to 4.
+template <int64_t R = 4, class Args>
+FPRNN_INLINE void run_rank(const Args& args, real* space, int64_t begin, int64_t end) {
+  if (R == 0 || args.map.r == R)
+    run_tokens<R>(args, space, begin, end);
+  else if constexpr (R > 0)
+    run_rank<R - 1>(args, space, begin, end);
 }
 
 }  // namespace
 
-// The working space of Numbers<0>, a multiple of a register.
-int64_t local_solve_numbers(int64_t r) {
-  return r <= 4 ? 0 : (r + 1) * r * kWide + ((3 * r + 8) * r + kWide - 1) / kWide * kWide;
+// Reals of working space: Numbers, and r + 1 rows behind it.
+int64_t local_solve_space(int64_t r, int64_t D) {
+  return numbers_space(r) + ((r + 1) * D + kLanes - 1) / kLanes * kLanes;
 }
 
-void local_solve_forward(const LocalSolve& args, real* rows, double* numbers, int64_t begin,
-                         int64_t end) {
-  with_rank(args.map.r, [&](auto rank) {
-    solve_tokens<decltype(rank)::value>(args, rows, numbers, begin, end);
-  });
+void local_solve_forward(const LocalSolve& args, real* space, int64_t begin, int64_t end) {
+  run_rank(args, space, begin, end);
 }
 
-void local_solve_adjoint(const LocalAdjoint& args, real* rows, double* numbers, int64_t begin,
-                         int64_t end) {
-  with_rank(args.map.r, [&](auto rank) {
-    adjoint_tokens<decltype(rank)::value>(args, rows, numbers, begin, end);
-  });
+void local_solve_adjoint(const LocalAdjoint& args, real* space, int64_t begin, int64_t end) {
+  run_rank(args, space, begin, end);
 }
 
 }  // namespace fprnn::FPRNN_ISA

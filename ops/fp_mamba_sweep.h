@@ -1,7 +1,7 @@
-// FP-Mamba's fixed point, for all sequences at once, one time step after the other: what
-// models/solvers/sequential does op by op, as one contract for a device that has kernels for it.
-// The equations are those of models/fp_mamba.h. A step is a product y_{t-1} W^T and one kernel,
-// which computes the mixer, b and c, decays the state, solves the local equation
+// FP-Mamba's fixed point and its exact adjoint, for all sequences at once, one time step after the
+// other: what models/solvers/sequential does op by op, as contracts for a device that has kernels
+// for it. The equations are those of models/fp_mamba.h. A step is a product y_{t-1} W^T and one
+// kernel, which computes the mixer, b and c, decays the state, solves the local equation
 // (ops/fp_mamba_solve.md) and leaves what the state gains to the next step. Where W is small, one
 // kernel does all steps. Cost a step: 2 B D P flops, B D N exponentials, one read and one write of
 // the state.
@@ -56,5 +56,38 @@ struct FpMambaSweep {
 // Whether there is a kernel for these sizes and this mixer.
 bool supports(Cuda, const FpMambaSweep&);
 void run(Cuda, const FpMambaSweep&);
+
+// The adjoint goes back in time and solves (ops/fp_mamba_solve.md)
+//   v_t = w_t + (df_t / dy_t)^T v_t
+// where w_t is g_t and the cotangents that step t + 1 sends to y_t, through its y_{t-1} (a product
+// with W) and through the state. What does not depend on v is computed first, for all steps at
+// once. Cost a step: 2 B D P flops, B D N exponentials, two reads and one write of B D N. Memory:
+// the states of a chunk of as many steps as fit 2^26 numbers, at least one, and one state a chunk.
+struct FpMambaAdjoint {
+  const real* x;            // (B, T, D)
+  const real* y;            // (B, T, D): the solution
+  const real* p;            // (B, T, P): from x_t and y_{t-1}, as in FpMambaSweep
+  const real* dt;           // (B, T, D): softplus(delta + delta_bias)
+  const real* mixed;        // (B, T, D): Q (x - y) + y
+  const real* b;            // (B, T, N)
+  const real* z;            // (B, T, D) or null
+  const real* keep;         // (B, T) or null
+  const real* from_y;       // (P, D) or null
+  const real* a;            // (D, N)
+  const real* skip;         // (D)
+  const real* norm_weight;  // (D)
+  const real* norm_bias;    // (D)
+  const real* state;        // (B, D, N) or null: before the first step
+  real* v;                  // (B, T, D): g on entry, v on return
+  int32_t* iterations;      // (B): raised to the most that a step's equation took
+  int64_t B, T, D, N, P;
+  SweepMixer mixer;
+  bool bc_norm;
+  real eps;
+  real tolerance;          // of a Kronecker product's local adjoint, which is iterated
+  int64_t max_iterations;  // likewise
+};
+bool supports(Cuda, const FpMambaAdjoint&);
+void run(Cuda, const FpMambaAdjoint&);
 
 }  // namespace fprnn

@@ -1,6 +1,7 @@
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/gated_norm.h>
 #include <fprnn/ops/norm.h>
+#include <fprnn/ops/op.h>
 
 namespace fprnn {
 
@@ -11,8 +12,7 @@ GatedNormForward contract_of(const Var& x, const Var& z, const Var& weight, cons
                              real eps) {
   const std::string_view op = "gated_norm";
   require(x.shape().rank() >= 1, op, "x must have a last axis to normalise", x.shape());
-  require(!z.defined() || z.shape() == x.shape(), op, "z must have x's shape", z.shape(),
-          x.shape());
+  require(fits(z, x.shape()), op, "z must have x's shape", z.shape(), x.shape());
   const int64_t D = x.size(-1);
   require(weight.shape() == Shape{D} && bias.shape() == Shape{D}, op,
           "weight and bias must have the size of x's last axis", weight.shape(), bias.shape(),
@@ -23,10 +23,6 @@ GatedNormForward contract_of(const Var& x, const Var& z, const Var& weight, cons
           .z = data_or_null(z),
           .weight = weight.data(),
           .bias = bias.data(),
-          .y = nullptr,
-          .statistics = nullptr,
-          .before = nullptr,
-          .residual = nullptr,
           .rows = x.shape().elements_before(-1),
           .D = D,
           .eps = eps};
@@ -41,10 +37,7 @@ Var by_parts(const Var& x, const Var& z, const Var& weight, const Var& bias, rea
 Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
                const GatedNormTrace& trace) {
   GatedNormForward forward = contract_of(x, z, weight, bias, eps);
-  const bool both = trace.y.defined() && trace.statistics.defined();
-  require(!(trace.y.defined() || trace.statistics.defined()) ||
-              (both && trace.y.shape() == x.shape() &&
-               trace.statistics.shape() == x.shape().with(-1, 2)),
+  require(all_or_none({{trace.y, x.shape()}, {trace.statistics, x.shape().with(-1, 2)}}),
           "gated_norm", "a trace must be y of x's shape and statistics (..., 2), both or none",
           x.shape());
   require_together("gated_norm", x, trace.y, trace.statistics);
@@ -58,32 +51,20 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
     launch_fused(context, forward);
   }
   return record("gated_norm", {x, z, weight, bias}, made.y,
-                [x = x.value(), z = z.value(), w = weight.value(),
-                 statistics = made.statistics](Backward& back) {
-                  const int64_t D = x.size(-1);
+                [=, statistics = made.statistics](Backward& back) {
                   const bool parameters = back.wants(2) || back.wants(3);
-                  const Tensor dx(x.context(), x.shape());
-                  const Tensor dz = back.wants(1) ? Tensor(x.context(), x.shape()) : Tensor();
-                  const Tensor dweight = parameters ? Tensor(x.context(), Shape{D}) : Tensor();
-                  const Tensor dbias = parameters ? Tensor(x.context(), Shape{D}) : Tensor();
-                  launch_fused(x.context(),
-                               GatedNormBackward{.x = x.data(),
-                                                 .z = data_or_null(z),
-                                                 .weight = w.data(),
-                                                 .statistics = statistics.data(),
-                                                 .dy = back.output().data(),
-                                                 .dx = dx.data(),
-                                                 .dz = dz.defined() ? dz.data() : nullptr,
-                                                 .dweight = parameters ? dweight.data() : nullptr,
-                                                 .dbias = parameters ? dbias.data() : nullptr,
-                                                 .rows = x.shape().elements_before(-1),
-                                                 .D = D});
-                  back.give(0, dx);
-                  if (dz.defined()) back.give(1, dz);
-                  if (parameters) {
-                    back.give(2, dweight);
-                    back.give(3, dbias);
-                  }
+                  const Tensor dx = like(x), dz = wanted_like(back, 1, z);
+                  const Tensor dweight = parameters ? like(weight) : Tensor();
+                  const Tensor dbias = parameters ? like(weight) : Tensor();
+                  GatedNormBackward backward{forward};
+                  backward.statistics = statistics.data();
+                  backward.dy = back.output().data();
+                  backward.dx = dx.data();
+                  backward.dz = data_or_null(dz);
+                  backward.dweight = data_or_null(dweight);
+                  backward.dbias = data_or_null(dbias);
+                  launch_fused(x.context(), backward);
+                  give_all(back, {dx, dz, dweight, dbias});
                 });
 }
 

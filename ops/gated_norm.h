@@ -34,29 +34,24 @@ GatedNormBeside gated_norm_beside(const Tensor& before, const Var& x, const Var&
                                   const Var& weight, const Var& bias, real eps);
 
 struct GatedNormForward {
-  const real* x;       // (rows, D)
-  const real* z;       // (rows, D) or null
-  const real* weight;  // (D)
-  const real* bias;    // (D)
-  real* y;             // (rows, D)
-  real* statistics;    // (rows, 2): mean and scale; null if not wanted
-  const real* before;  // (rows, D) or null
-  real* residual;      // (rows): of y against before; null without it
+  const real* x;                 // (rows, D)
+  const real* z;                 // (rows, D) or null
+  const real* weight;            // (D)
+  const real* bias;              // (D)
+  real* y = nullptr;             // (rows, D)
+  real* statistics = nullptr;    // (rows, 2): mean and scale; null if not wanted
+  const real* before = nullptr;  // (rows, D) or null
+  real* residual = nullptr;      // (rows): of y against before; null without it
   int64_t rows, D;
   real eps;
 };
 // Parameter gradients are sums over pieces of rows, which are added in order.
-struct GatedNormBackward {
-  const real* x;           // (rows, D)
-  const real* z;           // (rows, D) or null
-  const real* weight;      // (D)
-  const real* statistics;  // (rows, 2)
-  const real* dy;          // (rows, D)
-  real* dx;                // (rows, D)
-  real* dz;                // (rows, D) or null
-  real* dweight;           // (D) or null, and dbias likewise
-  real* dbias;             // (D)
-  int64_t rows, D;
+struct GatedNormBackward : GatedNormForward {  // bias and y are not read
+  const real* dy = nullptr;                    // (rows, D)
+  real* dx = nullptr;                          // (rows, D)
+  real* dz = nullptr;                          // (rows, D) or null
+  real* dweight = nullptr;                     // (D) or null, and dbias likewise
+  real* dbias = nullptr;                       // (D)
 };
 // Whether there is a kernel for this D.
 bool supports(Cuda, const GatedNormForward&);

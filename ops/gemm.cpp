@@ -76,17 +76,10 @@ void run(Cpu cpu, const Gemm& args) {
 void run(Cpu cpu, const BatchedGemm& args) {
   if (args.G == 0 || args.M == 0 || args.N == 0) return;
   const auto kernel = FPRNN_SELECT(cpu, gemm);
-  const Gemm first{.a = args.a,
-                   .b = args.b,
-                   .c = args.c,
-                   .M = args.M,
-                   .N = args.N,
-                   .K = args.K,
-                   .lda = args.transpose_a ? args.M : args.K,
-                   .ldb = args.transpose_b ? args.K : args.N,
-                   .ldc = args.N,
-                   .transpose_a = args.transpose_a,
-                   .transpose_b = args.transpose_b};
+  const auto [M, N, K] = std::array{args.M, args.N, args.K};
+  const Gemm first = contiguous_product(
+      {args.a, args.transpose_a ? K : M, args.transpose_a ? M : K, args.transpose_a},
+      {args.b, args.transpose_b ? N : K, args.transpose_b ? K : N, args.transpose_b}, args.c);
   const int64_t grain = std::max(grain_for(64 + args.M * args.N * args.K / 8),
                                  pieces(args.G, 4 * cpu.context.threads()));
   const int64_t size = FPRNN_SELECT(cpu, gemm_workspace)(first);

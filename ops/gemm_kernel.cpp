@@ -69,37 +69,6 @@ FPRNN_INLINE void pack_rows(real* to, const real* from, int64_t ld, int64_t dept
     for (int64_t k = 0; k < depth; ++k) copy_padded<width>(to + k * width, from + k * ld, count);
 }
 
-// The i-th value of a, then the i-th of b, for all i in the lower (half 0) or upper half.
-template <int half, int... lane>
-FPRNN_INLINE Vec interleave(Vec a, Vec b) {
-  constexpr int count = sizeof...(lane);
-  constexpr int next = half * kLanes / 2 + count / 2 + count % 2 * kLanes;
-  if constexpr (count == kLanes)
-    return __builtin_shufflevector(a, b, lane...);
-  else
-    return interleave<half, lane..., next>(a, b);
-}
-
-// kLanes x kLanes values. Interleaving the upper rows with the lower ones moves the bits of an
-// index (row, lane) round by one place: after log2 kLanes times row and lane are exchanged.
-FPRNN_INLINE void transpose(real* to, int64_t to_stride, const real* const* from, int64_t offset) {
-  Vec x[kLanes], y[kLanes];
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kLanes; ++i) x[i] = load(from[i] + offset);
-#pragma GCC unroll 4
-  for (int64_t step = 1; step < kLanes; step *= 2) {
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < kLanes / 2; ++i) {
-      y[2 * i] = interleave<0>(x[i], x[i + kLanes / 2]);
-      y[2 * i + 1] = interleave<1>(x[i], x[i + kLanes / 2]);
-    }
-#pragma GCC unroll 16
-    for (int64_t i = 0; i < kLanes; ++i) x[i] = y[i];
-  }
-#pragma GCC unroll 16
-  for (int64_t i = 0; i < kLanes; ++i) store(to + i * to_stride, x[i]);
-}
-
 // (count, depth) with rows ld apart -> (depth, kPanel). Beyond count the last row stands again; the
 // last square overlaps the one before if depth is no multiple of kLanes.
 FPRNN_INLINE void pack_transposed(real* to, const real* from, int64_t ld, int64_t depth,
@@ -115,7 +84,12 @@ FPRNN_INLINE void pack_transposed(real* to, const real* from, int64_t ld, int64_
     for (int64_t i = 0; i < kLanes; ++i) rows[i] = from + minimum(begin + i, count - 1) * ld;
     for (int64_t k = 0; k < depth; k += kLanes) {
       const int64_t square = minimum(k, depth - kLanes);
-      transpose(to + square * kPanel + begin, kPanel, rows, square);
+      Vec x[kLanes];
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kLanes; ++i) x[i] = load(rows[i] + square);
+      transpose(x);
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kLanes; ++i) store(to + (square + i) * kPanel + begin, x[i]);
     }
   }
 }

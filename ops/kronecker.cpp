@@ -1,6 +1,6 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/ops/kronecker.h>
+#include <fprnn/ops/op.h>
 
 #include <cmath>
 
@@ -37,7 +37,6 @@ std::array<KroneckerFactorForward, 2> factor_contracts(const real* k, const real
   const auto [m1, m2] = sizes;
   const KroneckerFactorForward first{.k = k,
                                      .gates = gates,
-                                     .factor = nullptr,
                                      .tokens = tokens,
                                      .m = m1,
                                      .k_stride = sizes.triangles(),
@@ -74,18 +73,16 @@ KroneckerFactors kronecker_factors(const Var& k, const Var& gates, int64_t D, Kr
     contracts[i].factor = factors[i].data();
     launch(k.context(), contracts[i]);
   }
-  const auto outputs = record_all(
-      "kronecker_factors", {k, gates}, {factors[0], factors[1]},
-      [=, k = k.value(), gates = gates.value()](Backward& back) {
-        const Tensor dk(k.context(), k.shape()), dgates(k.context(), gates.shape());
+  const auto outputs =
+      record_all("kronecker_factors", {k, gates}, {factors[0], factors[1]}, [=](Backward& back) {
+        const Tensor dk = like(k), dgates = like(gates);
         const auto at = factor_contracts(dk.data(), dgates.data(), tokens, sizes, norm, eps);
         for (int i = 0; i < 2; ++i)
           launch(k.context(), KroneckerFactorBackward{.forward = contracts[i],
                                                       .dfactor = back.output(i).data(),
                                                       .dk = const_cast<real*>(at[i].k),
                                                       .dgates = const_cast<real*>(at[i].gates)});
-        back.give(0, dk);
-        back.give(1, dgates);
+        give_all(back, {dk, dgates});
       });
   return {outputs[0], outputs[1]};
 }
@@ -111,59 +108,39 @@ Var kronecker(const KroneckerFactors& factors, const Var& v, real scale) {
                                  .m2 = m2,
                                  .scale = scale};
   launch(v.context(), forward);
-  return record(
-      "kronecker", {left, right, v}, y,
-      [forward, left = left.value(), right = right.value(), v = v.value()](Backward& back) {
-        const Context& context = v.context();
-        const Tensor dleft(context, left.shape()), dright(context, right.shape());
-        const Tensor dv(context, v.shape());
-        launch(context, KroneckerBackward{.forward = forward,
+  return record("kronecker", {left, right, v}, y, [=, left = left, right = right](Backward& back) {
+    const Tensor dleft = like(left), dright = like(right), dv = like(v);
+    launch(v.context(), KroneckerBackward{.forward = forward,
                                           .dy = back.output().data(),
                                           .dleft = dleft.data(),
                                           .dright = dright.data(),
                                           .dv = dv.data()});
-        back.give(0, dleft);
-        back.give(1, dright);
-        back.give(2, dv);
-      });
-}
-
-namespace {
-
-// kernel(args, scratch, begin, end) over tokens, each piece with working space of its own.
-template <class Args, class Kernel>
-void over_tokens(Cpu cpu, const Args& args, const Kernel& kernel, int64_t tokens, int64_t cost,
-                 int64_t space) {
-  const int64_t grain = std::max(grain_for(cost), pieces(tokens, 256));
-  const Tensor scratch(cpu.context, Shape{pieces(tokens, grain), space});
-  parallel_for(cpu, tokens, grain, [&](int64_t begin, int64_t end) {
-    kernel(args, scratch.data() + begin / grain * space, begin, end);
+    give_all(back, {dleft, dright, dv});
   });
 }
 
-}  // namespace
-
 void run(Cpu cpu, const KroneckerFactorForward& args) {
-  over_tokens(cpu, args, FPRNN_SELECT(cpu, kronecker_factor_forward), args.tokens,
-              args.m * args.m * args.m, FPRNN_SELECT(cpu, kronecker_factor_scratch)(args.m));
+  const int64_t m = args.m;
+  run_with_space(cpu, FPRNN_SELECT(cpu, kronecker_factor_forward), args, args.tokens, m * m * m,
+                 FPRNN_SELECT(cpu, kronecker_factor_scratch)(m));
 }
 
 void run(Cpu cpu, const KroneckerFactorBackward& args) {
   const int64_t m = args.forward.m;
-  over_tokens(cpu, args, FPRNN_SELECT(cpu, kronecker_factor_backward), args.forward.tokens,
-              3 * m * m * m, FPRNN_SELECT(cpu, kronecker_factor_scratch)(m));
+  run_with_space(cpu, FPRNN_SELECT(cpu, kronecker_factor_backward), args, args.forward.tokens,
+                 3 * m * m * m, FPRNN_SELECT(cpu, kronecker_factor_scratch)(m));
 }
 
 void run(Cpu cpu, const KroneckerForward& args) {
   const int64_t D = args.m1 * args.m2;
-  over_tokens(cpu, args, FPRNN_SELECT(cpu, kronecker_forward), args.tokens, D * (args.m1 + args.m2),
-              2 * D);
+  run_with_space(cpu, FPRNN_SELECT(cpu, kronecker_forward), args, args.tokens,
+                 D * (args.m1 + args.m2), 2 * D);
 }
 
 void run(Cpu cpu, const KroneckerBackward& args) {
-  const auto& [m1, m2] = std::pair{args.forward.m1, args.forward.m2};
-  over_tokens(cpu, args, FPRNN_SELECT(cpu, kronecker_backward), args.forward.tokens,
-              3 * m1 * m2 * (m1 + m2), 4 * m1 * m2 + m2 * m2);
+  const int64_t m1 = args.forward.m1, m2 = args.forward.m2;
+  run_with_space(cpu, FPRNN_SELECT(cpu, kronecker_backward), args, args.forward.tokens,
+                 3 * m1 * m2 * (m1 + m2), 4 * m1 * m2 + m2 * m2);
 }
 
 }  // namespace fprnn

@@ -41,9 +41,9 @@ inline constexpr int64_t kPowerIterations = 8;
 // One of the two factors of every token. k and gates are parts of rows that are k_stride and
 // gate_stride long.
 struct KroneckerFactorForward {
-  const real* k;      // (tokens, m (m + 1) / 2)
-  const real* gates;  // (tokens, m)
-  real* factor;       // (tokens, m, m)
+  const real* k;           // (tokens, m (m + 1) / 2)
+  const real* gates;       // (tokens, m)
+  real* factor = nullptr;  // (tokens, m, m)
   int64_t tokens, m, k_stride, gate_stride;
   KroneckerNorm norm;
   bool transposed;

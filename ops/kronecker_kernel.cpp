@@ -26,7 +26,7 @@ struct Factor {
   FPRNN_INLINE real* iterate(int64_t i) const { return iterates + i * m; }
 };
 
-FPRNN_INLINE real length_of(const real* x, int64_t m) { return square_root(small_dot(x, x, m)); }
+FPRNN_INLINE real length_of(const real* x, int64_t m) { return square_root(inner(m, x, x)); }
 FPRNN_INLINE real at_least_eps(real x, real eps) { return x <= eps ? eps : x; }
 
 FPRNN_INLINE void fill_triangles(Factor& f, const real* k) {
@@ -65,7 +65,7 @@ FPRNN_INLINE void multiply_by_power(Factor& f, KroneckerNorm norm) {
 
 // to <- nrm(K x); returns |K x|.
 FPRNN_INLINE real power_step(const Factor& f, const real* x, real* to) {
-  for (int64_t i = 0; i < f.m; ++i) to[i] = small_dot(f.k + i * f.m, x, f.m);
+  for (int64_t i = 0; i < f.m; ++i) to[i] = inner(f.m, f.k + i * f.m, x);
   const real length = length_of(to, f.m), scale = 1 / at_least_eps(length, f.sigma_eps);
   for (int64_t i = 0; i < f.m; ++i) to[i] *= scale;
   return length;
@@ -78,7 +78,7 @@ FPRNN_INLINE void spectral_normalize(Factor& f) {
   for (int64_t i = 0; i < last; ++i) power_step(f, f.iterate(i), f.iterate(i + 1));
   f.sigma = 0;
   for (int64_t i = 0; i < m; ++i)
-    f.sigma += f.iterate(last - 1)[i] * small_dot(f.k + i * m, f.iterate(last), m);
+    f.sigma += f.iterate(last - 1)[i] * inner(m, f.k + i * m, f.iterate(last));
   const real scale = 1 / (f.sigma + f.sigma_eps);
   for (int64_t i = 0; i < m * m; ++i) f.k[i] *= scale;
 }
@@ -119,7 +119,7 @@ FPRNN_INLINE void spectral_backward(Factor& f, real* d) {
   const real* v = f.iterate(last);
   for (int64_t j = 0; j < m; ++j) dv[j] = 0;
   for (int64_t i = 0; i < m; ++i) {
-    du[i] = dsigma * small_dot(f.k + i * m, v, m);
+    du[i] = dsigma * inner(m, f.k + i * m, v);
     for (int64_t j = 0; j < m; ++j) {
       dv[j] += dsigma * u[i] * f.k[i * m + j];
       d[i * m + j] += dsigma * u[i] * v[j];
@@ -131,11 +131,11 @@ FPRNN_INLINE void spectral_backward(Factor& f, real* d) {
     const real* before = f.iterate(step - 1);
     real length = 0;
     for (int64_t i = 0; i < m; ++i) {
-      const real x = small_dot(f.k + i * m, before, m);
+      const real x = inner(m, f.k + i * m, before);
       length += x * x;
     }
     length = square_root(length);
-    const real along = length > f.sigma_eps ? small_dot(dv, y, m) : 0;
+    const real along = length > f.sigma_eps ? inner(m, dv, y) : 0;
     for (int64_t i = 0; i < m; ++i)
       dx[i] = (dv[i] - along * y[i]) / at_least_eps(length, f.sigma_eps);
     for (int64_t i = 0; i < m; ++i)
@@ -158,7 +158,7 @@ FPRNN_INLINE void factor_backward(Factor& f, KroneckerNorm norm, real* d, real* 
     for (int64_t i = 0; i < m; ++i) {  // rows: d <- (d - K (K . d)) / length
       real* row = d + i * m;
       const real* unit = f.k + i * m;
-      const real along = f.length[i] > f.row_eps ? small_dot(unit, row, m) : 0;
+      const real along = f.length[i] > f.row_eps ? inner(m, unit, row) : 0;
       const real scale = 1 / at_least_eps(f.length[i], f.row_eps);
       for (int64_t j = 0; j < m; ++j) row[j] = scale * (row[j] - along * unit[j]);
     }
@@ -222,7 +222,7 @@ void kronecker_factor_backward(const KroneckerFactorBackward& args, real* scratc
     else
       for (int64_t i = 0; i < m * m; ++i) d[i] = dout[i];
     for (int64_t i = 0; i < m; ++i) {
-      args.dgates[token * in.gate_stride + i] = small_dot(d + i * m, f.k + i * m, m);
+      args.dgates[token * in.gate_stride + i] = inner(m, d + i * m, f.k + i * m);
       for (int64_t j = 0; j < m; ++j) d[i * m + j] *= g[i];
     }
     factor_backward(f, in.norm, d, args.dk + token * in.k_stride);

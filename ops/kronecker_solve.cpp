@@ -1,6 +1,6 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/ops/kronecker_solve.h>
+#include <fprnn/ops/op.h>
 
 #include <cmath>
 
@@ -38,8 +38,8 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
                                  .right = problem.right.data(),
                                  .offset = problem.offset.data(),
                                  .gain = problem.gain.data(),
-                                 .weight = normalised ? problem.weight.data() : nullptr,
-                                 .bias = normalised ? problem.bias.data() : nullptr,
+                                 .weight = data_or_null(problem.weight),
+                                 .bias = data_or_null(problem.bias),
                                  .y = y.data(),
                                  .iterations = iterations.data(),
                                  .tokens = tokens,
@@ -62,16 +62,11 @@ LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
 }
 
 void run(Cpu cpu, const KroneckerSolve& args) {
-  const auto kernel = FPRNN_SELECT(cpu, kronecker_solve);
   const int64_t D = args.m1 * args.m2;
   const int64_t most = std::min<int64_t>(D, D <= kKrylovLong ? kKrylovMost : kKrylovMostLong);
   const int64_t reals = (4 + most + 1) * D + (2 + most + 1 + kKrylovSections) * most;
-  const int64_t space = (reals + 15) / 16 * 16;
-  const int64_t grain = std::max(grain_for(16 * D * (args.m1 + args.m2)), pieces(args.tokens, 256));
-  const Tensor work(cpu.context, Shape{pieces(args.tokens, grain), space});
-  parallel_for(cpu, args.tokens, grain, [&](int64_t begin, int64_t end) {
-    kernel(args, work.data() + begin / grain * space, begin, end);
-  });
+  run_with_space(cpu, FPRNN_SELECT(cpu, kronecker_solve), args, args.tokens,
+                 16 * D * (args.m1 + args.m2), (reals + 15) / 16 * 16);
 }
 
 }  // namespace fprnn

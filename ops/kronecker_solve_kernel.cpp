@@ -137,7 +137,7 @@ class Token {
     }
     center(nullptr, to);
     if (!linear || !normalised) return;
-    const real along = small_dot(n_, to, D_) / static_cast<real>(D_);
+    const real along = inner(D_, n_, to) / static_cast<real>(D_);
     for_lanes(D_, [&](int64_t d, auto lanes) {
       lanes.store(to + d, lanes.load(args_.weight + d) * inverse_ *
                               (lanes.load(to + d) - along * lanes.load(n_ + d)));
@@ -152,7 +152,7 @@ class Token {
       multiply(args_.bias, basis_);
       center(offset_, basis_);
     }
-    const real length = square_root(small_dot(basis_, basis_, D_));
+    const real length = square_root(inner(D_, basis_, basis_));
     shrink(basis_, length);
     // f at n = 0 tells how large f is, before any is known.
     if (!linear)
@@ -182,18 +182,18 @@ class Token {
     real* const next = basis_ + m * D_;
     apply(linear, next - D_, next);
     for (int64_t i = 0; i < m; ++i) h_[i * most_ + m - 1] = 0;
-    const real before = square_root(small_dot(next, next, D_));
+    const real before = square_root(inner(D_, next, next));
     real length = before;
     for (int round = 0; round < 2; ++round) {
       const real whole = length;
-      for (int64_t i = 0; i < m; ++i) v_[i] = small_dot(basis_ + i * D_, next, D_);
+      for (int64_t i = 0; i < m; ++i) v_[i] = inner(D_, basis_ + i * D_, next);
       for_lanes(D_, [&](int64_t d, auto lanes) {
         Vec rest = lanes.load(next + d);
         for (int64_t i = 0; i < m; ++i) rest -= v_[i] * lanes.load(basis_ + i * D_ + d);
         lanes.store(next + d, rest);
       });
       for (int64_t i = 0; i < m; ++i) h_[i * most_ + m - 1] += v_[i];
-      length = square_root(small_dot(next, next, D_));
+      length = square_root(inner(D_, next, next));
       if (length > static_cast<real>(0.1) * whole) break;
     }
     h_[m * most_ + m - 1] = length;

@@ -95,8 +95,7 @@ struct PlainSteps {
       const real inverse = 1 / sigma(p);
       for (int64_t i = 0; i < p.m; ++i) {
         const int64_t first = i == 0 ? 0 : i - 1;
-        next[i] =
-            (i == 0) + inverse * small_dot(p.h + i * p.stride + first, w + first, p.m - first);
+        next[i] = (i == 0) + inverse * inner(p.m - first, p.h + i * p.stride + first, w + first);
       }
       real* const swap = w;
       w = next;
@@ -108,7 +107,7 @@ struct PlainSteps {
 
  private:
   FPRNN_INLINE real sigma(const Projection& p) const {
-    return square_root(p.start * p.start * small_dot(w, w, p.m) / p.D + p.eps);
+    return square_root(p.start * p.start * inner(p.m, w, w) / p.D + p.eps);
   }
 };
 

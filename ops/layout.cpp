@@ -1,7 +1,7 @@
 #include <fprnn/core/fault.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/layout.h>
+#include <fprnn/ops/op.h>
 
 namespace fprnn {
 
@@ -58,8 +58,10 @@ Var reshape(const Var& x, const Shape& shape) {
 
 Var concat(const std::vector<Var>& parts, int axis) {
   require(!parts.empty(), "concat", "there must be parts");
-  Shape shape = parts[0].shape();
+  const Shape& shape = parts[0].shape();
   int64_t total = 0;
+  std::vector<Tensor> values;
+  std::vector<int64_t> sizes;
   for (const Var& part : parts) {
     require(
         part.shape().rank() == shape.rank() && part.shape().with(axis, 0) == shape.with(axis, 0),
@@ -67,15 +69,10 @@ Var concat(const std::vector<Var>& parts, int axis) {
     require_together("concat", parts[0], part);
     require(!__builtin_add_overflow(total, part.size(axis), &total), "concat",
             "the sizes along the axis must add up to 63 bits", total, part.size(axis));
-  }
-  shape = shape.with(axis, total);
-  const Tensor y(parts[0].context(), shape);
-  std::vector<Tensor> values;
-  std::vector<int64_t> sizes;
-  for (const Var& part : parts) {
     values.push_back(part.value());
     sizes.push_back(part.size(axis));
   }
+  const Tensor y(parts[0].context(), shape.with(axis, total));
   copy_parts(y, values, axis, sizes, Direction::into_whole);
   return record("concat", parts, y, [axis, sizes](Backward& back) {
     const Tensor& dy = back.output();
@@ -84,8 +81,7 @@ Var concat(const std::vector<Var>& parts, int axis) {
       if (back.wants(static_cast<int>(i)))
         wanted[i] = Tensor(dy.context(), dy.shape().with(axis, sizes[i]));
     copy_parts(dy, wanted, axis, sizes, Direction::out_of_whole);
-    for (size_t i = 0; i < sizes.size(); ++i)
-      if (wanted[i].defined()) back.give(static_cast<int>(i), wanted[i]);
+    give_all(back, wanted);
   });
 }
 
@@ -126,33 +122,31 @@ Var slice(const Var& x, int axis, int64_t begin, int64_t end) {
 Var shift(const Var& x, const Var& first) {
   require(x.shape().rank() == 3, "shift", "x must be (B, T, D)", x.shape());
   const int64_t B = x.size(0), T = x.size(1), D = x.size(2);
-  require(!first.defined() || first.shape() == Shape{B, D}, "shift", "first must be (B, D)",
-          first.shape(), x.shape());
+  require(fits(first, Shape{B, D}), "shift", "first must be (B, D)", first.shape(), x.shape());
   require_together("shift", x, first);
   if (T == 0)
     return record("shift", {x, first}, x.value(), [=, context = x.context()](Backward& back) {
       back.give(0, back.output());
       if (back.wants(1)) back.give(1, zeros(context, Shape{B, D}));
     });
+  // From x to y one step later, or from dy to dx one step earlier.
+  const auto move = [=](const Tensor& from, int64_t skipped, const Tensor& to, int64_t left) {
+    launch(to.context(), CopyRows{.from = from.data() + skipped,
+                                  .to = to.data() + left,
+                                  .rows = B,
+                                  .length = (T - 1) * D,
+                                  .from_stride = T * D,
+                                  .to_stride = T * D});
+  };
   const Tensor start = first.defined() ? first.value() : zeros(x.context(), Shape{B, D});
-  Tensor y(x.context(), x.shape());
+  const Tensor y = like(x);
   copy_part(y, start.reshaped(Shape{B, 1, D}), 1, 0, Direction::into_whole);
-  launch(x.context(), CopyRows{.from = x.data(),
-                               .to = y.data() + D,
-                               .rows = B,
-                               .length = (T - 1) * D,
-                               .from_stride = T * D,
-                               .to_stride = T * D});
+  move(x.value(), 0, y, D);
   return record("shift", {x, first}, y, [=](Backward& back) {
     const Tensor& dy = back.output();
     if (back.wants(0)) {
       const Tensor dx = zeros(dy.context(), dy.shape());
-      launch(dy.context(), CopyRows{.from = dy.data() + D,
-                                    .to = dx.data(),
-                                    .rows = B,
-                                    .length = (T - 1) * D,
-                                    .from_stride = T * D,
-                                    .to_stride = T * D});
+      move(dy, D, dx, 0);
       back.give(0, dx);
     }
     if (back.wants(1)) back.give(1, part_of(dy, 1, 0, 1).reshaped(Shape{B, D}));
@@ -222,12 +216,7 @@ void run(Cpu cpu, const ScatterAddRows& args) {
 }
 
 void put_rows(const Tensor& rows, const Tensor& x, int64_t begin) {
-  launch(x.context(), CopyRows{.from = rows.data(),
-                               .to = x.data() + begin * x.shape().elements_after(0),
-                               .rows = 1,
-                               .length = rows.elements(),
-                               .from_stride = 0,
-                               .to_stride = 0});
+  copy_part(x, rows, 0, begin, Direction::into_whole);
 }
 
 }  // namespace fprnn

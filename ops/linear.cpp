@@ -4,6 +4,7 @@
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/norm.h>
+#include <fprnn/ops/op.h>
 #include <fprnn/ops/reduce.h>
 
 #include <algorithm>
@@ -13,142 +14,90 @@ namespace fprnn {
 
 namespace {
 
-// y of these, which is or becomes the product.
-Var record_linear(const Var& x, const Var& weight, const Var& bias, const Tensor& y) {
-  const int64_t N = weight.size(0), K = weight.size(1), M = x.shape().elements_before(-1);
-  return record(
-      "linear", {x, weight, bias}, y, [=, x = x.value(), weight = weight.value()](Backward& back) {
-        const Tensor dy = back.output().reshaped(Shape{M, N});
-        if (back.wants(0)) {
-          const Tensor sum = back.given(0),
-                       dx = sum.defined() ? sum : Tensor(x.context(), x.shape());
-          launch(x.context(), Gemm{.a = dy.data(),
-                                   .b = weight.data(),
-                                   .c = dx.data(),
-                                   .M = M,
-                                   .N = K,
-                                   .K = N,
-                                   .lda = N,
-                                   .ldb = K,
-                                   .ldc = K,
-                                   .accumulate = sum.defined()});
-          if (!sum.defined()) back.give(0, dx);
-        }
-        if (back.wants(1))
-          back.give(1, matmul(dy, x.reshaped(Shape{M, K}), {.transpose_a = true}).value());
-        if (back.wants(2)) back.give(2, sum_to(dy, Shape{N}).value());
-      });
+void check_linear(std::string_view op, const Var& x, const Var& weight) {
+  require(x.shape().rank() >= 1 && weight.shape().rank() == 2 && x.size(-1) == weight.size(1), op,
+          "x must be (..., K) and weight (N, K)", x.shape(), weight.shape());
 }
 
-}  // namespace
-
-Var linear_known(const Var& x, const Var& weight, const Tensor& y) {
-  require(x.shape().rank() >= 1 && weight.shape().rank() == 2 && x.size(-1) == weight.size(1) &&
-              y.shape() == x.shape().with(-1, weight.size(0)),
-          "linear_known", "x must be (..., K), weight (N, K) and y (..., N)", x.shape(),
-          weight.shape(), y.shape());
-  require_together("linear_known", x, weight, y);
-  return record_linear(x, weight, {}, y);
+// visit(i, those of the weight's rows that part i has, as a factor).
+template <class Visit>
+void for_parts(const Tensor& weight, const std::vector<int64_t>& rows, const Visit& visit) {
+  const int64_t K = weight.size(1);
+  const real* from = weight.data();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    visit(i, Factor{from, rows[i], K});
+    from += rows[i] * K;
+  }
 }
 
-Var linear(const Var& x, const Var& weight, const Var& bias) {
-  require(x.shape().rank() >= 1 && weight.shape().rank() == 2 && x.size(-1) == weight.size(1),
-          "linear", "x must be (..., K) and weight (N, K)", x.shape(), weight.shape());
-  const int64_t N = weight.size(0), K = weight.size(1), M = x.shape().elements_before(-1);
-  require(!bias.defined() || bias.shape() == Shape{N}, "linear", "bias must be (N)", bias.shape(),
-          weight.shape());
-  require_together("linear", x, weight, bias);
-  const Tensor y(x.context(), x.shape().with(-1, N));
-  launch(x.context(), Gemm{.a = x.data(),
-                           .b = weight.data(),
-                           .bias = bias.defined() ? bias.data() : nullptr,
-                           .c = y.data(),
-                           .M = M,
-                           .N = N,
-                           .K = K,
-                           .lda = K,
-                           .ldb = K,
-                           .ldc = N,
-                           .transpose_b = true});
-  return record_linear(x, weight, bias, y);
-}
-
-namespace {
-
-// Of linear_parts: each part has its rows of weight, and dx is the sum over parts.
+// Of the parts' cotangents: dx is the sum over parts, and each has its rows of dweight. Only a
+// single part has a bias.
 void give_gradients(const Tensor& x, const Tensor& weight, const std::vector<int64_t>& rows,
                     Backward& back) {
   const Context& context = x.context();
   const int64_t K = weight.size(1), M = x.shape().elements_before(-1);
-  const Tensor sum = back.given(0);
-  const Tensor dx = sum.defined() ? sum : back.wants(0) ? Tensor(context, x.shape()) : Tensor();
-  const Tensor dweight = back.wants(1) ? Tensor(context, weight.shape()) : Tensor();
-  int64_t row = 0;
-  for (size_t i = 0; i < rows.size(); ++i) {
-    const Tensor& dy = back.output(static_cast<int>(i));
-    if (back.wants(0))
-      launch(context, Gemm{.a = dy.data(),
-                           .b = weight.data() + row * K,
-                           .c = dx.data(),
-                           .M = M,
-                           .N = K,
-                           .K = rows[i],
-                           .lda = rows[i],
-                           .ldb = K,
-                           .ldc = K,
-                           .accumulate = i > 0 || sum.defined()});
-    if (back.wants(1))
-      launch(context, Gemm{.a = dy.data(),
-                           .b = x.data(),
-                           .c = dweight.data() + row * K,
-                           .M = rows[i],
-                           .N = K,
-                           .K = M,
-                           .lda = rows[i],
-                           .ldb = K,
-                           .ldc = K,
-                           .transpose_a = true});
-    row += rows[i];
-  }
-  if (dx.defined() && !sum.defined()) back.give(0, dx);
-  if (back.wants(1)) back.give(1, dweight);
+  const Tensor sum = back.given(0), dx = sum.defined() ? sum : wanted_like(back, 0, x);
+  const Tensor dweight = wanted_like(back, 1, weight);
+  for_parts(weight, rows, [&](size_t i, const Factor& part) {
+    const Factor dy{back.output(static_cast<int>(i)).data(), M, part.rows};
+    if (dx.defined()) {
+      Gemm product = contiguous_product(dy, part, dx.data());
+      product.accumulate = i > 0 || sum.defined();
+      launch(context, product);
+    }
+    if (dweight.defined())
+      launch(context, contiguous_product({dy.data, M, part.rows, true}, {x.data(), M, K},
+                                         dweight.data() + (part.data - weight.data())));
+  });
+  give_all(back, {sum.defined() ? Tensor() : dx, dweight});
+}
+
+// x times the weight's parts; those that are saved are not computed.
+std::vector<Var> multiply_parts(std::string_view op, const Var& x, const Var& weight,
+                                const Var& bias, const std::vector<int64_t>& rows,
+                                std::vector<Tensor> saved) {
+  const int64_t M = x.shape().elements_before(-1);
+  saved.resize(rows.size());
+  for_parts(weight.value(), rows, [&](size_t i, Factor part) {
+    if (saved[i].defined()) return;
+    saved[i] = Tensor(x.context(), x.shape().with(-1, part.rows));
+    part.transposed = true;
+    Gemm product = contiguous_product({x.data(), M, part.columns}, part, saved[i].data());
+    product.bias = data_or_null(bias);
+    launch(x.context(), product);
+  });
+  return record_all(op, {x, weight, bias}, std::move(saved),
+                    [=, x = x.value(), weight = weight.value()](Backward& back) {
+                      give_gradients(x, weight, rows, back);
+                      if (back.wants(2))
+                        back.give(2, sum_to(back.output(), Shape{rows[0]}).value());
+                    });
 }
 
 }  // namespace
 
+Var linear(const Var& x, const Var& weight, const Var& bias, const Tensor& saved) {
+  check_linear("linear", x, weight);
+  const int64_t N = weight.size(0);
+  require(fits(bias, Shape{N}), "linear", "bias must be (N)", bias.shape(), weight.shape());
+  require(fits(saved, x.shape().with(-1, N)), "linear", "a saved result must be (..., N)",
+          saved.shape(), x.shape(), weight.shape());
+  require_together("linear", x, weight, bias, saved);
+  return multiply_parts("linear", x, weight, bias, {N}, {saved}).front();
+}
+
 std::vector<Var> linear_parts(const Var& x, const Var& weight, const std::vector<int64_t>& rows) {
-  const std::string_view op = "linear_parts";
-  require(x.shape().rank() >= 1 && weight.shape().rank() == 2 && x.size(-1) == weight.size(1), op,
-          "x must be (..., K) and weight (N, K)", x.shape(), weight.shape());
-  const int64_t N = weight.size(0), K = weight.size(1), M = x.shape().elements_before(-1);
-  int64_t left = N;
+  check_linear("linear_parts", x, weight);
+  int64_t left = weight.size(0);
   bool sound = !rows.empty();
   for (const int64_t count : rows) {
     sound &= count >= 0 && count <= left;
     left -= sound ? count : 0;
   }
-  require<ValueError>(sound && left == 0, op, "rows must add up to N; N, left over", N, left);
-  require_together(op, x, weight);
-  std::vector<Tensor> parts;
-  const real* from = weight.data();
-  for (const int64_t count : rows) {
-    parts.emplace_back(x.context(), x.shape().with(-1, count));
-    launch(x.context(), Gemm{.a = x.data(),
-                             .b = from,
-                             .c = parts.back().data(),
-                             .M = M,
-                             .N = count,
-                             .K = K,
-                             .lda = K,
-                             .ldb = K,
-                             .ldc = count,
-                             .transpose_b = true});
-    from += count * K;
-  }
-  return record_all(op, {x, weight}, std::move(parts),
-                    [=, x = x.value(), weight = weight.value()](Backward& back) {
-                      give_gradients(x, weight, rows, back);
-                    });
+  require<ValueError>(sound && left == 0, "linear_parts", "rows must add up to N; N, left over",
+                      weight.size(0), left);
+  require_together("linear_parts", x, weight);
+  return multiply_parts("linear_parts", x, weight, {}, rows, {});
 }
 
 Var weight_norm(const Var& magnitude, const Var& direction) {
@@ -211,6 +160,21 @@ std::vector<Var> assemble_by_parts(const std::vector<WeightSource>& sources,
   return made;
 }
 
+// The blocks of all outputs, whose elements begin at data(output).
+template <class Data>
+void set_blocks(AssembleWeights& weights, const std::vector<WeightLayout>& outputs,
+                const Data& data) {
+  weights.block_count = 0;
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    real* at = data(static_cast<int>(i));
+    for (const auto& [source, rows, row, column] : outputs[i].blocks) {
+      const int64_t columns = outputs[i].columns;
+      weights.blocks[weights.block_count++] = {source, at, rows, columns, row, column};
+      at += rows * columns;
+    }
+  }
+}
+
 }  // namespace
 
 std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
@@ -225,61 +189,34 @@ std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
     return assemble_by_parts(sources, outputs);
 
   std::vector<Var> inputs;
-  std::vector<Tensor> kept, made;
   for (const auto& [magnitude, direction] : sources) {
     weights.sources[weights.source_count++] = {.magnitude = data_or_null(magnitude),
                                                .direction = direction.data(),
-                                               .dmagnitude = nullptr,
-                                               .ddirection = nullptr,
                                                .N = direction.size(0),
                                                .K = direction.size(1)};
-    for (const Var& input : {magnitude, direction}) {
-      inputs.push_back(input);
-      kept.push_back(input.defined() ? input.value() : Tensor());
-    }
+    inputs.insert(inputs.end(), {magnitude, direction});
   }
+  std::vector<Tensor> made;
   for (const auto& [columns, blocks] : outputs) {
     int64_t rows = 0;
     for (const WeightBlock& block : blocks) rows += block.rows;
     made.emplace_back(context, Shape{rows, columns});
-    real* at = made.back().data();
-    for (const WeightBlock& block : blocks) {
-      weights.blocks[weights.block_count++] = {.source = block.source,
-                                               .at = at,
-                                               .rows = block.rows,
-                                               .columns = columns,
-                                               .row = block.row,
-                                               .column = block.column};
-      at += block.rows * columns;
-    }
   }
+  set_blocks(weights, outputs, [&](int i) { return made[i].data(); });
   launch_fused(context, forward);
-  return record_all("assemble_weights", inputs, std::move(made),
-                    [weights, kept, outputs, context = context](Backward& back) {
-                      AssembleWeightsBackward backward{weights};
-                      auto& [sources, blocks, source_count, block_count] = backward.weights;
-                      std::vector<Tensor> gradients(kept.size());
-                      for (int i = 0; i < 2 * source_count; ++i)
-                        if (back.wants(i)) gradients[i] = Tensor(context, kept[i].shape());
-                      const auto place = [](const Tensor& x) {
-                        return x.defined() ? x.data() : nullptr;
-                      };
-                      for (int i = 0; i < source_count; ++i) {
-                        sources[i].dmagnitude = place(gradients[2 * i]);
-                        sources[i].ddirection = place(gradients[2 * i + 1]);
-                      }
-                      int next = 0;
-                      for (size_t i = 0; i < outputs.size(); ++i) {
-                        real* at = back.output(static_cast<int>(i)).data();
-                        for (const WeightBlock& block : outputs[i].blocks) {
-                          blocks[next++].at = at;
-                          at += block.rows * outputs[i].columns;
-                        }
-                      }
-                      launch_fused(context, backward);
-                      for (size_t i = 0; i < gradients.size(); ++i)
-                        if (gradients[i].defined()) back.give(static_cast<int>(i), gradients[i]);
-                    });
+  return record_all("assemble_weights", inputs, std::move(made), [=](Backward& back) {
+    AssembleWeightsBackward backward{weights};
+    std::vector<Tensor> gradients;
+    for (const Var& input : inputs)
+      gradients.push_back(wanted_like(back, static_cast<int>(gradients.size()), input));
+    for (int i = 0; i < weights.source_count; ++i) {
+      backward.weights.sources[i].dmagnitude = data_or_null(gradients[2 * i]);
+      backward.weights.sources[i].ddirection = data_or_null(gradients[2 * i + 1]);
+    }
+    set_blocks(backward.weights, outputs, [&](int i) { return back.output(i).data(); });
+    launch_fused(inputs[1].context(), backward);
+    give_all(back, gradients);
+  });
 }
 
 Var weight_norm_linear(const Var& x, const Var& magnitude, const Var& direction, const Var& bias) {

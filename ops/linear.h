@@ -11,10 +11,8 @@
 namespace fprnn {
 
 // x (..., K), weight (N, K), optional bias (N) -> (..., N). ShapeError: sizes do not fit.
-Var linear(const Var& x, const Var& weight, const Var& bias = {});
-// The same without a bias where the result y (..., N), or those rows of it that are used, is known
-// already.
-Var linear_known(const Var& x, const Var& weight, const Tensor& y);
+// saved: the result (..., N), or those rows of it that are used, where it is computed already.
+Var linear(const Var& x, const Var& weight, const Var& bias = {}, const Tensor& saved = {});
 
 // x (..., K), weight (N, K) -> linear with each group of these numbers of consecutive rows of the
 // weight, as separate tensors (..., rows). ValueError: rows that do not add up to N.
@@ -53,10 +51,10 @@ std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
 struct AssembleWeights {
   static constexpr int kMost = 16;
   struct Source {
-    const real* magnitude;  // (N) or null
-    const real* direction;  // (N, K)
-    real* dmagnitude;       // the gradients; null if not wanted
-    real* ddirection;
+    const real* magnitude;       // (N) or null
+    const real* direction;       // (N, K)
+    real* dmagnitude = nullptr;  // the gradients; null if not wanted
+    real* ddirection = nullptr;
     int64_t N, K;
   };
   // The blocks of all outputs, in order. In backward `at` holds the output's cotangent.

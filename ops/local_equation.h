@@ -6,6 +6,7 @@
 #include <fprnn/core/simd.h>
 #include <fprnn/ops/fp_mamba_solve.h>
 #include <fprnn/ops/norm_statistics.h>
+#include <fprnn/ops/small_matrix.h>
 
 namespace fprnn::FPRNN_ISA::local {
 
@@ -27,7 +28,7 @@ struct Numbers {
   Wide system[R * R], right[R];    // sigma - P1 and what it is to give, for several sigma
   double mean = 0, variance = 0;   // A's, and |A|^2 / D + eps of what is centred
   double inverse = 0, next = 0;    // 1 / sigma, of beta and of f
-  FPRNN_INLINE Numbers(int64_t, double*) {}
+  FPRNN_INLINE Numbers(int64_t, real*) {}
 };
 
 template <>
@@ -36,15 +37,21 @@ struct Numbers<0> {
   double *m, *square, *p1, *cross, *p0, *e, *beta, *f, *from, *change, *before;
   Wide *system, *right;
   double mean = 0, variance = 0, inverse = 0, next = 0;
-  FPRNN_INLINE Numbers(int64_t r, double* space) : r(r) {
-    system = reinterpret_cast<Wide*>(space), right = system + r * r;
-    space += (r + 1) * r * kWide;
+  FPRNN_INLINE Numbers(int64_t r, real* begin) : r(r) {
+    system = reinterpret_cast<Wide*>(begin), right = system + r * r;
+    double* space = reinterpret_cast<double*>(right + r);
     double** const matrices[] = {&m, &square, &p1};
     double** const vectors[] = {&cross, &p0, &e, &beta, &f, &from, &change, &before};
     for (double** matrix : matrices) *matrix = space, space += r * r;
     for (double** vector : vectors) *vector = space, space += r;
   }
 };
+
+// Reals of working space that Numbers needs for this r, a multiple of a register.
+FPRNN_INLINE int64_t numbers_space(int64_t r) {
+  const int64_t wide = (r + 1) * r + ((3 * r + 8) * r + kWide - 1) / kWide;
+  return r <= 4 ? 0 : wide * kLanes;
+}
 
 // One token's part of the contract, and its working space.
 struct Token {
@@ -59,13 +66,6 @@ struct Token {
         w(rows),
         a(rows + map.r * map.D) {}
 };
-
-template <class... Rows>
-FPRNN_INLINE real inner(int64_t D, const Rows*... rows) {
-  Vec total{};
-  for_lanes(D, [&](int64_t d, auto lanes) { total += (lanes.load(rows + d) * ...); });
-  return sum(total);
-}
 
 // start + sum_j coefficients[j] rows[j], at d.
 template <class Lanes>

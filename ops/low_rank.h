@@ -29,18 +29,12 @@ struct LowRankForward {
   real scale;
   bool in_order;  // householder: each factor gets the result of the one before; dplr: all get v
 };
-struct LowRankBackward {
-  const real* u;      // (tokens, r, D)
-  const real* alpha;  // (tokens, r)
-  const real* kept;   // (tokens, D): y if in_order, whose factors are undone one by one, else v
-  const real* dots;   // (tokens, r)
-  const real* dy;     // (tokens, D)
-  real* du;           // (tokens, r, D)
-  real* dalpha;       // (tokens, r)
-  real* dv;           // (tokens, D)
-  int64_t tokens, r, D;
-  real scale;
-  bool in_order;
+struct LowRankBackward : LowRankForward {  // v and y are not read
+  const real* kept = nullptr;  // (tokens, D): y if in_order, whose factors are undone, else v
+  const real* dy = nullptr;    // (tokens, D)
+  real* du = nullptr;          // (tokens, r, D)
+  real* dalpha = nullptr;      // (tokens, r)
+  real* dv = nullptr;          // (tokens, D)
 };
 void run(Cpu, const LowRankForward&);
 void run(Cpu, const LowRankBackward&);

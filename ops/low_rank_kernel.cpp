@@ -1,15 +1,9 @@
-#include <fprnn/core/simd.h>
 #include <fprnn/ops/low_rank.h>
+#include <fprnn/ops/small_matrix.h>
 
 namespace fprnn::FPRNN_ISA {
 
 namespace {
-
-FPRNN_INLINE real dot(const real* a, const real* b, int64_t D) {
-  Vec total{};
-  for_lanes(D, [&](int64_t i, auto lanes) { total += lanes.load(a + i) * lanes.load(b + i); });
-  return sum(total);
-}
 
 FPRNN_INLINE void copy(const real* from, real* to, int64_t D) {
   for_lanes(D, [&](int64_t i, auto lanes) { lanes.store(to + i, lanes.load(from + i)); });
@@ -25,7 +19,7 @@ void low_rank_forward(const LowRankForward& args, int64_t begin, int64_t end) {
     copy(v, y, D);
     for (int64_t i = token * r; i < (token + 1) * r; ++i) {
       const real* u = args.u + i * D;
-      args.dots[i] = dot(u, args.in_order ? y : v, D);
+      args.dots[i] = inner(D, u, args.in_order ? y : v);
       const real amount = args.scale * args.alpha[i] * args.dots[i];
       for_lanes(D, [&](int64_t d, auto lanes) {
         lanes.store(y + d, lanes.load(y + d) - amount * lanes.load(u + d));
@@ -50,7 +44,7 @@ void low_rank_backward(const LowRankBackward& args, real* v, int64_t begin, int6
     for (int64_t i = (token + 1) * r - 1; i >= token * r; --i) {
       const real* u = args.u + i * D;
       const real* g = args.in_order ? dv : dy;
-      const real a = args.scale * args.alpha[i], s = args.dots[i], q = dot(u, g, D);
+      const real a = args.scale * args.alpha[i], s = args.dots[i], q = inner(D, u, g);
       const real undo = args.in_order ? a * s : 0;
       args.dalpha[i] = -args.scale * s * q;
       for_lanes(D, [&](int64_t d, auto lanes) {

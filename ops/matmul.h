@@ -37,6 +37,17 @@ struct Gemm {
   bool accumulate = false;  // start from C instead of from bias or 0
 };
 
+// op(X) of a contiguous matrix X (rows, columns), as a factor.
+struct Factor {
+  const real* data;
+  int64_t rows, columns;
+  bool transposed = false;
+  int64_t height() const { return transposed ? columns : rows; }
+  int64_t width() const { return transposed ? rows : columns; }
+};
+// Their product, C (a.height(), b.width()) contiguous too.
+Gemm contiguous_product(const Factor& a, const Factor& b, real* c);
+
 // G products of contiguous matrices, one after the other in memory.
 struct BatchedGemm {
   const real* a;  // (G, M, K); (G, K, M) with transpose_a

@@ -1,7 +1,7 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/norm.h>
+#include <fprnn/ops/op.h>
 
 namespace fprnn {
 
@@ -18,43 +18,33 @@ Var normalize(std::string_view op, Norm norm, const Var& x, const Var& weight, c
               real eps) {
   require(x.shape().rank() >= 1, op, "x must have a last axis to normalise", x.shape());
   require<ValueError>(eps >= 0, op, "eps must not be negative", eps);
-  const int64_t D = x.size(-1), rows = x.shape().elements_before(-1);
+  const int64_t D = x.size(-1);
   for (const Var* parameter : {&weight, &bias})
-    require(!parameter->defined() || parameter->shape() == Shape{D}, op,
-            "weight and bias must have the size of x's last axis", parameter->shape(), x.shape());
+    require(fits(*parameter, Shape{D}), op, "weight and bias must have the size of x's last axis",
+            parameter->shape(), x.shape());
   require_together(op, x, weight, bias);
   Tensor y(x.context(), x.shape());
-  launch(x.context(), NormForward{.norm = norm,
-                                  .x = x.data(),
-                                  .weight = weight.defined() ? weight.data() : nullptr,
-                                  .bias = bias.defined() ? bias.data() : nullptr,
-                                  .y = y.data(),
-                                  .rows = rows,
-                                  .D = D,
-                                  .eps = eps});
-  return record(op, {x, weight, bias}, y,
-                [=, x = x.value(), w = weight.value(), has_bias = bias.defined()](Backward& back) {
-                  const Tensor& dy = back.output();
-                  const Tensor given = back.given(0);
-                  const Tensor dx = given.defined() ? given : Tensor(x.context(), x.shape());
-                  const Tensor dweight = w.defined() ? Tensor(x.context(), Shape{D}) : Tensor();
-                  const Tensor dbias = has_bias ? Tensor(x.context(), Shape{D}) : Tensor();
-                  launch(x.context(),
-                         NormBackward{.norm = norm,
-                                      .x = x.data(),
-                                      .weight = w.defined() ? w.data() : nullptr,
-                                      .dy = dy.data(),
-                                      .dx = dx.data(),
-                                      .dweight = w.defined() ? dweight.data() : nullptr,
-                                      .dbias = has_bias ? dbias.data() : nullptr,
-                                      .rows = rows,
-                                      .D = D,
-                                      .eps = eps,
-                                      .accumulate = given.defined()});
-                  if (!given.defined()) back.give(0, dx);
-                  if (w.defined()) back.give(1, dweight);
-                  if (has_bias) back.give(2, dbias);
-                });
+  const NormForward forward{.norm = norm,
+                            .x = x.data(),
+                            .weight = data_or_null(weight),
+                            .bias = data_or_null(bias),
+                            .y = y.data(),
+                            .rows = x.shape().elements_before(-1),
+                            .D = D,
+                            .eps = eps};
+  launch(x.context(), forward);
+  return record(op, {x, weight, bias}, y, [=](Backward& back) {
+    const Tensor sum = back.given(0), dx = sum.defined() ? sum : like(x);
+    const Tensor dweight = like(weight), dbias = like(bias);
+    NormBackward backward{forward};
+    backward.dy = back.output().data();
+    backward.dx = dx.data();
+    backward.dweight = data_or_null(dweight);
+    backward.dbias = data_or_null(dbias);
+    backward.accumulate = sum.defined();
+    launch(x.context(), backward);
+    give_all(back, {sum.defined() ? Tensor() : dx, dweight, dbias});
+  });
 }
 
 }  // namespace
@@ -73,9 +63,7 @@ Var l2_normalize(const Var& x, real eps) {
 }
 
 void run(Cpu cpu, const NormForward& args) {
-  const auto kernel = FPRNN_SELECT(cpu, norm_forward);
-  parallel_for(cpu, args.rows, grain_for(args.D),
-               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+  run_pieces(cpu, FPRNN_SELECT(cpu, norm_forward), args, args.rows, grain_for(args.D));
 }
 
 void run(Cpu cpu, const NormBackward& args) {

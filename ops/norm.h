@@ -34,17 +34,12 @@ struct NormForward {
   real eps;
 };
 // Parameter gradients are sums over rows, in pieces of kNormPiece rows that are added in order.
-struct NormBackward {
-  Norm norm;
-  const real* x;       // (rows, D)
-  const real* weight;  // (D), null for l2
-  const real* dy;      // (rows, D)
-  real* dx;            // (rows, D)
-  real* dweight;       // (D), null for l2
-  real* dbias;         // (D), layer only
-  int64_t rows, D;
-  real eps;
-  bool accumulate = false;  // dx is added to
+struct NormBackward : NormForward {  // bias and y are not read
+  const real* dy = nullptr;          // (rows, D)
+  real* dx = nullptr;                // (rows, D)
+  real* dweight = nullptr;           // (D), null for l2
+  real* dbias = nullptr;             // (D), layer only
+  bool accumulate = false;           // dx is added to
 };
 void run(Cpu, const NormForward&);
 void run(Cpu, const NormBackward&);

@@ -1,6 +1,6 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
 #include <fprnn/ops/matmul.h>
+#include <fprnn/ops/op.h>
 #include <fprnn/ops/outer.h>
 
 namespace fprnn {
@@ -33,9 +33,8 @@ Var add_outer(const Var& h, const Var& u, const Var& v) {
 }
 
 void run(Cpu cpu, const AddOuter& args) {
-  const auto kernel = FPRNN_SELECT(cpu, add_outer_forward);
-  parallel_for(cpu, args.tokens, grain_for(args.M * args.N),
-               [&](int64_t begin, int64_t end) { kernel(args, begin, end); });
+  run_pieces(cpu, FPRNN_SELECT(cpu, add_outer_forward), args, args.tokens,
+             grain_for(args.M * args.N));
 }
 
 }  // namespace fprnn

@@ -22,23 +22,15 @@ Around around(const Shape& shape, int axis) {
   return {shape.elements_before(axis), shape[axis], shape.elements_after(axis)};
 }
 
-Tensor sum_middle(const Tensor& x, const Around& at, const Shape& shape) {
+// SumMiddle or RepeatMiddle of x.
+template <class Args>
+Tensor over_middle(const Tensor& x, const Around& at, const Shape& shape) {
   Tensor y(x.context(), shape);
-  launch(
-      x.context(),
-      SumMiddle{
-          .x = x.data(), .y = y.data(), .outer = at.outer, .middle = at.middle, .inner = at.inner});
+  launch(x.context(), Args{x.data(), y.data(), at.outer, at.middle, at.inner});
   return y;
 }
-
-Tensor repeat_middle(const Tensor& x, const Around& at, const Shape& shape) {
-  Tensor y(x.context(), shape);
-  launch(
-      x.context(),
-      RepeatMiddle{
-          .x = x.data(), .y = y.data(), .outer = at.outer, .middle = at.middle, .inner = at.inner});
-  return y;
-}
+constexpr auto sum_middle = over_middle<SumMiddle>;
+constexpr auto repeat_middle = over_middle<RepeatMiddle>;
 
 // Calls visit(around, size-1 shape) for each axis that `from` is repeated along to become `to`,
 // last axis first; missing leading axes count as one.
@@ -58,21 +50,19 @@ int64_t leading_elements(const Shape& shape, int axes) {
   return axes == 0 ? 1 : shape.elements_before(axes - 1) * shape[axes - 1];
 }
 
-}  // namespace
-
-Var sum(const Var& x) {
-  const Tensor y = sum_middle(x.value(), {1, x.elements(), 1}, Shape{});
-  return record("sum", {x}, y, [shape = x.shape()](Backward& back) {
-    back.give(0, repeat_middle(back.output(), {1, shape.elements(), 1}, shape));
-  });
+Var sum_around(const Var& x, const Around& at, const Shape& shape) {
+  return record("sum", {x}, sum_middle(x.value(), at, shape),
+                [at, shape = x.shape()](Backward& back) {
+                  back.give(0, repeat_middle(back.output(), at, shape));
+                });
 }
 
+}  // namespace
+
+Var sum(const Var& x) { return sum_around(x, {1, x.elements(), 1}, Shape{}); }
+
 Var sum(const Var& x, int axis) {
-  const Around at = around(x.shape(), axis);
-  const Tensor y = sum_middle(x.value(), at, x.shape().without(axis));
-  return record("sum", {x}, y, [at, shape = x.shape()](Backward& back) {
-    back.give(0, repeat_middle(back.output(), at, shape));
-  });
+  return sum_around(x, around(x.shape(), axis), x.shape().without(axis));
 }
 
 Var mean(const Var& x) {

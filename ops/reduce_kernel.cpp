@@ -1,4 +1,4 @@
-#include <fprnn/core/simd.h>
+#include <fprnn/ops/small_matrix.h>
 
 namespace fprnn::FPRNN_ISA {
 
@@ -19,10 +19,6 @@ void sum_rows(const real* x, real* y, int64_t rows, int64_t inner) {
 }
 
 // The sum of x (count).
-real sum_contiguous(const real* x, int64_t count) {
-  Vec total{};
-  for_lanes(count, [&](int64_t i, auto lanes) { total += lanes.load(x + i); });
-  return sum(total);
-}
+real sum_contiguous(const real* x, int64_t count) { return inner(count, x); }
 
 }  // namespace fprnn::FPRNN_ISA

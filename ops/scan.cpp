@@ -1,5 +1,5 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
+#include <fprnn/ops/op.h>
 #include <fprnn/ops/scan.h>
 
 namespace fprnn {
@@ -12,37 +12,28 @@ Var scan(const Var& a, const Var& b, const ScanOptions& options) {
   require(a.shape() == b.shape(), "scan", "a and b must have the same shape", a.shape(), b.shape());
   require(a.shape().rank() == 3, "scan", "a and b must be (B, T, D)", a.shape());
   const int64_t B = a.size(0), T = a.size(1), D = a.size(2);
-  require(!h0.defined() || h0.shape() == Shape{B, D}, "scan", "h0 must be (B, D)", h0.shape(),
-          a.shape());
+  require(fits(h0, Shape{B, D}), "scan", "h0 must be (B, D)", h0.shape(), a.shape());
   require_together("scan", a, b, h0);
   Tensor h(a.context(), a.shape());
-  launch(a.context(), ScanForward{.a = a.data(),
-                                  .b = b.data(),
-                                  .h0 = h0.defined() ? h0.data() : nullptr,
-                                  .h = h.data(),
-                                  .B = B,
-                                  .T = T,
-                                  .D = D,
-                                  .reverse = options.reverse});
-  return record("scan", {a, b, h0}, h,
-                [=, a = a.value(), h0 = h0.value(), reverse = options.reverse](Backward& back) {
-                  const Tensor da(a.context(), a.shape()), db(a.context(), a.shape());
-                  const Tensor dh0(a.context(), Shape{B, D});
-                  launch(a.context(), ScanBackward{.a = a.data(),
-                                                   .h = h.data(),
-                                                   .h0 = h0.defined() ? h0.data() : nullptr,
-                                                   .dh = back.output().data(),
-                                                   .da = da.data(),
-                                                   .db = db.data(),
-                                                   .dh0 = dh0.data(),
-                                                   .B = B,
-                                                   .T = T,
-                                                   .D = D,
-                                                   .reverse = reverse});
-                  back.give(0, da);
-                  back.give(1, db);
-                  back.give(2, dh0);
-                });
+  const ScanForward forward{.a = a.data(),
+                            .b = b.data(),
+                            .h0 = data_or_null(h0),
+                            .h = h.data(),
+                            .B = B,
+                            .T = T,
+                            .D = D,
+                            .reverse = options.reverse};
+  launch(a.context(), forward);
+  return record("scan", {a, b, h0}, h, [forward, a, h0 = h0, h](Backward& back) {
+    const Tensor da = like(a), db = like(a), dh0(a.context(), a.shape().without(1));
+    ScanBackward backward{forward};
+    backward.dh = back.output().data();
+    backward.da = da.data();
+    backward.db = db.data();
+    backward.dh0 = dh0.data();
+    launch(a.context(), backward);
+    give_all(back, {da, db, dh0});
+  });
 }
 
 namespace {

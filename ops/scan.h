@@ -27,16 +27,11 @@ struct ScanForward {
   int64_t B, T, D;
   bool reverse;
 };
-struct ScanBackward {
-  const real* a;   // (B, T, D)
-  const real* h;   // (B, T, D)
-  const real* h0;  // (B, D) or null
-  const real* dh;  // (B, T, D)
-  real* da;        // (B, T, D)
-  real* db;        // (B, T, D)
-  real* dh0;       // (B, D); also what carries g from step to step
-  int64_t B, T, D;
-  bool reverse;
+struct ScanBackward : ScanForward {  // b is not read
+  const real* dh = nullptr;          // (B, T, D)
+  real* da = nullptr;                // (B, T, D)
+  real* db = nullptr;                // (B, T, D)
+  real* dh0 = nullptr;               // (B, D); also what carries g from step to step
 };
 void run(Cpu, const ScanForward&);
 void run(Cpu, const ScanBackward&);

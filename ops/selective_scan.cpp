@@ -1,5 +1,5 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/core/parallel.h>
+#include <fprnn/ops/op.h>
 #include <fprnn/ops/selective_scan.h>
 
 namespace fprnn {
@@ -32,20 +32,16 @@ void check_shapes(const SelectiveScanInputs& in, const SelectiveScanTrace& trace
   require(in.b.shape() == Shape{B, T, N} && in.c.shape() == in.b.shape(), op,
           "b and c must be (B, T, N): b, c, u and a", in.b.shape(), in.c.shape(), in.u.shape(),
           in.a.shape());
-  require(!in.skip.defined() || in.skip.shape() == Shape{D}, op, "skip must be (D)",
-          in.skip.shape(), in.u.shape());
-  require(!in.delta_bias.defined() || in.delta_bias.shape() == Shape{D}, op,
-          "delta_bias must be (D)", in.delta_bias.shape(), in.u.shape());
-  require(!in.h0.defined() || in.h0.shape() == Shape{B, D, N}, op, "h0 must be (B, D, N)",
-          in.h0.shape(), in.u.shape());
-  require(!in.keep.defined() || in.keep.shape() == Shape{B, T}, op, "keep must be (B, T)",
-          in.keep.defined() ? in.keep.shape() : Shape{}, in.u.shape());
-  const bool all =
-      trace.y.defined() && trace.state.defined() && trace.checkpoints.defined() &&
-      trace.y.shape() == in.u.shape() && trace.state.shape() == Shape{B, D, N} &&
-      trace.checkpoints.shape() == selective_scan_checkpoints(in.u.context(), B, T, D, N);
-  require(all || !(trace.y.defined() || trace.state.defined() || trace.checkpoints.defined()), op,
-          "a trace must be y (B, T, D), state (B, D, N) and checkpoints, all or nothing",
+  require(fits(in.skip, Shape{D}), op, "skip must be (D)", in.skip.shape(), in.u.shape());
+  require(fits(in.delta_bias, Shape{D}), op, "delta_bias must be (D)", in.delta_bias.shape(),
+          in.u.shape());
+  require(fits(in.h0, Shape{B, D, N}), op, "h0 must be (B, D, N)", in.h0.shape(), in.u.shape());
+  require(fits(in.keep, Shape{B, T}), op, "keep must be (B, T)", in.keep.shape(), in.u.shape());
+  const Shape checkpoints = selective_scan_checkpoints(in.u.context(), B, T, D, N);
+  require(all_or_none({{trace.y, in.u.shape()},
+                       {trace.state, Shape{B, D, N}},
+                       {trace.checkpoints, checkpoints}}),
+          op, "a trace must be y (B, T, D), state (B, D, N) and checkpoints, all or nothing",
           in.u.shape(), in.a.shape());
   require_together(op, in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0, in.keep,
                    trace.y, trace.state, trace.checkpoints);
@@ -55,11 +51,9 @@ void check_shapes(const SelectiveScanInputs& in, const SelectiveScanTrace& trace
 void give_gradients(const SelectiveScanForward& forward, const SelectiveScanInputs& in,
                     Backward& back) {
   const Context& context = in.u.context();
-  const int64_t D = forward.D;
-  const Tensor du(context, in.u.shape()), ddelta(context, in.u.shape());
-  const Tensor da(context, in.a.shape()), db(context, in.b.shape()), dc(context, in.b.shape());
-  const Tensor dskip(context, Shape{D}), ddelta_bias(context, Shape{D});
-  const Tensor dh0 = in.h0.defined() ? Tensor(context, in.h0.shape()) : Tensor();
+  const Tensor du = like(in.u), ddelta = like(in.u), da = like(in.a), db = like(in.b),
+               dc = like(in.b), dskip(context, Shape{forward.D}), ddelta_bias = like(dskip),
+               dh0 = like(in.h0);
   launch(context, SelectiveScanBackward{.forward = forward,
                                         .dy = back.output(0).data(),
                                         .dstate = back.has(1) ? back.output(1).data() : nullptr,
@@ -70,10 +64,8 @@ void give_gradients(const SelectiveScanForward& forward, const SelectiveScanInpu
                                         .dc = dc.data(),
                                         .dskip = dskip.data(),
                                         .ddelta_bias = ddelta_bias.data(),
-                                        .dh0 = in.h0.defined() ? dh0.data() : nullptr});
-  int input = 0;
-  for (const Tensor& gradient : {du, ddelta, da, db, dc, dskip, ddelta_bias, dh0})
-    back.give(input++, gradient);
+                                        .dh0 = data_or_null(dh0)});
+  give_all(back, {du, ddelta, da, db, dc, dskip, ddelta_bias, dh0});
 }
 
 }  // namespace
@@ -84,34 +76,33 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in, const Selectiv
   const int64_t B = in.u.size(0), T = in.u.size(1), D = in.u.size(2), N = in.a.size(1);
   const std::vector<Var> inputs{in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0};
   const bool recorded = std::ranges::any_of(inputs, &Var::differentiable);
+  SelectiveScanTrace made = trace;
   const bool computed = trace.y.defined() && context.device() == DeviceKind::cuda;
-  const auto [y, state, checkpoints] =
-      computed ? trace
-               : SelectiveScanTrace{
-                     Tensor(context, in.u.shape()), Tensor(context, Shape{B, D, N}),
-                     recorded ? Tensor(context, selective_scan_checkpoints(context, B, T, D, N))
-                              : Tensor()};
-  const SelectiveScanForward forward{
-      .u = in.u.data(),
-      .delta = in.delta.data(),
-      .a = in.a.data(),
-      .b = in.b.data(),
-      .c = in.c.data(),
-      .skip = data_or_null(in.skip),
-      .delta_bias = data_or_null(in.delta_bias),
-      .h0 = data_or_null(in.h0),
-      .keep = in.keep.defined() ? in.keep.data() : nullptr,
-      .y = y.data(),
-      .state = state.data(),
-      .checkpoints = checkpoints.defined() ? checkpoints.data() : nullptr,
-      .B = B,
-      .T = T,
-      .D = D,
-      .N = N,
-      .softplus = in.softplus};
+  if (!computed) {
+    made = {like(in.u), Tensor(context, Shape{B, D, N}), {}};
+    if (recorded)
+      made.checkpoints = Tensor(context, selective_scan_checkpoints(context, B, T, D, N));
+  }
+  const SelectiveScanForward forward{.u = in.u.data(),
+                                     .delta = in.delta.data(),
+                                     .a = in.a.data(),
+                                     .b = in.b.data(),
+                                     .c = in.c.data(),
+                                     .skip = data_or_null(in.skip),
+                                     .delta_bias = data_or_null(in.delta_bias),
+                                     .h0 = data_or_null(in.h0),
+                                     .keep = data_or_null(in.keep),
+                                     .y = made.y.data(),
+                                     .state = made.state.data(),
+                                     .checkpoints = data_or_null(made.checkpoints),
+                                     .B = B,
+                                     .T = T,
+                                     .D = D,
+                                     .N = N,
+                                     .softplus = in.softplus};
   if (!computed) launch(context, forward);
-  const auto outputs = record_all("selective_scan", inputs, {y, state},
-                                  [in, forward, checkpoints = checkpoints](Backward& back) {
+  const auto outputs = record_all("selective_scan", inputs, {made.y, made.state},
+                                  [in, forward, checkpoints = made.checkpoints](Backward& back) {
                                     give_gradients(forward, in, back);
                                   });
   return {outputs[0], outputs[1]};
@@ -121,29 +112,26 @@ namespace {
 
 // A unit of work is a sequence and a group of blocks, which are vectors of channels.
 struct Units {
-  int64_t lanes, blocks, per_group, groups, count, grain;
+  int64_t lanes, blocks, per_group, groups;
 
-  Units(Cpu cpu, int64_t B, int64_t D, int64_t group_channels)
+  Units(Cpu cpu, int64_t D, int64_t group_channels)
       : lanes(FPRNN_SELECT(cpu, vector_lanes)()),
         blocks(pieces(D, lanes)),
         per_group(group_channels / lanes),
-        groups(pieces(blocks, per_group)),
-        count(B * groups),
-        grain(std::max<int64_t>(1, pieces(count, 256))) {}
+        groups(pieces(blocks, per_group)) {}
 };
 
-// visit(b, first block, last block, unit, scratch) for every unit.
+// visit(b, first block, last block, unit, scratch) for every unit of B sequences.
 template <class Visit>
-void for_units(Cpu cpu, const Units& units, int64_t N, const Visit& visit) {
-  const int64_t space = FPRNN_SELECT(cpu, selective_scan_scratch)(N, units.per_group);
-  const Tensor scratch(cpu.context, Shape{pieces(units.count, units.grain), space});
-  parallel_for(cpu, units.count, units.grain, [&](int64_t begin, int64_t end) {
+void for_units(Cpu cpu, const Units& units, int64_t B, int64_t N, const Visit& visit) {
+  const auto run = [&](const Units& at, real* scratch, int64_t begin, int64_t end) {
     for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t first = unit % units.groups * units.per_group;
-      visit(unit / units.groups, first, std::min(units.blocks, first + units.per_group), unit,
-            scratch.data() + begin / units.grain * space);
+      const int64_t first = unit % at.groups * at.per_group;
+      visit(unit / at.groups, first, std::min(at.blocks, first + at.per_group), unit, scratch);
     }
-  });
+  };
+  run_with_space(cpu, run, units, B * units.groups, kGrain,
+                 FPRNN_SELECT(cpu, selective_scan_scratch)(N, units.per_group));
 }
 
 constexpr int64_t kGroupChannels = 256;
@@ -152,10 +140,10 @@ constexpr int64_t kGroupChannels = 256;
 
 void run(Cpu cpu, const SelectiveScanForward& args) {
   const auto kernel = FPRNN_SELECT(cpu, selective_scan_forward);
-  const Units units(cpu, args.B, args.D, kGroupChannels);
+  const Units units(cpu, args.D, kGroupChannels);
   const Tensor decay(cpu.context, Shape{units.blocks * units.lanes, args.N});
   FPRNN_SELECT(cpu, pack_channels)(args.a, decay.data(), args.D, args.N, kLog2e);
-  for_units(cpu, units, args.N,
+  for_units(cpu, units, args.B, args.N,
             [&](int64_t b, int64_t first, int64_t last, int64_t, real* scratch) {
               kernel(args, decay.data(), b, first, last, scratch);
             });
@@ -166,7 +154,7 @@ void run(Cpu cpu, const SelectiveScanForward& args) {
 void run(Cpu cpu, const SelectiveScanBackward& args) {
   const SelectiveScanForward& in = args.forward;
   const int64_t B = in.B, T = in.T, N = in.N, D = in.D;
-  const Units units(cpu, B, D, kGroupChannels);
+  const Units units(cpu, D, kGroupChannels);
   const int64_t groups = units.groups, channels = units.blocks * units.lanes;
   const Tensor decay(cpu.context, Shape{channels, N});
   FPRNN_SELECT(cpu, pack_channels)(in.a, decay.data(), D, N, kLog2e);
@@ -174,7 +162,7 @@ void run(Cpu cpu, const SelectiveScanBackward& args) {
   const Tensor da(cpu.context, Shape{B, channels, N});
   const Tensor dskip(cpu.context, Shape{B, channels}), dbias(cpu.context, Shape{B, channels});
   const auto kernel = FPRNN_SELECT(cpu, selective_scan_backward);
-  for_units(cpu, units, N,
+  for_units(cpu, units, B, N,
             [&](int64_t b, int64_t first, int64_t last, int64_t unit, real* scratch) {
               kernel(args, decay.data(), b, first, last, db.data() + unit * T * N,
                      dc.data() + unit * T * N, da.data() + b * channels * N,

@@ -1,5 +1,5 @@
-// Products of matrices of a few rows, as a token of the Kronecker mixer needs them. For kernel
-// files only.
+// Products of rows, and of matrices of a few rows as a token of the Kronecker mixer needs them. For
+// kernel files only.
 #pragma once
 
 #include <fprnn/core/simd.h>
@@ -37,9 +37,11 @@ FPRNN_INLINE void small_transpose(const real* from, real* to, int64_t m, int64_t
     for (int64_t j = 0; j < n; ++j) to[j * m + i] = from[i * n + j];
 }
 
-FPRNN_INLINE real small_dot(const real* a, const real* b, int64_t n) {
+// The sum over [0, n) of the products of these rows' elements.
+template <class... Rows>
+FPRNN_INLINE real inner(int64_t n, const Rows*... rows) {
   Vec total{};
-  for_lanes(n, [&](int64_t i, auto lanes) { total += lanes.load(a + i) * lanes.load(b + i); });
+  for_lanes(n, [&](int64_t i, auto lanes) { total += (lanes.load(rows + i) * ...); });
   return sum(total);
 }
 

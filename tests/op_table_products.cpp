@@ -109,11 +109,12 @@ void add_linears(OpCases& cases) {
          .reference =
              [](const Arrays& v) { return Arrays{reference::linear(v[0], v[1], nullptr)}; }});
     cases.push_back(
-        {.op = "linear_known",
+        {.op = "linear",
+         .variation = "of a saved result",
          .inputs = {x, {{N, K}}},
          .apply =
              [](const Vars& v) {
-               return Vars{linear_known(v[0], v[1], linear(v[0], v[1]).value())};
+               return Vars{linear(v[0], v[1], {}, linear(v[0], v[1]).value())};
              },
          .reference =
              [](const Arrays& v) { return Arrays{reference::linear(v[0], v[1], nullptr)}; }});
@@ -275,8 +276,8 @@ void add_linear_errors(ErrorCases& errors) {
   refuse("linear", "bias must be (N), got (4) and (5, 3)", [](const Context& at) {
     linear(tensor(at, {2, 3}), tensor(at, {5, 3}), tensor(at, {4}));
   });
-  refuse("linear_known", "y (..., N), got (2, 3), (5, 3) and (2, 4)", [](const Context& at) {
-    linear_known(tensor(at, {2, 3}), tensor(at, {5, 3}), tensor(at, {2, 4}));
+  refuse("linear", "(..., N), got (2, 4), (2, 3) and (5, 3)", [](const Context& at) {
+    linear(tensor(at, {2, 3}), tensor(at, {5, 3}), {}, tensor(at, {2, 4}));
   });
   refuse("linear_parts", "got (2, 3) and (5, 4)", [](const Context& at) {
     linear_parts(tensor(at, {2, 3}), tensor(at, {5, 4}), {5});

@@ -27,8 +27,7 @@ struct ScanCase {
     dh0 = Tensor(context, {B, D});
     const real* const start = starts ? h0.data() : nullptr;
     forward = {a.data(), b.data(), start, h.data(), B, T, D, reverse};
-    backward = {a.data(),   h.data(), start, dh.data(), da.data(), db.data(),
-                dh0.data(), B,        T,     D,         reverse};
+    backward = {forward, dh.data(), da.data(), db.data(), dh0.data()};
   }
   std::vector<Tensor> outputs() const { return {h, da, db, dh0}; }
 };

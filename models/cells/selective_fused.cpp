@@ -2,7 +2,6 @@
 #include <fprnn/models/cells/fused.h>
 #include <fprnn/models/cells/selective.h>
 #include <fprnn/ops/elementwise.h>
-#include <fprnn/ops/fp_mamba_adjoint.h>
 #include <fprnn/ops/fp_mamba_mix.h>
 #include <fprnn/ops/fp_mamba_sweep.h>
 #include <fprnn/ops/gated_norm.h>
@@ -28,9 +27,9 @@ const SelectiveOptions& options_of(const FixedPointMap& map) {
   return static_cast<const SelectiveCell&>(map.cell).options();
 }
 
-Var product_with(const Var& weight, const Var& y, const Tensor& known) {
+Var product_with(const Var& weight, const Var& y, const Tensor& saved) {
   if (!y.defined() || !weight.defined()) return {};
-  return known.defined() ? linear_known(y, weight, known) : linear(y, weight);
+  return linear(y, weight, {}, saved);
 }
 
 // Memory for what the sweep is to leave, and where it lies.
