@@ -4,9 +4,9 @@
 // nothing.
 #include <fprnn/core/pieces.h>
 #include <fprnn/core/tensor.h>
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
+#include <fprnn/cuda/unroll.cuh>
 #include <fprnn/ops/adamw_update.h>
 
 namespace fprnn {
@@ -64,19 +64,18 @@ struct Neighbours {
   __device__ Quad load(const real* from, bool whole) const {
     if (whole) return *reinterpret_cast<const Quad*>(from + i);
     Quad x{};
-#pragma unroll
-    for (int j = 0; j < kCount; ++j)
+    unrolled<kCount>([&](int j) {
       if (j < count) x.v[j] = from[i + j];
+    });
     return x;
   }
   __device__ void store(const Quad& x, real* to, bool whole) const {
-    if (whole) {
+    if (whole)
       *reinterpret_cast<Quad*>(to + i) = x;
-      return;
-    }
-#pragma unroll
-    for (int j = 0; j < kCount; ++j)
-      if (j < count) to[i + j] = x.v[j];
+    else
+      unrolled<kCount>([&](int j) {
+        if (j < count) to[i + j] = x.v[j];
+      });
   }
 };
 
@@ -140,9 +139,9 @@ __global__ void adamw_update_kernel(Parts parts, Update args) {
     const Quad g = at.load(part.gradient, whole);
     Quad mean = at.load(part.mean, whole), variance = at.load(part.variance, whole);
     Quad value = at.load(part.value, whole);
-#pragma unroll
-    for (int j = 0; j < Quad::kCount; ++j)
+    unrolled<Quad::kCount>([&](int j) {
       update(args, numbers, shrink, scale * g.v[j], mean.v[j], variance.v[j], value.v[j]);
+    });
     at.store(mean, part.mean, whole);
     at.store(variance, part.variance, whole);
     at.store(value, part.value, whole);

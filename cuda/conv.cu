@@ -9,7 +9,6 @@
 // 8 runs, adds up the latter in shared memory, and writes one share. Shares are summed as rows of a
 // matrix by SumMiddle.
 #include <fprnn/core/tensor.h>
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
 #include <fprnn/ops/conv.h>
@@ -56,13 +55,11 @@ struct Taps {
 template <int Width>
 __device__ __forceinline__ Taps<Width> load_taps(const real* weight, int64_t channel) {
   Taps<Width> taps;
-#pragma unroll
-  for (int i = 0; i < kTaps; ++i) {
+  unrolled<kTaps>([&](int i) {
     const Pack<Width> pack = packs<Width>(weight + channel * kTaps)[i];
-#pragma unroll
-    for (int j = 0; j < Width; ++j)
-      taps.v[(i * Width + j) / kTaps][(i * Width + j) % kTaps] = pack.v[j];
-  }
+    unrolled<Width>(
+        [&](int j) { taps.v[(i * Width + j) / kTaps][(i * Width + j) % kTaps] = pack.v[j]; });
+  });
   return taps;
 }
 
@@ -74,9 +71,8 @@ struct ConvRun {
     const auto [b, begin] = run_at(number, args.T);
     Pack<Width> x[kRows];
     bool exists[kRows];
-#pragma unroll
-    for (int j = 0; j < kRows; ++j)
-      exists[j] = load_input(args, b, begin + j - (kTaps - 1), channel, x[j]);
+    unrolled<kRows>(
+        [&](int j) { exists[j] = load_input(args, b, begin + j - (kTaps - 1), channel, x[j]); });
     const Taps<Width> taps = load_taps<Width>(args.weight, channel);
     Pack<Width> bias{};
     if (args.bias != nullptr) bias = *packs<Width>(args.bias + channel);
@@ -84,11 +80,11 @@ struct ConvRun {
     for (int k = 0; k < kRun; ++k) {
       if (begin + k >= args.T) return;
       Pack<Width> y = bias;
-#pragma unroll
-      for (int w = 0; w < kTaps; ++w)
-#pragma unroll
-        for (int c = 0; c < Width; ++c)
+      unrolled<kTaps>([&](int w) {
+        unrolled<Width>([&](int c) {
           if (exists[k + w]) y.v[c] += taps.v[c][w] * x[k + w].v[c];
+        });
+      });
       *packs<Width>(args.y + (b * args.T + begin + k) * args.D + channel) = y;
     }
   }
@@ -103,19 +99,18 @@ __device__ __forceinline__ void input_gradients(const ConvBackward& args, const 
   const int64_t left = args.T - run.t;
   const auto gradient = [&](int k) {
     Pack<Width> dx{};
-#pragma unroll
-    for (int w = 0; w < kTaps; ++w) {
+    unrolled<kTaps>([&](int w) {
       const int reached = k + kTaps - 1 - w;
-#pragma unroll
-      for (int c = 0; c < Width; ++c)
+      unrolled<Width>([&](int c) {
         if (reached >= 0 && reached < left) dx.v[c] += taps.v[c][w] * dy[reached].v[c];
-    }
+      });
+    });
     return dx;
   };
-#pragma unroll
-  for (int k = 0; k < kRun; ++k)
+  unrolled<kRun>([&](int k) {
     if (k < left)
       *packs<Width>(args.dx + (run.b * args.T + run.t + k) * args.D + channel) = gradient(k);
+  });
   if (run.t > 0 || args.dstate == nullptr) return;
 #pragma unroll
   for (int k = 1 - kTaps; k < 0; ++k)
@@ -135,21 +130,18 @@ __device__ __forceinline__ ParameterSums<Width> parameter_sums(const ConvBackwar
                                                                const Pack<Width> (&dy)[kRows]) {
   Pack<Width> x[kRows];
   bool exists[kRows];
-#pragma unroll
-  for (int j = 0; j < kRows; ++j)
-    exists[j] = load_input(args, run.b, run.t + j - (kTaps - 1), channel, x[j]);
+  unrolled<kRows>(
+      [&](int j) { exists[j] = load_input(args, run.b, run.t + j - (kTaps - 1), channel, x[j]); });
   ParameterSums<Width> sums{};
-#pragma unroll
-  for (int k = 0; k < kRun; ++k) {
+  unrolled<kRun>([&](int k) {
     const bool there = run.t + k < args.T;
-#pragma unroll
-    for (int c = 0; c < Width; ++c) {
-#pragma unroll
-      for (int w = 0; w < kTaps; ++w)
+    unrolled<Width>([&](int c) {
+      unrolled<kTaps>([&](int w) {
         if (there && exists[k + w]) sums.taps[c][w] += dy[k].v[c] * x[k + w].v[c];
+      });
       if (there) sums.bias[c] += dy[k].v[c];
-    }
-  }
+    });
+  });
   return sums;
 }
 
@@ -172,28 +164,24 @@ __global__ void __launch_bounds__(kConvWarps* kWarp)
   if (number < args.B * runs_of(args.T) && channel < args.D) {
     const Run run = run_at(number, args.T);
     Pack<Width> dy[kRows];
-#pragma unroll
-    for (int j = 0; j < kRows; ++j) {
+    unrolled<kRows>([&](int j) {
       dy[j] = {};
       if (run.t + j < args.T)
         dy[j] = *packs<Width>(args.dy + (run.b * args.T + run.t + j) * args.D + channel);
-    }
+    });
     sums = parameter_sums<Width>(args, run, channel, dy);
     input_gradients<Width>(args, run, channel, dy);
   }
-#pragma unroll
-  for (int c = 0; c < Width; ++c) {
-#pragma unroll
-    for (int w = 0; w < kTaps; ++w) totals[warp][c * kTaps + w][lane] = sums.taps[c][w];
+  unrolled<Width>([&](int c) {
+    unrolled<kTaps>([&](int w) { totals[warp][c * kTaps + w][lane] = sums.taps[c][w]; });
     totals[warp][kTapSums + c][lane] = sums.bias[c];
-  }
+  });
   __syncthreads();
 
   // Sum `which` of pack p of the tile, over the runs in their order.
   const auto total = [&](int which, int p) {
     real sum = 0;
-#pragma unroll
-    for (int w = 0; w < kConvWarps; ++w) sum += totals[w][which][p];
+    unrolled<kConvWarps>([&](int w) { sum += totals[w][which][p]; });
     return sum;
   };
   for (int i = threadIdx.x; i < kTapSums * kWarp; i += kConvWarps * kWarp)
@@ -205,19 +193,24 @@ __global__ void __launch_bounds__(kConvWarps* kWarp)
 }
 
 // Any number of taps: one element of the output, the input or a share at a time.
+
+// Row t of [state, x] of sequence b at channel d; null where it is before both.
+template <class Args>
+__device__ __forceinline__ const real* input_at(const Args& args, int64_t b, int64_t t, int64_t d) {
+  if (t >= 0) return args.x + (b * args.T + t) * args.D + d;
+  return args.state == nullptr ? nullptr
+                               : args.state + (b * (args.W - 1) + t + args.W - 1) * args.D + d;
+}
+
 struct ConvElement {
   ConvForward args;
   __device__ void operator()(int64_t i) const {
     const int64_t T = args.T, D = args.D, W = args.W;
     const int64_t d = i % D, row = i / D, b = row / T, t = row % T;
     real total = args.bias != nullptr ? args.bias[d] : real(0);
-    for (int64_t w = 0; w < W; ++w) {
-      const int64_t met = t - (W - 1) + w;
-      if (met >= 0)
-        total += args.weight[d * W + w] * args.x[(b * T + met) * D + d];
-      else if (args.state != nullptr)
-        total += args.weight[d * W + w] * args.state[(b * (W - 1) + met + W - 1) * D + d];
-    }
+    for (int64_t w = 0; w < W; ++w)
+      if (const real* x = input_at(args, b, t - (W - 1) + w, d))
+        total += args.weight[d * W + w] * *x;
     args.y[i] = total;
   }
 };
@@ -259,34 +252,15 @@ struct ShareElement {
       shares.bias[share * D + d] = total;
       return;
     }
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t met = t - (W - 1) + w;
-      if (met >= 0)
-        total += dy[t * D] * args.x[(b * T + met) * D + d];
-      else if (args.state != nullptr)
-        total += dy[t * D] * args.state[(b * (W - 1) + met + W - 1) * D + d];
-    }
+    for (int64_t t = begin; t < end; ++t)
+      if (const real* x = input_at(args, b, t - (W - 1) + w, d)) total += dy[t * D] * *x;
     shares.taps[(share * D + d) * W + w] = total;
   }
 };
 
 template <int Width>
-void conv_runs(Cuda cuda, const ConvForward& args) {
-  for_each(cuda, "conv_forward", args.B * runs_of(args.T) * (args.D / Width), ConvRun<Width>{args});
-}
-
-template <int Width>
-void conv_backward_runs(Cuda cuda, const ConvBackward& args, int64_t groups,
-                        const ConvShares& shares) {
-  const int64_t tiles = ceil_div(args.D, kWarp * Width);
-  start(cuda, "conv_backward", conv_backward_kernel<Width>,
-        {.blocks = groups * tiles, .threads = kConvWarps * kWarp}, args, shares, tiles);
-}
-
-template <int Width>
-bool packs_aligned(int64_t D, auto... pointers) {
-  return D % Width == 0 &&
-         ((reinterpret_cast<uintptr_t>(pointers) % sizeof(Pack<Width>) == 0) && ...);
+bool packs_aligned(auto... pointers) {
+  return ((reinterpret_cast<uintptr_t>(pointers) % sizeof(Pack<Width>) == 0) && ...);
 }
 
 }  // namespace
@@ -295,13 +269,13 @@ bool packs_aligned(int64_t D, auto... pointers) {
 using namespace cuda;
 
 void run(Cuda cuda, const ConvForward& args) {
-  constexpr int kWidth = Quad::kCount;
   if (args.W != kTaps)
-    for_each(cuda, "conv_forward", args.B * args.T * args.D, ConvElement{args});
-  else if (packs_aligned<kWidth>(args.D, args.x, args.weight, args.bias, args.state, args.y))
-    conv_runs<kWidth>(cuda, args);
-  else
-    conv_runs<1>(cuda, args);
+    return for_each(cuda, "conv_forward", args.B * args.T * args.D, ConvElement{args});
+  const bool aligned = quads_aligned(args.x, args.weight, args.bias, args.state, args.y);
+  with_width(args.D, aligned, [&](auto width) {
+    for_each(cuda, "conv_forward", args.B * runs_of(args.T) * (args.D / width),
+             ConvRun<width>{args});
+  });
 }
 
 void run(Cuda cuda, const ConvBackward& args) {
@@ -317,11 +291,14 @@ void run(Cuda cuda, const ConvBackward& args) {
     const int64_t before = args.dstate != nullptr ? W - 1 : 0;
     for_each(cuda, "conv_inputs", args.B * (args.T + before) * D, InputElement{args, before});
     for_each(cuda, "conv_shares", groups * (W + 1) * D, ShareElement{args, shares});
-  } else if (packs_aligned<kWidth>(D, args.x, args.weight, args.state, args.dy, args.dx,
-                                   args.dstate)) {
-    conv_backward_runs<kWidth>(cuda, args, groups, shares);
   } else {
-    conv_backward_runs<1>(cuda, args, groups, shares);
+    const bool aligned =
+        packs_aligned<kWidth>(args.x, args.weight, args.state, args.dy, args.dx, args.dstate);
+    with_width<kWidth>(D, aligned, [&](auto width) {
+      const int64_t tiles = ceil_div(D, kWarp * width);
+      start(cuda, "conv_backward", conv_backward_kernel<width>,
+            {.blocks = groups * tiles, .threads = kConvWarps * kWarp}, args, shares, tiles);
+    });
   }
   run(cuda,
       SumMiddle{.x = taps.data(), .y = args.dweight, .outer = 1, .middle = groups, .inner = D * W});

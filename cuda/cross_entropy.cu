@@ -1,27 +1,14 @@
 // A row of logits belongs to one warp: its largest, its sum of exponentials, its loss; backward reads
 // the row once more. Bytes bound both.
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
+#include <fprnn/cuda/unroll.cuh>
 #include <fprnn/ops/cross_entropy.h>
 
 namespace fprnn {
 
 namespace cuda {
 namespace {
-
-constexpr int kThreads = 256;
-
-struct Row {
-  int64_t row;
-  int lane;
-  __device__ Row()
-      : row(int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp),
-        lane(threadIdx.x % kWarp) {}
-};
-Grid grid_for(int64_t rows) {
-  return {.blocks = ceil_div(rows, kThreads / kWarp), .threads = kThreads};
-}
 
 // One block: the mask's sum in double, each thread's share in order, with several reads on their way.
 __global__ void check_targets_kernel(CheckTargets args, FaultNote note) {
@@ -31,18 +18,16 @@ __global__ void check_targets_kernel(CheckTargets args, FaultNote note) {
   for (int64_t first = threadIdx.x; first < args.rows; first += kAtOnce * blockDim.x) {
     real mask[kAtOnce];
     int32_t target[kAtOnce];
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k) {
+    unrolled<kAtOnce>([&](int k) {
       const int64_t i = first + k * blockDim.x;
       mask[k] = i < args.rows ? args.mask[i] : real(0);
       target[k] = i < args.rows ? args.targets[i] : 0;
-    }
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k) {
+    });
+    unrolled<kAtOnce>([&](int k) {
       total += mask[k];
       if (mask[k] != 0 && (target[k] < 0 || target[k] >= args.V))
         note(Fault::Rule::target, target[k], first + k * blockDim.x, args.V);
-    }
+    });
   }
   total = block_sum(total, shared);
   if (threadIdx.x != 0) return;
@@ -55,36 +40,37 @@ __device__ int64_t within(int32_t target, int64_t V) {
 }
 
 __global__ void cross_entropy_forward_kernel(CrossEntropyForward args) {
-  const Row at;
-  if (at.row >= args.rows) return;
-  const real* logits = args.logits + at.row * args.V;
-  const real mask = args.mask[at.row];
-  const real of_target = logits[within(args.targets[at.row], args.V)];
+  const int64_t row = row_of_warp();
+  const int lane = lane_of();
+  if (row >= args.rows) return;
+  const real* logits = args.logits + row * args.V;
+  const real mask = args.mask[row];
+  const real of_target = logits[within(args.targets[row], args.V)];
   real largest = logits[0];
-  for (int64_t i = at.lane; i < args.V; i += kWarp)
+  for (int64_t i = lane; i < args.V; i += kWarp)
     if (!(logits[i] <= largest)) largest = logits[i];
   largest = warp_max(largest);
   real total = 0;
-  for (int64_t i = at.lane; i < args.V; i += kWarp) total += exp(logits[i] - largest);
+  for (int64_t i = lane; i < args.V; i += kWarp) total += exp(logits[i] - largest);
   total = warp_sum(total);
-  if (at.lane != 0) return;
+  if (lane != 0) return;
   const real log_total = static_cast<real>(::log(static_cast<double>(total)));
   const LogSum log_sum = magnitude(largest) < LogSum::kOneNumber ? LogSum{largest + log_total}
                                                                  : LogSum{largest, log_total};
-  args.log_sum[at.row] = log_sum;
-  args.loss[at.row] = mask == 0 ? 0 : mask * (log_sum.high - of_target + log_sum.low);
+  args.log_sum[row] = log_sum;
+  args.loss[row] = mask == 0 ? 0 : mask * (log_sum.high - of_target + log_sum.low);
 }
 
 __global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {
-  const Row at;
-  if (at.row >= args.rows) return;
-  const real* logits = args.logits + at.row * args.V;
-  const real mask = args.mask[at.row], weight = *args.dloss * mask / *args.total;
-  const LogSum log_sum = args.log_sum[at.row];
-  const int64_t target = within(args.targets[at.row], args.V);
-  for (int64_t i = at.lane; i < args.V; i += kWarp) {
+  const int64_t row = row_of_warp();
+  if (row >= args.rows) return;
+  const real* logits = args.logits + row * args.V;
+  const real mask = args.mask[row], weight = *args.dloss * mask / *args.total;
+  const LogSum log_sum = args.log_sum[row];
+  const int64_t target = within(args.targets[row], args.V);
+  for (int64_t i = lane_of(); i < args.V; i += kWarp) {
     const real p = mask == 0 ? 0 : weight * exp(logits[i] - log_sum.high - log_sum.low);
-    args.dlogits[at.row * args.V + i] = mask != 0 && i == target ? p - weight : p;
+    args.dlogits[row * args.V + i] = mask != 0 && i == target ? p - weight : p;
   }
 }
 
@@ -99,11 +85,13 @@ void run(Cuda cuda, const CheckTargets& args) {
 }
 
 void run(Cuda cuda, const CrossEntropyForward& args) {
-  start(cuda, "cross_entropy_forward", cross_entropy_forward_kernel, grid_for(args.rows), args);
+  start(cuda, "cross_entropy_forward", cross_entropy_forward_kernel, rows_by_warps(args.rows),
+        args);
 }
 
 void run(Cuda cuda, const CrossEntropyBackward& args) {
-  start(cuda, "cross_entropy_backward", cross_entropy_backward_kernel, grid_for(args.rows), args);
+  start(cuda, "cross_entropy_backward", cross_entropy_backward_kernel, rows_by_warps(args.rows),
+        args);
 }
 
 }  // namespace fprnn

@@ -1,6 +1,6 @@
 #include <fprnn/core/check.h>
 #include <fprnn/core/tensor.h>
-#include <fprnn/cuda/device.cuh>
+#include <fprnn/cuda/launch.cuh>
 
 namespace fprnn {
 
@@ -21,6 +21,13 @@ void check(cublasStatus_t status, std::string_view what) {
     return;
   throw DeviceError("cuda", "cuBLAS must do what it is asked",
                     std::array{describe(what), std::string(cublasLtGetStatusString(status))});
+}
+
+void launch_failed(cudaError_t status, std::string_view kernel, const Grid& grid) {
+  throw DeviceError(
+      "cuda", "a kernel must run: name, blocks, threads, shared bytes and CUDA's message",
+      std::array{describe(kernel), describe(grid.blocks), describe(grid.threads),
+                 describe(grid.shared_bytes), std::string(cudaGetErrorString(status))});
 }
 
 namespace {

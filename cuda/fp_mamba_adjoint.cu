@@ -5,9 +5,9 @@
 // cache.
 #include <fprnn/core/vector.h>
 #include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/sweep.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_mamba_sweep.h>
-#include <fprnn/ops/matmul.h>
 #include <fprnn/ops/norm_statistics.h>
 
 #include <vector>
@@ -283,16 +283,7 @@ void run(Cuda cuda, const FpMambaAdjoint& args) {
                         .dprevious = last || !sees_y ? nullptr : dprevious.data(),
                         .dp = dp.data(),
                         .last = last});
-      if (t > 0 && sees_y)
-        run(cuda, Gemm{.a = dp.data(),
-                       .b = args.from_y,
-                       .c = dprevious.data(),
-                       .M = args.B,
-                       .N = args.D,
-                       .K = args.P,
-                       .lda = args.P,
-                       .ldb = args.D,
-                       .ldc = args.D});
+      if (t > 0 && sees_y) multiply_back(cuda, args, dp.data(), dprevious.data());
     }
   }
 }

@@ -32,8 +32,7 @@ __device__ __forceinline__ Pack<W> gate_argument(const FpMambaGateForward& in,
   Pack<W> pre = packs<W>(in.z)[i];
   if (const Pack<W>* past = at.before(in.from_y, in.from_previous)) {
     const Pack<W> more = *past;
-#pragma unroll
-    for (int j = 0; j < W; ++j) pre.v[j] += more.v[j];
+    unrolled<W>([&](int j) { pre.v[j] += more.v[j]; });
   }
   return pre;
 }
@@ -45,8 +44,7 @@ struct GateForward {
     const GatePlace<W> at(in, i);
     const Pack<W> pre = gate_argument(in, at, i);
     Pack<W> out = packs<W>(in.y)[i];
-#pragma unroll
-    for (int j = 0; j < W; ++j) out.v[j] *= Silu().value(pre.v[j]);
+    unrolled<W>([&](int j) { out.v[j] *= Silu().value(pre.v[j]); });
     packs<W>(in.out)[i] = out;
   }
 };
@@ -60,11 +58,10 @@ struct GateBackward {
     const GatePlace<W> at(in, i);
     const Pack<W> pre = gate_argument(in, at, i), y = packs<W>(in.y)[i];
     Pack<W> dz = packs<W>(args.dout)[i], dy = dz;
-#pragma unroll
-    for (int j = 0; j < W; ++j) {
+    unrolled<W>([&](int j) {
       dz.v[j] *= y.v[j] * Silu().slope(pre.v[j]);
       dy.v[j] *= Silu().value(pre.v[j]);
-    }
+    });
     packs<W>(args.dz)[i] = dz;
     packs<W>(args.dy)[i] = dy;
     if (Pack<W>* past = at.before(args.dfrom_y, args.dfrom_previous)) *past = dz;
@@ -75,11 +72,9 @@ struct GateBackward {
 template <template <int> class Body, class Args>
 void for_packs(Cuda cuda, std::string_view name, const FpMambaGateForward& in, bool aligned,
                const Args& args) {
-  const int64_t count = in.B * in.T * in.D;
-  if (aligned && in.D % Quad::kCount == 0)
-    for_each(cuda, name, count / Quad::kCount, Body<Quad::kCount>{args});
-  else
-    for_each(cuda, name, count, Body<1>{args});
+  with_width(in.D, aligned, [&](auto width) {
+    for_each(cuda, name, in.B * in.T * in.D / width, Body<width>{args});
+  });
 }
 
 }  // namespace

@@ -30,8 +30,7 @@ struct Pairs {
 
 __device__ __forceinline__ real product(const OwnChannels& x, const OwnChannels& y) {
   real total = 0;
-#pragma unroll
-  for (int k = 0; k < kOwn; ++k) total += x[k] * y[k];
+  unrolled<kOwn>([&](int k) { total += x[k] * y[k]; });
   return total;
 }
 
@@ -47,11 +46,10 @@ struct MixFactors {
   __device__ MixFactors(const FpMambaMixForward& in, const Lengths& lengths, const real* sums,
                         const real (&alpha)[R])
       : in_order(in.mixer.in_order) {
-#pragma unroll
-    for (int i = 0; i < R; ++i) {
+    unrolled<R>([&](int i) {
       inverse[i] = inverse_length(sums[i], lengths.eps);
       factor[i] = in.mixer.scale * alpha[i];
-    }
+    });
 #pragma unroll
     for (int j = 1; j < R; ++j)
 #pragma unroll
@@ -61,8 +59,7 @@ struct MixFactors {
   // with_s: products of a vector with the s_i. met_i: that of u_i and what is left of the vector
   // when the factors before i are through, or those after it if backwards.
   __device__ __forceinline__ void meet(const real* with_s, bool backwards, real (&met)[R]) const {
-#pragma unroll
-    for (int i = 0; i < R; ++i) met[i] = inverse[i] * with_s[i];
+    unrolled<R>([&](int i) { met[i] = inverse[i] * with_s[i]; });
     if (!in_order) return;
 #pragma unroll
     for (int k = 1; k < R; ++k) {
@@ -79,188 +76,166 @@ struct MixFactors {
   }
 };
 
+// Where the sums of a token are: R squares of the s_i, the products of pairs, those of the s_i with
+// e and, backward, with g, and then those of b and c.
+template <int R, bool kBackward>
+struct MixSums {
+  static constexpr int kMet = R + Pairs<R>::kCount, kBack = kMet + R,
+                       kLengths = kBackward ? kBack + R : kBack,
+                       kCount = kLengths + (kBackward ? 4 : 2);
+};
+
+// The numbers of the factors: p_i, of which s_i is made, and alpha.
+template <int R, int W>
+__device__ __forceinline__ void load_numbers(const FpMambaMixForward& in, const MixToken& token,
+                                             OwnChannels (&p)[R], real (&alpha)[R]) {
+  unrolled<R>([&](int i) { token.load<W>(in.D, i * in.D, p[i]); });
+  unrolled<R>([&](int i) { alpha[i] = sigmoid(token.p(R * in.D + i)); });
+}
+
+// The thread's parts of the products of the s_i with each other and with e.
+template <int R>
+__device__ __forceinline__ void add_products(const OwnChannels (&s)[R], const OwnChannels& e,
+                                             real* sums) {
+#pragma unroll
+  for (int i = 0; i < R; ++i) {
+    sums[i] = product(s[i], s[i]);
+    sums[R + Pairs<R>::kCount + i] = product(s[i], e);
+#pragma unroll
+    for (int j = i + 1; j < R; ++j) sums[R + Pairs<R>::at(i, j)] = product(s[i], s[j]);
+  }
+}
+
 template <int R, int W>
 __global__ void __launch_bounds__(kRowThreads)
     fp_mamba_mix_forward_kernel(const FpMambaMixForward in, const Lengths lengths) {
-  constexpr int kPairs = Pairs<R>::kCount, kMet = R + kPairs, kLengths = kMet + R;
-  __shared__ RowSpace<kLengths + 2> space;
+  using At = MixSums<R, false>;
+  __shared__ RowSpace<At::kCount> space;
   const MixToken token(in);
+  const auto p = [&](int64_t j) { return token.p(j); };
   const int64_t first = token.row * in.D;
   OwnChannels x, e, s[R];
   RowPacks<W>::load(in.D, in.x + first, x);
   RowPacks<W>::load(in.D, in.y + first, e);
-#pragma unroll
-  for (int i = 0; i < R; ++i) token.load<W>(in.D, i * in.D, s[i]);
   real alpha[R];
-#pragma unroll
-  for (int i = 0; i < R; ++i) alpha[i] = sigmoid(token.p(R * in.D + i));
+  load_numbers<R, W>(in, token, s, alpha);
 
-  real sums[kLengths + 2]{};
-  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
-    const real b = lengths.unit * token.p(in.directions + n),
-               c = lengths.unit * token.p(in.directions + in.N + n);
-    sums[kLengths] += b * b;
-    sums[kLengths + 1] += c * c;
-  }
-#pragma unroll
-  for (int k = 0; k < kOwn; ++k) {
+  real sums[At::kCount]{};
+  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x)
+    add_direction(in, lengths, p, n, nullptr, nullptr, sums + At::kLengths);
+  unrolled<kOwn>([&](int k) {
     e[k] = x[k] - e[k];
-#pragma unroll
-    for (int i = 0; i < R; ++i) s[i][k] = lengths.unit * Silu().value(s[i][k]);
-  }
-#pragma unroll
-  for (int i = 0; i < R; ++i) {
-    sums[i] = product(s[i], s[i]);
-    sums[kMet + i] = product(s[i], e);
-#pragma unroll
-    for (int j = i + 1; j < R; ++j) sums[R + Pairs<R>::at(i, j)] = product(s[i], s[j]);
-  }
+    unrolled<R>([&](int i) { s[i][k] = lengths.unit * Silu().value(s[i][k]); });
+  });
+  add_products(s, e, sums);
   sum_row(sums, space);
 
   const MixFactors<R> factors(in, lengths, sums, alpha);
   real met[R];
-  factors.meet(sums + kMet, false, met);
-#pragma unroll
-  for (int i = 0; i < R; ++i) {
+  factors.meet(sums + At::kMet, false, met);
+  unrolled<R>([&](int i) {
     const real amount = factors.factor[i] * met[i] * factors.inverse[i];
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) x[k] -= amount * s[i][k];
-  }
+    unrolled<kOwn>([&](int k) { x[k] -= amount * s[i][k]; });
+  });
   RowPacks<W>::store(in.D, x, in.mixed + first);
-  const real of_b = in.bc_norm ? lengths.inverse(sums[kLengths]) : real(1);
-  const real of_c = in.bc_norm ? lengths.inverse(sums[kLengths + 1]) : real(1);
-  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
-    in.b[token.row * in.N + n] = of_b * token.p(in.directions + n);
-    in.c[token.row * in.N + n] = of_c * token.p(in.directions + in.N + n);
+  write_directions(in, lengths, p, token.row, sums + At::kLengths, threadIdx.x, blockDim.x);
+}
+
+// The gradient of the factors' numbers, from the last factor to the first. e = x - y is used up, and
+// dx becomes the cotangent of x, from g, that of what is mixed.
+template <int R, int W>
+__device__ __forceinline__ void factor_gradients(
+    const FpMambaMixForward& in, const Lengths& lengths, const MixFactors<R>& factors,
+    const real (&alpha)[R], const real (&met)[R], const real (&back)[R], const OwnChannels (&s)[R],
+    const OwnChannels (&slope)[R], const OwnChannels& g, OwnChannels& e, OwnChannels& dx,
+    const MixGradient& to) {
+  // e after all factors, then before each.
+  unrolled<kOwn>([&](int k) { dx[k] = g[k]; });
+  unrolled<R>([&](int i) {
+    const real amount = factors.factor[i] * met[i] * factors.inverse[i];
+    if (factors.in_order) unrolled<kOwn>([&](int k) { e[k] -= amount * s[i][k]; });
+  });
+#pragma unroll
+  for (int i = R - 1; i >= 0; --i) {
+    const real inverse = factors.inverse[i], factor = factors.factor[i];
+    if (factors.in_order)
+      unrolled<kOwn>([&](int k) { e[k] += factor * met[i] * inverse * s[i][k]; });
+    // u . du = -2 factor met back, with u a unit vector.
+    const real along = inverse * normal_part(inverse, lengths.eps, -2 * factor * met[i] * back[i]);
+    RowPacks<W>::each(in.D, [&](int k, int d) {
+      Pack<W> dp;
+      unrolled<W>([&](int j) {
+        const int at = k * W + j;
+        const real meets = factors.in_order ? dx[at] : g[at];
+        const real du = -factor * (met[i] * meets + back[i] * e[at]);
+        dp.v[j] = lengths.unit * inverse * (du - along * s[i][at]) * slope[i][at];
+      });
+      to.give<W>(i * in.D + d, dp);
+    });
+    unrolled<kOwn>([&](int k) { dx[k] -= factor * back[i] * inverse * s[i][k]; });
+    if (threadIdx.x == 0)
+      to.give(R * in.D + i, -in.mixer.scale * met[i] * back[i] * alpha[i] * (1 - alpha[i]));
   }
 }
 
 template <int R, int W>
 __global__ void __launch_bounds__(kRowThreads)
     fp_mamba_mix_backward_kernel(const FpMambaMixBackward args, const Lengths lengths) {
-  constexpr int kPairs = Pairs<R>::kCount, kMet = R + kPairs, kBack = kMet + R,
-                kLengths = kBack + R;
-  __shared__ RowSpace<kLengths + 4> space;
+  using At = MixSums<R, true>;
+  __shared__ RowSpace<At::kCount> space;
   const FpMambaMixForward& in = args.forward;
   const MixToken token(in);
+  const auto p = [&](int64_t j) { return token.p(j); };
   const int64_t first = token.row * in.D;
-  OwnChannels g, e, p[R];
+  OwnChannels g, e, s[R], slope[R];
   {
     OwnChannels x;
     RowPacks<W>::load(in.D, in.x + first, x);
     RowPacks<W>::load(in.D, in.y + first, e);
     RowPacks<W>::load(in.D, args.dmixed + first, g);
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) e[k] = x[k] - e[k];
+    unrolled<kOwn>([&](int k) { e[k] = x[k] - e[k]; });
   }
-#pragma unroll
-  for (int i = 0; i < R; ++i) token.load<W>(in.D, i * in.D, p[i]);
   real alpha[R];
-#pragma unroll
-  for (int i = 0; i < R; ++i) alpha[i] = sigmoid(token.p(R * in.D + i));
+  load_numbers<R, W>(in, token, s, alpha);
 
-  real sums[kLengths + 4]{};
+  real sums[At::kCount]{};
   const real *db = args.db + token.row * in.N, *dc = args.dc + token.row * in.N;
-  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x) {
-    const real b = lengths.unit * token.p(in.directions + n),
-               c = lengths.unit * token.p(in.directions + in.N + n);
-    sums[kLengths] += b * b;
-    sums[kLengths + 1] += c * c;
-    sums[kLengths + 2] += b * db[n];
-    sums[kLengths + 3] += c * dc[n];
-  }
-  OwnChannels s[R], slope[R];
-#pragma unroll
-  for (int i = 0; i < R; ++i) {
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) {
-      const real gate = sigmoid(p[i][k]);
-      const real value = at_least(p[i][k], -Silu::kMost) * gate;
+  for (int64_t n = threadIdx.x; n < in.N; n += blockDim.x)
+    add_direction(in, lengths, p, n, db, dc, sums + At::kLengths);
+  unrolled<R>([&](int i) {
+    unrolled<kOwn>([&](int k) {
+      const real gate = sigmoid(s[i][k]);
+      const real value = at_least(s[i][k], -Silu::kMost) * gate;
       s[i][k] = lengths.unit * value;
       slope[i][k] = gate + value * (1 - gate);
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < R; ++i) {
-    sums[i] = product(s[i], s[i]);
-    sums[kMet + i] = product(s[i], e);
-    sums[kBack + i] = product(s[i], g);
-#pragma unroll
-    for (int j = i + 1; j < R; ++j) sums[R + Pairs<R>::at(i, j)] = product(s[i], s[j]);
-  }
+    });
+  });
+  add_products(s, e, sums);
+  unrolled<R>([&](int i) { sums[At::kBack + i] = product(s[i], g); });
   sum_row(sums, space);
 
   const MixFactors<R> factors(in, lengths, sums, alpha);
   real met[R], back[R];
-  factors.meet(sums + kMet, false, met);
-  factors.meet(sums + kBack, true, back);
-  // g . (what is left of Q e) from the last factor to the first: e after all of them, then before
-  // each.
+  factors.meet(sums + At::kMet, false, met);
+  factors.meet(sums + At::kBack, true, back);
   OwnChannels dx;
-#pragma unroll
-  for (int k = 0; k < kOwn; ++k) dx[k] = g[k];
-#pragma unroll
-  for (int i = 0; i < R; ++i) {
-    const real amount = factors.factor[i] * met[i] * factors.inverse[i];
-    if (factors.in_order)
-#pragma unroll
-      for (int k = 0; k < kOwn; ++k) e[k] -= amount * s[i][k];
-  }
   const MixGradient to(args, token);
-#pragma unroll
-  for (int i = R - 1; i >= 0; --i) {
-    const real inverse = factors.inverse[i], factor = factors.factor[i];
-    if (factors.in_order)
-#pragma unroll
-      for (int k = 0; k < kOwn; ++k) e[k] += factor * met[i] * inverse * s[i][k];
-    // u . du = -2 factor met back, with u a unit vector.
-    const real along = inverse * normal_part(inverse, lengths.eps, -2 * factor * met[i] * back[i]);
-    RowPacks<W>::each(in.D, [&](int k, int d) {
-      Pack<W> dp;
-#pragma unroll
-      for (int j = 0; j < W; ++j) {
-        const int at = k * W + j;
-        const real meets = factors.in_order ? dx[at] : g[at];
-        const real du = -factor * (met[i] * meets + back[i] * e[at]);
-        dp.v[j] = lengths.unit * inverse * (du - along * s[i][at]) * slope[i][at];
-      }
-      to.give<W>(i * in.D + d, dp);
-    });
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) dx[k] -= factor * back[i] * inverse * s[i][k];
-    if (threadIdx.x == 0)
-      to.give(R * in.D + i, -in.mixer.scale * met[i] * back[i] * alpha[i] * (1 - alpha[i]));
-  }
+  factor_gradients<R, W>(in, lengths, factors, alpha, met, back, s, slope, g, e, dx, to);
   if (args.dx != nullptr) RowPacks<W>::store(in.D, dx, args.dx + first);
   if (args.dy != nullptr) {
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) g[k] -= dx[k];
+    unrolled<kOwn>([&](int k) { g[k] -= dx[k]; });
     RowPacks<W>::store(in.D, g, args.dy + first);
   }
-  const int thread = threadIdx.x, threads = blockDim.x;
-  const auto number = [&](int64_t j) { return token.p(j); };
-  direction_gradient(in, lengths, number, in.directions, db, sums[kLengths], sums[kLengths + 2], to,
-                     thread, threads);
-  direction_gradient(in, lengths, number, in.directions + in.N, dc, sums[kLengths + 1],
-                     sums[kLengths + 3], to, thread, threads);
-  clear_rest(in, R * (in.D + 1), to, thread, threads);
+  direction_gradients(in, lengths, p, db, dc, sums + At::kLengths, to, threadIdx.x, blockDim.x);
+  clear_rest(in, R * (in.D + 1), to, threadIdx.x, blockDim.x);
 }
 
 // visit(rank, width) as constants.
-template <int W, class Visit>
-void with_rank(int64_t rank, const Visit& visit) {
-  const std::integral_constant<int, W> width;
-  if (rank == 1) return visit(std::integral_constant<int, 1>(), width);
-  if (rank == 2) return visit(std::integral_constant<int, 2>(), width);
-  if (rank == 3) return visit(std::integral_constant<int, 3>(), width);
-  visit(std::integral_constant<int, kRanks>(), width);
-}
 template <class Visit>
 void with_mix(const FpMambaMixForward& in, bool aligned, const Visit& visit) {
-  if (aligned && in.D % Quad::kCount == 0 && in.P % Quad::kCount == 0)
-    with_rank<Quad::kCount>(in.mixer.rank, visit);
-  else
-    with_rank<1>(in.mixer.rank, visit);
+  with_width(in.D, aligned && in.P % Quad::kCount == 0, [&](auto width) {
+    with_constant<1, 2, 3, kRanks>(in.mixer.rank, [&](auto rank) { visit(rank, width); });
+  });
 }
 Grid grid_for(const FpMambaMixForward& in) {
   return {.blocks = in.B * in.T, .threads = row_threads(in.D)};

@@ -8,7 +8,7 @@
 #include <fprnn/cuda/fp_mamba_step.cuh>
 #include <fprnn/cuda/half_product.cuh>
 #include <fprnn/cuda/launch.cuh>
-#include <fprnn/ops/matmul.h>
+#include <fprnn/cuda/sweep.cuh>
 #include <fprnn/ops/outer.h>
 
 namespace fprnn {
@@ -185,16 +185,7 @@ void multiply_y(Cuda cuda, real* passing, Step& step) {
                                   .count = static_cast<int>(in.B),
                                   .P = static_cast<int>(in.P),
                                   .D = static_cast<int>(in.D)});
-  run(cuda, Gemm{.a = first ? in.previous : in.y + (step.t - 1) * in.D,
-                 .b = in.from_y,
-                 .c = to,
-                 .M = in.B,
-                 .N = in.P,
-                 .K = in.D,
-                 .lda = first ? in.D : in.T * in.D,
-                 .ldb = in.D,
-                 .ldc = step.row,
-                 .transpose_b = true});
+  multiply_previous(cuda, in, step.t, to, step.row);
 }
 
 // Sequences of a multiprocessor from which on they are two halves.

@@ -1,9 +1,9 @@
 // The FP-RNN's two sweeps step by step (ops/fp_rnn_sweep.h): for each step one product of matrices and one
 // kernel in which a team takes a sequence, its vectors in registers (cuda/sweep_mixer.cuh).
 #include <fprnn/cuda/launch.cuh>
+#include <fprnn/cuda/sweep.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_rnn_sweep.h>
-#include <fprnn/ops/matmul.h>
 
 namespace fprnn {
 
@@ -146,18 +146,8 @@ void run(Cuda cuda, const FpRnnSweep& args) {
             .from_y = nullptr,
             .before = args.state};
   for (; step.t < args.T; ++step.t) {
-    const bool first = step.t == 0;
-    if (args.from_y != nullptr && !(first && args.previous == nullptr)) {
-      run(cuda, Gemm{.a = first ? args.previous : args.y + (step.t - 1) * args.D,
-                     .b = args.from_y,
-                     .c = from_y.data(),
-                     .M = args.B,
-                     .N = args.P,
-                     .K = args.D,
-                     .lda = first ? args.D : args.T * args.D,
-                     .ldb = args.D,
-                     .ldc = args.P,
-                     .transpose_b = true});
+    if (args.from_y != nullptr && (step.t > 0 || args.previous != nullptr)) {
+      multiply_previous(cuda, args, step.t, from_y.data(), args.P);
       step.from_y = from_y.data();
     }
     with_kernel(args, false, [&](auto type, const Grid& grid) {
@@ -184,16 +174,7 @@ void run(Cuda cuda, const FpRnnAdjoint& args) {
       start(cuda, "fp_rnn_adjoint", fp_rnn_adjoint_kernel<typename decltype(type)::type>, grid,
             step);
     });
-    if (t > 0 && sees_y)
-      run(cuda, Gemm{.a = dp.data(),
-                     .b = args.from_y,
-                     .c = dprevious.data(),
-                     .M = args.B,
-                     .N = args.D,
-                     .K = args.P,
-                     .lda = args.P,
-                     .ldb = args.D,
-                     .ldc = args.D});
+    if (t > 0 && sees_y) multiply_back(cuda, args, dp.data(), dprevious.data());
   }
 }
 

@@ -20,8 +20,7 @@ __device__ __forceinline__ void load_gated(const real* x, const real* z, int64_t
   if (z == nullptr) return;
   OwnChannels gate;
   RowPacks<W>::load(D, z, gate);
-#pragma unroll
-  for (int k = 0; k < kOwn; ++k) v[k] *= Silu().value(gate[k]);
+  unrolled<kOwn>([&](int k) { v[k] *= Silu().value(gate[k]); });
 }
 
 // A row in registers, as norm_statistics.h takes it; the block meets in two spaces by turns.
@@ -36,8 +35,7 @@ struct RegisterRow {
   __device__ __forceinline__ real reduce(const Map& map, const Combine& combine) const {
     real total[1]{};
     RowPacks<W>::each(D, [&](int k, int) {
-#pragma unroll
-      for (int j = 0; j < W; ++j) total[0] = combine(total[0], map(v[k * W + j]));
+      unrolled<W>([&](int j) { total[0] = combine(total[0], map(v[k * W + j])); });
     });
     reduce_row(total, spaces[turn], combine);
     turn ^= 1;
@@ -67,8 +65,7 @@ __global__ void __launch_bounds__(kRowThreads)
   RowPacks<W>::load(D, args.weight, weight);
   RowPacks<W>::load(D, args.bias, bias);
   const RowStatistics s = statistics_of(Norm::layer, RegisterRow<W>{v, D, spaces}, D, args.eps);
-#pragma unroll
-  for (int k = 0; k < kOwn; ++k) v[k] = s.normal(v[k]) * weight[k] + bias[k];
+  unrolled<kOwn>([&](int k) { v[k] = s.normal(v[k]) * weight[k] + bias[k]; });
   RowPacks<W>::store(D, v, args.y + first);
   if (args.statistics != nullptr && threadIdx.x == 0) {
     args.statistics[2 * row] = s.center + s.rest;
@@ -80,12 +77,11 @@ __global__ void __launch_bounds__(kRowThreads)
   RowPacks<W>::load(D, args.before + first, before);
   real largest[2]{};  // difference and size
   RowPacks<W>::each(D, [&](int k, int) {
-#pragma unroll
-    for (int j = 0; j < W; ++j) {
+    unrolled<W>([&](int j) {
       const real y = v[k * W + j];
       largest[0] = Larger()(magnitude(y - before[k * W + j]), largest[0]);
       largest[1] = Larger()(magnitude(y), largest[1]);
-    }
+    });
   });
   reduce_row(largest, of_largest, Larger());
   if (threadIdx.x == 0)
@@ -119,8 +115,7 @@ __global__ void __launch_bounds__(kRowThreads)
     const real mean = args.statistics[2 * row], scale = args.statistics[2 * row + 1];
     OwnChannels n;
     real sums[2]{};
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) {
+    unrolled<kOwn>([&](int k) {
       real v = now.x[k];
       if constexpr (kGated) v *= Silu().value(now.z[k]);
       n[k] = (v - mean) * scale;
@@ -129,18 +124,16 @@ __global__ void __launch_bounds__(kRowThreads)
       sums[1] += g * n[k];
       dweight[k] += now.dy[k] * n[k];
       dbias[k] += now.dy[k];
-    }
+    });
     sum_row(sums, spaces[row % 2]);
     const real shift = sums[0] / D, pull = sums[1] / D;
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) n[k] = scale * (weight[k] * now.dy[k] - shift - n[k] * pull);
+    unrolled<kOwn>([&](int k) { n[k] = scale * (weight[k] * now.dy[k] - shift - n[k] * pull); });
     if constexpr (kGated) {
       OwnChannels dz;
-#pragma unroll
-      for (int k = 0; k < kOwn; ++k) {
+      unrolled<kOwn>([&](int k) {
         dz[k] = n[k] * now.x[k] * Silu().slope(now.z[k]);
         n[k] *= Silu().value(now.z[k]);
-      }
+      });
       if (args.dz != nullptr) RowPacks<W>::store(D, dz, args.dz + row * D);
     }
     RowPacks<W>::store(D, n, args.dx + row * D);
@@ -166,13 +159,11 @@ __global__ void __launch_bounds__(kSumThreads)
   real total = 0;
   for (int64_t begin = row; begin < pieces; begin += kAtOnce * kSumRows) {
     real some[kAtOnce];
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k) {
+    unrolled<kAtOnce>([&](int k) {
       const int64_t i = begin + k * kSumRows;
       some[k] = inside && i < pieces ? from[i * args.D] : real(0);
-    }
-#pragma unroll
-    for (int k = 0; k < kAtOnce; ++k) total += some[k];
+    });
+    unrolled<kAtOnce>([&](int k) { total += some[k]; });
   }
   totals[own][row] = total;
   __syncthreads();
@@ -183,14 +174,6 @@ __global__ void __launch_bounds__(kSumThreads)
   for (int i = 0; i < kSumRows; i += kWarp) total += totals[column][i + lane];
   total = warp_sum(total);
   if (lane == 0) (which == 0 ? args.dweight : args.dbias)[first + column] = total;
-}
-
-template <class Visit>
-void with_width(int64_t D, bool aligned, const Visit& visit) {
-  if (aligned && D % Quad::kCount == 0)
-    visit(std::integral_constant<int, Quad::kCount>());
-  else
-    visit(std::integral_constant<int, 1>());
 }
 
 }  // namespace

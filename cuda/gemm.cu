@@ -26,37 +26,31 @@ cublasComputeType_t compute_type(MatmulPrecision precision) {
                                               : CUBLAS_COMPUTE_32F_FAST_16BF;
 }
 
-// Descriptions that cuBLASLt makes and takes back.
-template <class Handle, cublasStatus_t (*kDestroy)(Handle)>
+constexpr char kOfProduct[] = "describing a product", kOfMatrix[] = "describing a matrix",
+               kOfAlgorithm[] = "choosing an algorithm";
+
+// Descriptions that cuBLASLt makes and takes back; `doing` is for messages.
+template <class Handle, auto kDestroy, auto kSet>
 struct Owned {
+  const char* doing;
   Handle handle = nullptr;
-  Owned() = default;
+  explicit Owned(const char* doing) : doing(doing) {}
   Owned(const Owned&) = delete;
   Owned& operator=(const Owned&) = delete;
   ~Owned() {
     if (handle != nullptr) kDestroy(handle);
   }
+  template <class Attribute, class Value>
+  void set(Attribute attribute, const Value& value) {
+    check(kSet(handle, attribute, &value, sizeof value), doing);
+  }
 };
-using Operation = Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy>;
-using Layout = Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
-using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
-
-template <class Value>
-void set(Operation& operation, cublasLtMatmulDescAttributes_t attribute, const Value& value) {
-  check(cublasLtMatmulDescSetAttribute(operation.handle, attribute, &value, sizeof value),
-        "describing a product");
-}
-template <class Value>
-void set(Layout& layout, cublasLtMatrixLayoutAttribute_t attribute, const Value& value) {
-  check(cublasLtMatrixLayoutSetAttribute(layout.handle, attribute, &value, sizeof value),
-        "describing a matrix");
-}
-template <class Value>
-void set(Preference& preference, cublasLtMatmulPreferenceAttributes_t attribute,
-         const Value& value) {
-  check(cublasLtMatmulPreferenceSetAttribute(preference.handle, attribute, &value, sizeof value),
-        "choosing an algorithm");
-}
+using Operation =
+    Owned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestroy, cublasLtMatmulDescSetAttribute>;
+using Layout =
+    Owned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy, cublasLtMatrixLayoutSetAttribute>;
+using Preference = Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy,
+                         cublasLtMatmulPreferenceSetAttribute>;
 
 // G products whose matrices are `stride` apart; G is 1 for a single one.
 struct Product {
@@ -66,11 +60,10 @@ struct Product {
 
 // A stored matrix of these rows and columns, whose rows are ld apart, as cuBLASLt sees it.
 void describe_matrix(Layout& layout, int64_t rows, int64_t columns, int64_t ld, int64_t G) {
-  check(cublasLtMatrixLayoutCreate(&layout.handle, kType, columns, rows, ld),
-        "describing a matrix");
+  check(cublasLtMatrixLayoutCreate(&layout.handle, kType, columns, rows, ld), kOfMatrix);
   if (G == 1) return;
-  set(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<int32_t>(G));
-  set(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, rows * columns);
+  layout.set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<int32_t>(G));
+  layout.set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, rows * columns);
 }
 
 // Bytes, up to 256, that an address is a multiple of.
@@ -80,21 +73,21 @@ uint32_t alignment_of(const void* address) {
 }
 
 struct Plan {
-  Operation operation;
-  Layout a, b, c;
+  Operation operation{kOfProduct};
+  Layout a{kOfMatrix}, b{kOfMatrix}, c{kOfMatrix};
   uint32_t alignment[3];
 
   Plan(Cuda cuda, const Product& product) {
     const Gemm& g = product.gemm;
     check(cublasLtMatmulDescCreate(&operation.handle, compute_type(gpu(cuda).matmul_precision),
                                    kType),
-          "describing a product");
+          kOfProduct);
     const auto side = [](bool transposed) { return transposed ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    set(operation, CUBLASLT_MATMUL_DESC_TRANSA, side(g.transpose_b));
-    set(operation, CUBLASLT_MATMUL_DESC_TRANSB, side(g.transpose_a));
+    operation.set(CUBLASLT_MATMUL_DESC_TRANSA, side(g.transpose_b));
+    operation.set(CUBLASLT_MATMUL_DESC_TRANSB, side(g.transpose_a));
     if (g.bias != nullptr) {
-      set(operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-      set(operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
+      operation.set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      operation.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
     }
     describe_matrix(a, g.transpose_a ? g.K : g.M, g.transpose_a ? g.M : g.K, g.lda, product.G);
     describe_matrix(b, g.transpose_b ? g.N : g.K, g.transpose_b ? g.K : g.N, g.ldb, product.G);
@@ -105,18 +98,18 @@ struct Plan {
   }
 
   cublasLtMatmulAlgo_t choose(Cuda cuda, const Gemm& g) const {
-    Preference preference;
-    check(cublasLtMatmulPreferenceCreate(&preference.handle), "choosing an algorithm");
-    set(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, CudaDevice::kWorkspaceBytes);
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment[1]);
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment[0]);
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment[2]);
-    set(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment[2]);
+    Preference preference{kOfAlgorithm};
+    check(cublasLtMatmulPreferenceCreate(&preference.handle), kOfAlgorithm);
+    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, CudaDevice::kWorkspaceBytes);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment[1]);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment[0]);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment[2]);
+    preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment[2]);
     cublasLtMatmulHeuristicResult_t result{};
     int found = 0;
     check(cublasLtMatmulAlgoGetHeuristic(gpu(cuda).blas, operation.handle, b.handle, a.handle,
                                          c.handle, c.handle, preference.handle, 1, &result, &found),
-          "choosing an algorithm");
+          kOfAlgorithm);
     require<DeviceError>(found > 0, "cuda", "cuBLAS must know the product: M, N, K", g.M, g.N, g.K);
     return result.algo;
   }

@@ -7,6 +7,7 @@
 // one, of 64 registers a thread and 48 KB, fits where one team of two has left.
 #include <fprnn/cuda/async_copy.cuh>
 #include <fprnn/cuda/half_product.cuh>
+#include <fprnn/cuda/unroll.cuh>
 
 namespace fprnn::cuda {
 
@@ -22,16 +23,15 @@ class HalfPiece {
   __device__ __forceinline__ HalfPiece(const Halves8* from, int first, int count, int D,
                                        uint32_t shared)
       : shared_(shared), to_(shared + place(own_row(), own_eight())) {
-#pragma unroll
-    for (int i = 0; i < kEach; ++i)
+    unrolled<kEach>([&](int i) {
       from_[i] = from + int64_t{::min(first + own_row() + i * kStep, count - 1)} * (D / kHalves) +
                  own_eight();
+    });
   }
   // Piece i to a stage that is so many bytes further.
   __device__ __forceinline__ void bring(int i, uint32_t stage) const {
-#pragma unroll
-    for (int k = 0; k < kEach; ++k)
-      copy_quad_async(to_ + stage + place(k * kStep, 0), from_[k] + i * kEights);
+    unrolled<kEach>(
+        [&](int k) { copy_quad_async(to_ + stage + place(k * kStep, 0), from_[k] + i * kEights); });
   }
   // Four tiles of 8 by 8: the lane says which row and eight it points at.
   __device__ __forceinline__ void load(uint32_t stage, int row, int eight,
@@ -71,14 +71,13 @@ __device__ __forceinline__ void put_sums(const HalfProduct& args, const float (&
       const int v = vector + 16 * m + 8 * half + lane / 4;
       if (v >= args.count) continue;
       const float factor = args.factor[v];
-#pragma unroll
-      for (int n = 0; n < 2; ++n)
-#pragma unroll
-        for (int j = 0; j < 2; ++j) {
+      unrolled<2>([&](int n) {
+        unrolled<2>([&](int j) {
           const int r = row + 8 * n + lane % 4 * 2 + j;
           if (r < args.P)
             args.out[v * args.stride + r] = sums[m][n][half * 2 + j] * (factor * args.w.scale[r]);
-        }
+        });
+      });
     }
 }
 
@@ -118,15 +117,15 @@ __global__ void __launch_bounds__(kHalfThreads) half_product_kernel(const HalfPr
 #pragma unroll
     for (int eight = 0; eight < RowPiece::kEights; eight += 2) {
       uint32_t a[2][4], b[4];
-#pragma unroll
-      for (int m = 0; m < 2; ++m)
+      unrolled<2>([&](int m) {
         vectors.load(stage, of_vectors + 16 * m + lane % 16, eight + lane / 16, a[m]);
+      });
       rows.load(stage, of_rows + lane / 16 * 8 + lane % 8, eight + lane / 8 % 2, b);
-#pragma unroll
-      for (int m = 0; m < 2; ++m)
-#pragma unroll
-        for (int n = 0; n < 2; ++n)
+      unrolled<2>([&](int m) {
+        unrolled<2>([&](int n) {
           multiply_halves(sums[m][n], a[m][0], a[m][1], a[m][2], a[m][3], b[2 * n], b[2 * n + 1]);
+        });
+      });
     }
   }
 

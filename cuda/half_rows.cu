@@ -5,10 +5,11 @@ namespace fprnn::cuda {
 
 namespace {
 
-// A warp takes a row.
+constexpr int kRows = 4;  // of a block, a warp each
+
 __global__ void half_rows_kernel(const real* x, int64_t count, int64_t D, __half* rows,
                                  float* scale) {
-  const int64_t row = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / kWarp;
+  const int64_t row = row_of_warp<kRows>();
   if (row >= count) return;
   const real* const from = x + row * D;
   float largest = 0;
@@ -24,9 +25,7 @@ __global__ void half_rows_kernel(const real* x, int64_t count, int64_t D, __half
 
 void make_half_rows(Cuda cuda, const real* x, int64_t count, int64_t D, __half* rows,
                     float* scale) {
-  constexpr int kRows = 4;  // of a block
-  start(cuda, "half_rows", half_rows_kernel,
-        {.blocks = ceil_div(count, kRows), .threads = kRows * kWarp}, x, count, D, rows, scale);
+  start(cuda, "half_rows", half_rows_kernel, rows_by_warps<kRows>(count), x, count, D, rows, scale);
 }
 
 KeptHalfRows::KeptHalfRows(Cuda cuda, int64_t count, int64_t D)

@@ -1,6 +1,5 @@
 // A row of an iterate belongs to one warp.
 #include <fprnn/autograd/iterate.h>
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
 
@@ -10,10 +9,6 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-__device__ __forceinline__ int64_t row_of_warp() {
-  return int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
-}
 
 // W neighbours at once; D counts packs.
 template <int W>
@@ -25,11 +20,10 @@ __global__ void row_residuals_kernel(const RowResiduals args, int64_t D) {
 #pragma unroll 4
   for (int64_t i = row * D + threadIdx.x % kWarp; i < (row + 1) * D; i += kWarp) {
     const Pack<W> f = packs<W>(args.f)[i], y = packs<W>(args.y)[i];
-#pragma unroll
-    for (int j = 0; j < W; ++j) {
+    unrolled<W>([&](int j) {
       difference = larger(magnitude(f.v[j] - y.v[j]), difference);
       size = larger(magnitude(f.v[j]), size);
-    }
+    });
   }
   difference = warp_max(difference);
   size = warp_max(size);
@@ -48,8 +42,7 @@ __global__ void damped_update_kernel(const DampedUpdate args, int64_t D) {
     Pack<W> next = packs<W>(args.y)[i];
     if (step != 0) {
       const Pack<W> f = packs<W>(args.f)[i];
-#pragma unroll
-      for (int j = 0; j < W; ++j) next.v[j] = step * f.v[j] + (1 - step) * next.v[j];
+      unrolled<W>([&](int j) { next.v[j] = step * f.v[j] + (1 - step) * next.v[j]; });
     }
     packs<W>(args.f)[i] = next;
   }
@@ -104,22 +97,16 @@ __global__ void largest_of_rows_kernel(LargestOfRows args) {
   if (threadIdx.x % kWarp == 0) args.largest[row] = most;
 }
 
-Grid rows_by_warps(int64_t rows) {
-  return {.blocks = ceil_div(rows, kThreads / kWarp), .threads = kThreads};
-}
-
 }  // namespace
 }  // namespace cuda
 
 using namespace cuda;
 
 void run(Cuda cuda, const RowResiduals& args) {
-  constexpr int kWidth = Quad::kCount;
-  if (args.D % kWidth == 0 && quads_aligned(args.f, args.y))
-    start(cuda, "row_residuals", row_residuals_kernel<kWidth>, rows_by_warps(args.rows), args,
-          args.D / kWidth);
-  else
-    start(cuda, "row_residuals", row_residuals_kernel<1>, rows_by_warps(args.rows), args, args.D);
+  with_width(args.D, quads_aligned(args.f, args.y), [&](auto width) {
+    start(cuda, "row_residuals", row_residuals_kernel<width>, rows_by_warps(args.rows), args,
+          args.D / width);
+  });
 }
 
 void run(Cuda cuda, const LargestOfRows& args) {
@@ -127,12 +114,10 @@ void run(Cuda cuda, const LargestOfRows& args) {
 }
 
 void run(Cuda cuda, const DampedUpdate& args) {
-  constexpr int kWidth = Quad::kCount;
-  if (args.D % kWidth == 0 && quads_aligned(args.f, args.y))
-    start(cuda, "damped_update", damped_update_kernel<kWidth>, rows_by_warps(args.rows), args,
-          args.D / kWidth);
-  else
-    start(cuda, "damped_update", damped_update_kernel<1>, rows_by_warps(args.rows), args, args.D);
+  with_width(args.D, quads_aligned(args.f, args.y), [&](auto width) {
+    start(cuda, "damped_update", damped_update_kernel<width>, rows_by_warps(args.rows), args,
+          args.D / width);
+  });
 }
 
 void run(Cuda cuda, const SettleSequences& args) {

@@ -3,6 +3,7 @@
 // piece of time to the next is a carry.
 #pragma once
 
+#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/device.cuh>
 
 #include <algorithm>
@@ -44,6 +45,16 @@ void start(Cuda cuda, std::string_view name, void (*kernel)(Parameters...), cons
 }
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Where warps take a row each, Warps of them a block.
+template <int Warps = 8>
+__device__ __forceinline__ int64_t row_of_warp() {
+  return int64_t{blockIdx.x} * Warps + threadIdx.x / kWarp;
+}
+template <int Warps = 8>
+Grid rows_by_warps(int64_t rows) {
+  return {.blocks = ceil_div(rows, Warps), .threads = Warps * kWarp};
+}
 
 // body(i) for every i in [0, count): one thread an element, in strides where there are very many.
 template <class Body>

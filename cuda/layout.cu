@@ -21,41 +21,26 @@ struct CopyPack {
   }
 };
 
+template <int Width>
+FPRNN_HOST_DEVICE CopyPack<Width> in_packs(const CopyRows& args) {
+  return {packs<Width>(args.from), packs<Width>(args.to), args.length / Width,
+          args.from_stride / Width, args.to_stride / Width};
+}
 bool in_quads(const CopyRows& args) {
   constexpr int kWidth = Quad::kCount;
   return args.length % kWidth == 0 && args.from_stride % kWidth == 0 &&
          args.to_stride % kWidth == 0 && quads_aligned(args.from, args.to);
 }
 
-template <int Width>
-void copy_rows(Cuda cuda, const CopyRows& args) {
-  const int64_t length = args.length / Width;
-  for_each(cuda, "copy_rows", args.rows * length,
-           CopyPack<Width>{packs<Width>(args.from), packs<Width>(args.to), length,
-                           args.from_stride / Width, args.to_stride / Width});
-}
-
 // Blocks take the parts in turns.
 template <int Width>
 __global__ void copy_parts_kernel(CopyParts args, int64_t blocks_each) {
   const CopyRows& part = args.parts[blockIdx.x % args.count];
-  const int64_t length = part.length / Width, count = part.rows * length;
-  const CopyPack<Width> copy{packs<Width>(part.from), packs<Width>(part.to), length,
-                             part.from_stride / Width, part.to_stride / Width};
+  const CopyPack<Width> copy = in_packs<Width>(part);
+  const int64_t count = part.rows * copy.length;
   for (int64_t i = int64_t{blockIdx.x / args.count} * blockDim.x + threadIdx.x; i < count;
        i += blocks_each * blockDim.x)
     copy(i);
-}
-template <int Width>
-void copy_parts(Cuda cuda, const CopyParts& args) {
-  constexpr int kThreads = 256;
-  constexpr int64_t kBlocks = 1 << 14;
-  int64_t most = 0;
-  for (int i = 0; i < args.count; ++i)
-    most = std::max(most, args.parts[i].rows * args.parts[i].length / Width);
-  const int64_t blocks = std::min(ceil_div(most, kThreads), kBlocks);
-  start(cuda, "copy_parts", copy_parts_kernel<Width>,
-        {.blocks = blocks * args.count, .threads = kThreads}, args, blocks);
 }
 
 struct CheckToken {
@@ -78,28 +63,29 @@ struct GatherPack {
   }
 };
 
-template <int Width>
-void gather_rows(Cuda cuda, const GatherRows& args) {
-  for_each(cuda, "gather_rows", args.count * (args.D / Width), GatherPack<Width>{args});
-}
-
 }  // namespace
 }  // namespace cuda
 
 using namespace cuda;
 
 void run(Cuda cuda, const CopyRows& args) {
-  if (in_quads(args))
-    copy_rows<Quad::kCount>(cuda, args);
-  else
-    copy_rows<1>(cuda, args);
+  with_width(args.length, in_quads(args), [&](auto width) {
+    for_each(cuda, "copy_rows", args.rows * (args.length / width), in_packs<width>(args));
+  });
 }
 
 void run(Cuda cuda, const CopyParts& args) {
-  if (std::all_of(args.parts, args.parts + args.count, in_quads))
-    copy_parts<Quad::kCount>(cuda, args);
-  else
-    copy_parts<1>(cuda, args);
+  constexpr int kThreads = 256;
+  constexpr int64_t kBlocks = 1 << 14;
+  int64_t most = 0;
+  for (int i = 0; i < args.count; ++i)
+    most = std::max(most, args.parts[i].rows * args.parts[i].length);
+  const bool quads = std::all_of(args.parts, args.parts + args.count, in_quads);
+  with_width(most, quads, [&](auto width) {
+    const int64_t blocks = std::min(ceil_div(most / width, kThreads), kBlocks);
+    start(cuda, "copy_parts", copy_parts_kernel<width>,
+          {.blocks = blocks * args.count, .threads = kThreads}, args, blocks);
+  });
 }
 
 void run(Cuda cuda, const CheckTokens& args) {
@@ -108,10 +94,9 @@ void run(Cuda cuda, const CheckTokens& args) {
 
 void run(Cuda cuda, const GatherRows& args) {
   if (args.V == 0) return;  // no row at all: whatever tokens there are have been noted
-  if (args.D % Quad::kCount == 0 && quads_aligned(args.table, args.out))
-    gather_rows<Quad::kCount>(cuda, args);
-  else
-    gather_rows<1>(cuda, args);
+  with_width(args.D, quads_aligned(args.table, args.out), [&](auto width) {
+    for_each(cuda, "gather_rows", args.count * (args.D / width), GatherPack<width>{args});
+  });
 }
 
 }  // namespace fprnn

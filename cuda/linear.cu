@@ -13,15 +13,8 @@ namespace fprnn {
 namespace cuda {
 namespace {
 
-constexpr int kThreads = 128;
+constexpr int kRows = 4;                                      // of a block
 constexpr real kShortest = std::numeric_limits<real>::min();  // a length is at least this
-
-__device__ __forceinline__ int64_t row_of_warp() {
-  return int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
-}
-Grid rows_by_warps(int64_t rows) {
-  return {.blocks = ceil_div(rows, kThreads / kWarp), .threads = kThreads};
-}
 
 // Which sources, with all their blocks, are read and written in quads.
 struct InQuads {
@@ -39,8 +32,7 @@ __device__ void make_row(const AssembleWeights::Source& source, int64_t row, int
 #pragma unroll 4
     for (int64_t i = lane_of(); i < source.K / W; i += kWarp) {
       const Pack<W> v = direction[i];
-#pragma unroll
-      for (int j = 0; j < W; ++j) squares += v.v[j] * v.v[j];
+      unrolled<W>([&](int j) { squares += v.v[j] * v.v[j]; });
     }
     const real* const own = source.direction + row * source.K;
     factor = source.magnitude[row] * inverse_length(warp_sum(squares), kShortest, source.K,
@@ -49,15 +41,14 @@ __device__ void make_row(const AssembleWeights::Source& source, int64_t row, int
 #pragma unroll 4
   for (int64_t i = lane_of(); i < columns / W; i += kWarp) {
     Pack<W> v = direction[column / W + i];
-#pragma unroll
-    for (int j = 0; j < W; ++j) v.v[j] *= factor;
+    unrolled<W>([&](int j) { v.v[j] *= factor; });
     packs<W>(to)[i] = v;
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRows* kWarp)
     assemble_weights_forward_kernel(const AssembleWeights args, const InQuads quads) {
-  int64_t row = row_of_warp();
+  int64_t row = row_of_warp<kRows>();
   int i = 0;
   while (i < args.block_count && row >= args.blocks[i].rows) row -= args.blocks[i++].rows;
   if (i == args.block_count) return;
@@ -68,10 +59,9 @@ __global__ void __launch_bounds__(kThreads)
     return;
   }
   const AssembleWeights::Source& source = args.sources[block.source];
-  if (quads.source[block.source])
-    make_row<Quad::kCount>(source, block.row + row, block.column, block.columns, to);
-  else
-    make_row<1>(source, block.row + row, block.column, block.columns, to);
+  with_quads(quads.source[block.source], [&](auto width) {
+    make_row<width()>(source, block.row + row, block.column, block.columns, to);
+  });
 }
 
 // What blocks of the outputs say of a source's row: their cotangents of it and the columns that they have.
@@ -108,24 +98,20 @@ __device__ __forceinline__ void each_pack(const real* direction, int64_t K, cons
   const int64_t count = K / W;
   for (int64_t first = lane_of(); first < count; first += kTogether * kWarp) {
     Pack<W> v[kTogether], dw[kTogether]{};
-#pragma unroll
-    for (int k = 0; k < kTogether; ++k)
+    unrolled<kTogether>([&](int k) {
       if (first + k * kWarp < count) v[k] = packs<W>(direction)[first + k * kWarp];
+    });
     for (int b = 0; b < blocks.count; ++b) {
       Pack<W> more[kTogether]{};
-#pragma unroll
-      for (int k = 0; k < kTogether; ++k) {
+      unrolled<kTogether>([&](int k) {
         const int64_t column = (first + k * kWarp) * W - blocks.begin[b];
         if (column >= 0 && column < blocks.columns[b]) more[k] = *packs<W>(blocks.of[b] + column);
-      }
-#pragma unroll
-      for (int k = 0; k < kTogether; ++k)
-#pragma unroll
-        for (int j = 0; j < W; ++j) dw[k].v[j] += more[k].v[j];
+      });
+      unrolled<kTogether>([&](int k) { unrolled<W>([&](int j) { dw[k].v[j] += more[k].v[j]; }); });
     }
-#pragma unroll
-    for (int k = 0; k < kTogether; ++k)
+    unrolled<kTogether>([&](int k) {
       if (first + k * kWarp < count) visit(first + k * kWarp, v[k], dw[k]);
+    });
   }
 }
 
@@ -139,11 +125,10 @@ __device__ void unmake_row(const AssembleWeights& args, int which, int64_t row, 
   if (source.magnitude != nullptr) {
     real squares = 0, along = 0;
     each_pack<W>(direction, K, blocks, [&](int64_t, const Pack<W>& v, const Pack<W>& dw) {
-#pragma unroll
-      for (int j = 0; j < W; ++j) {
+      unrolled<W>([&](int j) {
         squares += v.v[j] * v.v[j];
         along += v.v[j] * dw.v[j];
-      }
+      });
     });
     const real inverse =
         inverse_length(warp_sum(squares), kShortest, K, [&](int64_t i) { return direction[i]; });
@@ -151,8 +136,7 @@ __device__ void unmake_row(const AssembleWeights& args, int which, int64_t row, 
     if (!(magnitude(along) <= kMostSquares)) {  // it overflowed on the way
       along = 0;
       each_pack<W>(direction, K, blocks, [&](int64_t, const Pack<W>& v, const Pack<W>& dw) {
-#pragma unroll
-        for (int j = 0; j < W; ++j) along += inverse * v.v[j] * dw.v[j];
+        unrolled<W>([&](int j) { along += inverse * v.v[j] * dw.v[j]; });
       });
       along = warp_sum(along);
     }
@@ -163,24 +147,20 @@ __device__ void unmake_row(const AssembleWeights& args, int which, int64_t row, 
   if (source.ddirection == nullptr) return;
   Pack<W>* const to = packs<W>(source.ddirection + row * K);
   each_pack<W>(direction, K, blocks, [&](int64_t i, const Pack<W>& v, Pack<W> dw) {
-#pragma unroll
-    for (int j = 0; j < W; ++j) dw.v[j] = factor * (dw.v[j] - pull * v.v[j]);
+    unrolled<W>([&](int j) { dw.v[j] = factor * (dw.v[j] - pull * v.v[j]); });
     to[i] = dw;
   });
 }
 
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kRows* kWarp)
     assemble_weights_backward_kernel(const AssembleWeights args, const InQuads quads) {
-  __shared__ RowBlocks blocks[kThreads / kWarp];
-  int64_t row = row_of_warp();
+  __shared__ RowBlocks blocks[kRows];
+  int64_t row = row_of_warp<kRows>();
   int i = 0;
   while (i < args.source_count && row >= args.sources[i].N) row -= args.sources[i++].N;
   if (i == args.source_count) return;
   RowBlocks& own = blocks[threadIdx.x / kWarp];
-  if (quads.source[i])
-    unmake_row<Quad::kCount>(args, i, row, own);
-  else
-    unmake_row<1>(args, i, row, own);
+  with_quads(quads.source[i], [&](auto width) { unmake_row<width()>(args, i, row, own); });
 }
 
 InQuads in_quads(const AssembleWeights& args) {
@@ -209,16 +189,16 @@ void run(Cuda cuda, const AssembleWeightsForward& args) {
   const AssembleWeights& weights = args.weights;
   int64_t rows = 0;
   for (int i = 0; i < weights.block_count; ++i) rows += weights.blocks[i].rows;
-  start(cuda, "assemble_weights_forward", assemble_weights_forward_kernel, rows_by_warps(rows),
-        weights, in_quads(weights));
+  start(cuda, "assemble_weights_forward", assemble_weights_forward_kernel,
+        rows_by_warps<kRows>(rows), weights, in_quads(weights));
 }
 
 void run(Cuda cuda, const AssembleWeightsBackward& args) {
   const AssembleWeights& weights = args.weights;
   int64_t rows = 0;
   for (int i = 0; i < weights.source_count; ++i) rows += weights.sources[i].N;
-  start(cuda, "assemble_weights_backward", assemble_weights_backward_kernel, rows_by_warps(rows),
-        weights, in_quads(weights));
+  start(cuda, "assemble_weights_backward", assemble_weights_backward_kernel,
+        rows_by_warps<kRows>(rows), weights, in_quads(weights));
 }
 
 }  // namespace fprnn

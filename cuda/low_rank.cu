@@ -3,7 +3,6 @@
 // are taken. Above 1024 channels (512 where addresses do not allow packs) a block takes a token,
 // and its threads go over their channels in memory again for each factor. Cost: (r + 2) D elements
 // moved forward, (2 r + 3) D backward; bound by memory.
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
 #include <fprnn/ops/low_rank.h>
@@ -25,15 +24,13 @@ struct Row {
 
   template <class Visit>
   static __device__ __forceinline__ void each(int64_t D, const Visit& visit) {
-#pragma unroll
-    for (int p = 0; p < P; ++p) {
+    unrolled<P>([&](int p) {
       const int d = (static_cast<int>(threadIdx.x) % kWarp + p * kWarp) * W;
       if (d < D) visit(p, d);
-    }
+    });
   }
   __device__ __forceinline__ void load(int64_t D, const real* from) {
-#pragma unroll
-    for (int p = 0; p < P; ++p) x[p] = {};
+    unrolled<P>([&](int p) { x[p] = {}; });
     each(D, [&](int p, int d) { x[p] = *packs<W>(from + d); });
   }
   __device__ __forceinline__ void store(int64_t D, real* to) const {
@@ -44,38 +41,25 @@ struct Row {
 template <int P, int W>
 __device__ __forceinline__ real dot(const Row<P, W>& a, const Row<P, W>& b) {
   real total = 0;
-#pragma unroll
-  for (int p = 0; p < P; ++p)
-#pragma unroll
-    for (int j = 0; j < W; ++j) total += a.x[p].v[j] * b.x[p].v[j];
+  unrolled<P>([&](int p) { unrolled<W>([&](int j) { total += a.x[p].v[j] * b.x[p].v[j]; }); });
   return warp_sum(total);
-}
-
-__device__ __forceinline__ int64_t token_of_warp() {
-  return int64_t{blockIdx.x} * kTokens + threadIdx.x / kWarp;
 }
 
 template <int P, int W, bool kInOrder>
 __global__ void __launch_bounds__(kTokens* kWarp) low_rank_forward_kernel(LowRankForward args) {
-  const int64_t token = token_of_warp(), D = args.D, first = token * args.r;
+  const int64_t token = row_of_warp<kTokens>(), D = args.D, first = token * args.r;
   if (token >= args.tokens) return;
   Row<P, W> y, next;
   y.load(D, args.v + token * D);
   if (args.r > 0) next.load(D, args.u + first * D);
-  [[maybe_unused]] const Row<P, W> v = y;
+  const Row<P, W> v = y;
   for (int64_t i = 0; i < args.r; ++i) {
     const Row<P, W> u = next;
     if (i + 1 < args.r) next.load(D, args.u + (first + i + 1) * D);
     const real factor = args.scale * args.alpha[first + i];
-    real met;
-    if constexpr (kInOrder)
-      met = dot(u, y);
-    else
-      met = dot(u, v);
-#pragma unroll
-    for (int p = 0; p < P; ++p)
-#pragma unroll
-      for (int j = 0; j < W; ++j) y.x[p].v[j] -= factor * met * u.x[p].v[j];
+    const real met = dot(u, kInOrder ? y : v);
+    unrolled<P>(
+        [&](int p) { unrolled<W>([&](int j) { y.x[p].v[j] -= factor * met * u.x[p].v[j]; }); });
     if (threadIdx.x % kWarp == 0) args.dots[first + i] = met;
   }
   y.store(D, args.y + token * D);
@@ -94,31 +78,25 @@ struct FactorBackward {
 
 template <int P, int W, bool kInOrder>
 __global__ void __launch_bounds__(kTokens* kWarp) low_rank_backward_kernel(LowRankBackward args) {
-  const int64_t token = token_of_warp(), D = args.D, first = token * args.r;
+  const int64_t token = row_of_warp<kTokens>(), D = args.D, first = token * args.r;
   if (token >= args.tokens) return;
   Row<P, W> v, dv, next;
   v.load(D, args.kept + token * D);
   dv.load(D, args.dy + token * D);
   if (args.r > 0) next.load(D, args.u + (first + args.r - 1) * D);
-  [[maybe_unused]] const Row<P, W> dy = dv;
+  const Row<P, W> dy = dv;
   for (int64_t i = first + args.r - 1; i >= first; --i) {
     const Row<P, W> u = next;
     if (i > first) next.load(D, args.u + (i - 1) * D);
     const real a = args.scale * args.alpha[i], s = args.dots[i];
-    real q;
-    if constexpr (kInOrder)
-      q = dot(u, dv);
-    else
-      q = dot(u, dy);
+    const real q = dot(u, kInOrder ? dv : dy);
     const FactorBackward factor{a, s, q, kInOrder ? a * s : real(0)};
     Row<P, W>::each(D, [&](int p, int d) {
       Pack<W> du;
-#pragma unroll
-      for (int j = 0; j < W; ++j) {
-        real g = dv.x[p].v[j];
-        if constexpr (!kInOrder) g = dy.x[p].v[j];
+      unrolled<W>([&](int j) {
+        const real g = (kInOrder ? dv : dy).x[p].v[j];
         du.v[j] = factor.du(u.x[p].v[j], g, v.x[p].v[j], dv.x[p].v[j]);
-      }
+      });
       *packs<W>(args.du + i * D + d) = du;
     });
     if (threadIdx.x % kWarp == 0) args.dalpha[i] = -args.scale * s * q;
@@ -186,8 +164,8 @@ __global__ void __launch_bounds__(kLongThreads)
 // warp.
 template <int C, int W, class Visit>
 bool with_order(bool in_order, const Visit& visit) {
-  const std::integral_constant<int, C / W> count;
-  const std::integral_constant<int, W> width;
+  const Constant<C / W> count;
+  const Constant<W> width;
   if (in_order)
     visit(count, width, std::true_type());
   else
@@ -210,9 +188,6 @@ bool in_warps(const Args& args, bool aligned, const Visit& visit) {
   if (args.D % Quad::kCount == 0 && aligned) return with_channels<Quad::kCount>(args, visit);
   return with_channels<1>(args, visit);
 }
-Grid grid_for(int64_t tokens) {
-  return {.blocks = ceil_div(tokens, kTokens), .threads = kTokens * kWarp};
-}
 
 }  // namespace
 }  // namespace cuda
@@ -224,7 +199,7 @@ void run(Cuda cuda, const LowRankForward& args) {
   const bool done = in_warps(args, aligned, [&](auto count, auto width, auto order) {
     constexpr int P = decltype(count)::value, W = decltype(width)::value;
     start(cuda, "low_rank_forward", low_rank_forward_kernel<P, W, decltype(order)::value>,
-          grid_for(args.tokens), args);
+          rows_by_warps<kTokens>(args.tokens), args);
   });
   if (!done)
     start(cuda, "low_rank_forward", low_rank_forward_long_kernel,
@@ -236,7 +211,7 @@ void run(Cuda cuda, const LowRankBackward& args) {
   const bool done = in_warps(args, aligned, [&](auto count, auto width, auto order) {
     constexpr int P = decltype(count)::value, W = decltype(width)::value;
     start(cuda, "low_rank_backward", low_rank_backward_kernel<P, W, decltype(order)::value>,
-          grid_for(args.tokens), args);
+          rows_by_warps<kTokens>(args.tokens), args);
   });
   if (!done)
     start(cuda, "low_rank_backward", low_rank_backward_long_kernel,

@@ -34,8 +34,7 @@ struct MixToken {
     if (from_y == nullptr) return;
     OwnChannels other;
     RowPacks<W>::load(D, from_y + begin, other);
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) x[k] += other[k];
+    unrolled<kOwn>([&](int k) { x[k] += other[k]; });
   }
 };
 
@@ -62,6 +61,34 @@ struct MixGradient {
   __device__ __forceinline__ void give(int64_t j, real dp) const { give<1>(j, {dp}); }
 };
 
+// What number n of b and of c adds to their squares in units of Lengths and, unless null, to their
+// products with their cotangents.
+template <class Forward, class P>
+__device__ __forceinline__ void add_direction(const Forward& in, const Lengths& lengths, const P& p,
+                                              int64_t n, const real* db, const real* dc,
+                                              real* sums) {
+  const real b = lengths.unit * p(in.directions + n),
+             c = lengths.unit * p(in.directions + in.N + n);
+  sums[0] += b * b;
+  sums[1] += c * c;
+  if (db == nullptr) return;
+  sums[2] += b * db[n];
+  sums[3] += c * dc[n];
+}
+
+// b and c of a token from these squares.
+template <class Forward, class P>
+__device__ __forceinline__ void write_directions(const Forward& in, const Lengths& lengths,
+                                                 const P& p, int64_t row, const real* squares,
+                                                 int thread, int threads) {
+  const real of_b = in.bc_norm ? lengths.inverse(squares[0]) : real(1);
+  const real of_c = in.bc_norm ? lengths.inverse(squares[1]) : real(1);
+  for (int64_t n = thread; n < in.N; n += threads) {
+    in.b[row * in.N + n] = of_b * p(in.directions + n);
+    in.c[row * in.N + n] = of_c * p(in.directions + in.N + n);
+  }
+}
+
 // What b or c has of the gradient: x (N) from `begin` of p(j), with the sums |x|^2 and x . dx in units of
 // Lengths.
 template <class Forward, class P>
@@ -75,6 +102,17 @@ __device__ __forceinline__ void direction_gradient(const Forward& in, const Leng
       in.bc_norm ? inverse * normal_part(of_units, lengths.eps, of_units * along) : real(0);
   for (int64_t n = thread; n < in.N; n += threads)
     to.give(begin + n, inverse * (d[n] - pull * p(begin + n)));
+}
+
+// The same of both, from the sums of add_direction.
+template <class Forward, class P>
+__device__ __forceinline__ void direction_gradients(const Forward& in, const Lengths& lengths,
+                                                    const P& p, const real* db, const real* dc,
+                                                    const real* sums, const MixGradient& to,
+                                                    int thread, int threads) {
+  direction_gradient(in, lengths, p, in.directions, db, sums[0], sums[2], to, thread, threads);
+  direction_gradient(in, lengths, p, in.directions + in.N, dc, sums[1], sums[3], to, thread,
+                     threads);
 }
 
 // Numbers of p that nothing is made of: behind those of the mixer, and behind c.

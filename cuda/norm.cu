@@ -2,7 +2,6 @@
 // Rows are read from memory once and then from the cache. Parameter gradients are a second kernel's
 // sums over pieces of rows, a column a thread, from the statistics that the first one leaves.
 // Bytes bound all of it.
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
 #include <fprnn/cuda/reduce.cuh>
@@ -27,7 +26,7 @@ struct Place {
       row = blockIdx.x;
       first = threadIdx.x;
     } else {
-      row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
+      row = row_of_warp();
       first = threadIdx.x % kWarp;
     }
   }
@@ -42,7 +41,7 @@ struct Place {
 };
 template <bool kLong>
 Grid grid_for(int64_t rows) {
-  return {.blocks = kLong ? rows : ceil_div(rows, kThreads / kWarp), .threads = kThreads};
+  return kLong ? Grid{.blocks = rows, .threads = kThreads} : rows_by_warps(rows);
 }
 
 // A row in memory, as norm_statistics.h takes it.

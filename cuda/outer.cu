@@ -18,16 +18,10 @@ struct AddColumns {
     Pack<Width> h = packs<Width>(args.h)[i];
     const Pack<Width> v = packs<Width>(args.v)[token * N + (i - row * N)];
     const real u = args.u[row];
-#pragma unroll
-    for (int j = 0; j < Width; ++j) h.v[j] += u * v.v[j];
+    unrolled<Width>([&](int j) { h.v[j] += u * v.v[j]; });
     packs<Width>(args.out)[i] = h;
   }
 };
-
-template <int Width>
-void add_columns(Cuda cuda, const AddOuter& args) {
-  for_each(cuda, "add_outer", args.tokens * args.M * (args.N / Width), AddColumns<Width>{args});
-}
 
 }  // namespace
 }  // namespace cuda
@@ -35,10 +29,9 @@ void add_columns(Cuda cuda, const AddOuter& args) {
 using namespace cuda;
 
 void run(Cuda cuda, const AddOuter& args) {
-  if (args.N % Quad::kCount == 0 && quads_aligned(args.h, args.v, args.out))
-    add_columns<Quad::kCount>(cuda, args);
-  else
-    add_columns<1>(cuda, args);
+  with_width(args.N, quads_aligned(args.h, args.v, args.out), [&](auto width) {
+    for_each(cuda, "add_outer", args.tokens * args.M * (args.N / width), AddColumns<width>{args});
+  });
 }
 
 }  // namespace fprnn

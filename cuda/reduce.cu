@@ -8,7 +8,6 @@
 // whose sums go to scratch memory and are summed in the same way. Sizes alone decide all of this,
 // so a sum's bits depend on nothing else.
 #include <fprnn/core/tensor.h>
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
 #include <fprnn/cuda/reduce.cuh>
@@ -65,13 +64,11 @@ __global__ void __launch_bounds__(kSumThreads) sum_middle_kernel(const SumList l
     const real* x = args.x + (outer * args.middle + begin) * args.inner + column;
     for (int64_t first = row; first < length; first += kAtOnce * plan.rows) {
       real some[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
+      unrolled<kAtOnce>([&](int k) {
         const int64_t i = first + k * plan.rows;
         some[k] = i < length ? x[i * args.inner] : real(0);
-      }
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) total += some[k];
+      });
+      unrolled<kAtOnce>([&](int k) { total += some[k]; });
     }
   }
   totals[thread] = total;
@@ -123,13 +120,6 @@ struct Repeat {
   }
 };
 
-template <int Width>
-void repeat(Cuda cuda, const RepeatMiddle& args) {
-  const int64_t inner = args.inner / Width;
-  for_each(cuda, "repeat_middle", args.outer * args.middle * inner,
-           Repeat<Width>{packs<Width>(args.x), packs<Width>(args.y), args.middle, inner});
-}
-
 }  // namespace
 
 void sum_together(Cuda cuda, const std::vector<SumMiddle>& sums) {
@@ -164,10 +154,11 @@ using namespace cuda;
 void run(Cuda cuda, const SumMiddle& args) { sum_together(cuda, {args}); }
 
 void run(Cuda cuda, const RepeatMiddle& args) {
-  if (args.inner % Quad::kCount == 0 && quads_aligned(args.x, args.y))
-    repeat<Quad::kCount>(cuda, args);
-  else
-    repeat<1>(cuda, args);
+  with_width(args.inner, quads_aligned(args.x, args.y), [&](auto width) {
+    const int64_t inner = args.inner / width;
+    for_each(cuda, "repeat_middle", args.outer * args.middle * inner,
+             Repeat<width>{packs<width>(args.x), packs<width>(args.y), args.middle, inner});
+  });
 }
 
 }  // namespace fprnn

@@ -3,7 +3,6 @@
 // one barrier.
 #pragma once
 
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
 
@@ -31,12 +30,10 @@ struct RowPacks {
     }
   }
   static __device__ __forceinline__ void load(int64_t D, const real* from, OwnChannels& x) {
-#pragma unroll
-    for (int k = 0; k < kOwn; ++k) x[k] = 0;
+    unrolled<kOwn>([&](int k) { x[k] = 0; });
     each(D, [&](int k, int d) {
       const Pack<W> pack = *packs<W>(from + d);
-#pragma unroll
-      for (int j = 0; j < W; ++j) x[k * W + j] = pack.v[j];
+      unrolled<W>([&](int j) { x[k * W + j] = pack.v[j]; });
     });
   }
   static __device__ __forceinline__ void store(int64_t D, const OwnChannels& x, real* to) {
@@ -44,8 +41,7 @@ struct RowPacks {
   }
   static __device__ __forceinline__ Pack<W> pack_of(const OwnChannels& x, int k) {
     Pack<W> pack;
-#pragma unroll
-    for (int j = 0; j < W; ++j) pack.v[j] = x[k * W + j];
+    unrolled<W>([&](int j) { pack.v[j] = x[k * W + j]; });
     return pack;
   }
 };
@@ -58,20 +54,15 @@ using RowSpace = real[K][kRowThreads / kWarp];
 template <int K, class Combine>
 __device__ __forceinline__ void reduce_row(real (&x)[K], RowSpace<K>& space,
                                            const Combine& combine) {
-#pragma unroll
-  for (int k = 0; k < K; ++k) x[k] = warp_reduce(x[k], combine);
+  unrolled<K>([&](int k) { x[k] = warp_reduce(x[k], combine); });
   const int warps = blockDim.x / kWarp;
   if (warps == 1) return;
-  if (threadIdx.x % kWarp == 0) {
-#pragma unroll
-    for (int k = 0; k < K; ++k) space[k][threadIdx.x / kWarp] = x[k];
-  }
+  if (threadIdx.x % kWarp == 0) unrolled<K>([&](int k) { space[k][threadIdx.x / kWarp] = x[k]; });
   __syncthreads();
-#pragma unroll
-  for (int k = 0; k < K; ++k) {
+  unrolled<K>([&](int k) {
     x[k] = 0;
     for (int warp = 0; warp < warps; ++warp) x[k] = combine(x[k], space[k][warp]);
-  }
+  });
 }
 template <int K>
 __device__ __forceinline__ void sum_row(real (&x)[K], RowSpace<K>& space) {

@@ -9,6 +9,7 @@
 #include <fprnn/cuda/box.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/scan_ring.cuh>
+#include <fprnn/cuda/unroll.cuh>
 #include <fprnn/ops/scan.h>
 
 #include <type_traits>
@@ -53,8 +54,7 @@ constexpr int place_of_output(int output) {
 }
 template <bool Backward, int Lane>
 __device__ __forceinline__ void scan_step(Columns<Lane> (&x)[2 + Backward], Columns<Lane>& state) {
-#pragma unroll
-  for (int i = 0; i < Lane; ++i) {
+  unrolled<Lane>([&](int i) {
     if constexpr (Backward) {
       const real g = x[2].v[i] + state.v[i];
       state.v[i] = x[0].v[i] * g;
@@ -63,7 +63,7 @@ __device__ __forceinline__ void scan_step(Columns<Lane> (&x)[2 + Backward], Colu
     } else {
       x[1].v[i] = state.v[i] = x[0].v[i] * state.v[i] + x[1].v[i];
     }
-  }
+  });
 }
 
 // A stage's steps, in registers eight at a time. Where it is the last backward, h of its last step is
@@ -81,10 +81,8 @@ __device__ __forceinline__ void scan_stage(real* stage, Columns<Lane>& state, bo
       return reinterpret_cast<Columns<Lane>*>(place);
     };
     Columns<Lane> x[kGroup][Of::kArrays];
-#pragma unroll
-    for (int k = 0; k < kGroup; ++k)
-#pragma unroll
-      for (int array = 0; array < Of::kArrays; ++array) x[k][array] = *at(k, array);
+    unrolled<kGroup>(
+        [&](int k) { unrolled<Of::kArrays>([&](int array) { x[k][array] = *at(k, array); }); });
     if (Backward && last && from + kGroup == Of::kSteps) x[kGroup - 1][1] = before_last;
 #pragma unroll
     for (int k = 0; k < kGroup; ++k) {
@@ -122,10 +120,10 @@ __global__ void __launch_bounds__(kWarp)
   };
   const auto fetch = [&](int chunk, int slot) {
     full[slot].expect(Of::kStage * sizeof(real));
-#pragma unroll
-    for (int array = 0; array < Of::kArrays; ++array)
+    unrolled<Of::kArrays>([&](int array) {
       full[slot].read(ring + slot * Of::kStage + array * Of::kBox, maps.in[array],
                       place(chunk, Backward && array == 1));
+    });
   };
   if (asks) {
     for (int slot = 0; slot < plan.stages; ++slot) full[slot].open();
@@ -137,9 +135,7 @@ __global__ void __launch_bounds__(kWarp)
   const bool inside = channel + lane < plan.D;
   const int64_t column = int64_t{sequence} * plan.D + channel + lane;
   Columns<Lane> start{}, state{};
-  if (inside && h0 != nullptr)
-#pragma unroll
-    for (int i = 0; i < Lane; ++i) start.v[i] = h0[column + i];
+  if (inside && h0 != nullptr) unrolled<Lane>([&](int i) { start.v[i] = h0[column + i]; });
   if constexpr (!Backward) state = start;
 
   // A lane's own columns of a box that begins before the array, which the engine must not write.
@@ -178,9 +174,7 @@ __global__ void __launch_bounds__(kWarp)
   }
   if (asks) wait_written();
   if constexpr (Backward)
-    if (inside)
-#pragma unroll
-      for (int i = 0; i < Lane; ++i) dh0[column + i] = state.v[i];
+    if (inside) unrolled<Lane>([&](int i) { dh0[column + i] = state.v[i]; });
 }
 
 int64_t boxes_of(int64_t B, int64_t D, int channels) { return B * ceil_div(D, channels); }

@@ -3,11 +3,10 @@
 // what it computes goes from registers straight to memory. Cost: 12 bytes an element forward and 20
 // backward.
 //
-// Where columns are few, one warp for 32 of them leaves most of the GPU idle. Then time is split into
-// pieces: a first kernel finds each piece's product of a and what it makes of a state of 0, a
+// Where columns are few, one warp for 32 of them leaves most of the GPU idle. Then time is split
+// into pieces: a first kernel finds each piece's product of a and what it makes of a state of 0, a
 // second carries the state from piece to piece, and the scan proper starts each piece from its own
-// state.
-// That reads a and b (or dh) twice, 20 and 28 bytes an element.
+// state. That reads a and b (or dh) twice, 20 and 28 bytes an element.
 #include <fprnn/core/tensor.h>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/scan_ring.cuh>
@@ -24,6 +23,13 @@ constexpr int kResident = Stages > 4 ? 8
                           : kDouble  ? 16
                                      : 32;
 
+// A source of two arrays.
+__device__ __forceinline__ auto of_two(const real* first, const real* second) {
+  return [=](int array, int64_t i, int64_t, int64_t) {
+    return ScanFrom{(array == 0 ? first : second) + i, true};
+  };
+}
+
 template <int Stages>
 __global__ void __launch_bounds__(kWarp, kResident<Stages>)
     scan_forward_kernel(ScanForward args, ScanPlan plan, const real* starts) {
@@ -34,16 +40,11 @@ __global__ void __launch_bounds__(kWarp, kResident<Stages>)
   const real* before = starts != nullptr ? starts + share.piece * plan.columns : args.h0;
   real state = inside && before != nullptr ? before[column] : real(0);
   real* h = args.h + share.first(plan, column);
-  stream_scan<2, Stages>(
-      plan, share, ring[0].v,
-      [&](int array, int64_t i, int64_t, int64_t) {
-        return ScanFrom{(array == 0 ? args.a : args.b) + i, true};
-      },
-      [&](const real(&x)[2]) {
-        state = x[0] * state + x[1];
-        if (inside) __stcs(h, state);
-        h += share.stride;
-      });
+  stream_scan<2, Stages>(plan, share, ring[0].v, of_two(args.a, args.b), [&](const real(&x)[2]) {
+    state = x[0] * state + x[1];
+    if (inside) __stcs(h, state);
+    h += share.stride;
+  });
 }
 
 // The carry is a_{t+1} g_{t+1}, with t + 1 the step processed before. Array 1 is h at the step processed
@@ -88,15 +89,10 @@ __global__ void __launch_bounds__(kWarp, kResident<Stages>)
   const ScanShare share(plan);
   const int64_t column = share.column + threadIdx.x;
   real product = 1, end = 0;
-  stream_scan<2, Stages>(
-      plan, share, ring[0].v,
-      [&](int array, int64_t i, int64_t, int64_t) {
-        return ScanFrom{(array == 0 ? a : b) + i, true};
-      },
-      [&](const real(&x)[2]) {
-        product *= x[0];
-        end = Backward ? x[0] * (end + x[1]) : x[0] * end + x[1];
-      });
+  stream_scan<2, Stages>(plan, share, ring[0].v, of_two(a, b), [&](const real(&x)[2]) {
+    product *= x[0];
+    end = Backward ? x[0] * (end + x[1]) : x[0] * end + x[1];
+  });
   if (column >= plan.columns) return;
   products[share.piece * plan.columns + column] = product;
   ends[share.piece * plan.columns + column] = end;
@@ -114,16 +110,11 @@ __global__ void __launch_bounds__(kWarp, kResident<Stages>)
   const bool inside = column < plan.columns;
   real state = inside && h0 != nullptr ? h0[column] : real(0);
   real* to = starts + column;
-  stream_scan<2, Stages>(
-      plan, share, ring[0].v,
-      [&](int array, int64_t i, int64_t, int64_t) {
-        return ScanFrom{(array == 0 ? products : ends) + i, true};
-      },
-      [&](const real(&x)[2]) {
-        if (inside) *to = state;
-        to += plan.columns;
-        state = state == 0 ? x[1] : x[0] * state + x[1];
-      });
+  stream_scan<2, Stages>(plan, share, ring[0].v, of_two(products, ends), [&](const real(&x)[2]) {
+    if (inside) *to = state;
+    to += plan.columns;
+    state = state == 0 ? x[1] : x[0] * state + x[1];
+  });
 }
 
 // As many stages as keep the GPU's memory busy, but no more than time has: where warps are many, each

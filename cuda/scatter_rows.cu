@@ -15,7 +15,6 @@
 #include <fprnn/core/check.h>
 #include <fprnn/core/tensor.h>
 #include <fprnn/core/vector.h>
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/pack.cuh>
 #include <fprnn/ops/layout.h>
@@ -156,11 +155,9 @@ struct ScatterChunk {
     for (int j = 0; j < length; j += kRowsAtOnce) {
       Entry at[kRowsAtOnce];
       Pack<Width> rows[kRowsAtOnce];
-#pragma unroll
-      for (int k = 0; k < kRowsAtOnce; ++k) at[k] = entries[begin + (j + k < length ? j + k : j)];
-#pragma unroll
-      for (int k = 0; k < kRowsAtOnce; ++k)
-        rows[k] = packs<Width>(args.dout)[at[k].position * D + column];
+      unrolled<kRowsAtOnce>([&](int k) { at[k] = entries[begin + (j + k < length ? j + k : j)]; });
+      unrolled<kRowsAtOnce>(
+          [&](int k) { rows[k] = packs<Width>(args.dout)[at[k].position * D + column]; });
 #pragma unroll
       for (int k = 0; k < kRowsAtOnce; ++k) {
         if (j + k >= length) break;
@@ -170,8 +167,7 @@ struct ScatterChunk {
           crosses = false;
           sum = {};
         }
-#pragma unroll
-        for (int c = 0; c < Width; ++c) sum.v[c] += rows[k].v[c];
+        unrolled<Width>([&](int c) { sum.v[c] += rows[k].v[c]; });
       }
     }
     const bool goes_on = left > kChunk && entries[begin + kChunk].token == token;
@@ -184,8 +180,7 @@ struct ScatterChunk {
   // Each row is added to once, by one thread.
   __device__ void add(int64_t at, const Pack<Width>& sum) const {
     Pack<Width> row = packs<Width>(args.dtable)[at];
-#pragma unroll
-    for (int c = 0; c < Width; ++c) row.v[c] += sum.v[c];
+    unrolled<Width>([&](int c) { row.v[c] += sum.v[c]; });
     packs<Width>(args.dtable)[at] = row;
   }
 };
@@ -217,8 +212,7 @@ struct ScatterCrossing {
 #pragma unroll
       for (int k = 0; k < kHeads; ++k) {
         if (!same[k]) return chunks.add(token * D + column, sum);
-#pragma unroll
-        for (int c = 0; c < Width; ++c) sum.v[c] += heads[k].v[c];
+        unrolled<Width>([&](int c) { sum.v[c] += heads[k].v[c]; });
       }
     }
     chunks.add(token * D + column, sum);
@@ -243,14 +237,13 @@ __global__ void __launch_bounds__(kWarp)
     const int length = min(static_cast<int64_t>(kWarp), end - first);
     const int own = lane < length ? args.tokens[first + lane] : -1;
     real rows[kWarp];
-#pragma unroll
-    for (int k = 0; k < kWarp; ++k)
+    unrolled<kWarp>([&](int k) {
       rows[k] = inside && k < length ? args.dout[(first + k) * args.D + column] : real(0);
-#pragma unroll
-    for (int k = 0; k < kWarp; ++k) {
+    });
+    unrolled<kWarp>([&](int k) {
       const int token = __shfl_sync(kAllLanes, own, k);
       if (token >= 0 && token < V) table[token * kWarp] += rows[k];
-    }
+    });
   }
   if (!inside) return;
   real* const to = shares + number * V * args.D + column;
@@ -308,10 +301,8 @@ void run(Cuda cuda, const ScatterAddRows& args) {
           args.count, shift);
     std::swap(sorted, other);
   }
-  if (args.D % Quad::kCount == 0 && quads_aligned(args.dout, args.dtable))
-    scatter_chunks<Quad::kCount>(cuda, args, sorted, outside);
-  else
-    scatter_chunks<1>(cuda, args, sorted, outside);
+  with_width(args.D, quads_aligned(args.dout, args.dtable),
+             [&](auto width) { scatter_chunks<width>(cuda, args, sorted, outside); });
 }
 
 }  // namespace fprnn

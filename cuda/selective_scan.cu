@@ -43,14 +43,13 @@ __device__ __forceinline__ void forward_chunk(const Lane& at, const Rows& dts, c
       const Four b = four(&directions.b[t + k][at.state]), c = four(&directions.c[t + k][at.state]);
       const real keep = Plain ? real(1) : at.keep(chunk.begin + t + k);
       real sums[4]{};
-#pragma unroll
-      for (int i = 0; i < 4; ++i)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
+      unrolled<4>([&](int i) {
+        unrolled<4>([&](int j) {
           const real a = decay_factor<Plain>(dt.v[i], rate.v[i][j], keep);
           h.v[i][j] = a * h.v[i][j] + input.v[i] * b.v[j];
           sums[i] += h.v[i][j] * c.v[j];
-        }
+        });
+      });
       const real sum = sum_states(at, sums);
       if (t + k < chunk.count && at.inside())
         *y = sum + (!Plain && chunk.group > 0 ? *y : skip * u[t + k][at.lane]);

@@ -3,9 +3,8 @@
 #pragma once
 
 #include <fprnn/cuda/async_copy.cuh>
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
-#include <fprnn/cuda/math.cuh>
+#include <fprnn/cuda/pack.cuh>
 #include <fprnn/ops/selective_scan.h>
 
 #include <type_traits>
@@ -136,9 +135,9 @@ struct Lane {
       if (plan.state_quads) {
         if (n < args.N) visit(i, 0, std::true_type(), index);
       } else {
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
+        unrolled<4>([&](int j) {
           if (n + j < args.N) visit(i, j, std::false_type(), index + j);
+        });
       }
     }
   }
@@ -149,8 +148,7 @@ struct Lane {
     visit_tile(group, [&](int i, int j, auto whole, int64_t index) {
       if constexpr (whole()) {
         const Four states = four(from + index);
-#pragma unroll
-        for (int k = 0; k < 4; ++k) x.v[i][k] = states.v[k];
+        unrolled<4>([&](int k) { x.v[i][k] = states.v[k]; });
       } else {
         x.v[i][j] = from[index];
       }
@@ -167,8 +165,7 @@ struct Lane {
   }
   __device__ __forceinline__ StateTile load_rate(int64_t group) const {
     StateTile rate = load(args.a, group);
-#pragma unroll
-    for (int i = 0; i < 16; ++i) rate.v[i / 4][i % 4] *= kLog2e;
+    unrolled<16>([&](int i) { rate.v[i / 4][i % 4] *= kLog2e; });
     return rate;
   }
   // This sequence's matrix of (B, D, N), and a chunk's checkpoint but the first one's.
@@ -190,52 +187,40 @@ struct Stream {
   const real* from;  // (B, T, D)
   real (*to)[kWarp];
 };
-template <int Width, int Count>
-__device__ __forceinline__ void fetch_rows_wide(const Lane& at, const Stream (&streams)[Count],
-                                                int row, int64_t t) {
-  constexpr int kAcross = kWarp / Width;
-  const int down = at.lane / kAcross, across = at.lane % kAcross * Width;
-  const int64_t column = at.first + across;
-#pragma unroll
-  for (int k = 0; k < 4; k += Width) {
-    const int64_t step = t + k + down;
-    const bool present = step < at.args.T && column < at.args.D;
-    const int64_t index = (at.b * at.args.T + step) * at.args.D + column;
-#pragma unroll
-    for (int i = 0; i < Count; ++i)
-      copy_async<Width * sizeof(real)>(&streams[i].to[row + k + down][across],
-                                       streams[i].from + index, present);
-  }
-}
 template <int Count>
 __device__ __forceinline__ void fetch_rows(const Lane& at, const Stream (&streams)[Count], int row,
                                            int64_t t) {
-  if (at.plan.column_quads)
-    fetch_rows_wide<Quad::kCount>(at, streams, row, t);
-  else
-    fetch_rows_wide<1>(at, streams, row, t);
+  with_quads(at.plan.column_quads, [&](auto width) {
+    constexpr int kAcross = kWarp / width();
+    const int down = at.lane / kAcross, across = at.lane % kAcross * width();
+    const int64_t column = at.first + across;
+#pragma unroll
+    for (int k = 0; k < 4; k += width()) {
+      const int64_t step = t + k + down;
+      const bool present = step < at.args.T && column < at.args.D;
+      const int64_t index = (at.b * at.args.T + step) * at.args.D + column;
+      unrolled<Count>([&](int i) {
+        copy_async<width() * sizeof(real)>(&streams[i].to[row + k + down][across],
+                                           streams[i].from + index, present);
+      });
+    }
+  });
 }
 
 // Asks for b and c of a chunk, all threads of the block together.
-template <int Width>
-__device__ __forceinline__ void fetch_directions_wide(const Lane& at, const Chunk& chunk,
-                                                      StepDirections& to) {
-  constexpr int kAcross = kGroup / Width;
-  for (int i = threadIdx.x; i < kChunk * kAcross; i += blockDim.x) {
-    const int row = i / kAcross, across = i % kAcross * Width;
-    const int64_t t = chunk.begin + row, n = chunk.group * kGroup + across;
-    const bool present = row < chunk.count && n < at.args.N;
-    const int64_t index = (at.b * at.args.T + t) * at.args.N + n;
-    copy_async<Width * sizeof(real)>(&to.b[row][across], at.args.b + index, present);
-    copy_async<Width * sizeof(real)>(&to.c[row][across], at.args.c + index, present);
-  }
-}
 __device__ __forceinline__ void fetch_directions(const Lane& at, const Chunk& chunk,
                                                  StepDirections& to) {
-  if (at.plan.state_quads)
-    fetch_directions_wide<Quad::kCount>(at, chunk, to);
-  else
-    fetch_directions_wide<1>(at, chunk, to);
+  with_quads(at.plan.state_quads, [&](auto width) {
+    constexpr int kAcross = kGroup / width();
+    for (int i = threadIdx.x; i < kChunk * kAcross; i += blockDim.x) {
+      const int row = i / kAcross, across = i % kAcross * width();
+      const int64_t t = chunk.begin + row, n = chunk.group * kGroup + across;
+      const bool present = row < chunk.count && n < at.args.N;
+      const int64_t index = (at.b * at.args.T + t) * at.args.N + n;
+      copy_async<width() * sizeof(real)>(&to.b[row][across], at.args.b + index, present);
+      copy_async<width() * sizeof(real)>(&to.c[row][across], at.args.c + index, present);
+    }
+  });
 }
 
 // Step sizes in the place of delta, dt . u, and the slope if asked. A lane does its own channel.
@@ -243,15 +228,14 @@ template <bool WithSlope>
 __device__ __forceinline__ void make_steps(const Lane& at, real bias, int count, Rows& delta,
                                            const Rows& u, Rows& input, Rows* slope) {
   for (int t = 0; t < count; t += 4) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
+    unrolled<4>([&](int k) {
       const real raw = delta[t + k][at.lane] + bias;
       Softplus dt = at.args.softplus ? softplus_with_slope(raw) : Softplus{raw, 1};
       if (t + k >= count) dt = {0, 0};
       delta[t + k][at.lane] = dt.value;
       input[t + k][at.lane] = dt.value * u[t + k][at.lane];
       if constexpr (WithSlope) (*slope)[t + k][at.lane] = dt.slope;
-    }
+    });
   }
   __syncwarp();
 }

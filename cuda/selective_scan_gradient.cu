@@ -19,22 +19,20 @@ __device__ __forceinline__ void recompute_chunk(const Lane& at, const StepDirect
                                                 const Chunk& chunk, const StateTile& rate,
                                                 BackwardRows& rows, StateTile& h) {
   for (int t = 0; t < chunk.count; t += 4) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
+    unrolled<4>([&](int k) {
       const Four dt = four(&rows.delta[t + k][at.channel]);
       const Four input = four(&rows.input[t + k][at.channel]);
       const Four b = four(&directions.b[t + k][at.state]);
       const real keep = Plain ? real(1) : at.keep(chunk.begin + t + k);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
+      unrolled<4>([&](int i) {
         if (k % 2 == 0)
           rows.pairs[(t + k) / 2][i][at.lane] = {h.v[i][0], h.v[i][1], h.v[i][2], h.v[i][3]};
-#pragma unroll
-        for (int j = 0; j < 4; ++j)
+        unrolled<4>([&](int j) {
           h.v[i][j] =
               decay_factor<Plain>(dt.v[i], rate.v[i][j], keep) * h.v[i][j] + input.v[i] * b.v[j];
-      }
-    }
+        });
+      });
+    });
   }
 }
 
@@ -110,11 +108,9 @@ __device__ __forceinline__ void backward_pair(const Lane& at, const SelectiveSca
   const real earlier_keep = Plain ? real(1) : at.keep(chunk.begin + t);
   const real later_keep = Plain ? real(1) : at.keep(chunk.begin + t + 1);
   auto& pair = rows.pairs[t / 2];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
+  unrolled<4>([&](int i) {
     const Four before = pair[i][at.lane];
-#pragma unroll
-    for (int j = 0; j < 4; ++j) {
+    unrolled<4>([&](int j) {
       const real rate = back.rate.v[i][j];
       real &g = back.g.v[i][j], &da = back.da.v[i][j];
       const real a = decay_factor<Plain>(earlier.dt.v[i], rate, earlier_keep);
@@ -123,8 +119,8 @@ __device__ __forceinline__ void backward_pair(const Lane& at, const SelectiveSca
       later.state(i, j, a_later, rate, between, back.after.v[i][j], g, da);
       earlier.state(i, j, a, rate, before.v[j], between, g, da);
       back.after.v[i][j] = before.v[j];
-    }
-  }
+    });
+  });
   pair[0][at.lane] = earlier.db;
   pair[1][at.lane] = earlier.dc;
   pair[2][at.lane] = later.db;
@@ -144,20 +140,18 @@ __device__ __forceinline__ void sum_directions(const Lane& at, const SelectiveSc
     if (t >= chunk.count || n >= in.N) continue;
     Four sum{};
     for (int warp = 0; warp < at.plan.warps; ++warp)
-#pragma unroll
-      for (int r = 0; r < kWarp / 4; ++r) {
+      unrolled<kWarp / 4>([&](int r) {
         const Four x = warps[warp].pairs[t / 2][t % 2 * 2 + which][(r ^ (t % 2)) * 4 + state];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) sum.v[j] += x.v[j];
-      }
+        unrolled<4>([&](int j) { sum.v[j] += x.v[j]; });
+      });
     real* to = (which == 0 ? args.db : args.dc) +
                ((at.b * at.plan.blocks + at.block) * in.T + step) * in.N + n;
     if (at.plan.state_quads)
       *reinterpret_cast<Four*>(to) = sum;
     else
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
+      unrolled<4>([&](int j) {
         if (n + j < in.N) to[j] = sum.v[j];
+      });
   }
 }
 

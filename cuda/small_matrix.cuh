@@ -10,24 +10,9 @@
 #include <fprnn/cuda/math.cuh>
 #include <fprnn/cuda/team.cuh>
 #include <fprnn/cuda/tile.cuh>
-
-#include <utility>
+#include <fprnn/cuda/unroll.cuh>
 
 namespace fprnn::cuda {
-
-template <int N>
-using Constant = std::integral_constant<int, N>;
-
-// visit(Constant<i>()) for all i < N: what they index can stay in registers whatever is around it.
-template <class Visit, int... I>
-__device__ __forceinline__ void each_constant(const Visit& visit,
-                                              std::integer_sequence<int, I...>) {
-  (visit(Constant<I>()), ...);
-}
-template <int N, class Visit>
-__device__ __forceinline__ void each_constant(const Visit& visit) {
-  each_constant(visit, std::make_integer_sequence<int, N>());
-}
 
 // The distance of rows in shared memory.
 FPRNN_HOST_DEVICE constexpr int64_t odd_stride(int64_t m) { return m | 1; }

@@ -1,8 +1,6 @@
 #include <fprnn/core/pieces.h>
 #include <fprnn/core/vector.h>
-#include <fprnn/cuda/block.cuh>
 #include <fprnn/cuda/launch.cuh>
-#include <fprnn/cuda/math.cuh>
 #include <fprnn/cuda/pack.cuh>
 
 #include <cmath>
@@ -37,7 +35,7 @@ __global__ void max_abs_kernel(MaxAbs args) {
 
 // One warp a row: lanes keep their best, the larger or else the earlier wins.
 __global__ void argmax_kernel(Argmax args) {
-  const int64_t row = int64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
+  const int64_t row = row_of_warp();
   if (row >= args.rows) return;
   const real* x = args.x + row * args.V;
   const int lane = threadIdx.x % kWarp;
@@ -56,6 +54,18 @@ __global__ void argmax_kernel(Argmax args) {
   broken = __any_sync(kAllLanes, broken);
   if (lane == 0) args.place[row] = broken ? -1 : static_cast<int32_t>(place);
 }
+
+template <int W>
+struct AddPack {
+  Pack<W>* y;
+  const Pack<W>* x;
+  __device__ void operator()(int64_t i) const {
+    Pack<W> sum = y[i];
+    const Pack<W> more = x[i];
+    unrolled<W>([&](int j) { sum.v[j] += more.v[j]; });
+    y[i] = sum;
+  }
+};
 
 }  // namespace
 }  // namespace cuda
@@ -82,8 +92,7 @@ void run(Cuda cuda, const RaiseTo& args) {
 }
 
 void run(Cuda cuda, const Argmax& args) {
-  start(cuda, "argmax", argmax_kernel,
-        {.blocks = ceil_div(args.rows, kThreads / kWarp), .threads = kThreads}, args);
+  start(cuda, "argmax", argmax_kernel, rows_by_warps(args.rows), args);
 }
 
 void run(Cuda cuda, const Copy& args) {
@@ -94,18 +103,10 @@ void run(Cuda cuda, const Copy& args) {
 }
 
 void run(Cuda cuda, const AddInPlace& args) {
-  if (args.count % Quad::kCount == 0 && quads_aligned(args.y, args.x))
-    return for_each(
-        cuda, "add_in_place", args.count / Quad::kCount,
-        [y = packs<Quad::kCount>(args.y), x = packs<Quad::kCount>(args.x)] __device__(int64_t i) {
-          Pack<Quad::kCount> sum = y[i];
-          const Pack<Quad::kCount> more = x[i];
-#pragma unroll
-          for (int j = 0; j < Quad::kCount; ++j) sum.v[j] += more.v[j];
-          y[i] = sum;
-        });
-  for_each(cuda, "add_in_place", args.count,
-           [y = args.y, x = args.x] __device__(int64_t i) { y[i] += x[i]; });
+  with_width(args.count, quads_aligned(args.y, args.x), [&](auto width) {
+    for_each(cuda, "add_in_place", args.count / width,
+             AddPack<width>{packs<width>(args.y), packs<width>(args.x)});
+  });
 }
 
 void run(Cuda cuda, const SumOfSquares& args) {
