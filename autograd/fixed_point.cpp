@@ -80,7 +80,7 @@ struct SolutionGradient {
     if (judged) judge(solution, sum_in_place(std::move(gradients.back()), g));
     for (size_t i = 0, next = 0; i < at->inputs.size(); ++i)
       if (at->inputs[i].defined() && at->inputs[i].differentiable())
-        back.give(static_cast<int>(i), gradients[next++]);
+        back.accumulate(static_cast<int>(i), gradients[next++]);
   }
 
  private:

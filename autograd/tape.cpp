@@ -63,7 +63,7 @@ bool Backward::wants(int input) const {
   return place >= 0 && table_.wanted[place];
 }
 
-void Backward::give(int input, Tensor cotangent) {
+void Backward::accumulate(int input, Tensor cotangent) {
   const int place = input_at(input);
   if (place >= 0 && table_.wanted[place]) table_.accumulate(place, std::move(cotangent));
 }

@@ -34,10 +34,10 @@ struct Parameter {
 // UsageError: an input or output that the op does not have.
 class Backward {
  public:
-  bool has(int output = 0) const;          // whether anything reached this output
-  const Tensor& output(int output = 0);    // its cotangent; zeros if nothing did
-  bool wants(int input) const;             // whether anyone asked for this input's cotangent
-  void give(int input, Tensor cotangent);  // of the input's shape; only if wanted
+  bool has(int output = 0) const;                // whether anything reached this output
+  const Tensor& output(int output = 0);          // its cotangent; zeros if nothing did
+  bool wants(int input) const;                   // whether anyone asked for this input's cotangent
+  void accumulate(int input, Tensor cotangent);  // of the input's shape; only if wanted
   // The input's cotangent so far, if the op may add to it in place instead of giving more; else
   // undefined.
   Tensor given(int input) const;

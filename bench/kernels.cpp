@@ -161,7 +161,7 @@ struct SelectiveScanCase {
     for (Tensor* x : {&dskip, &dbias}) *x = Tensor(context, {D});
     state = Tensor(context, {B, D, N});
     da = Tensor(context, {D, N});
-    checkpoints = Tensor(context, selective_scan_checkpoints(DeviceKind::cpu, B, T, D, N));
+    checkpoints = Tensor(context, selective_scan_checkpoints(context, B, T, D, N));
     forward = {.u = u.data(),
                .delta = delta.data(),
                .a = a.data(),

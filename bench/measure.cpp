@@ -69,7 +69,7 @@ class Alternative {
   bool record() {
     graph_ = nullptr;  // its memory goes first
     try {
-      graph_ = record_graph(context_, [&] {
+      graph_ = capture_graph(context_, [&] {
         for (int64_t i = 0; i < copies_; ++i) work_();
       });
       return true;

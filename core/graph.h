@@ -21,14 +21,14 @@ class Graph {
 // capture.
 // UsageError: `work` copies numbers from or to the host, or captures a graph itself. MemoryError,
 // DeviceError: as when it is run.
-std::unique_ptr<Graph> record_graph(Cuda cuda, const std::function<void()>& work);
+std::unique_ptr<Graph> capture_graph(Cuda cuda, const std::function<void()>& work);
 
 // Whether there are graphs: on a GPU alone.
-inline bool can_record(const Context& context) { return context.device() == DeviceKind::cuda; }
+inline bool can_capture(const Context& context) { return context.device() == DeviceKind::cuda; }
 // Null where there are none.
-inline std::unique_ptr<Graph> record_graph(const Context& context,
-                                           const std::function<void()>& work) {
-  return can_record(context) ? record_graph(Cuda{context}, work) : nullptr;
+inline std::unique_ptr<Graph> capture_graph(const Context& context,
+                                            const std::function<void()>& work) {
+  return can_capture(context) ? capture_graph(Cuda{context}, work) : nullptr;
 }
 
 }  // namespace fprnn

@@ -19,6 +19,6 @@ std::string describe_gpu(Cuda) { return {}; }
 
 void synchronise(Cuda) {}
 
-std::unique_ptr<Graph> record_graph(Cuda, const std::function<void()>&) { return nullptr; }
+std::unique_ptr<Graph> capture_graph(Cuda, const std::function<void()>&) { return nullptr; }
 
 }  // namespace fprnn

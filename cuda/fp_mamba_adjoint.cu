@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   real* const dc = db + N;
   real dxt[C]{};
   through_states(channels, step, s, token, dt, v, db, dc, dxt);
-  if (in.from_y == nullptr || step.t == 0) return;
+  if (in.weight_y == nullptr || step.t == 0) return;
   channels.each([&](int k, int64_t d) { dxt[k] = in.skip[d] * v[k] + dt[k] * dxt[k]; });
   real e[C];
   fill_channels(channels, e, [&](int64_t d) { return in.x[first + d] - in.y[first + d]; });
@@ -275,7 +275,7 @@ void run(Cuda cuda, const FpMambaAdjoint& args) {
                        .all = all.data(),
                        .last = nullptr});
     for (int64_t t = end - 1; t >= begin; --t) {
-      const bool last = t == args.T - 1, sees_y = args.from_y != nullptr;
+      const bool last = t == args.T - 1, sees_y = args.weight_y != nullptr;
       start_step(cuda, {.in = args,
                         .t = t,
                         .states = all.data() + (t - begin) * states,

@@ -30,7 +30,7 @@ template <int W>
 __device__ __forceinline__ Pack<W> gate_argument(const FpMambaGateForward& in,
                                                  const GatePlace<W>& at, int64_t i) {
   Pack<W> pre = packs<W>(in.z)[i];
-  if (const Pack<W>* past = at.before(in.from_y, in.from_previous)) {
+  if (const Pack<W>* past = at.before(in.projected_y, in.projected_previous)) {
     const Pack<W> more = *past;
     unrolled<W>([&](int j) { pre.v[j] += more.v[j]; });
   }
@@ -49,7 +49,7 @@ struct GateForward {
   }
 };
 
-// No step makes the last row of dfrom_y: the last one clears it.
+// No step makes the last row of dprojected_y: the last one clears it.
 template <int W>
 struct GateBackward {
   FpMambaGateBackward args;
@@ -64,8 +64,8 @@ struct GateBackward {
     });
     packs<W>(args.dz)[i] = dz;
     packs<W>(args.dy)[i] = dy;
-    if (Pack<W>* past = at.before(args.dfrom_y, args.dfrom_previous)) *past = dz;
-    if (at.t == in.T - 1) packs<W>(args.dfrom_y)[i] = {};
+    if (Pack<W>* past = at.before(args.dprojected_y, args.dprojected_previous)) *past = dz;
+    if (at.t == in.T - 1) packs<W>(args.dprojected_y)[i] = {};
   }
 };
 
@@ -85,19 +85,20 @@ using namespace cuda;
 bool supports(Cuda, const FpMambaGateForward&) { return true; }
 
 void run(Cuda cuda, const FpMambaGateForward& args) {
-  for_packs<GateForward>(cuda, "fp_mamba_gate_forward", args,
-                         quads_aligned(args.z, args.from_y, args.from_previous, args.y, args.out),
-                         args);
+  for_packs<GateForward>(
+      cuda, "fp_mamba_gate_forward", args,
+      quads_aligned(args.z, args.projected_y, args.projected_previous, args.y, args.out), args);
 }
 
 void run(Cuda cuda, const FpMambaGateBackward& args) {
   const FpMambaGateForward& in = args.forward;
-  if (in.T == 0 && args.dfrom_previous != nullptr)
-    run(cuda, Fill{.out = args.dfrom_previous, .count = in.B * in.D, .value = 0});
-  for_packs<GateBackward>(cuda, "fp_mamba_gate_backward", in,
-                          quads_aligned(in.z, in.from_y, in.from_previous, in.y, args.dout) &&
-                              quads_aligned(args.dz, args.dfrom_y, args.dfrom_previous, args.dy),
-                          args);
+  if (in.T == 0 && args.dprojected_previous != nullptr)
+    run(cuda, Fill{.out = args.dprojected_previous, .count = in.B * in.D, .value = 0});
+  for_packs<GateBackward>(
+      cuda, "fp_mamba_gate_backward", in,
+      quads_aligned(in.z, in.projected_y, in.projected_previous, in.y, args.dout) &&
+          quads_aligned(args.dz, args.dprojected_y, args.dprojected_previous, args.dy),
+      args);
 }
 
 }  // namespace fprnn

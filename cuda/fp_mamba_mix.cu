@@ -253,8 +253,8 @@ bool supports(Cuda cuda, const FpMambaMixForward& args) {
 
 void run(Cuda cuda, const FpMambaMixForward& args) {
   if (args.mixer.rank == 0) return mix_in_teams(cuda, args);
-  const bool aligned =
-      quads_aligned(args.projected, args.from_y, args.from_previous, args.x, args.y, args.mixed);
+  const bool aligned = quads_aligned(args.projected, args.projected_y, args.projected_previous,
+                                     args.x, args.y, args.mixed);
   with_mix(args, aligned, [&](auto rank, auto width) {
     start(cuda, "fp_mamba_mix_forward", fp_mamba_mix_forward_kernel<rank(), width()>,
           grid_for(args), args, Lengths(args.eps));
@@ -266,8 +266,8 @@ void run(Cuda cuda, const FpMambaMixBackward& args) {
   clear_without_steps(cuda, args);
   if (in.mixer.rank == 0) return mix_in_teams(cuda, args);
   const bool aligned =
-      quads_aligned(in.projected, in.from_y, in.from_previous, in.x, in.y, args.dmixed) &&
-      quads_aligned(args.dprojected, args.dfrom_y, args.dfrom_previous, args.dx, args.dy);
+      quads_aligned(in.projected, in.projected_y, in.projected_previous, in.x, in.y, args.dmixed) &&
+      quads_aligned(args.dprojected, args.dprojected_y, args.dprojected_previous, args.dx, args.dy);
   with_mix(in, aligned, [&](auto rank, auto width) {
     start(cuda, "fp_mamba_mix_backward", fp_mamba_mix_backward_kernel<rank(), width()>,
           grid_for(in), args, Lengths(in.eps));

@@ -61,7 +61,7 @@ struct SharedState {
 // Where things begin in a block's shared memory, each at a multiple of 16 bytes: for the block, then for each
 // sequence.
 struct BlockPlaces {
-  int64_t a, y, factors, from_y, sequence;  // (D, N) or -1, (G, D), (G), (G, P)
+  int64_t a, y, factors, projected_y, sequence;  // (D, N) or -1, (G, D), (G), (G, P)
   // From the sequence's first on. each: reals of a sequence; ahead (2, of_x.end): what x decides of
   // this step and the next.
   int64_t state, b, c, team, mixer, ahead, each;
@@ -80,7 +80,7 @@ struct BlockPlaces {
     a = keeps_a ? take(in.D * in.N) : -1;
     y = take(G * in.D);
     factors = take(G);
-    from_y = take(G * in.P);
+    projected_y = take(G * in.P);
     sequence = next;
     next = 0;
     state = take(in.D * in.N);
@@ -183,19 +183,19 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   int32_t most = 0;
   real residual = 0;
   for (int64_t t = 0; t < in.T; ++t) {
-    const bool sees_y = in.from_y != nullptr && (t > 0 || in.previous != nullptr);
+    const bool sees_y = in.weight_y != nullptr && (t > 0 || in.previous != nullptr);
     if (sees_y) {
       constexpr int kWarps = G * T::kWarps;
-      real* const out = shared + places.from_y;
+      real* const out = shared + places.projected_y;
       if (half.rows == nullptr)
-        project<G, kWarps>(in.from_y, in.P, in.D, of_y, out);
+        project<G, kWarps>(in.weight_y, in.P, in.D, of_y, out);
       else
         multiply_rows<G, kWarps>(P, D, half, halves, out);
       __syncthreads();
-      if (in.record.product != nullptr)
+      if (in.trace.product != nullptr)
         team.copy(in.P, out + g * in.P,
-                  t > 0 ? in.record.product + (sequence * in.T + t - 1) * in.P
-                        : in.record.of_previous + sequence * in.P);
+                  t > 0 ? in.trace.product + (sequence * in.T + t - 1) * in.P
+                        : in.trace.of_previous + sequence * in.P);
     }
     if (t + 1 < in.T)
       bring_step(team, StepToken(in, sequence, t + 1, nullptr), places.of_x, ahead(t + 1));
@@ -203,7 +203,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
     real* const b = own + places.b;
     const int64_t now = t % 2 * in.N, before = in.N - now;
     const StepToken at =
-        StepToken(in, sequence, t, sees_y ? shared + places.from_y + g * in.P : nullptr)
+        StepToken(in, sequence, t, sees_y ? shared + places.projected_y + g * in.P : nullptr)
             .brought(places.of_x, ahead(t));
     const int32_t count = solve_step<Mixer>(team, at, state, b + before, b + now, own + places.c,
                                             own + places.mixer, gained, y, residual)
@@ -244,7 +244,7 @@ BlockPlaces places_of(const FpMambaSweep& in) {
 bool persists(Cuda, const FpMambaSweep& args) {
   constexpr int64_t kMostWeights = 400'000;
   if (args.D % Quad::kCount != 0 || args.P * args.D > kMostWeights) return false;
-  if (args.from_y != nullptr && !quads_aligned(args.from_y)) return false;
+  if (args.weight_y != nullptr && !quads_aligned(args.weight_y)) return false;
   bool fits = false;
   with_mixer(args.mixer, args.D, [&](auto type) {
     fits = places_of<typename decltype(type)::type>(args).end <= kMostOfBlock;
@@ -253,8 +253,8 @@ bool persists(Cuda, const FpMambaSweep& args) {
 }
 
 void run_persistent(Cuda cuda, const FpMambaSweep& args) {
-  const KeptHalfRows rows = args.from_y != nullptr && suits_halves(cuda, args.D)
-                                ? KeptHalfRows(cuda, args.from_y, args.P, args.D)
+  const KeptHalfRows rows = args.weight_y != nullptr && suits_halves(cuda, args.D)
+                                ? KeptHalfRows(cuda, args.weight_y, args.P, args.D)
                                 : KeptHalfRows();
   with_mixer(args.mixer, args.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;

@@ -31,10 +31,10 @@ struct StepToken {
   const FpMambaSweep& in;
   int64_t b, t, row;                      // row: of all tokens
   const real *projected, *x, *delta, *z;  // (P), (D), (D), (D) or null
-  const real* from_y;
+  const real* projected_y;
 
   __device__ __forceinline__ StepToken(const FpMambaSweep& in, int64_t b, int64_t t,
-                                       const real* from_y)
+                                       const real* projected_y)
       : in(in),
         b(b),
         t(t),
@@ -43,7 +43,7 @@ struct StepToken {
         x(in.x + row * in.D),
         delta(in.delta + row * in.D),
         z(in.z == nullptr ? nullptr : in.z + row * in.D),
-        from_y(from_y) {}
+        projected_y(projected_y) {}
   // The same with what has been brought to `near`.
   __device__ __forceinline__ StepToken brought(const StepPlaces& places, const real* near) const {
     StepToken token = *this;
@@ -54,13 +54,13 @@ struct StepToken {
     return token;
   }
   __device__ __forceinline__ real p(int64_t j) const {
-    return from_y == nullptr ? projected[j] : projected[j] + from_y[j];
+    return projected_y == nullptr ? projected[j] : projected[j] + projected_y[j];
   }
   // Where the state before the step is kept (D, N), or null.
   __device__ __forceinline__ real* checkpoint() const {
-    if (in.record.checkpoints == nullptr || t == 0 || t % kSelectiveScanChunk != 0) return nullptr;
+    if (in.trace.checkpoints == nullptr || t == 0 || t % kSelectiveScanChunk != 0) return nullptr;
     const int64_t kept = b * (selective_scan_chunks(in.T) - 1) + t / kSelectiveScanChunk - 1;
-    return in.record.checkpoints + kept * selective_scan_channels(in.D) * in.N;
+    return in.trace.checkpoints + kept * selective_scan_channels(in.D) * in.N;
   }
 };
 
@@ -133,7 +133,7 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
   const Directions<typename Mixer::T> s(
       team, in.N, in.bc_norm, in.eps, [&](int64_t j) { return at.p(M + j); }, b, c);
   const auto channels = mixer.channels();
-  const FpMambaRecord& record = in.record;
+  const FpMambaSweepTrace& record = in.trace;
   if (record.b != nullptr) {
     team.copy(in.N, s.b, record.b + at.row * in.N);
     team.copy(in.N, s.c, record.c + at.row * in.N);

@@ -20,14 +20,14 @@ namespace {
 struct Step {
   FpMambaSweep in;
   int64_t t;
-  const real* from_y;  // null, or rows of P for each sequence,
-  int64_t row;         // which are so far apart
-  const real* from;    // (B, D, N) or null: the state; what the last step adds to it is missing
-  real* gained;        // (B, D) and
-  real* b;             // (B, N), whose outer product that is
-  HalfRows w;          // W, if the products are of halves, else null; then
-  __half* halves;      // (B, D) and
-  float* factor;       // (B) are y for them (cuda/half_product.cuh)
+  const real* projected_y;  // null, or rows of P for each sequence,
+  int64_t row;              // which are so far apart
+  const real* from;  // (B, D, N) or null: the state; what the last step adds to it is missing
+  real* gained;      // (B, D) and
+  real* b;           // (B, N), whose outer product that is
+  HalfRows w;        // W, if the products are of halves, else null; then
+  __half* halves;    // (B, D) and
+  float* factor;     // (B) are y for them (cuda/half_product.cuh)
 };
 
 // One sequence's state in memory. Neighbouring threads take neighbouring quads of it, so that what a warp asks for is
@@ -100,8 +100,8 @@ FPRNN_HOST_DEVICE inline int64_t exchanged(const FpMambaSweep& in) {
 
 // Reals of what a step has brought, which p's part from y is the last of.
 FPRNN_HOST_DEVICE inline int64_t brought(const FpMambaSweep& in) {
-  const int64_t from_y = in.from_y == nullptr ? 0 : in.P;
-  return StepPlaces(in).end + (from_y + Quad::kCount - 1) / Quad::kCount * Quad::kCount;
+  const int64_t projected_y = in.weight_y == nullptr ? 0 : in.P;
+  return StepPlaces(in).end + (projected_y + Quad::kCount - 1) / Quad::kCount * Quad::kCount;
 }
 
 template <class Mixer>
@@ -123,12 +123,13 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
   const StepPlaces places(in);
   real* const near = exchange + exchanged(in);
   bring_step(team, far, places, near);
-  if (step.from_y != nullptr) bring(team, in.P, step.from_y + b * step.row, near + places.end);
+  if (step.projected_y != nullptr)
+    bring(team, in.P, step.projected_y + b * step.row, near + places.end);
   commit_async();
   wait_async<0>();
   team.sync();
   StepToken at = far.brought(places, near);
-  if (step.from_y != nullptr) at.from_y = near + places.end;
+  if (step.projected_y != nullptr) at.projected_y = near + places.end;
   const StateInMemory state{step.from == nullptr ? nullptr : step.from + states,
                             in.state_out + states,
                             in.a,
@@ -169,12 +170,12 @@ void start_step(Cuda cuda, const Step& step) {
 void multiply_y(Cuda cuda, real* passing, Step& step) {
   const FpMambaSweep& in = step.in;
   const bool first = step.t == 0;
-  if (in.from_y == nullptr || (first && in.previous == nullptr)) return;
-  const bool together = !first && in.record.product != nullptr;
-  real* const to = together             ? in.record.product + (step.t - 1) * in.P
+  if (in.weight_y == nullptr || (first && in.previous == nullptr)) return;
+  const bool together = !first && in.trace.product != nullptr;
+  real* const to = together             ? in.trace.product + (step.t - 1) * in.P
                    : passing != nullptr ? passing
-                                        : in.record.of_previous;
-  step.from_y = to;
+                                        : in.trace.of_previous;
+  step.projected_y = to;
   step.row = together ? in.T * in.P : in.P;
   if (step.halves != nullptr)
     return multiply_halves(cuda, {.vectors = step.halves,
@@ -209,7 +210,7 @@ FpMambaSweep part_of(const FpMambaSweep& whole, int64_t first, int64_t count) {
   skip(part.state_out, D * N);
   skip(part.iterations, 1);
   skip(part.residual, 1);
-  FpMambaRecord& record = part.record;
+  FpMambaSweepTrace& record = part.trace;
   skip(record.product, T * P);
   skip(record.of_previous, P);
   skip(record.mixed, T * D);
@@ -226,13 +227,13 @@ FpMambaSweep part_of(const FpMambaSweep& whole, int64_t first, int64_t count) {
 
 void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
   const Tensor gained(cuda.context, {args.B, args.D}), b(cuda.context, {args.B, args.N});
-  const Tensor passing = args.from_y != nullptr && args.record.product == nullptr
+  const Tensor passing = args.weight_y != nullptr && args.trace.product == nullptr
                              ? Tensor(cuda.context, {args.B, args.P})
                              : Tensor();
-  const bool multiplies = args.from_y != nullptr && (args.T > 1 || args.previous != nullptr);
+  const bool multiplies = args.weight_y != nullptr && (args.T > 1 || args.previous != nullptr);
   KeptHalfRows w, y;
   if (multiplies && suits_halves(cuda, args.D)) {
-    w = KeptHalfRows(cuda, args.from_y, args.P, args.D);
+    w = KeptHalfRows(cuda, args.weight_y, args.P, args.D);
     y = args.previous == nullptr ? KeptHalfRows(cuda, args.B, args.D)
                                  : KeptHalfRows(cuda, args.previous, args.B, args.D);
   }
@@ -240,7 +241,7 @@ void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
   const auto run_part = [&](int64_t first, int64_t end) {
     Step step{.in = part_of(args, first, end - first),
               .t = 0,
-              .from_y = nullptr,
+              .projected_y = nullptr,
               .row = 0,
               .from = nullptr,
               .gained = gained.data() + first * args.D,

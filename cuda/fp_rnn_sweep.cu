@@ -15,8 +15,8 @@ struct Step {
   FpRnnSweep in;
   LocalParameters parameters;
   int64_t t;
-  const real* from_y;  // (B, P) or null
-  const real* before;  // (B, D) or null: f of the step before
+  const real* projected_y;  // (B, P) or null
+  const real* before;       // (B, D) or null: f of the step before
 };
 
 template <class Mixer>
@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_step_kernel(const Step
   const int64_t D = in.D, b = blockIdx.x, row = b * in.T + step.t, first = row * D;
   const auto p = [&](int64_t j) {
     const real from_x = in.projected[row * in.P + j];
-    return step.from_y == nullptr ? from_x : from_x + step.from_y[b * in.P + j];
+    return step.projected_y == nullptr ? from_x : from_x + step.projected_y[b * in.P + j];
   };
   real* const shared = reinterpret_cast<real*>(bytes);
   const typename Mixer::T team(shared);
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_rnn_adjoint_kernel(const A
     step.dstate[b * D + d] = in.lambda[first + d] * v[k];
     v[k] *= gain[k];
   });
-  if (in.from_y == nullptr || step.t == 0) return;
+  if (in.weight_y == nullptr || step.t == 0) return;
   mixer.gradient(in.eps, p, e, v, [&](int64_t j, real dp) { step.dp[b * in.P + j] = dp; });
 }
 
@@ -139,16 +139,16 @@ bool supports(Cuda, const FpRnnSweep& args) { return fits_a_team(args.mixer, arg
 bool supports(Cuda, const FpRnnAdjoint& args) { return fits_a_team(args.mixer, args.D); }
 
 void run(Cuda cuda, const FpRnnSweep& args) {
-  const Tensor from_y(cuda.context, {args.B, args.P});
+  const Tensor projected_y(cuda.context, {args.B, args.P});
   Step step{.in = args,
             .parameters = local_parameters(args, false),
             .t = 0,
-            .from_y = nullptr,
+            .projected_y = nullptr,
             .before = args.state};
   for (; step.t < args.T; ++step.t) {
-    if (args.from_y != nullptr && (step.t > 0 || args.previous != nullptr)) {
-      multiply_previous(cuda, args, step.t, from_y.data(), args.P);
-      step.from_y = from_y.data();
+    if (args.weight_y != nullptr && (step.t > 0 || args.previous != nullptr)) {
+      multiply_previous(cuda, args, step.t, projected_y.data(), args.P);
+      step.projected_y = projected_y.data();
     }
     with_kernel(args, false, [&](auto type, const Grid& grid) {
       start(cuda, "fp_rnn_step", fp_rnn_step_kernel<typename decltype(type)::type>, grid, step);
@@ -160,7 +160,7 @@ void run(Cuda cuda, const FpRnnSweep& args) {
 void run(Cuda cuda, const FpRnnAdjoint& args) {
   const Tensor dstate(cuda.context, {args.B, args.D}), dprevious(cuda.context, {args.B, args.D});
   const Tensor dp(cuda.context, {args.B, args.P});
-  const bool sees_y = args.from_y != nullptr;
+  const bool sees_y = args.weight_y != nullptr;
   for (int64_t t = args.T - 1; t >= 0; --t) {
     const bool last = t == args.T - 1;
     const AdjointStep step{.in = args,

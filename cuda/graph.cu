@@ -73,7 +73,7 @@ class CudaGraph final : public Graph {
 
 }  // namespace
 
-std::unique_ptr<Graph> record_graph(Cuda cuda, const std::function<void()>& work) {
+std::unique_ptr<Graph> capture_graph(Cuda cuda, const std::function<void()>& work) {
   return std::make_unique<CudaGraph>(cuda.context, work);
 }
 

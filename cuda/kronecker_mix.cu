@@ -29,9 +29,9 @@ FPRNN_HOST_DEVICE inline int64_t near_space(const FpMambaMixForward& in) {
 template <class T>
 __device__ __forceinline__ void bring_p(const T& team, const MixToken& token, int64_t P,
                                         real* near) {
-  if (token.from_y == nullptr) return team.copy(P, token.projected, near);
+  if (token.projected_y == nullptr) return team.copy(P, token.projected, near);
 #pragma unroll 8
-  for (int j = team.rank; j < P; j += T::kSize) near[j] = token.projected[j] + token.from_y[j];
+  for (int j = team.rank; j < P; j += T::kSize) near[j] = token.projected[j] + token.projected_y[j];
 }
 
 template <class Mixer>
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(kThreads<Mixer>)
         real* const of_b = space + in.P;
         const Mixer mixer(team, in.mixer, in.D, in.eps, p, space + near_space(in), false);
         const Directions<typename Mixer::T> s(
-            team, in.N, in.bc_norm, in.eps, [&](int64_t j) { return p(in.directions + j); }, of_b,
+            team, in.N, in.bc_norm, in.eps, [&](int64_t j) { return p(in.bc_offset + j); }, of_b,
             of_b + in.N);
         team.each(in.N, [&](int64_t n) {
           in.b[row * in.N + n] = s.b[n];
@@ -100,18 +100,18 @@ __global__ void __launch_bounds__(kThreads<Mixer>, kBlocks<Mixer>)
         const Lengths lengths(in.eps);
         real sums[4]{};
         team.each(in.N, [&](int64_t n) {
-          const real b = lengths.unit * p(in.directions + n),
-                     c = lengths.unit * p(in.directions + in.N + n);
+          const real b = lengths.unit * p(in.bc_offset + n),
+                     c = lengths.unit * p(in.bc_offset + in.N + n);
           sums[0] += b * b;
           sums[1] += c * c;
           sums[2] += b * db[n];
           sums[3] += c * dc[n];
         });
         team.sums(sums);
-        direction_gradient(in, lengths, p, in.directions, db, sums[0], sums[2], to, team.rank,
+        direction_gradient(in, lengths, p, in.bc_offset, db, sums[0], sums[2], to, team.rank,
                            Mixer::T::kSize);
-        direction_gradient(in, lengths, p, in.directions + in.N, dc, sums[1], sums[3], to,
-                           team.rank, Mixer::T::kSize);
+        direction_gradient(in, lengths, p, in.bc_offset + in.N, dc, sums[1], sums[3], to, team.rank,
+                           Mixer::T::kSize);
         clear_rest(in, Mixer::numbers(in.mixer), to, team.rank, Mixer::T::kSize);
       });
 }

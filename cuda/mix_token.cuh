@@ -12,7 +12,7 @@ namespace fprnn::cuda {
 // A token's place, and p_t from its two parts.
 struct MixToken {
   int64_t b, t, row;
-  const real *projected, *from_y;  // the second may be null
+  const real *projected, *projected_y;  // the second may be null
 
   template <class Forward>
   __device__ explicit MixToken(const Forward& in, int64_t row = blockIdx.x)
@@ -20,42 +20,46 @@ struct MixToken {
         t(row % in.T),
         row(row),
         projected(in.projected + row * in.P),
-        from_y(nullptr) {
-    if (t > 0 && in.from_y != nullptr) from_y = in.from_y + (row - 1) * in.P;
-    if (t == 0 && in.from_previous != nullptr) from_y = in.from_previous + b * in.P;
+        projected_y(nullptr) {
+    if (t > 0 && in.projected_y != nullptr) projected_y = in.projected_y + (row - 1) * in.P;
+    if (t == 0 && in.projected_previous != nullptr) projected_y = in.projected_previous + b * in.P;
   }
   __device__ real p(int64_t j) const {
-    return from_y == nullptr ? projected[j] : projected[j] + from_y[j];
+    return projected_y == nullptr ? projected[j] : projected[j] + projected_y[j];
   }
   // D of them from `begin` on.
   template <int W>
   __device__ __forceinline__ void load(int64_t D, int64_t begin, OwnChannels& x) const {
     RowPacks<W>::load(D, projected + begin, x);
-    if (from_y == nullptr) return;
+    if (projected_y == nullptr) return;
     OwnChannels other;
-    RowPacks<W>::load(D, from_y + begin, other);
+    RowPacks<W>::load(D, projected_y + begin, other);
     unrolled<kOwn>([&](int k) { x[k] += other[k]; });
   }
 };
 
-// Where the gradient of p_t goes: to projected, and to from_y a row before or, at the first step, to
-// from_previous. No step makes the last row of from_y, so the last one clears it.
+// Where the gradient of p_t goes: to projected, and to projected_y a row before or, at the first step, to
+// projected_previous. No step makes the last row of projected_y, so the last one clears it.
 struct MixGradient {
-  real *projected, *from_y, *last;  // the second and third may be null
+  real *projected, *projected_y, *last;  // the second and third may be null
 
   template <class Backward>
   __device__ MixGradient(const Backward& args, const MixToken& token)
-      : projected(args.dprojected + token.row * args.forward.P), from_y(nullptr), last(nullptr) {
+      : projected(args.dprojected + token.row * args.forward.P),
+        projected_y(nullptr),
+        last(nullptr) {
     const int64_t P = args.forward.P;
-    if (token.t > 0 && args.dfrom_y != nullptr) from_y = args.dfrom_y + (token.row - 1) * P;
-    if (token.t == 0 && args.dfrom_previous != nullptr) from_y = args.dfrom_previous + token.b * P;
-    if (token.t == args.forward.T - 1 && args.dfrom_y != nullptr)
-      last = args.dfrom_y + token.row * P;
+    if (token.t > 0 && args.dprojected_y != nullptr)
+      projected_y = args.dprojected_y + (token.row - 1) * P;
+    if (token.t == 0 && args.dprojected_previous != nullptr)
+      projected_y = args.dprojected_previous + token.b * P;
+    if (token.t == args.forward.T - 1 && args.dprojected_y != nullptr)
+      last = args.dprojected_y + token.row * P;
   }
   template <int W>
   __device__ __forceinline__ void give(int64_t j, const Pack<W>& dp) const {
     *packs<W>(projected + j) = dp;
-    if (from_y != nullptr) *packs<W>(from_y + j) = dp;
+    if (projected_y != nullptr) *packs<W>(projected_y + j) = dp;
     if (last != nullptr) *packs<W>(last + j) = {};
   }
   __device__ __forceinline__ void give(int64_t j, real dp) const { give<1>(j, {dp}); }
@@ -67,8 +71,7 @@ template <class Forward, class P>
 __device__ __forceinline__ void add_direction(const Forward& in, const Lengths& lengths, const P& p,
                                               int64_t n, const real* db, const real* dc,
                                               real* sums) {
-  const real b = lengths.unit * p(in.directions + n),
-             c = lengths.unit * p(in.directions + in.N + n);
+  const real b = lengths.unit * p(in.bc_offset + n), c = lengths.unit * p(in.bc_offset + in.N + n);
   sums[0] += b * b;
   sums[1] += c * c;
   if (db == nullptr) return;
@@ -84,8 +87,8 @@ __device__ __forceinline__ void write_directions(const Forward& in, const Length
   const real of_b = in.bc_norm ? lengths.inverse(squares[0]) : real(1);
   const real of_c = in.bc_norm ? lengths.inverse(squares[1]) : real(1);
   for (int64_t n = thread; n < in.N; n += threads) {
-    in.b[row * in.N + n] = of_b * p(in.directions + n);
-    in.c[row * in.N + n] = of_c * p(in.directions + in.N + n);
+    in.b[row * in.N + n] = of_b * p(in.bc_offset + n);
+    in.c[row * in.N + n] = of_c * p(in.bc_offset + in.N + n);
   }
 }
 
@@ -110,8 +113,8 @@ __device__ __forceinline__ void direction_gradients(const Forward& in, const Len
                                                     const P& p, const real* db, const real* dc,
                                                     const real* sums, const MixGradient& to,
                                                     int thread, int threads) {
-  direction_gradient(in, lengths, p, in.directions, db, sums[0], sums[2], to, thread, threads);
-  direction_gradient(in, lengths, p, in.directions + in.N, dc, sums[1], sums[3], to, thread,
+  direction_gradient(in, lengths, p, in.bc_offset, db, sums[0], sums[2], to, thread, threads);
+  direction_gradient(in, lengths, p, in.bc_offset + in.N, dc, sums[1], sums[3], to, thread,
                      threads);
 }
 
@@ -119,16 +122,17 @@ __device__ __forceinline__ void direction_gradients(const Forward& in, const Len
 template <class Forward>
 __device__ __forceinline__ void clear_rest(const Forward& in, int64_t outputs,
                                            const MixGradient& to, int thread, int threads) {
-  for (int64_t j = outputs + thread; j < in.directions; j += threads) to.give(j, 0);
-  for (int64_t j = in.directions + 2 * in.N + thread; j < in.P; j += threads) to.give(j, 0);
+  for (int64_t j = outputs + thread; j < in.bc_offset; j += threads) to.give(j, 0);
+  for (int64_t j = in.bc_offset + 2 * in.N + thread; j < in.P; j += threads) to.give(j, 0);
 }
 
 // Where there are no steps, nothing comes from the one before.
 template <class Backward>
 void clear_without_steps(Cuda cuda, const Backward& args) {
-  if (args.forward.T == 0 && args.dfrom_previous != nullptr)
+  if (args.forward.T == 0 && args.dprojected_previous != nullptr)
     run(cuda,
-        Fill{.out = args.dfrom_previous, .count = args.forward.B * args.forward.P, .value = 0});
+        Fill{
+            .out = args.dprojected_previous, .count = args.forward.B * args.forward.P, .value = 0});
 }
 
 }  // namespace fprnn::cuda

@@ -11,7 +11,7 @@ namespace fprnn::cuda {
 template <class Sweep>
 void multiply_previous(Cuda cuda, const Sweep& in, int64_t t, real* out, int64_t ld) {
   run(cuda, Gemm{.a = t == 0 ? in.previous : in.y + (t - 1) * in.D,
-                 .b = in.from_y,
+                 .b = in.weight_y,
                  .c = out,
                  .M = in.B,
                  .N = in.P,
@@ -26,7 +26,7 @@ void multiply_previous(Cuda cuda, const Sweep& in, int64_t t, real* out, int64_t
 template <class Sweep>
 void multiply_back(Cuda cuda, const Sweep& in, const real* dp, real* dprevious) {
   run(cuda, Gemm{.a = dp,
-                 .b = in.from_y,
+                 .b = in.weight_y,
                  .c = dprevious,
                  .M = in.B,
                  .N = in.D,

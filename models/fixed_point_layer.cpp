@@ -22,7 +22,7 @@ SolverOptions FixedPointLayer::solver_on(const Conditions& on) const {
   return options;
 }
 
-bool FixedPointLayer::recordable(const Conditions& on) const {
+bool FixedPointLayer::capturable(const Conditions& on) const {
   return solver_on(on).solver == Solver::sequential && solver.unconverged == Unconverged::accept;
 }
 

@@ -28,7 +28,7 @@ class FixedPointLayer : public Layer {
   // must refuse.
   virtual bool has_states() const { return true; }
   // What iterates over a whole sequence reads residuals back, and automatic may do so.
-  bool recordable(const Conditions& on = {}) const override;
+  bool capturable(const Conditions& on = {}) const override;
   // Of the last forward, and of the exact gradient's solve in the last backward through it, empty
   // otherwise. Reading waits until they are computed. Steps that are repeated (core/graph.h) leave
   // them as they are, but write into the same tensors.

@@ -48,13 +48,13 @@ Past Past::rows(int64_t begin, int64_t end) const {
   return {cut(y, 0, begin, end), cut(carry, 0, begin, end)};
 }
 
-Var FixedPointMap::numbers(const Var& y, const Past& past, const FixedPointInputs& in) const {
+Var FixedPointMap::raw(const Var& y, const Past& past, const FixedPointInputs& in) const {
   if (!in.weight_y.defined()) return in.projected;
   return add(in.projected, linear(shift(y, past.y), in.weight_y));
 }
 
 FixedPointMap::Token FixedPointMap::token(const Var& p, const FixedPointInputs& in) const {
-  const int64_t P = p.size(-1), own = cell.numbers();
+  const int64_t P = p.size(-1), own = cell.raw_size();
   const int64_t outputs = mixer.outputs();
   return {mixer.factors(P == outputs ? p : slice(p, -1, 0, outputs)),
           cell.token(own > 0 ? slice(p, -1, P - own, P) : Var(), in.signals, in.weights)};
@@ -73,7 +73,7 @@ FixedPointMap::Applied FixedPointMap::apply(const Var& y, const Past& past,
                                             const FixedPointInputs& in) const {
   if (const FusedForms* fused = cell.fused())
     if (auto applied = fused->apply(*this, y, past, in, nullptr)) return *std::move(applied);
-  const Token at = token(numbers(y, past, in), in);
+  const Token at = token(raw(y, past, in), in);
   const auto [v, carry] = cell.scan(mixed(at.q, in.x, y), at.cell, past.carry);
   return {normed(v, in), carry};
 }
@@ -89,14 +89,14 @@ StepEquation FixedPointMap::equation(const MixerFactors& q, Var offset, Var gain
 }
 
 FixedPointMap::Opened FixedPointMap::open(const Past& past, const FixedPointInputs& in) const {
-  const Token at = token(numbers(in.x, past, in), in);  // of y nothing but the past's is seen
+  const Token at = token(raw(in.x, past, in), in);  // of y nothing but the past's is seen
   const Cell::Opened opened = cell.open(mixer.apply(at.q, in.x), at.cell, past.carry);
   return {equation(at.q, opened.v, opened.gain, in), opened};
 }
 
 StepEquation FixedPointMap::equations_at(const Var& y, const Past& past,
                                          const FixedPointInputs& in) const {
-  const Token at = token(numbers(y, past, in), in);
+  const Token at = token(raw(y, past, in), in);
   const Var fed_back = sub(y, mixer.apply(at.q, y));
   const Cell::Opened opened =
       cell.open(add(mixer.apply(at.q, in.x), fed_back), at.cell, past.carry);

@@ -68,7 +68,7 @@ struct FixedPointMap {
   Var close(const Opened& step, const Var& y) const;
 
   // The parts of f. p (B, T, P), where y_{t-1} is that of y (B, T, D); what it says; mixed.
-  Var numbers(const Var& y, const Past& past, const FixedPointInputs& in) const;
+  Var raw(const Var& y, const Past& past, const FixedPointInputs& in) const;
   struct Token {
     MixerFactors q;
     Vars cell;

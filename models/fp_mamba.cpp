@@ -99,7 +99,7 @@ FpMamba::FpMamba(Module& parent, std::string name, const Init& init, const FpMam
 Var FpMamba::output(const Var& u, FixedPointState& state, const Conditions& on) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "fp_mamba",
           "u must be (B, T, d)", u.shape(), options_.d_model);
-  const Vars xz = linear_parts(u, beside(u, in_proj_.weight), {inner_, inner_});
+  const Vars xz = linear_parts(u, on_tape_of(u, in_proj_.weight), {inner_, inner_});
   Var x = xz[0];
   const Var z = xz[1];
   if (conv1d_ != nullptr) {
@@ -112,8 +112,8 @@ Var FpMamba::output(const Var& u, FixedPointState& state, const Conditions& on) 
   const Var y = solve(inputs_of(x, z, of, on), state, on);
   if (options_.glu_in_loop) return out_proj_.forward(y);
   const Var& gate = of.others.back();
-  const Var from_previous = previous.defined() ? linear(previous, gate) : Var();
-  return out_proj_.forward(fp_mamba_gate(z, linear(y, gate), from_previous, y));
+  const Var projected_previous = previous.defined() ? linear(previous, gate) : Var();
+  return out_proj_.forward(fp_mamba_gate(z, linear(y, gate), projected_previous, y));
 }
 
 Projection FpMamba::projection(const Var& x) {
@@ -125,7 +125,7 @@ Projection FpMamba::projection(const Var& x) {
   const int bc = rows.source(bc_y_proj_.get()), dt = rows.source(dt_y_proj_.get()),
             gate = rows.source(z_y_proj_.get());
   // Unused, so that rows of p begin at a multiple of 16 bytes.
-  rows.add({kZeros, (4 - (mixer_->outputs() + cell_.numbers()) % 4) % 4});
+  rows.add({kZeros, (4 - (mixer_->outputs() + cell_.raw_size()) % 4) % 4});
   rows.add({of_x, N, R}, sees.b ? bc : kZeros);
   rows.add({of_x, N, R + N}, sees.c ? bc : kZeros, N);
   if (sees.lambda)
@@ -145,20 +145,21 @@ FixedPointInputs FpMamba::inputs_of(const Var& x, const Var& z, const Projection
                                     const Conditions& on) {
   const bool lambda = options_.dependence.lambda;
   const Var delta =
-      lambda ? Var() : linear(linear(x, of.others.front()), beside(x, dt_proj_.weight));
+      lambda ? Var() : linear(linear(x, of.others.front()), on_tape_of(x, dt_proj_.weight));
   const Tensor& mask = on.state_mask;
   require(!mask.defined() || mask.shape() == x.shape().without(-1), "fp_mamba",
           "a state mask must be (B, T)", mask.shape(), x.shape());
   require_together("fp_mamba", x, mask);
-  return {.x = x,
-          .projected = linear(x, of.weight_x, of.bias),
-          .gate = options_.glu_in_loop ? z : Var(),
-          .weight_y = of.weight_y,
-          .norm_weight = beside(x, out_norm_.weight),
-          .norm_bias = beside(x, out_norm_.bias),
-          .signals = {delta, mask},
-          .weights = {affine(exp(beside(x, a_log_)), -1, 0), beside(x, skip_),
-                      beside(x, *dt_proj_.bias), lambda ? beside(x, dt_proj_.weight) : Var()}};
+  return {
+      .x = x,
+      .projected = linear(x, of.weight_x, of.bias),
+      .gate = options_.glu_in_loop ? z : Var(),
+      .weight_y = of.weight_y,
+      .norm_weight = on_tape_of(x, out_norm_.weight),
+      .norm_bias = on_tape_of(x, out_norm_.bias),
+      .signals = {delta, mask},
+      .weights = {affine(exp(on_tape_of(x, a_log_)), -1, 0), on_tape_of(x, skip_),
+                  on_tape_of(x, *dt_proj_.bias), lambda ? on_tape_of(x, dt_proj_.weight) : Var()}};
 }
 
 }  // namespace fprnn

@@ -49,7 +49,7 @@ class Layer : public Module {
   Var forward(const Var& x, LayerState& state, const Conditions& on = {});
   // Whether forward and its gradient do the same each time, up to what is in tensors, and read
   // nothing back: then they may be captured once and repeated (core/graph.h).
-  virtual bool recordable(const Conditions& /*on*/ = {}) const { return false; }
+  virtual bool capturable(const Conditions& /*on*/ = {}) const { return false; }
 
  protected:
   // forward. state is null if nobody goes on from here.

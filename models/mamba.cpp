@@ -84,12 +84,12 @@ Var Mamba::forward(const Var& u, MambaState& state) {
   const Var parameters = x_proj_.forward(x);
   const Var delta = slice(parameters, -1, 0, R);
   const auto [y, scanned] = selective_scan({.u = x,
-                                            .delta = linear(delta, beside(x, dt_proj_.weight)),
-                                            .a = affine(exp(beside(x, a_log_)), -1, 0),
+                                            .delta = linear(delta, on_tape_of(x, dt_proj_.weight)),
+                                            .a = affine(exp(on_tape_of(x, a_log_)), -1, 0),
                                             .b = slice(parameters, -1, R, R + N),
                                             .c = slice(parameters, -1, R + N, R + 2 * N),
-                                            .skip = beside(x, skip_),
-                                            .delta_bias = beside(x, *dt_proj_.bias),
+                                            .skip = on_tape_of(x, skip_),
+                                            .delta_bias = on_tape_of(x, *dt_proj_.bias),
                                             .h0 = state.scan});
   state = {conv_state(projected, options_.conv_width, state.conv), scanned};
   return out_proj_.forward(mul(y, silu(z)));

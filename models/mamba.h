@@ -37,7 +37,7 @@ class Mamba : public Layer {
   // ValueError: what check_sizes refuses, for expand * d_model too.
   Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options);
   using Layer::forward;  // UsageError: the state of another layer
-  bool recordable(const Conditions& = {}) const override { return true; }
+  bool capturable(const Conditions& = {}) const override { return true; }
   // The same with gradients through the state, which may be empty at the start of a sequence.
   Var forward(const Var& u, MambaState& state);
 

@@ -118,7 +118,7 @@ int ProjectionRows::source(const WeightSource& weight, Parameter* bias) {
   sources_.push_back(weight);
   biases_.push_back(bias != nullptr ? at + 1 : kZeros);
   if (bias != nullptr) {
-    sources_.push_back({{}, reshape(beside(like_, *bias), {bias->value.size(0), 1})});
+    sources_.push_back({{}, reshape(on_tape_of(like_, *bias), {bias->value.size(0), 1})});
     biases_.push_back(kZeros);
   }
   return at;

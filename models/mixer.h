@@ -119,7 +119,7 @@ class ProjectionRows {
   // parameters as D, or x + y if it sees y and has not.
   ProjectionRows(const Mixer& mixer, const Var& like, int64_t D, bool sees_y);
   // Maps to take rows from, on the tape of `like`; kZeros for one that is not there.
-  int source(const Linear& map) { return source({{}, beside(like_, map.weight)}, map.bias); }
+  int source(const Linear& map) { return source({{}, on_tape_of(like_, map.weight)}, map.bias); }
   int source(const WeightNormLinear* map) {
     return map == nullptr ? kZeros : source(map->source(like_), map->bias);
   }

@@ -63,7 +63,7 @@ struct Init {
 };
 
 // The parameter where x is: on x's tape if it has one.
-inline Var beside(const Var& x, Parameter& parameter) {
+inline Var on_tape_of(const Var& x, Parameter& parameter) {
   return x.tape() != nullptr ? x.tape()->leaf(parameter) : Var(parameter.value);
 }
 

@@ -35,7 +35,7 @@ Linear::Linear(Module& parent, std::string name, const Init& init, int64_t input
                         : nullptr) {}
 
 Var Linear::forward(const Var& x) {
-  return linear(x, beside(x, weight), bias != nullptr ? beside(x, *bias) : Var());
+  return linear(x, on_tape_of(x, weight), bias != nullptr ? on_tape_of(x, *bias) : Var());
 }
 
 WeightNormLinear::WeightNormLinear(Module& parent, std::string name, const Init& init,
@@ -48,12 +48,12 @@ WeightNormLinear::WeightNormLinear(Module& parent, std::string name, const Init&
                         : nullptr) {}
 
 Var WeightNormLinear::forward(const Var& x) {
-  return weight_norm_linear(x, beside(x, magnitude), beside(x, direction),
-                            bias != nullptr ? beside(x, *bias) : Var());
+  return weight_norm_linear(x, on_tape_of(x, magnitude), on_tape_of(x, direction),
+                            bias != nullptr ? on_tape_of(x, *bias) : Var());
 }
 
 WeightSource WeightNormLinear::source(const Var& like) const {
-  return {beside(like, magnitude), beside(like, direction)};
+  return {on_tape_of(like, magnitude), on_tape_of(like, direction)};
 }
 
 RmsNorm::RmsNorm(Module& parent, std::string name, const Init& init, int64_t width, real eps)
@@ -61,7 +61,7 @@ RmsNorm::RmsNorm(Module& parent, std::string name, const Init& init, int64_t wid
       weight_(add_parameter("weight", full(init.context, Shape{width}, 1), Decay::no)),
       eps_(eps) {}
 
-Var RmsNorm::forward(const Var& x) { return rms_norm(x, beside(x, weight_), eps_); }
+Var RmsNorm::forward(const Var& x) { return rms_norm(x, on_tape_of(x, weight_), eps_); }
 
 LayerNorm::LayerNorm(Module& parent, std::string name, const Init& init, int64_t width, real eps)
     : Module(parent, std::move(name)),
@@ -70,7 +70,7 @@ LayerNorm::LayerNorm(Module& parent, std::string name, const Init& init, int64_t
       eps_(eps) {}
 
 Var LayerNorm::forward(const Var& x) {
-  return layer_norm(x, beside(x, weight), beside(x, bias), eps_);
+  return layer_norm(x, on_tape_of(x, weight), on_tape_of(x, bias), eps_);
 }
 
 CausalConv::CausalConv(Module& parent, std::string name, const Init& init, int64_t channels,
@@ -80,9 +80,9 @@ CausalConv::CausalConv(Module& parent, std::string name, const Init& init, int64
       bias_(add_parameter("bias", init.uniform({channels}, 1 / std::sqrt(width)), Decay::no)) {}
 
 Var CausalConv::forward(const Var& x, const Var& state) {
-  const Var weight = beside(x, weight_);
+  const Var weight = on_tape_of(x, weight_);
   const Var taps = reshape(weight, Shape{weight.size(0), weight.size(2)});
-  return causal_conv(x, taps, beside(x, bias_), state);
+  return causal_conv(x, taps, on_tape_of(x, bias_), state);
 }
 
 Embedding::Embedding(Module& parent, std::string name, const Init& init, int64_t vocabulary,
@@ -95,6 +95,6 @@ Var Embedding::forward(Tape& tape, const IntTensor& tokens) {
   return embedding(tape.leaf(weight_), tokens);
 }
 
-Var Embedding::logits(const Var& x) { return linear(x, beside(x, weight_)); }
+Var Embedding::logits(const Var& x) { return linear(x, on_tape_of(x, weight_)); }
 
 }  // namespace fprnn

@@ -45,7 +45,7 @@ Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tens
                   backward.dloss = back.output().data();
                   backward.dlogits = dlogits.data();
                   launch(logits.context(), backward);
-                  back.give(0, dlogits);
+                  back.accumulate(0, dlogits);
                 });
 }
 

@@ -27,7 +27,7 @@ Var unary(std::string_view op, Unary function, const Var& x, real scale, real sh
     backward.dy = back.output().data();
     backward.dx = dx.data();
     launch(kept.context(), backward);
-    back.give(0, dx);
+    back.accumulate(0, dx);
   });
 }
 
@@ -80,16 +80,16 @@ Tensor negative(const Tensor& x) { return affine(x, -1, 0).value(); }
 Var add(const Var& a, const Var& b) {
   const Tensor y = binary_values("add", Binary::add, a, b);
   return record("add", {a, b}, y, [a = a.shape(), b = b.shape()](Backward& back) {
-    if (back.wants(0)) back.give(0, sum_to(back.output(), a).value());
-    if (back.wants(1)) back.give(1, sum_to(back.output(), b).value());
+    if (back.wants(0)) back.accumulate(0, sum_to(back.output(), a).value());
+    if (back.wants(1)) back.accumulate(1, sum_to(back.output(), b).value());
   });
 }
 
 Var sub(const Var& a, const Var& b) {
   const Tensor y = binary_values("sub", Binary::sub, a, b);
   return record("sub", {a, b}, y, [a = a.shape(), b = b.shape()](Backward& back) {
-    if (back.wants(0)) back.give(0, sum_to(back.output(), a).value());
-    if (back.wants(1)) back.give(1, negative(sum_to(back.output(), b).value()));
+    if (back.wants(0)) back.accumulate(0, sum_to(back.output(), a).value());
+    if (back.wants(1)) back.accumulate(1, negative(sum_to(back.output(), b).value()));
   });
 }
 
@@ -97,8 +97,8 @@ Var mul(const Var& a, const Var& b) {
   const Tensor y = binary_values("mul", Binary::mul, a, b);
   return record("mul", {a, b}, y, [a = a.value(), b = b.value()](Backward& back) {
     const Tensor& dy = back.output();
-    if (back.wants(0)) back.give(0, sum_to(mul(dy, b), a.shape()).value());
-    if (back.wants(1)) back.give(1, sum_to(mul(dy, a), b.shape()).value());
+    if (back.wants(0)) back.accumulate(0, sum_to(mul(dy, b), a.shape()).value());
+    if (back.wants(1)) back.accumulate(1, sum_to(mul(dy, a), b.shape()).value());
   });
 }
 
@@ -106,8 +106,8 @@ Var div(const Var& a, const Var& b) {
   const Tensor y = binary_values("div", Binary::div, a, b);
   return record("div", {a, b}, y, [a = a.shape(), b = b.value(), y](Backward& back) {
     const Tensor da = div(back.output(), b).value();  // of the result's shape
-    if (back.wants(0)) back.give(0, sum_to(da, a).value());
-    if (back.wants(1)) back.give(1, negative(sum_to(mul(da, y), b.shape()).value()));
+    if (back.wants(0)) back.accumulate(0, sum_to(da, a).value());
+    if (back.wants(1)) back.accumulate(1, negative(sum_to(mul(da, y), b.shape()).value()));
   });
 }
 

@@ -10,24 +10,25 @@
 
 namespace fprnn {
 
-// z, from_y and y (B, T, D), from_previous (B, D), which step 0 reads in place of from_y, or
+// z, projected_y and y (B, T, D), projected_previous (B, D), which step 0 reads in place of projected_y, or
 // undefined for zero -> (B, T, D). ShapeError: shapes that do not fit.
-Var fp_mamba_gate(const Var& z, const Var& from_y, const Var& from_previous, const Var& y);
+Var fp_mamba_gate(const Var& z, const Var& projected_y, const Var& projected_previous,
+                  const Var& y);
 
 struct FpMambaGateForward {
-  const real* z;              // (B, T, D)
-  const real* from_y;         // (B, T, D)
-  const real* from_previous;  // (B, D) or null
-  const real* y;              // (B, T, D)
-  real* out = nullptr;        // (B, T, D)
+  const real* z;                   // (B, T, D)
+  const real* projected_y;         // (B, T, D)
+  const real* projected_previous;  // (B, D) or null
+  const real* y;                   // (B, T, D)
+  real* out = nullptr;             // (B, T, D)
   int64_t B, T, D;
 };
 struct FpMambaGateBackward {
   FpMambaGateForward forward;  // its inputs
   const real* dout;            // (B, T, D)
   real* dz;                    // (B, T, D)
-  real* dfrom_y;               // (B, T, D)
-  real* dfrom_previous;        // (B, D) or null
+  real* dprojected_y;          // (B, T, D)
+  real* dprojected_previous;   // (B, D) or null
   real* dy;                    // (B, T, D)
 };
 bool supports(Cuda, const FpMambaGateForward&);

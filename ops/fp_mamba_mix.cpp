@@ -23,21 +23,21 @@ void check_shapes(const FpMambaMixInputs& in, const FpMambaMixTrace& trace) {
   require(in.projected.shape().rank() == 3 && in.projected.shape().without(-1) == Shape{B, T}, op,
           "projected must be (B, T, P), x (B, T, D)", in.projected.shape(), in.x.shape());
   const int64_t P = in.projected.size(2), outputs = outputs_of(in.mixer, D);
-  require(in.N >= 1 && outputs <= in.directions && in.directions + 2 * in.N <= P, op,
-          "p must hold the mixer's numbers, then b and c from `directions` on: the mixer's, "
-          "directions, N and P",
-          outputs, in.directions, in.N, P);
-  require(fits(in.from_y, in.projected.shape()), op, "from_y must be (B, T, P)", in.from_y.shape(),
-          in.projected.shape());
-  require(fits(in.from_previous, Shape{B, P}), op, "from_previous must be (B, P)",
-          in.from_previous.shape(), in.projected.shape());
+  require(in.N >= 1 && outputs <= in.bc_offset && in.bc_offset + 2 * in.N <= P, op,
+          "p must hold the mixer's numbers, then b and c from `bc_offset` on: the mixer's, "
+          "bc_offset, N and P",
+          outputs, in.bc_offset, in.N, P);
+  require(fits(in.projected_y, in.projected.shape()), op, "projected_y must be (B, T, P)",
+          in.projected_y.shape(), in.projected.shape());
+  require(fits(in.projected_previous, Shape{B, P}), op, "projected_previous must be (B, P)",
+          in.projected_previous.shape(), in.projected.shape());
   require<ValueError>(in.eps > 0, op, "eps must be positive", in.eps);
   const Shape bc{B, T, in.N};
   require(all_or_none({{trace.mixed, in.x.shape()}, {trace.b, bc}, {trace.c, bc}}), op,
           "a trace must be (B, T, D), b and c (B, T, N), all or nothing", trace.mixed.shape(),
           trace.b.shape(), trace.c.shape(), in.x.shape());
-  require_together(op, in.x, in.projected, in.from_y, in.from_previous, in.y, trace.mixed, trace.b,
-                   trace.c);
+  require_together(op, in.x, in.projected, in.projected_y, in.projected_previous, in.y, trace.mixed,
+                   trace.b, trace.c);
 }
 
 int64_t gates_of(const SweepMixer& mixer) {
@@ -56,7 +56,7 @@ Var mix(const FpMambaMixInputs& in, const Var& vectors, const Var& gates, const 
 }
 
 // The inputs in the order of the tape.
-enum Input { kProjected, kFromY, kFromPrevious, kX, kY };
+enum Input { kProjected, kProjectedY, kProjectedPrevious, kX, kY };
 
 struct Numbers {
   Var vectors, gates, b, c;
@@ -64,13 +64,13 @@ struct Numbers {
 
 Numbers numbers_by_parts(const FpMambaMixInputs& in, int64_t vectors, int64_t gates) {
   Var p = in.projected;
-  if (in.from_y.defined())
-    p = add(p, shift(in.from_y, in.from_previous));
-  else if (in.from_previous.defined())
-    p = add(p, shift(Var(zeros(p.context(), p.shape())), in.from_previous));
+  if (in.projected_y.defined())
+    p = add(p, shift(in.projected_y, in.projected_previous));
+  else if (in.projected_previous.defined())
+    p = add(p, shift(Var(zeros(p.context(), p.shape())), in.projected_previous));
   const std::vector<Var> parts = split(p, -1,
-                                       {vectors, gates, in.directions - vectors - gates, in.N, in.N,
-                                        p.size(-1) - in.directions - 2 * in.N});
+                                       {vectors, gates, in.bc_offset - vectors - gates, in.N, in.N,
+                                        p.size(-1) - in.bc_offset - 2 * in.N});
   const auto direction = [&](const Var& part) {
     return in.bc_norm ? l2_normalize(part, in.eps) : part;
   };
@@ -79,13 +79,13 @@ Numbers numbers_by_parts(const FpMambaMixInputs& in, int64_t vectors, int64_t ga
 
 FpMambaTokens tokens_of(const FpMambaMixInputs& in) {
   return {.projected = in.projected.data(),
-          .from_y = data_or_null(in.from_y),
-          .from_previous = data_or_null(in.from_previous),
+          .projected_y = data_or_null(in.projected_y),
+          .projected_previous = data_or_null(in.projected_previous),
           .B = in.x.size(0),
           .T = in.x.size(1),
           .N = in.N,
           .P = in.projected.size(2),
-          .directions = in.directions,
+          .bc_offset = in.bc_offset,
           .bc_norm = in.bc_norm,
           .eps = in.eps};
 }
@@ -95,15 +95,16 @@ FpMambaTokens tokens_of(const FpMambaMixInputs& in) {
 template <class Args>
 void give_gradients(Args backward, int b, const FpMambaMixInputs& in, Backward& back,
                     const Tensor& dx = {}, const Tensor& dy = {}) {
-  const Tensor dprojected = like(in.projected), dfrom_y = wanted_like(back, kFromY, in.from_y),
-               dfrom_previous = wanted_like(back, kFromPrevious, in.from_previous);
+  const Tensor dprojected = like(in.projected),
+               dprojected_y = wanted_like(back, kProjectedY, in.projected_y),
+               dprojected_previous = wanted_like(back, kProjectedPrevious, in.projected_previous);
   backward.db = back.output(b).data();
   backward.dc = back.output(b + 1).data();
   backward.dprojected = dprojected.data();
-  backward.dfrom_y = data_or_null(dfrom_y);
-  backward.dfrom_previous = data_or_null(dfrom_previous);
+  backward.dprojected_y = data_or_null(dprojected_y);
+  backward.dprojected_previous = data_or_null(dprojected_previous);
   launch_fused(in.x.context(), backward);
-  give_all(back, {dprojected, dfrom_y, dfrom_previous, dx, dy});
+  give_all(back, {dprojected, dprojected_y, dprojected_previous, dx, dy});
 }
 
 Numbers numbers_of(const FpMambaMixInputs& in) {
@@ -123,7 +124,7 @@ Numbers numbers_of(const FpMambaMixInputs& in) {
   forward.b = made[2].data();
   forward.c = made[3].data();
   launch_fused(context, forward);
-  const auto all = record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous},
+  const auto all = record_all("fp_mamba_mix", {in.projected, in.projected_y, in.projected_previous},
                               {std::begin(made), std::end(made)}, [forward, in](Backward& back) {
                                 FpMambaNumbersBackward backward{};
                                 backward.forward = forward;
@@ -160,7 +161,7 @@ FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& in, const FpMambaMixTrace&
     launch_fused(context, forward);
   }
   const auto outputs =
-      record_all("fp_mamba_mix", {in.projected, in.from_y, in.from_previous, in.x, in.y},
+      record_all("fp_mamba_mix", {in.projected, in.projected_y, in.projected_previous, in.x, in.y},
                  {made.mixed, made.b, made.c}, [forward, in](Backward& back) {
                    const Tensor dx = wanted_like(back, kX, in.x), dy = wanted_like(back, kY, in.y);
                    FpMambaMixBackward backward{};

@@ -3,7 +3,7 @@
 //   p_t = projected_t + from_y_{t-1}
 //   mixed_t = Q(p_t)(x_t - y_t) + y_t
 //   b_t = nrm(p_t's numbers of b),  c_t = nrm(p_t's numbers of c)
-// The mixer's numbers come first in p, those of b and c from `directions` on. from_y_t = W y_t is
+// The mixer's numbers come first in p, those of b and c from `bc_offset` on. from_y_t = W y_t is
 // read one step later than it is computed, so neither y nor the product is shifted or added up in
 // memory. On a GPU it is one kernel each way: for householder and dplr by rows (fp_mamba_mix.md),
 // for a Kronecker product by the team of a sweep (cuda/kronecker_mix.cu). Sizes without such a
@@ -23,14 +23,14 @@ struct FpMambaMixTrace {
   Tensor b, c;   // (B, T, N)
 };
 struct FpMambaMixInputs {
-  Var projected;      // (B, T, P)
-  Var from_y;         // (B, T, P) or undefined for zero
-  Var from_previous;  // (B, P) or undefined for zero: p_0 reads it instead
-  Var x;              // (B, T, D)
-  Var y;              // (B, T, D)
+  Var projected;           // (B, T, P)
+  Var projected_y;         // (B, T, P) or undefined for zero
+  Var projected_previous;  // (B, P) or undefined for zero: p_0 reads it instead
+  Var x;                   // (B, T, D)
+  Var y;                   // (B, T, D)
   SweepMixer mixer;
-  int64_t N;           // states
-  int64_t directions;  // where p has N numbers of b and then N of c
+  int64_t N;          // states
+  int64_t bc_offset;  // where p has N numbers of b and then N of c
   bool bc_norm = true;
   real eps = static_cast<real>(1e-5);
 };
@@ -44,21 +44,21 @@ FpMambaMixResult fp_mamba_mix(const FpMambaMixInputs& inputs, const FpMambaMixTr
 
 // What the contracts have in common.
 struct FpMambaTokens {
-  const real* projected;      // (B, T, P)
-  const real* from_y;         // (B, T, P) or null
-  const real* from_previous;  // (B, P) or null
-  real* b = nullptr;          // (B, T, N)
-  real* c = nullptr;          // (B, T, N)
-  int64_t B, T, N, P, directions;
+  const real* projected;           // (B, T, P)
+  const real* projected_y;         // (B, T, P) or null
+  const real* projected_previous;  // (B, P) or null
+  real* b = nullptr;               // (B, T, N)
+  real* c = nullptr;               // (B, T, N)
+  int64_t B, T, N, P, bc_offset;
   bool bc_norm;
   real eps;
 };
 struct FpMambaTokensBackward {
-  const real* db;        // (B, T, N)
-  const real* dc;        // (B, T, N)
-  real* dprojected;      // (B, T, P)
-  real* dfrom_y;         // (B, T, P) or null
-  real* dfrom_previous;  // (B, P) or null
+  const real* db;             // (B, T, N)
+  const real* dc;             // (B, T, N)
+  real* dprojected;           // (B, T, P)
+  real* dprojected_y;         // (B, T, P) or null
+  real* dprojected_previous;  // (B, P) or null
 };
 struct FpMambaMixForward : FpMambaTokens {
   const real* x = nullptr;  // (B, T, D)

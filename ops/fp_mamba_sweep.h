@@ -15,10 +15,10 @@ namespace fprnn {
 
 // What the sweep saves, so that recording f at the solution does not compute it again: nothing, the
 // products alone, or everything.
-struct FpMambaRecord {
+struct FpMambaSweepTrace {
   // y W^T in the sweep's precision (in another, f would be another map): that of y_t, (B, T, P),
   // whose last step is not written, and that of the y before the first step, (B, P). Null without
-  // from_y; of_previous also without previous.
+  // weight_y; of_previous also without previous.
   real *product, *of_previous;
   real* mixed;        // (B, T, D): the result of fp_mamba_mix
   real *b, *c;        // (B, T, N)
@@ -34,7 +34,7 @@ struct FpMambaSweep {
   const real* delta;        // (B, T, D)
   const real* z;            // (B, T, D) or null: the gate inside the loop
   const real* keep;         // (B, T) or null
-  const real* from_y;       // (P, D) or null: W, their part from y_{t-1}
+  const real* weight_y;     // (P, D) or null: W, their part from y_{t-1}
   const real* a;            // (D, N)
   const real* skip;         // (D)
   const real* delta_bias;   // (D)
@@ -46,7 +46,7 @@ struct FpMambaSweep {
   real* state_out;          // (B, D, N); meaningless unless state_wanted
   int32_t* iterations;      // (B): the most of any step
   real* residual;           // (B): the largest of any step, of the whole f at y
-  FpMambaRecord record;
+  FpMambaSweepTrace trace;
   int64_t B, T, D, N, P;
   SweepMixer mixer;
   bool bc_norm, state_wanted;
@@ -72,7 +72,7 @@ struct FpMambaAdjoint {
   const real* b;            // (B, T, N)
   const real* z;            // (B, T, D) or null
   const real* keep;         // (B, T) or null
-  const real* from_y;       // (P, D) or null
+  const real* weight_y;     // (P, D) or null
   const real* a;            // (D, N)
   const real* skip;         // (D)
   const real* norm_weight;  // (D)

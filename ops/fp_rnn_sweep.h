@@ -19,7 +19,7 @@ struct FpRnnSweep {
   const real* bx;         // (B, T, D)
   const real* projected;  // (B, T, P): the mixer's numbers, their part from x
   const real* lambda;     // (B, T, D)
-  const real* from_y;     // (P, D) or null: W, their part from y_{t-1}
+  const real* weight_y;   // (P, D) or null: W, their part from y_{t-1}
   const real* previous;   // (B, D) or null: y before the first step
   const real* state;      // (B, D) or null: f there
   real* y;                // (B, T, D)
@@ -32,13 +32,13 @@ struct FpRnnSweep {
   int64_t max_iterations;
 };
 struct FpRnnAdjoint {
-  const real* bx;       // (B, T, D)
-  const real* y;        // (B, T, D): the solution
-  const real* p;        // (B, T, P): from x_t and y_{t-1}
-  const real* lambda;   // (B, T, D)
-  const real* from_y;   // (P, D) or null
-  real* v;              // (B, T, D): g on entry, v on return
-  int32_t* iterations;  // (B): raised to the most that a step's equation took
+  const real* bx;        // (B, T, D)
+  const real* y;         // (B, T, D): the solution
+  const real* p;         // (B, T, P): from x_t and y_{t-1}
+  const real* lambda;    // (B, T, D)
+  const real* weight_y;  // (P, D) or null
+  real* v;               // (B, T, D): g on entry, v on return
+  int32_t* iterations;   // (B): raised to the most that a step's equation took
   int64_t B, T, D, P;
   SweepMixer mixer;
   real eps;

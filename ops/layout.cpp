@@ -52,8 +52,9 @@ Tensor part_of(const Tensor& whole, int axis, int64_t begin, int64_t end) {
 }  // namespace
 
 Var reshape(const Var& x, const Shape& shape) {
-  return record("reshape", {x}, x.value().reshaped(shape),
-                [from = x.shape()](Backward& back) { back.give(0, back.output().reshaped(from)); });
+  return record("reshape", {x}, x.value().reshaped(shape), [from = x.shape()](Backward& back) {
+    back.accumulate(0, back.output().reshaped(from));
+  });
 }
 
 Var concat(const std::vector<Var>& parts, int axis) {
@@ -104,7 +105,7 @@ std::vector<Var> split(const Var& x, int axis, const std::vector<int64_t>& sizes
                       for (size_t i = 0; i < sizes.size(); ++i)
                         dparts.push_back(back.output(static_cast<int>(i)));
                       copy_parts(dx, dparts, axis, sizes, Direction::into_whole);
-                      back.give(0, dx);
+                      back.accumulate(0, dx);
                     });
 }
 
@@ -115,7 +116,7 @@ Var slice(const Var& x, int axis, int64_t begin, int64_t end) {
   return record("slice", {x}, y, [=, shape = x.shape()](Backward& back) {
     const Tensor dx = zeros(back.output().context(), shape);
     copy_part(dx, back.output(), axis, begin, Direction::into_whole);
-    back.give(0, dx);
+    back.accumulate(0, dx);
   });
 }
 
@@ -126,8 +127,8 @@ Var shift(const Var& x, const Var& first) {
   require_together("shift", x, first);
   if (T == 0)
     return record("shift", {x, first}, x.value(), [=, context = x.context()](Backward& back) {
-      back.give(0, back.output());
-      if (back.wants(1)) back.give(1, zeros(context, Shape{B, D}));
+      back.accumulate(0, back.output());
+      if (back.wants(1)) back.accumulate(1, zeros(context, Shape{B, D}));
     });
   // From x to y one step later, or from dy to dx one step earlier.
   const auto move = [=](const Tensor& from, int64_t skipped, const Tensor& to, int64_t left) {
@@ -147,9 +148,9 @@ Var shift(const Var& x, const Var& first) {
     if (back.wants(0)) {
       const Tensor dx = zeros(dy.context(), dy.shape());
       move(dy, D, dx, 0);
-      back.give(0, dx);
+      back.accumulate(0, dx);
     }
-    if (back.wants(1)) back.give(1, part_of(dy, 1, 0, 1).reshaped(Shape{B, D}));
+    if (back.wants(1)) back.accumulate(1, part_of(dy, 1, 0, 1).reshaped(Shape{B, D}));
   });
 }
 
@@ -174,7 +175,7 @@ Var embedding(const Var& table, const IntTensor& tokens) {
                                         .count = count,
                                         .D = D,
                                         .V = V});
-    back.give(0, dtable);
+    back.accumulate(0, dtable);
   });
 }
 

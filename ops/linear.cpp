@@ -70,7 +70,7 @@ std::vector<Var> multiply_parts(std::string_view op, const Var& x, const Var& we
                     [=, x = x.value(), weight = weight.value()](Backward& back) {
                       give_gradients(x, weight, rows, back);
                       if (back.wants(2))
-                        back.give(2, sum_to(back.output(), Shape{rows[0]}).value());
+                        back.accumulate(2, sum_to(back.output(), Shape{rows[0]}).value());
                     });
 }
 

@@ -51,10 +51,10 @@ Var multiply(std::string_view op, bool batched, const Var& a, const Var& b, bool
     // C = A B: dA = dC B^T and dB = A^T dC; a transposed factor gets the transpose of that.
     if (back.wants(0)) {
       const Tensor da = ta ? product(b, dc, tb, true) : product(dc, b, false, !tb);
-      back.give(0, da.reshaped(a.shape()));
+      back.accumulate(0, da.reshaped(a.shape()));
     }
     if (back.wants(1))
-      back.give(1, tb ? product(dc, rows, true, ta) : product(rows, dc, !ta, false));
+      back.accumulate(1, tb ? product(dc, rows, true, ta) : product(rows, dc, !ta, false));
   });
 }
 

@@ -39,7 +39,7 @@ Tensor wanted_like(const Backward& back, int input, const X& x) {
 // Gives the gradients of inputs 0, 1, ..; passes over undefined ones.
 inline void give_all(Backward& back, const std::vector<Tensor>& gradients) {
   for (size_t i = 0; i < gradients.size(); ++i)
-    if (gradients[i].defined()) back.give(static_cast<int>(i), gradients[i]);
+    if (gradients[i].defined()) back.accumulate(static_cast<int>(i), gradients[i]);
 }
 
 // kernel(args, begin, end) over [0, count) in pieces of `grain`.

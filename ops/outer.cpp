@@ -26,9 +26,9 @@ Var add_outer(const Var& h, const Var& u, const Var& v) {
     const Tensor& dout = back.output();
     const Tensor column = v.reshaped(v.shape().appended(1));
     const Tensor row = u.reshaped(u.shape().with(-1, 1).appended(u.size(-1)));
-    back.give(0, dout);
-    back.give(1, batched_matmul(dout, column).value().reshaped(u.shape()));
-    back.give(2, batched_matmul(row, dout).value().reshaped(v.shape()));
+    back.accumulate(0, dout);
+    back.accumulate(1, batched_matmul(dout, column).value().reshaped(u.shape()));
+    back.accumulate(2, batched_matmul(row, dout).value().reshaped(v.shape()));
   });
 }
 

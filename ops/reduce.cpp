@@ -53,7 +53,7 @@ int64_t leading_elements(const Shape& shape, int axes) {
 Var sum_around(const Var& x, const Around& at, const Shape& shape) {
   return record("sum", {x}, sum_middle(x.value(), at, shape),
                 [at, shape = x.shape()](Backward& back) {
-                  back.give(0, repeat_middle(back.output(), at, shape));
+                  back.accumulate(0, repeat_middle(back.output(), at, shape));
                 });
 }
 
@@ -87,7 +87,7 @@ Var broadcast_to(const Var& x, const Shape& shape) {
   if (y.elements() != shape.elements())
     y = repeat_middle(y, {1, leading_elements(shape, missing), y.elements()}, shape);
   return record("broadcast_to", {x}, y.reshaped(shape), [from = x.shape()](Backward& back) {
-    back.give(0, sum_to(back.output(), from).value());
+    back.accumulate(0, sum_to(back.output(), from).value());
   });
 }
 
@@ -102,7 +102,7 @@ Var sum_to(const Var& x, const Shape& shape) {
     y = sum_middle(y, around(y.shape(), axis), y.shape().with(axis, 1));
   });
   return record("sum_to", {x}, y.reshaped(shape), [from = x.shape()](Backward& back) {
-    back.give(0, broadcast_to(back.output(), from).value());
+    back.accumulate(0, broadcast_to(back.output(), from).value());
   });
 }
 

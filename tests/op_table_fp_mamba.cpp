@@ -14,7 +14,7 @@ struct Mix {
   MixerKind kind;
   int64_t rank;
   int64_t padding = 0, behind = 0;  // numbers of p that nothing is made of, before b and behind c
-  bool from_y = true, from_previous = true, bc_norm = true;
+  bool projected_y = true, projected_previous = true, bc_norm = true;
   double eps = 1e-5;
 };
 
@@ -50,13 +50,13 @@ Array mixed(const Mix& mix, const Array& p, const Array& v, double eps) {
                                      : reference::householder(u, second, v, 1.5);
 }
 
-// Inputs: projected, x, y and, where they are, from_y and from_previous.
+// Inputs: projected, x, y and, where they are, projected_y and projected_previous.
 Arrays mix_reference(const Mix& mix, const Sizes& size, const Arrays& in) {
   const double eps = real(mix.eps);
   const Array none(in[0].shape);
-  const Array& from_y = mix.from_y ? in[3] : none;
-  const Array* first = mix.from_previous ? &in[mix.from_y ? 4 : 3] : nullptr;
-  const Array p = reference::add(in[0], reference::shift(from_y, first));
+  const Array& projected_y = mix.projected_y ? in[3] : none;
+  const Array* first = mix.projected_previous ? &in[mix.projected_y ? 4 : 3] : nullptr;
+  const Array p = reference::add(in[0], reference::shift(projected_y, first));
   const int64_t begin = outputs_of(mix, size.D) + mix.padding;
   const auto direction = [&](int64_t at) {
     const Array part = reference::slice(p, -1, at, at + size.N);
@@ -72,38 +72,42 @@ void add_mix(OpCases& cases, const Sizes& size, const Mix& mix) {
   const int64_t begin = outputs_of(mix, D) + mix.padding, P = begin + 2 * N + mix.behind;
   std::vector<Input> inputs{
       {{B, T, P}, 0.4, 1.4, true}, {{B, T, D}, -1, 1, true}, {{B, T, D}, -1, 1, true}};
-  if (mix.from_y) inputs.push_back({{B, T, P}, -0.3, 0.3, true});
-  if (mix.from_previous) inputs.push_back({{B, P}, -0.3, 0.3, true});
-  cases.push_back({.op = "fp_mamba_mix",
-                   .variation = std::string(name_of(mix.kind)) + " " + describe(mix.rank) +
-                                (mix.bc_norm ? "" : " plain") + " eps " + describe(mix.eps),
-                   .inputs = inputs,
-                   .apply =
-                       [=, N = N, D = D](const Vars& v) {
-                         const auto [mixed, b, c] = fp_mamba_mix(
-                             {.projected = v[0],
-                              .from_y = mix.from_y ? v[3] : Var(),
-                              .from_previous = mix.from_previous ? v[mix.from_y ? 4 : 3] : Var(),
-                              .x = v[1],
-                              .y = v[2],
-                              .mixer = mixer_of(mix, D),
-                              .N = N,
-                              .directions = begin,
-                              .bc_norm = mix.bc_norm,
-                              .eps = real(mix.eps)});
-                         return Vars{mixed, b, c};
-                       },
-                   .reference = [=](const Arrays& in) { return mix_reference(mix, size, in); }});
+  if (mix.projected_y) inputs.push_back({{B, T, P}, -0.3, 0.3, true});
+  if (mix.projected_previous) inputs.push_back({{B, P}, -0.3, 0.3, true});
+  cases.push_back(
+      {.op = "fp_mamba_mix",
+       .variation = std::string(name_of(mix.kind)) + " " + describe(mix.rank) +
+                    (mix.bc_norm ? "" : " plain") + " eps " + describe(mix.eps),
+       .inputs = inputs,
+       .apply =
+           [=, N = N, D = D](const Vars& v) {
+             const auto [mixed, b, c] = fp_mamba_mix(
+                 {.projected = v[0],
+                  .projected_y = mix.projected_y ? v[3] : Var(),
+                  .projected_previous = mix.projected_previous ? v[mix.projected_y ? 4 : 3] : Var(),
+                  .x = v[1],
+                  .y = v[2],
+                  .mixer = mixer_of(mix, D),
+                  .N = N,
+                  .bc_offset = begin,
+                  .bc_norm = mix.bc_norm,
+                  .eps = real(mix.eps)});
+             return Vars{mixed, b, c};
+           },
+       .reference = [=](const Arrays& in) { return mix_reference(mix, size, in); }});
 }
 
 void add_mixes(OpCases& cases) {
   const MixerKind kinds[] = {MixerKind::householder, MixerKind::dplr};
   for (const MixerKind kind : kinds) {
     for (const int64_t rank : {1, 2, 3, 4})
-      for (const auto& [from_y, from_previous] :
+      for (const auto& [projected_y, projected_previous] :
            {std::pair{true, true}, {true, false}, {false, true}, {false, false}})
         add_mix(cases, {3, 3, 4, 2},
-                {.kind = kind, .rank = rank, .from_y = from_y, .from_previous = from_previous});
+                {.kind = kind,
+                 .rank = rank,
+                 .projected_y = projected_y,
+                 .projected_previous = projected_previous});
     add_mix(cases, {3, 2, 8, 4}, {.kind = kind, .rank = 2, .padding = 2, .behind = 4});
     add_mix(cases, {3, 2, 5, 3}, {.kind = kind, .rank = 3, .padding = 1, .behind = 2});
     add_mix(cases, {3, 2, 8, 4}, {.kind = kind, .rank = 3, .padding = 1, .bc_norm = false});
@@ -118,15 +122,15 @@ void add_mixes(OpCases& cases) {
     add_mix(cases, {1, 2, 4100, 2}, {.kind = kind, .rank = 1, .padding = 3});
     add_mix(cases, {3, 31, 64, 16}, {.kind = kind, .rank = 2, .padding = 2});
   }
-  for (const auto& [from_y, from_previous] :
+  for (const auto& [projected_y, projected_previous] :
        {std::pair{true, true}, {true, false}, {false, true}, {false, false}})
     add_mix(cases, {3, 3, 6, 2},
             {.kind = MixerKind::kronecker,
              .rank = 0,
              .padding = 3,
              .behind = 1,
-             .from_y = from_y,
-             .from_previous = from_previous});
+             .projected_y = projected_y,
+             .projected_previous = projected_previous});
   add_mix(cases, {3, 2, 12, 5}, {.kind = MixerKind::kronecker, .rank = 0, .bc_norm = false});
   add_mix(cases, {3, 2, 16, 4}, {.kind = MixerKind::kronecker, .rank = 0, .eps = 8});
   add_mix(cases, {2, 0, 6, 2}, {.kind = MixerKind::kronecker, .rank = 0, .padding = 1});
@@ -164,13 +168,13 @@ template <class E, class Spoil>
 void add_mix_error(ErrorCases& errors, const std::string& fragment, Spoil spoil) {
   errors.push_back(refuses<E>("fp_mamba_mix", fragment, [=](const Context& c) {
     FpMambaMixInputs in{.projected = tensor(c, {2, 5, 8}),
-                        .from_y = tensor(c, {2, 5, 8}),
-                        .from_previous = tensor(c, {2, 8}),
+                        .projected_y = tensor(c, {2, 5, 8}),
+                        .projected_previous = tensor(c, {2, 8}),
                         .x = tensor(c, {2, 5, 3}),
                         .y = tensor(c, {2, 5, 3}),
                         .mixer = mixer_of({.kind = MixerKind::dplr, .rank = 1}, 3),
                         .N = 2,
-                        .directions = 4};
+                        .bc_offset = 4};
     spoil(in, c);
     fp_mamba_mix(in);
   }));
@@ -188,13 +192,13 @@ void add_fp_mamba_errors(ErrorCases& errors) {
   refuse("got (2, 4, 8) and (2, 5, 3)", [](In& in, const Context& c) {
     in.projected = tensor(c, {2, 4, 8});
   });
-  refuse("got 4, 3, 2 and 8", [](In& in, const Context&) { in.directions = 3; });
-  refuse("got 4, 5, 2 and 8", [](In& in, const Context&) { in.directions = 5; });
-  refuse("from_y must be (B, T, P), got (2, 5, 7)", [](In& in, const Context& c) {
-    in.from_y = tensor(c, {2, 5, 7});
+  refuse("got 4, 3, 2 and 8", [](In& in, const Context&) { in.bc_offset = 3; });
+  refuse("got 4, 5, 2 and 8", [](In& in, const Context&) { in.bc_offset = 5; });
+  refuse("projected_y must be (B, T, P), got (2, 5, 7)", [](In& in, const Context& c) {
+    in.projected_y = tensor(c, {2, 5, 7});
   });
-  refuse("from_previous must be (B, P), got (2, 7)", [](In& in, const Context& c) {
-    in.from_previous = tensor(c, {2, 7});
+  refuse("projected_previous must be (B, P), got (2, 7)", [](In& in, const Context& c) {
+    in.projected_previous = tensor(c, {2, 7});
   });
   add_mix_error<ValueError>(errors, "eps must be positive, got 0",
                             [](In& in, const Context&) { in.eps = 0; });

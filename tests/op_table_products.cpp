@@ -113,9 +113,7 @@ void add_linears(OpCases& cases) {
          .variation = "of a saved result",
          .inputs = {x, {{N, K}}},
          .apply =
-             [](const Vars& v) {
-               return Vars{linear(v[0], v[1], {}, linear(v[0], v[1]).value())};
-             },
+             [](const Vars& v) { return Vars{linear(v[0], v[1], {}, linear(v[0], v[1]).value())}; },
          .reference =
              [](const Arrays& v) { return Arrays{reference::linear(v[0], v[1], nullptr)}; }});
     cases.push_back(

@@ -8,9 +8,9 @@
 namespace fprnn::tests {
 
 // Evaluated at lengths 16, 32, 64 ... with these accuracies; with fixed points or without.
-inline RunRecord sample_run(const std::string& name, const std::vector<double>& accuracies,
+inline RunResult sample_run(const std::string& name, const std::vector<double>& accuracies,
                             bool iterated, int64_t steps = 0) {
-  RunRecord run{.name = name,
+  RunResult run{.name = name,
                 .evaluation = {.task = "state_tracking",
                                .settings = {{"group", "S3"}},
                                .model = iterated ? "fp-mamba" : "mamba",

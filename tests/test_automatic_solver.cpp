@@ -229,10 +229,10 @@ TEST_CASE("automatic solver: the CPU's is the sequential one, and no graph may h
   const Context context = host_context();
   Built built(context, all_cases().front());
   FixedPointLayer& layer = *built.layer;
-  CHECK(layer.recordable());
+  CHECK(layer.capturable());
   const Answer sequential(layer, built.u);
   set_automatic(layer, 0);
-  CHECK(!layer.recordable());
+  CHECK(!layer.capturable());
   CHECK(Answer(layer, built.u) == sequential);
   CHECK(layer.memory == SolverMemory());
 }

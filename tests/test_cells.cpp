@@ -125,7 +125,7 @@ struct Plain : Cell {
   const Cell& of;
   explicit Plain(const Cell& of) : of(of) {}
   Shape carry_shape(int64_t B) const override { return of.carry_shape(B); }
-  int64_t numbers() const override { return of.numbers(); }
+  int64_t raw_size() const override { return of.raw_size(); }
   Vars token(const Var& p, const Vars& signals, const Vars& weights) const override {
     return of.token(p, signals, weights);
   }
@@ -168,7 +168,7 @@ TEST_CASE("cells: a layer's fused forms are its definition, with and without nor
     Rng rng{.seed = 8, .stream = 0};
     const auto mixer = make_mixer(root, "mixer", {context, rng},
                                   {.channels = kChannels, .parameters = kChannels, .rank = 2});
-    const int64_t P = mixer->outputs() + at.cell->numbers();
+    const int64_t P = mixer->outputs() + at.cell->raw_size();
     const Tensor y = some({kSequences, kSteps, kChannels});
     for (const int with : {0, 1, 2, 3}) {
       const bool norm = with >= 1, past = with == 3;

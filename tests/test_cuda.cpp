@@ -200,7 +200,7 @@ TEST_CASE("cuda: a recorded graph does again what it recorded" * needs_gpu()) {
   const Context context = test_context();
   const Tensor x = full(context, {1000}, 2);
   Tensor y;
-  const auto graph = record_graph(context, [&] { y = add(square(x), x).value(); });
+  const auto graph = capture_graph(context, [&] { y = add(square(x), x).value(); });
   REQUIRE(graph != nullptr);
   std::vector<Tensor> others;  // which must not get the graph's memory
   for (const real value : {real(2), real(3), real(-4)}) {
@@ -215,13 +215,13 @@ TEST_CASE("cuda: what waits cannot be recorded, and nothing is broken by trying"
   const Context context = test_context();
   const Tensor x = full(context, {1000}, 2);
   const auto refused = [&](const std::function<void()>& work) {
-    CHECK_THROWS_AS(record_graph(context, work), UsageError);
+    CHECK_THROWS_AS(capture_graph(context, work), UsageError);
     check_usable(context);
   };
   refused([&] { square(x).value().to_vector(); });
   refused([&] { context.synchronise(); });
   refused([&] { Tensor(context, {1}, std::vector<real>{1}); });
-  refused([&] { record_graph(context, [] {}); });
+  refused([&] { capture_graph(context, [] {}); });
 }
 
 TEST_CASE("cuda: products in tf32 and bf16 are near, and not those in fp32" * needs_gpu() *

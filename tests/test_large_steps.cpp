@@ -88,13 +88,13 @@ void check_mixing(MixerKind kind, int64_t rank, int64_t D, real factor) {
                      .apply =
                          [=](const Vars& in) {
                            const auto [mixed, b, c] = fp_mamba_mix({.projected = in[0],
-                                                                    .from_y = {},
-                                                                    .from_previous = {},
+                                                                    .projected_y = {},
+                                                                    .projected_previous = {},
                                                                     .x = in[1],
                                                                     .y = in[2],
                                                                     .mixer = mixer,
                                                                     .N = N,
-                                                                    .directions = directions});
+                                                                    .bc_offset = directions});
                            return Vars{mixed, b, c};
                          },
                      .reference = {}};

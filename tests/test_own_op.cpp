@@ -39,7 +39,7 @@ Tensor leak(const Tensor& at, const Tensor& x, real slope) {
 Var leaky_relu(const Var& x, real slope) {
   return record("leaky_relu", {x}, leak(x.value(), x.value(), slope),
                 [x = x.value(), slope](fprnn::Backward& back) {
-                  back.give(0, leak(x, back.output(), slope));
+                  back.accumulate(0, leak(x, back.output(), slope));
                 });
 }
 

@@ -298,11 +298,11 @@ TEST_CASE("record: malformed evaluations are refused") {
 
 TEST_CASE("record: a run directory is read back") {
   const Folder folder;
-  const RunRecord run = sample_run("", {1, 0.5}, true, 5);
+  const RunResult run = sample_run("", {1, 0.5}, true, 5);
   write_file(folder.file("eval.json"), to_json(run.evaluation));
   const std::string name = fs::path(folder.path()).filename();
   for (const std::string& path : {folder.path(), folder.path() + "/", folder.path() + "/./"}) {
-    const RunRecord read = read_run(path);
+    const RunResult read = read_run(path);
     CHECK(read.name == name);
     CHECK(read.evaluation == run.evaluation);
     CHECK(read.metrics.empty());
@@ -352,7 +352,7 @@ TEST_CASE("record: folders that cannot be read are refused") {
 // Spaces between the members make the file as large as that of many steps.
 TEST_CASE("record: metrics.jsonl may be of any size") {
   const Folder folder;
-  const RunRecord run = sample_run("", {1}, true, 1100);
+  const RunResult run = sample_run("", {1}, true, 1100);
   write_file(folder.file("eval.json"), to_json(run.evaluation));
   std::string lines;
   for (const StepMetrics& metrics : run.metrics)

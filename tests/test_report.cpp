@@ -14,10 +14,10 @@ namespace fprnn::tests {
 
 namespace {
 
-using Runs = std::vector<RunRecord>;
+using Runs = std::vector<RunResult>;
 
-const RunRecord kFp = sample_run("fp-mamba", {1, 0.95, 0.6, 0.1, 0}, true);
-const RunRecord kMamba = sample_run("mamba", {0.02, 0, 0, 0, 0}, false);
+const RunResult kFp = sample_run("fp-mamba", {1, 0.95, 0.6, 0.1, 0}, true);
+const RunResult kMamba = sample_run("mamba", {0.02, 0, 0, 0, 0}, false);
 
 // Below an empty line, so that the expected texts can begin on a line of their own.
 std::string table(const Runs& runs) { return std::string("\n").append(report_table(runs)); }
@@ -152,7 +152,7 @@ TEST_CASE("report chart: two runs in ASCII") {
 }
 
 TEST_CASE("report table: lengths, runs and figures that are missing") {
-  for (const Runs& runs : {Runs{}, Runs{RunRecord{}}, Runs{RunRecord{}, RunRecord{}}}) {
+  for (const Runs& runs : {Runs{}, Runs{RunResult{}}, Runs{RunResult{}, RunResult{}}}) {
     CHECK(report_table(runs).empty());
     CHECK(report_chart(runs, Glyphs::unicode).empty());
   }
@@ -171,7 +171,7 @@ length   short     long
 }
 
 TEST_CASE("report: metrics by name, of any number and range") {
-  RunRecord run{.name = "a"};
+  RunResult run{.name = "a"};
   run.evaluation.lengths = {
       {.length = 8, .sequences = 4, .metrics = {{"bits_per_byte", 2.5}, {"keys", 0.25}}},
       {.length = 16, .sequences = 4, .metrics = {{"bits_per_byte", 1.75}, {"keys", 0.5}}}};
@@ -182,7 +182,7 @@ length   sequences  bits per byte    keys
     16           4         1.7500  0.5000
 trained at length 0
 )");
-  RunRecord other = sample_run("b", {1}, false);  // which has no such metric
+  RunResult other = sample_run("b", {1}, false);  // which has no such metric
   CHECK(table({run, other}) == R"(
 bits per byte
 length       a   b
@@ -245,7 +245,7 @@ TEST_CASE("report chart: points of every number, all right, all wrong") {
 
 TEST_CASE("report chart: curves that coincide show all their marks") {
   for (const double accuracy : {0.0, 0.5, 1.0}) {
-    const RunRecord run = sample_run("a", {accuracy, accuracy, accuracy}, false);
+    const RunResult run = sample_run("a", {accuracy, accuracy, accuracy}, false);
     const std::string rows = canvas({run, run, run});
     for (const char* mark : {"●", "○", "■"}) CHECK(occurrences(rows, mark) == 3);
     CHECK(occurrences(rows, "●○") + occurrences(rows, "■●○") >= 3);
@@ -261,7 +261,7 @@ TEST_CASE("report chart: gaps break a line") {
 }
 
 TEST_CASE("report chart: the training length is marked where it was not evaluated") {
-  RunRecord run = sample_run("a", {1, 0.5}, false);
+  RunResult run = sample_run("a", {1, 0.5}, false);
   run.evaluation.train_length = 64;
   const std::string text = report_chart(Runs{run}, Glyphs::unicode);
   CHECK(text.find("┊ trained at length 64") != std::string::npos);
@@ -273,7 +273,7 @@ TEST_CASE("report chart: the training length is marked where it was not evaluate
 
 TEST_CASE("report chart: whatever numbers a file holds") {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  RunRecord run;
+  RunResult run;
   for (const int64_t a : {int64_t{0}, int64_t{1}, int64_t{1000}, kMost})
     for (const int64_t b : {int64_t{0}, int64_t{2}, kMost - 1, kMost})
       for (const double accuracy : {0.0, 1.0, 7.0, -1e300, std::nan(""), HUGE_VAL}) {

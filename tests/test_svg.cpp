@@ -105,7 +105,7 @@ int64_t occurrences(const std::string& text, const std::string& part) {
 }
 
 // Checks what holds for every report, and returns it.
-std::string sound_svg(const std::vector<RunRecord>& runs) {
+std::string sound_svg(const std::vector<RunResult>& runs) {
   const std::string svg = report_svg(runs);
   CHECK(XmlChecker(svg).problem() == "");
   std::string lower = svg;
@@ -132,8 +132,8 @@ TEST_CASE("report svg: the checker sees what is wrong") {
 }
 
 TEST_CASE("report svg: panels are those that have figures") {
-  const RunRecord fp = sample_run("fp", {1, 0.9, 0.5}, true, 50);
-  const RunRecord mamba = sample_run("mamba", {0.1, 0, 0}, false, 50);
+  const RunResult fp = sample_run("fp", {1, 0.9, 0.5}, true, 50);
+  const RunResult mamba = sample_run("mamba", {0.1, 0, 0}, false, 50);
   CHECK(panels(sound_svg({fp})) == 6);
   CHECK(panels(sound_svg({mamba})) == 2);
   CHECK(panels(sound_svg({fp, mamba})) == 6);
@@ -142,7 +142,7 @@ TEST_CASE("report svg: panels are those that have figures") {
   CHECK(panels(sound_svg({sample_run("mamba", {1, 0.9}, false)})) == 1);
   CHECK(panels(sound_svg({sample_run("mamba", {}, false, 50)})) == 1);
   CHECK(panels(sound_svg({sample_run("mamba", {}, false)})) == 0);
-  CHECK(panels(sound_svg({RunRecord{}})) == 0);
+  CHECK(panels(sound_svg({RunResult{}})) == 0);
   CHECK(panels(sound_svg({})) == 0);
 }
 
@@ -161,14 +161,14 @@ TEST_CASE("report svg: what stands in it") {
 TEST_CASE("report svg: points of every number, all right, all wrong, alike") {
   for (const double accuracy : {0.0, 1.0, 0.5})
     for (const size_t count : {1, 2, 3, 12, 50}) {
-      const RunRecord run = sample_run("run", std::vector<double>(count, accuracy), true, 3);
+      const RunResult run = sample_run("run", std::vector<double>(count, accuracy), true, 3);
       sound_svg({run, run, run});
     }
   sound_svg({sample_run("one step", {1}, true, 1)});
 }
 
 TEST_CASE("report svg: names are escaped, and shortened") {
-  RunRecord run = sample_run("<b>&\"'\x01\x1B[2J\xFF]]>", {1, 0.5}, true, 5);
+  RunResult run = sample_run("<b>&\"'\x01\x1B[2J\xFF]]>", {1, 0.5}, true, 5);
   run.evaluation.model = "</text><text onload=\"x\">";
   run.evaluation.task = "<!-- & -->";
   run.evaluation.settings = {{"<", "<!-- & -->"}};
@@ -176,13 +176,13 @@ TEST_CASE("report svg: names are escaped, and shortened") {
   const std::string svg = sound_svg({run});
   CHECK(svg.find(">&lt;b&gt;&amp;&quot;&apos;??[2J?]]&gt;<") != std::string::npos);
   CHECK(svg.find("onload=\"") == std::string::npos);
-  std::vector<RunRecord> runs(40, sample_run(std::string(100'000, '&'), {1, 0.5}, false, 5));
+  std::vector<RunResult> runs(40, sample_run(std::string(100'000, '&'), {1, 0.5}, false, 5));
   CHECK(sound_svg(runs).size() < 200'000);
 }
 
 TEST_CASE("report svg: gaps break a line") {
   const double nan = std::nan("");
-  RunRecord run = sample_run("run", {1, 0.9, nan, 0.5, 0.4}, false);
+  RunResult run = sample_run("run", {1, 0.9, nan, 0.5, 0.4}, false);
   const std::string svg = sound_svg({run});
   const auto line = [](const std::string& text) {
     const size_t begin = text.find("d=\"", text.find("stroke-width=\"1.5\"")) + 3;
@@ -195,7 +195,7 @@ TEST_CASE("report svg: gaps break a line") {
 TEST_CASE("report svg: whatever numbers a file holds") {
   const double nan = std::nan(""), most = std::numeric_limits<double>::max();
   const std::vector<double> values = {nan, 0, most, -most, 5e-324, 1e100, 1e-100, 1, HUGE_VAL};
-  RunRecord run = sample_run("run", {}, true);
+  RunResult run = sample_run("run", {}, true);
   for (const double a : values)
     for (const double b : values)
       for (const int64_t n : {int64_t{0}, int64_t{1}, std::numeric_limits<int64_t>::max()}) {
@@ -219,9 +219,9 @@ TEST_CASE("report svg: whatever numbers a file holds") {
 }
 
 TEST_CASE("report svg: long runs make no large files") {
-  const RunRecord run = sample_run("run", {1, 0.9, 0.8, 0.5}, true, 100'000);
+  const RunResult run = sample_run("run", {1, 0.9, 0.8, 0.5}, true, 100'000);
   CHECK(sound_svg({run}).size() < 60'000);
-  CHECK(sound_svg(std::vector<RunRecord>(8, run)).size() < 200'000);
+  CHECK(sound_svg(std::vector<RunResult>(8, run)).size() < 200'000);
 }
 
 TEST_CASE("report axis: ticks are round numbers") {

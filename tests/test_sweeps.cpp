@@ -112,7 +112,7 @@ Tensor lengthened(const Tensor& p, const SweepMixer& mixer, int64_t D, real size
 // Every input that may be missing is there, or none is. size: of vectors and directions.
 struct MambaSweepCase {
   int64_t N, P;
-  Tensor x, projected, delta, z, keep, from_y, a, skip, delta_bias, weight, bias, previous, state;
+  Tensor x, projected, delta, z, keep, weight_y, a, skip, delta_bias, weight, bias, previous, state;
   Tensor y, state_out, residual, product, of_previous, mixed, b, c, scanned, checkpoints,
       statistics;
   IntTensor iterations;
@@ -132,7 +132,7 @@ struct MambaSweepCase {
     x = made({B, T, D}, 2);
     projected = lengthened(made({B, T, P}, 2), mixer, D, size);
     delta = made({B, T, D}, 1);
-    from_y = made({P, D}, reach);
+    weight_y = made({P, D}, reach);
     a = affine(made({D, N}, 1), 4, -5).value();
     skip = made({D}, 1), delta_bias = affine(made({D}, 1), 2, -3).value();
     weight = affine(made({D}, real(0.1)), 1, real(0.5)).value(), bias = made({D}, real(0.1));
@@ -157,7 +157,7 @@ struct MambaSweepCase {
              .delta = delta.data(),
              .z = or_null(z),
              .keep = or_null(keep),
-             .from_y = from_y.data(),
+             .weight_y = weight_y.data(),
              .a = a.data(),
              .skip = skip.data(),
              .delta_bias = delta_bias.data(),
@@ -169,14 +169,14 @@ struct MambaSweepCase {
              .state_out = state_out.data(),
              .iterations = iterations.data(),
              .residual = residual.data(),
-             .record = {.product = product.data(),
-                        .of_previous = or_null(of_previous),
-                        .mixed = mixed.data(),
-                        .b = b.data(),
-                        .c = c.data(),
-                        .scanned = scanned.data(),
-                        .checkpoints = checkpoints.data(),
-                        .statistics = statistics.data()},
+             .trace = {.product = product.data(),
+                       .of_previous = or_null(of_previous),
+                       .mixed = mixed.data(),
+                       .b = b.data(),
+                       .c = c.data(),
+                       .scanned = scanned.data(),
+                       .checkpoints = checkpoints.data(),
+                       .statistics = statistics.data()},
              .B = B,
              .T = T,
              .D = D,
@@ -222,9 +222,9 @@ void check_mamba_sweep(const Context& context, const SweepSizes& sizes, bool all
   const auto or_none = [](const Tensor& of) { return of.defined() ? Var(of) : Var(); };
 
   // Of the last step there is no product.
-  alike("product", slice(at.product, 1, 0, T - 1), slice(linear(at.y, at.from_y), 1, 0, T - 1),
+  alike("product", slice(at.product, 1, 0, T - 1), slice(linear(at.y, at.weight_y), 1, 0, T - 1),
         of_product);
-  if (all) alike("product before", at.of_previous, linear(at.previous, at.from_y), of_product);
+  if (all) alike("product before", at.of_previous, linear(at.previous, at.weight_y), of_product);
   const Var seen = concat({slice(at.product, 1, 0, T - 1), zeros(context, {B, 1, at.P})}, 1);
   const Var p = add(at.projected, shift(seen, or_none(at.of_previous)));
   const int64_t directions = at.P - 2 * at.N;
@@ -259,7 +259,7 @@ void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, 
   };
   const Tensor bx = made({B, T, D}, 1), projected = made({B, T, P}, 2),
                lambda = sigmoid(made({B, T, D}, 2)).value(),
-               from_y = made({P, D}, 1 / std::sqrt(static_cast<real>(D)));
+               weight_y = made({P, D}, 1 / std::sqrt(static_cast<real>(D)));
   const Tensor previous = all ? made({B, D}, 1) : Tensor(),
                state = all ? made({B, D}, 1) : Tensor();
   const Tensor y(context, {B, T, D}), state_out(context, {B, D}), residual(context, {B});
@@ -267,7 +267,7 @@ void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, 
   const FpRnnSweep sweep{.bx = bx.data(),
                          .projected = projected.data(),
                          .lambda = lambda.data(),
-                         .from_y = from_y.data(),
+                         .weight_y = weight_y.data(),
                          .previous = all ? previous.data() : nullptr,
                          .state = all ? state.data() : nullptr,
                          .y = y.data(),
@@ -285,8 +285,8 @@ void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, 
   REQUIRE(has_fused(context, sweep));
   launch_fused(context, sweep);
 
-  const Var before = all ? linear(previous, from_y) : Var();
-  const Var p = add(projected, shift(linear(y, from_y), before));
+  const Var before = all ? linear(previous, weight_y) : Var();
+  const Var p = add(projected, shift(linear(y, weight_y), before));
   const Var mixed = add(mix(mixer, p, sub(bx, y)), y);
   const Var f = scan(lambda, mul(affine(lambda, -1, 1), mixed), {.h0 = all ? Var(state) : Var()});
   const std::string name = "rnn " + sizes.name(cap);

@@ -133,7 +133,7 @@ TEST_CASE("tape over time: a tape may grow while it is asked") {
   for (int i = 0; i < 50; ++i)
     y = record("double", {y}, affine(y.value(), 2, 0).value(), [x](Backward& back) {
       for (int grown = 0; grown < 20; ++grown) affine(x, 1, 0);
-      back.give(0, affine(back.output(), 2, 0).value());
+      back.accumulate(0, affine(back.output(), 2, 0).value());
     });
   const double expected = std::exp2(50);
   CHECK(tape.vjp({y}, {numbers(context, {1})}, {x})[0].to_vector() == Numbers{real(expected)});
@@ -149,7 +149,8 @@ TEST_CASE("tape: inputs and outputs that an op has not are refused") {
     tape.vjp({y}, {one}, {x});
   };
   for (const int wrong : {-1, 2, 1 << 30}) {
-    check_refused<UsageError>("input", [&] { gradient([&](Backward& b) { b.give(wrong, one); }); });
+    check_refused<UsageError>("input",
+                              [&] { gradient([&](Backward& b) { b.accumulate(wrong, one); }); });
     check_refused<UsageError>("input", [&] { gradient([&](Backward& b) { b.wants(wrong); }); });
     check_refused<UsageError>("input", [&] { gradient([&](Backward& b) { b.given(wrong); }); });
   }
@@ -159,7 +160,7 @@ TEST_CASE("tape: inputs and outputs that an op has not are refused") {
   }
   gradient([&](Backward& back) {
     CHECK((back.wants(0) && !back.wants(1) && !back.given(0).defined() && back.has()));
-    back.give(1, one);  // nobody asked
+    back.accumulate(1, one);  // nobody asked
   });
   check_refused<UsageError>("[none] an op must have an output",
                             [&] { record_all("none", {x}, {}, [](Backward&) {}); });
@@ -169,7 +170,8 @@ TEST_CASE("tape: an undefined cotangent is none") {
   const Context context = test_context();
   Tape tape(context);
   const Var x = tape.variable(full(context, Shape{}, 2));
-  const Var y = record("gives", {x}, clone(x.value()), [](Backward& back) { back.give(0, {}); });
+  const Var y =
+      record("gives", {x}, clone(x.value()), [](Backward& back) { back.accumulate(0, {}); });
   check_refused<UsageError>("[tape]", [&] { tape.vjp({y}, {full(context, {}, 1)}, {x}); });
   check_refused<UsageError>("[tape]", [&] { tape.vjp({y}, {Tensor()}, {x}); });
 }

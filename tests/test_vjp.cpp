@@ -21,7 +21,7 @@ Tensor numbers(const Context& context, const Numbers& values) {
 Var counted_double(const Var& x, int& calls) {
   return record("double", {x}, affine(x.value(), 2, 0).value(), [&calls](Backward& back) {
     ++calls;
-    back.give(0, affine(back.output(), 2, 0).value());
+    back.accumulate(0, affine(back.output(), 2, 0).value());
   });
 }
 
@@ -154,7 +154,7 @@ TEST_CASE("tape: a node with several outputs sees which of them was reached") {
       record_all("twins", {x}, {clone(x.value()), full(context, Shape{3}, 1)}, [&](Backward& back) {
         reached = {back.has(0), back.has(1)};
         CHECK(back.output(1).to_vector() == Numbers{0, 0, 0});
-        back.give(0, back.output(0));
+        back.accumulate(0, back.output(0));
       });
   CHECK(tape.vjp({twins[0]}, {numbers(context, {1, 10})}, {x})[0].to_vector() == Numbers{1, 10});
   CHECK(reached == std::vector<bool>{true, false});
@@ -166,12 +166,12 @@ TEST_CASE("tape: a gradient may use an inner tape") {
   Tape tape(context);
   const Var x = tape.variable(numbers(context, {0.5, -1}));
   const Var scaled = affine(x, 2, 0);
-  const Var y = record("square", {scaled}, square(scaled.value()).value(),
-                       [at = scaled.value()](Backward& back) {
-                         Tape inner(at.context());
-                         const Var point = inner.variable(at);
-                         back.give(0, inner.vjp({square(point)}, {back.output()}, {point})[0]);
-                       });
+  const Var y = record(
+      "square", {scaled}, square(scaled.value()).value(), [at = scaled.value()](Backward& back) {
+        Tape inner(at.context());
+        const Var point = inner.variable(at);
+        back.accumulate(0, inner.vjp({square(point)}, {back.output()}, {point})[0]);
+      });
   CHECK(tape.vjp({y}, {numbers(context, {1, 10})}, {x})[0].to_vector() == Numbers{4, -80});
 }
 
@@ -276,7 +276,7 @@ TEST_CASE("tape: seeds and gifts of the wrong shape are refused") {
   check_refused<ShapeError>("[backward] the loss must be one element, got (2)",
                             [&] { tape.backward(x); });
   const Var wrong =
-      record("wrong", {x}, clone(seed), [=](Backward& back) { back.give(0, longer); });
+      record("wrong", {x}, clone(seed), [=](Backward& back) { back.accumulate(0, longer); });
   check_refused<ShapeError>("[tape] a cotangent must have its variable's shape, got (3) and (2)",
                             [&] { tape.vjp({wrong}, {seed}, {x}); });
 }

@@ -44,12 +44,12 @@ __device__ int32_t iterate_plainly(const NaiveBlock& block, const FpMambaSweep& 
 // p <- what is projected from x_t, and from y_{t-1} a row of W a thread.
 __device__ void project_plainly(const NaiveBlock& block, const FpMambaSweep& in, int64_t t) {
   const int64_t sequence = blockIdx.x, row = sequence * in.T + t;
-  const bool sees_y = in.from_y != nullptr && (t > 0 || in.previous != nullptr);
+  const bool sees_y = in.weight_y != nullptr && (t > 0 || in.previous != nullptr);
   for (int64_t j = threadIdx.x; j < in.P; j += blockDim.x) {
     real total = 0;
     if (sees_y) {
-      for (int64_t i = 0; i < in.D; ++i) total += in.from_y[j * in.D + i] * block.y[i];
-      (t > 0 ? in.record.product + (row - 1) * in.P : in.record.of_previous + sequence * in.P)[j] =
+      for (int64_t i = 0; i < in.D; ++i) total += in.weight_y[j * in.D + i] * block.y[i];
+      (t > 0 ? in.trace.product + (row - 1) * in.P : in.trace.of_previous + sequence * in.P)[j] =
           total;
     }
     block.p[j] = in.projected[row * in.P + j] + total;

@@ -17,7 +17,7 @@ struct SolveSizes {
 };
 
 struct SolveCase {
-  Tensor x, projected, delta, z, from_y, a, skip, delta_bias, norm_weight, norm_bias;
+  Tensor x, projected, delta, z, weight_y, a, skip, delta_bias, norm_weight, norm_bias;
   Tensor y, state_out, product, residual;
   IntTensor iterations;
   FpMambaSweep sweep;
@@ -31,7 +31,7 @@ struct SolveCase {
     projected = normal(context, {B, T, P}, 0, 1, rng);
     delta = uniform(context, {B, T, D}, -1, 1, rng);
     if (gate) z = normal(context, {B, T, D}, 0, 1, rng);
-    from_y = uniform(context, {P, D}, -reach, reach, rng);
+    weight_y = uniform(context, {P, D}, -reach, reach, rng);
     a = uniform(context, {D, N}, -static_cast<real>(N), -1, rng);
     skip = full(context, {D}, 1);
     delta_bias = uniform(context, {D}, -6, -2, rng);
@@ -47,7 +47,7 @@ struct SolveCase {
              .delta = delta.data(),
              .z = gate ? z.data() : nullptr,
              .keep = nullptr,
-             .from_y = from_y.data(),
+             .weight_y = weight_y.data(),
              .a = a.data(),
              .skip = skip.data(),
              .delta_bias = delta_bias.data(),
@@ -59,7 +59,7 @@ struct SolveCase {
              .state_out = state_out.data(),
              .iterations = iterations.data(),
              .residual = residual.data(),
-             .record = {},
+             .trace = {},
              .B = B,
              .T = T,
              .D = D,
@@ -76,7 +76,7 @@ struct SolveCase {
              .eps = real(1e-5),
              .tolerance = real(5e-5),
              .max_iterations = 1000};
-    sweep.record.product = product.data();
+    sweep.trace.product = product.data();
   }
 };
 

@@ -20,8 +20,8 @@ class Cell {
   virtual Shape carry_shape(int64_t B) const = 0;
   // A token's parameters are made of so many numbers of p (models/fixed_point_map.h), its last
   // ones.
-  virtual int64_t numbers() const = 0;
-  // The parameters of all tokens: from those numbers p (B, T, numbers()), undefined if there are
+  virtual int64_t raw_size() const = 0;
+  // The parameters of all tokens: from those numbers p (B, T, raw_size()), undefined if there are
   // none, and the layer's signals (B, T, .) and weights. T may be any part of the steps. Only the
   // cell reads what it returns.
   virtual Vars token(const Var& p, const Vars& signals, const Vars& weights) const = 0;

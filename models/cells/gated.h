@@ -12,7 +12,7 @@ class GatedCell final : public Cell {
  public:
   explicit GatedCell(int64_t channels) : channels_(channels) {}
   Shape carry_shape(int64_t B) const override { return {B, channels_}; }
-  int64_t numbers() const override { return 0; }
+  int64_t raw_size() const override { return 0; }
   Vars token(const Var& p, const Vars& signals, const Vars& weights) const override;
   Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const override;
   Opened open(const Var& mixed, const Vars& token, const Var& carry) const override;

@@ -18,7 +18,7 @@ class GatedForms : public FusedForms {
     FpRnnSweep sweep{.bx = in.x.data(),
                      .projected = in.projected.data(),
                      .lambda = in.signals[0].data(),
-                     .from_y = data_or_null(in.weight_y),
+                     .weight_y = data_or_null(in.weight_y),
                      .previous = data_or_null(past.y),
                      .state = data_or_null(past.carry),
                      .y = y.data(),
@@ -53,7 +53,7 @@ class GatedForms : public FusedForms {
                        .y = y.data(),
                        .p = nullptr,
                        .lambda = in.signals[0].data(),
-                       .from_y = data_or_null(in.weight_y),
+                       .weight_y = data_or_null(in.weight_y),
                        .v = to.v.data(),
                        .iterations = to.iterations.data(),
                        .B = y.size(0),
@@ -65,7 +65,7 @@ class GatedForms : public FusedForms {
                        .tolerance = to.rule.tolerance,
                        .max_iterations = to.rule.max_iterations};
     if (!has_fused(context, sweep)) return false;
-    const Var p = map.numbers(y, past, in);
+    const Var p = map.raw(y, past, in);
     sweep.p = p.data();
     launch_fused(context, sweep);
     return true;

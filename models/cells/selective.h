@@ -40,7 +40,7 @@ class SelectiveCell final : public Cell {
   Var delta_of(const Var& p, const Vars& signals, const Vars& weights) const;
 
   Shape carry_shape(int64_t B) const override { return {B, options_.channels, options_.states}; }
-  int64_t numbers() const override { return 2 * options_.states + options_.step_numbers; }
+  int64_t raw_size() const override { return 2 * options_.states + options_.step_numbers; }
   Vars token(const Var& p, const Vars& signals, const Vars& weights) const override;
   Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const override {
     return scan(mixed, token, carry, {});

@@ -41,7 +41,7 @@ std::shared_ptr<SelectiveTrace> make_trace(FpMambaSweep& sweep, const Tensor& y,
   const auto product_of = [&](const Tensor& v) {
     return Tensor(context, v.shape().with(-1, sweep.P));
   };
-  if (sweep.from_y != nullptr) {
+  if (sweep.weight_y != nullptr) {
     made->product = product_of(y);
     if (previous.defined()) made->of_previous = product_of(previous.value());
   }
@@ -50,14 +50,14 @@ std::shared_ptr<SelectiveTrace> make_trace(FpMambaSweep& sweep, const Tensor& y,
                 Tensor(context, selective_scan_checkpoints(context, B, T, D, N))};
   made->norm = {y, Tensor(context, {B, T, 2})};
   const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
-  sweep.record = {.product = place(made->product),
-                  .of_previous = place(made->of_previous),
-                  .mixed = made->mix.mixed.data(),
-                  .b = made->mix.b.data(),
-                  .c = made->mix.c.data(),
-                  .scanned = made->scan.y.data(),
-                  .checkpoints = made->scan.checkpoints.data(),
-                  .statistics = made->norm.statistics.data()};
+  sweep.trace = {.product = place(made->product),
+                 .of_previous = place(made->of_previous),
+                 .mixed = made->mix.mixed.data(),
+                 .b = made->mix.b.data(),
+                 .c = made->mix.c.data(),
+                 .scanned = made->scan.y.data(),
+                 .checkpoints = made->scan.checkpoints.data(),
+                 .statistics = made->norm.statistics.data()};
   return made;
 }
 
@@ -72,20 +72,20 @@ class SelectiveForms : public FusedForms {
     const SelectiveTrace none;
     const SelectiveTrace& trace =
         given != nullptr ? static_cast<const SelectiveTrace&>(*given) : none;
-    Var p = in.projected, from_y = product_with(in.weight_y, y, trace.product),
-        from_previous = product_with(in.weight_y, past.y, trace.of_previous);
-    if (from_y.defined() && cell.options().step_numbers > 0) {  // delta needs all of p
-      p = add(p, shift(from_y, from_previous));
-      from_y = from_previous = Var();
+    Var p = in.projected, projected_y = product_with(in.weight_y, y, trace.product),
+        projected_previous = product_with(in.weight_y, past.y, trace.of_previous);
+    if (projected_y.defined() && cell.options().step_numbers > 0) {  // delta needs all of p
+      p = add(p, shift(projected_y, projected_previous));
+      projected_y = projected_previous = Var();
     }
     const auto [mixed, b, c] = fp_mamba_mix({.projected = p,
-                                             .from_y = from_y,
-                                             .from_previous = from_previous,
+                                             .projected_y = projected_y,
+                                             .projected_previous = projected_previous,
                                              .x = in.x,
                                              .y = y,
                                              .mixer = *mixer,
                                              .N = cell.options().states,
-                                             .directions = p.size(-1) - cell.numbers(),
+                                             .bc_offset = p.size(-1) - cell.raw_size(),
                                              .bc_norm = cell.options().bc_norm,
                                              .eps = cell.options().eps},
                                             trace.mix);
@@ -113,7 +113,7 @@ class SelectiveForms : public FusedForms {
                        .delta = in.signals[0].data(),
                        .z = data_or_null(in.gate),
                        .keep = data_or_null(in.signals[1]),
-                       .from_y = data_or_null(in.weight_y),
+                       .weight_y = data_or_null(in.weight_y),
                        .a = in.weights[0].data(),
                        .skip = in.weights[1].data(),
                        .delta_bias = in.weights[2].data(),
@@ -125,7 +125,7 @@ class SelectiveForms : public FusedForms {
                        .state_out = nullptr,
                        .iterations = nullptr,
                        .residual = nullptr,
-                       .record = {},
+                       .trace = {},
                        .B = y.size(0),
                        .T = y.size(1),
                        .D = y.size(2),
@@ -165,7 +165,7 @@ class SelectiveForms : public FusedForms {
                          .b = nullptr,
                          .z = data_or_null(in.gate),
                          .keep = data_or_null(in.signals[1]),
-                         .from_y = data_or_null(in.weight_y),
+                         .weight_y = data_or_null(in.weight_y),
                          .a = in.weights[0].data(),
                          .skip = in.weights[1].data(),
                          .norm_weight = in.norm_weight.data(),
@@ -188,7 +188,7 @@ class SelectiveForms : public FusedForms {
     const auto* trace = static_cast<const SelectiveTrace*>(to.trace);
     const Var p = trace != nullptr && trace->product.defined()
                       ? add(in.projected, shift(trace->product, trace->of_previous))
-                      : map.numbers(y, past, in);
+                      : map.raw(y, past, in);
     const FixedPointMap::Token at = map.token(p, in);
     const Var dt = softplus(add(in.signals[0], in.weights[2])), mixed = map.mixed(at.q, in.x, y);
     sweep.p = p.data();

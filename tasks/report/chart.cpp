@@ -129,7 +129,7 @@ std::string value_label(double value) {
 }
 
 // Marks at the lengths, though not closer than they can be told apart, and lines between them.
-void draw_run(Canvas& canvas, const Axis& axis, const MainMetric& metric, const RunRecord& run,
+void draw_run(Canvas& canvas, const Axis& axis, const MainMetric& metric, const RunResult& run,
               const std::string& mark, int spacing) {
   double x0 = NAN, y0 = NAN;
   int last = -kColumns;

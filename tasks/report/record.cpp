@@ -72,11 +72,11 @@ void for_each_step(
   });
 }
 
-RunRecord read_run(const std::string& folder) {
+RunResult read_run(const std::string& folder) {
   const fs::path path(folder), metrics = path / "metrics.jsonl", evaluation = path / "eval.json";
   std::error_code ignored;
   const fs::path whole = fs::absolute(path, ignored).lexically_normal();
-  RunRecord run{
+  RunResult run{
       .name = (whole.has_filename() ? whole : whole.parent_path()).filename().string(),
       .evaluation = evaluation_from_json(read_file(evaluation, kMaxFile), evaluation.string())};
   ThinnedSteps steps;

@@ -83,7 +83,7 @@ struct Evaluation {
   bool operator==(const Evaluation&) const = default;
 };
 
-struct RunRecord {
+struct RunResult {
   std::string name = {};  // of its folder
   Evaluation evaluation = {};
   std::vector<StepMetrics> metrics = {};  // for charts: see read_run
@@ -117,6 +117,6 @@ void for_each_step(
 // unconverged of one are then the largest since the one before. FormatError, FileError: see above,
 // or an eval.json that is unreadable or of more than 64 MB.
 constexpr size_t kMostSteps = 20'000;
-RunRecord read_run(const std::string& folder);
+RunResult read_run(const std::string& folder);
 
 }  // namespace fprnn

@@ -11,19 +11,19 @@ namespace fprnn {
 
 std::vector<int64_t> evaluated_lengths(Runs runs) {
   std::set<int64_t> lengths;
-  for (const RunRecord& run : runs)
+  for (const RunResult& run : runs)
     for (const LengthResult& result : run.evaluation.lengths) lengths.insert(result.length);
   return {lengths.begin(), lengths.end()};
 }
 
 std::vector<int64_t> trained_lengths(Runs runs) {
   std::set<int64_t> lengths;
-  for (const RunRecord& run : runs)
+  for (const RunResult& run : runs)
     if (run.evaluation.train_length > 0) lengths.insert(run.evaluation.train_length);
   return {lengths.begin(), lengths.end()};
 }
 
-std::vector<LengthResult> results_by_length(const RunRecord& run) {
+std::vector<LengthResult> results_by_length(const RunResult& run) {
   std::vector<LengthResult> results = run.evaluation.lengths;
   std::ranges::stable_sort(results, {}, &LengthResult::length);
   return results;
@@ -42,7 +42,7 @@ std::string line_of(const std::string& text) {
   return text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
 }
 
-bool has_iterations(const RunRecord& run) {
+bool has_iterations(const RunResult& run) {
   const auto iterated = [](const auto& record) { return record.iterations_max > 0; };
   return std::ranges::any_of(run.evaluation.lengths, iterated) ||
          std::ranges::any_of(run.metrics, iterated);
@@ -71,7 +71,7 @@ std::string words(std::string name) {
 
 std::vector<std::string> run_labels(Runs runs, int64_t most) {
   std::vector<std::string> names;
-  for (const RunRecord& run : runs)
+  for (const RunResult& run : runs)
     names.push_back(printable(run.name.empty() ? run.evaluation.model : run.name));
   const bool long_names =
       std::ranges::any_of(names, [&](const std::string& name) { return width(name) > most; });
@@ -98,7 +98,7 @@ std::string problem_of(const KeyTexts& settings) {
 
 MainMetric main_metric(Runs runs) {
   MainMetric metric;
-  for (const RunRecord& run : runs)
+  for (const RunResult& run : runs)
     for (const LengthResult& result : run.evaluation.lengths) {
       if (!metric.name.empty() || result.metrics.empty()) continue;
       metric.name = result.metrics.front().first;
@@ -106,7 +106,7 @@ MainMetric main_metric(Runs runs) {
       metric.caption = caption.empty() ? words(metric.name) : shortened(printable(caption), 60);
     }
   std::vector<double> values;
-  for (const RunRecord& run : runs)
+  for (const RunResult& run : runs)
     for (const LengthResult& result : run.evaluation.lengths)
       values.push_back(result.metric(metric.name));
   metric.is_share =
@@ -174,7 +174,7 @@ std::string tables(const std::vector<Column>& columns) {
 }
 
 // The names of all metrics of a run, in order.
-std::vector<std::string> metric_names(const RunRecord& run) {
+std::vector<std::string> metric_names(const RunResult& run) {
   std::vector<std::string> names;
   for (const LengthResult& result : run.evaluation.lengths)
     for (const auto& [name, value] : result.metrics)
@@ -183,7 +183,7 @@ std::vector<std::string> metric_names(const RunRecord& run) {
 }
 
 // Everything of one run. A star marks the length that it was trained at.
-std::string single_table(const RunRecord& run) {
+std::string single_table(const RunResult& run) {
   const std::vector<std::string> names = metric_names(run);
   const bool iterated = has_iterations(run);
   std::vector<Column> columns = {{"length "}, {"sequences"}};
@@ -213,7 +213,7 @@ std::string single_table(const RunRecord& run) {
 }
 
 // The main metric of one run at each of the lengths.
-Column main_column(const RunRecord& run, const std::string& metric, const std::string& label,
+Column main_column(const RunResult& run, const std::string& metric, const std::string& label,
                    const std::vector<int64_t>& lengths) {
   Column column{label + " "};
   for (const int64_t length : lengths) {

@@ -7,7 +7,7 @@
 
 namespace fprnn {
 
-using Runs = std::span<const RunRecord>;
+using Runs = std::span<const RunResult>;
 
 // Lengths downwards, in columns aligned to at most 100 characters, in several tables if they are
 // too many for one. Of one run everything that was measured, iterations only if it had any; of
@@ -41,7 +41,7 @@ std::string problem_of(const KeyTexts& settings);
 std::vector<int64_t> evaluated_lengths(Runs runs);
 std::vector<int64_t> trained_lengths(Runs runs);
 // A run's results in order of their lengths.
-std::vector<LengthResult> results_by_length(const RunRecord& run);
+std::vector<LengthResult> results_by_length(const RunResult& run);
 // The first four of them, with `more` after these if there are others.
 std::string listed(const std::vector<int64_t>& lengths, std::string_view more);
 // An axis over lengths, logarithmic if they span more than 8 times.
@@ -49,7 +49,7 @@ Axis length_axis(std::span<const double> lengths);
 // With its end, and without spaces before it.
 std::string line_of(const std::string& text);
 // Whether the model solved fixed points.
-bool has_iterations(const RunRecord& run);
+bool has_iterations(const RunResult& run);
 
 // The metric that charts and comparisons show: the first of the first run that has any, and its
 // name in words.

@@ -47,7 +47,7 @@ std::vector<Curve> curves_by_length(Runs runs, bool iterated_only, const PointAt
 
 // Curves against step.
 
-std::vector<Point> points_of(const RunRecord& run, double StepMetrics::*value) {
+std::vector<Point> points_of(const RunResult& run, double StepMetrics::*value) {
   std::vector<Point> points;
   for (const StepMetrics& metrics : run.metrics) {
     const double y = metrics.*value;
@@ -147,7 +147,7 @@ Panel length_panel(Runs runs, std::vector<Curve> curves) {
 
 Panel step_panel(Runs runs, std::vector<Curve> curves) {
   std::vector<double> steps = {0};
-  for (const RunRecord& run : runs)
+  for (const RunResult& run : runs)
     for (const StepMetrics& metrics : run.metrics)
       steps.push_back(static_cast<double>(metrics.step));
   return {.x_label = "training step", .x = axis_over(steps), .curves = std::move(curves)};
@@ -258,7 +258,7 @@ std::string problem_in(const Evaluation& e) { return name_in(problem_of(e.settin
 
 std::vector<std::string> distinct(Runs runs, std::string (*name)(const Evaluation&)) {
   std::vector<std::string> seen;
-  for (const RunRecord& run : runs) {
+  for (const RunResult& run : runs) {
     const std::string value = name(run.evaluation);
     if (!value.empty() && std::ranges::find(seen, value) == seen.end()) seen.push_back(value);
   }

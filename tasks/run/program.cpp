@@ -39,7 +39,7 @@ Glyphs terminal_glyphs() {
   return Glyphs::ascii;
 }
 
-void print_report(std::span<const RunRecord> runs) {
+void print_report(std::span<const RunResult> runs) {
   print(fmt::format("\n{}\n{}", report_table(runs), report_chart(runs, terminal_glyphs())));
 }
 
@@ -111,7 +111,7 @@ class Invocation {
 
 void Invocation::compare() const {
   if (!options_.run.out.empty()) check_unused(options_.run.out, Wants::comparison);
-  std::vector<RunRecord> runs;
+  std::vector<RunResult> runs;
   for (const std::string& folder : split(options_.run.compare, ','))
     if (!folder.empty()) runs.push_back(read_run(folder));
   print_report(runs);
@@ -171,7 +171,7 @@ void Invocation::evaluate_alone() {
   const CheckpointState state = load_checkpoint(checkpoint, *model_, nullptr, &expected);
   print(fmt::format("{} of step {}\n", checkpoint, state.step));
   warn_of_not_finite(*model_, checkpoint);
-  const RunRecord record{.name = fs::path(options_.run.evaluate).filename(),
+  const RunResult record{.name = fs::path(options_.run.evaluate).filename(),
                          .evaluation = evaluation({.step = state.step, .seconds = state.seconds})};
   print_report({&record, 1});
   if (out.empty()) return;
@@ -228,7 +228,7 @@ void Invocation::train_on(Training& training, RunDirectory& run) {
     progress.end();
     if (interrupted()) throw Interrupted();
     if (training.finished() || !is_due(r.eval_every, training.last().step)) continue;
-    const RunRecord record{.name = "", .evaluation = evaluation(training.last())};
+    const RunResult record{.name = "", .evaluation = evaluation(training.last())};
     run.write(record.evaluation);
     print(report_table({&record, 1}));
   }
@@ -275,7 +275,7 @@ void Invocation::train() {
     print(fmt::format("stopped by the time limit after {} of {} steps; --resume {} goes on\n",
                       training.last().step, options_.train.numbers.steps, path));
   run.write(evaluation(training.last()));
-  const RunRecord record = read_run(path);
+  const RunResult record = read_run(path);
   run.write_report(report_svg({&record, 1}));
   print_report({&record, 1});
   print(fmt::format("\n{0}/report.svg, {0}/eval.json\n", path));

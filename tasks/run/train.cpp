@@ -183,16 +183,16 @@ Training::Surroundings Training::surroundings() const {
   return now;
 }
 
-bool Training::recordable(std::span<const Conditions> on) const {
+bool Training::capturable(std::span<const Conditions> on) const {
   const std::vector<Layer*> layers = model_.layers();
   for (size_t i = 0; i < layers.size(); ++i)
-    if (!layers[i]->recordable(on[i])) return false;
-  return can_record(context_) && options_.iteration_cap.shape == 0;
+    if (!layers[i]->capturable(on[i])) return false;
+  return can_capture(context_) && options_.iteration_cap.shape == 0;
 }
 
 void Training::run(std::span<const Conditions> on) {
   Repeated& at = repeated_;
-  if (++at.times == 2 && recordable(on)) record(on);
+  if (++at.times == 2 && capturable(on)) record(on);
   if (at.graph != nullptr && at.surroundings == surroundings()) {
     between_steps_ = false;
     return at.graph->replay();
@@ -210,7 +210,7 @@ void Training::record(std::span<const Conditions> on) {
   context_.memory().trim();
   at.surroundings = surroundings();
   try {
-    at.graph = record_graph(context_, [&] { at.computed = compute(at.batch, on); });
+    at.graph = capture_graph(context_, [&] { at.computed = compute(at.batch, on); });
   } catch (const UsageError&) {
   } catch (const MemoryError&) {
   }

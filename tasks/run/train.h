@@ -123,7 +123,7 @@ class Training {
   StepMetrics take_step();
   void prepare(const Batch& batch);
   std::vector<Conditions> conditions(int64_t step) const;
-  bool recordable(std::span<const Conditions> on) const;
+  bool capturable(std::span<const Conditions> on) const;
   void run(std::span<const Conditions> on);
   void record(std::span<const Conditions> on);
   Computed compute(const Batch& batch, std::span<const Conditions> on);

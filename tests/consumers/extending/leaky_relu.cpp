@@ -30,8 +30,9 @@ Tensor leak(const Tensor& at, const Tensor& x, real slope) {
 
 Var leaky_relu(const Var& x, real slope) {
   const Tensor at = x.value();
-  return record("leaky_relu", {x}, leak(at, at, slope),
-                [at, slope](Backward& back) { back.give(0, leak(at, back.output(), slope)); });
+  return record("leaky_relu", {x}, leak(at, at, slope), [at, slope](Backward& back) {
+    back.accumulate(0, leak(at, back.output(), slope));
+  });
 }
 
 }  // namespace extending

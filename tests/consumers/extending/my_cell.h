@@ -14,7 +14,7 @@ class MyCell : public fprnn::Cell {
  public:
   explicit MyCell(int64_t channels) : channels_(channels) {}
   fprnn::Shape carry_shape(int64_t B) const override { return {B, 2 * channels_}; }
-  int64_t numbers() const override { return channels_; }
+  int64_t raw_size() const override { return channels_; }
   // (d, e) (B, T, 2 D), share (B, T, D).
   fprnn::Vars token(const fprnn::Var& p, const fprnn::Vars& signals,
                     const fprnn::Vars& weights) const override;
