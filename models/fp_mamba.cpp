@@ -1,3 +1,4 @@
+#include <fprnn/core/text.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/mamba.h>
@@ -14,9 +15,7 @@ namespace fprnn {
 HiddenDependence hidden_dependence_named(std::string_view names) {
   HiddenDependence dependence{false, false, false, false};
   if (names == "none") return dependence;
-  for (std::string_view rest = names;;) {
-    const size_t comma = rest.find(',');
-    const std::string_view name = rest.substr(0, comma);
+  for (const std::string& name : split(names, ',')) {
     bool* const sees = name == "q"        ? &dependence.q
                        : name == "b"      ? &dependence.b
                        : name == "c"      ? &dependence.c
@@ -25,9 +24,8 @@ HiddenDependence hidden_dependence_named(std::string_view names) {
     require<ValueError>(sees != nullptr, "fp_mamba",
                         "hidden dependence is none or some of q,b,c,lambda", names);
     *sees = true;
-    if (comma == std::string_view::npos) return dependence;
-    rest = rest.substr(comma + 1);
   }
+  return dependence;
 }
 
 namespace {

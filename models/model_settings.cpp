@@ -1,3 +1,4 @@
+#include <fprnn/core/text.h>
 #include <fprnn/models/model_settings.h>
 
 #include <algorithm>
@@ -55,11 +56,7 @@ void ModelSettings::add_to(Settings& settings) {
 
 std::vector<const ModelKind*> ModelSettings::chosen() const {
   std::vector<const ModelKind*> kinds;
-  for (size_t begin = 0; begin <= model.size();) {
-    const size_t end = std::min(model.find(',', begin), model.size());
-    kinds.push_back(&models_.at(std::string_view(model).substr(begin, end - begin)));
-    begin = end + 1;
-  }
+  for (const std::string& name : split(model, ',')) kinds.push_back(&models_.at(name));
   return kinds;
 }
 
