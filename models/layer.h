@@ -52,7 +52,8 @@ class Layer : public Module {
   virtual bool capturable(const Conditions& /*on*/ = {}) const { return false; }
 
  protected:
-  // forward. state is null if nobody goes on from here.
+  // forward. state, for evaluate to overwrite, is null if nobody goes on from here and empty at the
+  // start of a sequence. x may have no steps.
   virtual Var evaluate(const Var& x, LayerState* state, const Conditions& on) = 0;
 };
 

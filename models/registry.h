@@ -1,7 +1,7 @@
 // Models by name: what --model can say. A registry is a value. A program starts from
 // built_in_models(), adds its own, and hands the registry to what it runs:
 //   ModelRegistry models = built_in_models();
-//   models.add(lstm_kind());
+//   models.add(my_layer_kind());
 // A kind of model is a kind of layer: a stack repeats one, or several in turn.
 #pragma once
 
@@ -25,13 +25,12 @@ using LayerMaker = std::function<std::unique_ptr<Layer>(Module& parent, std::str
 
 struct ModelKind {
   std::string name, about;  // the second in one line
-  // Adds the kind's own settings, all but those of LayerPlace, and returns what makes a layer of
-  // the values that they have by then. The maker keeps the variables of the settings alive.
+  // Adds the kind's own settings, and returns what makes a layer of the values that they have when
+  // it is called, and of its place. The maker keeps the variables of the settings alive.
   std::function<LayerMaker(Settings& settings)> declare;
   // What it has.
   bool solver = false;    // fixed points: the settings of the solver and iteration_cap are its too
   bool states = false;    // states of a scan that training may drop: state_dropout
-  bool step_form = true;  // Layer::forward(x, state) carries a sequence on, a token at a time
   bool cpu_only = false;  // whether one of its ops is (kCpuOnly)
 };
 

@@ -16,7 +16,8 @@ Var concat(const std::vector<Var>& parts, int axis);
 // up.
 std::vector<Var> split(const Var& x, int axis, const std::vector<int64_t>& sizes);
 
-// Indices begin .. end - 1 of an axis. ValueError: not 0 <= begin <= end <= size.
+// Indices begin .. end - 1 of an axis, a copy; its gradient fills a tensor of x's shape, so that a
+// loop over all steps belongs to split. ValueError: not 0 <= begin <= end <= size.
 Var slice(const Var& x, int axis, int64_t begin, int64_t end);
 
 // x (B, T, D) -> y (B, T, D), x one step later, with first (B, D), or zeros if it is undefined:

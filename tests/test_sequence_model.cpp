@@ -25,7 +25,7 @@ void for_models(const Context& context,
   names.push_back(all);
   for (const std::string& name : names) {
     const NamedModel named({{"model", name},
-                            {"layers", name == all ? "4" : "2"},
+                            {"layers", std::to_string(name == all ? names.size() : 2)},
                             {"d_model", std::to_string(kWidth)},
                             {"d_state", "4"},
                             {"short_conv", "true"},
