@@ -2,6 +2,8 @@
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/registry.h>
 
+#include <algorithm>
+
 namespace fprnn {
 
 namespace {
@@ -24,17 +26,22 @@ template <class LayerOptions>
 void FixedPointSettings<LayerOptions>::add_to(Settings& settings) {
   settings.add("expand", options.expand, "Channels inside a layer, in units of d-model");
   settings.add("short_conv", short_conv, "Whether inputs pass a convolution of width 4");
-  settings.add("mixer", mixer, "Channel mixer of the fixed points",
-               {"kronecker", "householder", "dplr"});
-  settings.add("rank", options.rank, "Rank of householder and dplr").refusal = [this] {
-    return mixer == "kronecker" ? "kronecker has no rank" : "";
+  std::vector<std::string> mixers;
+  for (const MixerKindRow& row : mixer_kinds()) mixers.push_back(row.name);
+  settings.add("mixer", mixer, "Channel mixer of the fixed points", mixers);
+  const auto has = [this](bool MixerKindRow::*what) {
+    const auto row = std::ranges::find(mixer_kinds(), mixer, &MixerKindRow::name);
+    return row == mixer_kinds().end() || *row.*what;
+  };
+  settings.add("rank", options.rank, "Rank of householder and dplr").refusal = [this, has] {
+    return has(&MixerKindRow::rank) ? "" : mixer + " has no rank";
   };
   settings.add("mixer_scale", mixer_scale,
                "Factor of I - Q; at 1 it is proven to lengthen no vector for rank 1 alone");
   settings
       .add("mixer_normalisation", mixer_normalisation, "Of kronecker", {"row", "spectral", "both"})
-      .refusal = [this] {
-    return mixer == "kronecker" ? "" : mixer + " has no mixer_normalisation";
+      .refusal = [this, has] {
+    return has(&MixerKindRow::norm) ? "" : mixer + " has no mixer_normalisation";
   };
   settings.add("mixer_input", mixer_input, "What the mixer sees of x_t and y_{t-1}",
                {"concatenated", "symmetric"});

@@ -14,27 +14,6 @@
 
 namespace fprnn {
 
-MixerKind mixer_named(std::string_view name) {
-  for (const MixerKind kind : {MixerKind::householder, MixerKind::dplr, MixerKind::kronecker})
-    if (name == name_of(kind)) return kind;
-  throw ValueError("mixer", "mixers are householder, dplr and kronecker",
-                   std::array{describe(name)});
-}
-
-std::string_view name_of(MixerKind kind) {
-  return kind == MixerKind::householder ? "householder"
-         : kind == MixerKind::dplr      ? "dplr"
-                                        : "kronecker";
-}
-
-std::optional<double> proven_bound(const MixerOptions& options) {
-  const auto s = static_cast<double>(options.scale), r = static_cast<double>(options.rank);
-  if (options.kind == MixerKind::householder) return 2 * r * s / (2 + (r - 1) * s);
-  if (options.kind == MixerKind::dplr) return r * s;
-  if (options.norm != KroneckerNorm::row) return std::nullopt;
-  return s * std::sqrt(static_cast<double>(options.channels));
-}
-
 Mixer::Mixer(Module& parent, std::string name, const Init& init, const MixerOptions& options,
              const std::vector<MixerMap>& maps)
     : Module(parent, std::move(name)), options_(options) {
@@ -233,7 +212,62 @@ class KroneckerMixer : public Mixer {
   KroneckerSizes sizes_;
 };
 
+const MixerKindRow& row_of(MixerKind kind) {
+  return *std::ranges::find(mixer_kinds(), kind, &MixerKindRow::kind);
+}
+
 }  // namespace
+
+std::span<const MixerKindRow> mixer_kinds() {
+  using Options = const MixerOptions&;
+  using Bound = std::optional<double>;
+  const auto low_rank = [](Module& parent, std::string name, const Init& init,
+                           Options options) -> std::unique_ptr<Mixer> {
+    return std::make_unique<LowRankMixer>(parent, std::move(name), init, options);
+  };
+  static const MixerKindRow kinds[] = {
+      {.kind = MixerKind::householder,
+       .name = "householder",
+       .rank = true,
+       .bound = [](Options o) -> Bound {
+         const double r = static_cast<double>(o.rank), s = o.scale;
+         return 2 * r * s / (2 + (r - 1) * s);
+       },
+       .make = low_rank},
+      {.kind = MixerKind::dplr,
+       .name = "dplr",
+       .rank = true,
+       .bound = [](Options o) -> Bound { return static_cast<double>(o.rank) * o.scale; },
+       .make = low_rank},
+      {.kind = MixerKind::kronecker,
+       .name = "kronecker",
+       .norm = true,
+       .bound = [](Options o) -> Bound {
+         if (o.norm != KroneckerNorm::row) return std::nullopt;
+         return o.scale * std::sqrt(static_cast<double>(o.channels));
+       },
+       .make = [](Module& parent, std::string name, const Init& init,
+                  Options options) -> std::unique_ptr<Mixer> {
+         return std::make_unique<KroneckerMixer>(parent, std::move(name), init, options,
+                                                 kronecker_sizes(options.channels));
+       }}};
+  return kinds;
+}
+
+MixerKind mixer_named(std::string_view name) {
+  std::string names;
+  for (const MixerKindRow& row : mixer_kinds()) {
+    if (name == row.name) return row.kind;
+    names += (names.empty() ? "" : ", ") + row.name;
+  }
+  throw ValueError("mixer", "mixers are " + names, std::array{describe(name)});
+}
+
+std::string_view name_of(MixerKind kind) { return row_of(kind).name; }
+
+std::optional<double> proven_bound(const MixerOptions& options) {
+  return row_of(options.kind).bound(options);
+}
 
 std::unique_ptr<Mixer> make_mixer(Module& parent, std::string name, const Init& init,
                                   const MixerOptions& options) {
@@ -245,10 +279,7 @@ std::unique_ptr<Mixer> make_mixer(Module& parent, std::string name, const Init& 
                       options.channels);
   require<ValueError>(options.scale >= 0 && options.scale <= 2, "mixer", "scale must be in [0, 2]",
                       options.scale);
-  if (options.kind == MixerKind::kronecker)
-    return std::make_unique<KroneckerMixer>(parent, std::move(name), init, options,
-                                            kronecker_sizes(options.channels));
-  return std::make_unique<LowRankMixer>(parent, std::move(name), init, options);
+  return row_of(options.kind).make(parent, std::move(name), init, options);
 }
 
 }  // namespace fprnn

@@ -15,11 +15,12 @@
 
 #include <functional>
 #include <optional>
+#include <span>
 
 namespace fprnn {
 
 enum class MixerKind { householder, dplr, kronecker };
-MixerKind mixer_named(std::string_view name);  // ValueError: none of the three
+MixerKind mixer_named(std::string_view name);  // ValueError: none of mixer_kinds()
 std::string_view name_of(MixerKind kind);
 
 struct MixerOptions {
@@ -32,7 +33,7 @@ struct MixerOptions {
   real eps = static_cast<real>(1e-5);
 };
 
-// Of the three kinds: a number that |I - Q| never exceeds, whatever p (ops/mixer_bounds.md); if it
+// A number that |I - Q| of a kind never exceeds, whatever p (ops/mixer_bounds.md); if it
 // is at most 1, I - Q never lengthens a vector. None for norms that rest on an estimated eigenvalue
 // (spectral, row_spectral).
 std::optional<double> proven_bound(const MixerOptions& options);
@@ -143,6 +144,17 @@ class ProjectionRows {
   WeightLayout x_, bias_, y_;
   std::vector<WeightLayout> others_;
 };
+
+// A kind of mixer, written once: its name, what it has and how it is made.
+struct MixerKindRow {
+  MixerKind kind;
+  std::string name;
+  bool rank = false, norm = false;  // which of these options it has
+  std::optional<double> (*bound)(const MixerOptions& options);
+  std::unique_ptr<Mixer> (*make)(Module& parent, std::string name, const Init& init,
+                                 const MixerOptions& options);
+};
+std::span<const MixerKindRow> mixer_kinds();
 
 // Makes a mixer as a part of `parent`, under the given name.
 using MixerFactory = std::function<std::unique_ptr<Mixer>(

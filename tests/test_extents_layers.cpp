@@ -179,7 +179,8 @@ template <class Options>
 void check_layers(const std::string& kind, const auto& make_case) {
   // Weights between all channels: more of them than a block's row holds, no more.
   for (const auto& [shape, expand] : extents(4100))
-    for (const MixerKind mixer : {MixerKind::householder, MixerKind::dplr, MixerKind::kronecker}) {
+    for (const MixerKindRow& row : mixer_kinds()) {
+      const MixerKind mixer = row.kind;
       const Options options{.d_model = shape[-1], .expand = expand, .mixer = mixer, .scale = 1};
       const std::string name =
           fmt::format("{} {} of {}, expand {}", kind, name_of(mixer), describe(shape), expand);

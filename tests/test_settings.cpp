@@ -191,7 +191,8 @@ TEST_CASE("settings: options become models, solvers and training, or are refused
   const Context context = Context::cpu({.threads = 1});  // what is made is not run
   Rng rng{.seed = 1};
   for (const ModelKind& kind : built_in_models().all())
-    for (const char* mixer : {"kronecker", "householder", "dplr"}) {
+    for (const MixerKindRow& row : mixer_kinds()) {
+      const std::string& mixer = row.name;
       const auto made =
           named_model({{"model", kind.name}, {"d_model", "8"}, {"d_state", "4"}, {"mixer", mixer}},
                       7, {context, rng});
