@@ -71,7 +71,7 @@ LayerOptions FixedPointSettings<LayerOptions>::at(const LayerPlace& place) const
 ModelKind fp_mamba_kind() {
   const auto declare = [](Settings& settings) -> LayerMaker {
     const auto own = std::make_shared<FixedPointSettings<FpMambaOptions>>();
-    own->hidden_dependence = "q,b,c";
+    own->hidden_dependence = std::string("q,b,c");
     settings.add("d_state", own->options.d_state, "States of each channel");
     own->add_to(settings);
     settings.add("hidden_dependence", own->hidden_dependence,
@@ -95,7 +95,7 @@ ModelKind fp_mamba_kind() {
 ModelKind fp_rnn_kind() {
   const auto declare = [](Settings& settings) -> LayerMaker {
     const auto own = std::make_shared<FixedPointSettings<FpRnnOptions>>();
-    own->hidden_dependence = "q";
+    own->hidden_dependence = std::string("q");
     own->add_to(settings);
     settings
         .add("hidden_dependence", own->hidden_dependence,
