@@ -38,8 +38,7 @@ int64_t iterations_between_looks(const Context& context) {
 // Microseconds, but only their ratio means anything: fitted to the crossovers in
 // docs/gpu/report.md, "Which solver", all 13 within 14 %. Measured at d_model 128,
 // Householder r = 1 and tf32 alone. Width, rank and mixer change the cost of both solvers; there
-// the same numbers are a guess, and who has measured better ones sets SolverOptions::crossover
-// (models/solvers/solver.h).
+// the same numbers are a guess, and who has measured better ones gives a solver another crossover.
 //
 // On a CPU both solvers take time as B T, and a sequential solve as much as 5 to 19 iterations
 // (bench layer, one thread, d_model 32 to 128, T 17 to 1024), when few maps need less than a dozen:

@@ -145,7 +145,8 @@ class ProjectionRows {
   std::vector<WeightLayout> others_;
 };
 
-// A kind of mixer, written once: its name, what it has and how it is made.
+// A kind of mixer, written once: its name, what it has, its proven_bound and how it is made from
+// options that make_mixer has checked.
 struct MixerKindRow {
   MixerKind kind;
   std::string name;
@@ -154,7 +155,7 @@ struct MixerKindRow {
   std::unique_ptr<Mixer> (*make)(Module& parent, std::string name, const Init& init,
                                  const MixerOptions& options);
 };
-std::span<const MixerKindRow> mixer_kinds();
+std::span<const MixerKindRow> mixer_kinds();  // all that MixerKind names
 
 // Makes a mixer as a part of `parent`, under the given name.
 using MixerFactory = std::function<std::unique_ptr<Mixer>(

@@ -91,7 +91,8 @@ TEST_CASE("fp roots: whole, in chunks and by steps, parallel and sequential give
 
 // At the weights that a short training at scale 2 leaves, on sequences longer than those it was trained on. There the
 // parallel solver often does not settle, and says so. Where it does, its solution is the sequential one but for what
-// the recurrence makes of the tolerance in 48 steps: of 568 sequences of 24 models 3 had another answer somewhere.
+// the recurrence makes of the tolerance in 48 steps: with seeds 1 to 6, built by Clang 14 for AVX2 and for the baseline,
+// 568 of 768 sequences settled, and 3 of them had another answer somewhere.
 TEST_CASE("fp roots: a trained model says the same whoever solves") {
   const Context context = test_context();
   const WordProblem task(group_named("S3"));
