@@ -126,8 +126,9 @@ class NoGrad : public Tape {
 };
 
 // The last step of every op: puts the outputs on the tape of the inputs, with the closure that maps
-// the outputs' cotangents to the inputs'. The closure must hold every tensor that it reads. Nothing
-// is recorded where no input is differentiable. An undefined Var stands for an absent optional
+// the outputs' cotangents to the inputs'. The closure must hold every tensor that it reads: one that
+// keeps a contract, which is pointers, names those tensors in its capture, for [=] keeps only what
+// the body names. Nothing is recorded where no input is differentiable. An undefined Var stands for an absent optional
 // input.
 // UsageError: inputs from two tapes or two Contexts, inputs recorded before their tape's last
 // backward, or no output.

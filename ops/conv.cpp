@@ -43,17 +43,19 @@ Var causal_conv(const Var& x, const Var& weight, const Var& bias, const Var& sta
                             .D = D,
                             .W = W};
   launch(x.context(), forward);
-  return record("causal_conv", {x, weight, bias, state}, y, [=](Backward& back) {
-    const Tensor dx = like(x), dweight = like(weight), dbias = like(bias), dstate = like(state);
-    ConvBackward backward{forward};
-    backward.dy = back.output().data();
-    backward.dx = dx.data();
-    backward.dweight = dweight.data();
-    backward.dbias = data_or_null(dbias);
-    backward.dstate = data_or_null(dstate);
-    launch(x.context(), backward);
-    give_all(back, {dx, dweight, dbias, dstate});
-  });
+  return record("causal_conv", {x, weight, bias, state}, y,
+                [forward, x, weight, bias, state](Backward& back) {
+                  const Tensor dx = like(x), dweight = like(weight), dbias = like(bias),
+                               dstate = like(state);
+                  ConvBackward backward{forward};
+                  backward.dy = back.output().data();
+                  backward.dx = dx.data();
+                  backward.dweight = dweight.data();
+                  backward.dbias = data_or_null(dbias);
+                  backward.dstate = data_or_null(dstate);
+                  launch(x.context(), backward);
+                  give_all(back, {dx, dweight, dbias, dstate});
+                });
 }
 
 Var conv_state(const Var& x, int64_t width, const Var& state) {

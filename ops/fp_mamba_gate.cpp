@@ -27,18 +27,20 @@ Var fp_mamba_gate(const Var& z, const Var& projected_y, const Var& projected_pre
   const Tensor out(context, z.shape());
   forward.out = out.data();
   launch_fused(context, forward);
-  return record(op, {z, projected_y, projected_previous, y}, out, [=](Backward& back) {
-    const Tensor dz = like(z), dprojected_y = like(z), dy = like(z);
-    const Tensor dprojected_previous = wanted_like(back, 2, projected_previous);
-    launch_fused(z.context(),
-                 FpMambaGateBackward{.forward = forward,
-                                     .dout = back.output().data(),
-                                     .dz = dz.data(),
-                                     .dprojected_y = dprojected_y.data(),
-                                     .dprojected_previous = data_or_null(dprojected_previous),
-                                     .dy = dy.data()});
-    give_all(back, {dz, dprojected_y, dprojected_previous, dy});
-  });
+  return record(op, {z, projected_y, projected_previous, y}, out,
+                [forward, z, projected_y, projected_previous, y](Backward& back) {
+                  const Tensor dz = like(z), dprojected_y = like(projected_y), dy = like(y);
+                  const Tensor dprojected_previous = wanted_like(back, 2, projected_previous);
+                  launch_fused(
+                      z.context(),
+                      FpMambaGateBackward{.forward = forward,
+                                          .dout = back.output().data(),
+                                          .dz = dz.data(),
+                                          .dprojected_y = dprojected_y.data(),
+                                          .dprojected_previous = data_or_null(dprojected_previous),
+                                          .dy = dy.data()});
+                  give_all(back, {dz, dprojected_y, dprojected_previous, dy});
+                });
 }
 
 }  // namespace fprnn

@@ -51,7 +51,7 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
     launch_fused(context, forward);
   }
   return record("gated_norm", {x, z, weight, bias}, made.y,
-                [=, statistics = made.statistics](Backward& back) {
+                [forward, x, z, weight, statistics = made.statistics](Backward& back) {
                   const bool parameters = back.wants(2) || back.wants(3);
                   const Tensor dx = like(x), dz = wanted_like(back, 1, z);
                   const Tensor dweight = parameters ? like(weight) : Tensor();

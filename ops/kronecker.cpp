@@ -73,8 +73,9 @@ KroneckerFactors kronecker_factors(const Var& k, const Var& gates, int64_t D, Kr
     contracts[i].factor = factors[i].data();
     launch(k.context(), contracts[i]);
   }
-  const auto outputs =
-      record_all("kronecker_factors", {k, gates}, {factors[0], factors[1]}, [=](Backward& back) {
+  const auto outputs = record_all(
+      "kronecker_factors", {k, gates}, {factors[0], factors[1]},
+      [contracts, k, gates, tokens, sizes, norm, eps](Backward& back) {
         const Tensor dk = like(k), dgates = like(gates);
         const auto at = factor_contracts(dk.data(), dgates.data(), tokens, sizes, norm, eps);
         for (int i = 0; i < 2; ++i)
@@ -108,15 +109,16 @@ Var kronecker(const KroneckerFactors& factors, const Var& v, real scale) {
                                  .m2 = m2,
                                  .scale = scale};
   launch(v.context(), forward);
-  return record("kronecker", {left, right, v}, y, [=, left = left, right = right](Backward& back) {
-    const Tensor dleft = like(left), dright = like(right), dv = like(v);
-    launch(v.context(), KroneckerBackward{.forward = forward,
-                                          .dy = back.output().data(),
-                                          .dleft = dleft.data(),
-                                          .dright = dright.data(),
-                                          .dv = dv.data()});
-    give_all(back, {dleft, dright, dv});
-  });
+  return record("kronecker", {left, right, v}, y,
+                [forward, left = left, right = right, v](Backward& back) {
+                  const Tensor dleft = like(left), dright = like(right), dv = like(v);
+                  launch(v.context(), KroneckerBackward{.forward = forward,
+                                                        .dy = back.output().data(),
+                                                        .dleft = dleft.data(),
+                                                        .dright = dright.data(),
+                                                        .dv = dv.data()});
+                  give_all(back, {dleft, dright, dv});
+                });
 }
 
 void run(Cpu cpu, const KroneckerFactorForward& args) {

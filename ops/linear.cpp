@@ -204,19 +204,20 @@ std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,
   }
   set_blocks(weights, outputs, [&](int i) { return made[i].data(); });
   launch_fused(context, forward);
-  return record_all("assemble_weights", inputs, std::move(made), [=](Backward& back) {
-    AssembleWeightsBackward backward{weights};
-    std::vector<Tensor> gradients;
-    for (const Var& input : inputs)
-      gradients.push_back(wanted_like(back, static_cast<int>(gradients.size()), input));
-    for (int i = 0; i < weights.source_count; ++i) {
-      backward.weights.sources[i].dmagnitude = data_or_null(gradients[2 * i]);
-      backward.weights.sources[i].ddirection = data_or_null(gradients[2 * i + 1]);
-    }
-    set_blocks(backward.weights, outputs, [&](int i) { return back.output(i).data(); });
-    launch_fused(inputs[1].context(), backward);
-    give_all(back, gradients);
-  });
+  return record_all(
+      "assemble_weights", inputs, std::move(made), [weights, inputs, outputs](Backward& back) {
+        AssembleWeightsBackward backward{weights};
+        std::vector<Tensor> gradients;
+        for (const Var& input : inputs)
+          gradients.push_back(wanted_like(back, static_cast<int>(gradients.size()), input));
+        for (int i = 0; i < weights.source_count; ++i) {
+          backward.weights.sources[i].dmagnitude = data_or_null(gradients[2 * i]);
+          backward.weights.sources[i].ddirection = data_or_null(gradients[2 * i + 1]);
+        }
+        set_blocks(backward.weights, outputs, [&](int i) { return back.output(i).data(); });
+        launch_fused(inputs[1].context(), backward);
+        give_all(back, gradients);
+      });
 }
 
 Var weight_norm_linear(const Var& x, const Var& magnitude, const Var& direction, const Var& bias) {

@@ -33,7 +33,7 @@ Var normalize(std::string_view op, Norm norm, const Var& x, const Var& weight, c
                             .D = D,
                             .eps = eps};
   launch(x.context(), forward);
-  return record(op, {x, weight, bias}, y, [=](Backward& back) {
+  return record(op, {x, weight, bias}, y, [forward, x, weight, bias](Backward& back) {
     const Tensor sum = back.given(0), dx = sum.defined() ? sum : like(x);
     const Tensor dweight = like(weight), dbias = like(bias);
     NormBackward backward{forward};

@@ -118,13 +118,14 @@ Array kronecker(const Array& left, const Array& right, const Array& v, double sc
     const double* l = left.data.data() + token * m1 * m1;
     const double* r = right.data.data() + token * m2 * m2;
     const double* x = v.data.data() + token * m1 * m2;
-    // y_ij = x_ij - scale sum_kl left_ki x_kl right_lj.
+    // y_ij = x_ij - scale sum_l (sum_k left_ki x_kl) right_lj.
     for (int64_t i = 0; i < m1; ++i)
-      for (int64_t j = 0; j < m2; ++j)
-        for (int64_t row = 0; row < m1; ++row)
-          for (int64_t column = 0; column < m2; ++column)
-            y.data[token * m1 * m2 + i * m2 + j] -=
-                scale * l[row * m1 + i] * x[row * m2 + column] * r[column * m2 + j];
+      for (int64_t column = 0; column < m2; ++column) {
+        double met = 0;
+        for (int64_t row = 0; row < m1; ++row) met += l[row * m1 + i] * x[row * m2 + column];
+        for (int64_t j = 0; j < m2; ++j)
+          y.data[token * m1 * m2 + i * m2 + j] -= scale * met * r[column * m2 + j];
+      }
   }
   return y;
 }

@@ -223,6 +223,39 @@ TEST_CASE("op table: inputs, seeds and outputs are never modified") {
     CHECK_MESSAGE(run_case(context, entry, draw_inputs(entry)).unchanged, name_of(entry));
 }
 
+namespace {
+
+// The op between two copies: when its gradient is computed nobody but the op holds its inputs and
+// outputs, and what was freed has been handed out again and is NaN.
+Vars with_nothing_kept(const OpCase& entry, const Vars& inputs) {
+  const auto copies = [](const Vars& from) {
+    Vars to;
+    for (const Var& x : from) to.push_back(affine(x, 1, 0));
+    return to;
+  };
+  const Vars outputs = copies(entry.apply(copies(inputs)));
+  std::vector<Tensor> others;
+  for (const Vars& all : {inputs, outputs})
+    for (const Var& x : all)
+      for (int i = 0; i < 4; ++i)
+        others.push_back(full(x.context(), x.shape(), std::numeric_limits<real>::quiet_NaN()));
+  return outputs;
+}
+
+}  // namespace
+
+TEST_CASE("op table: a gradient reads only what its op holds") {
+  const Context context = test_context();
+  for (const OpCase& entry : op_table().cases) {
+    const Values inputs = draw_inputs(entry);
+    OpCase alone = entry;
+    alone.apply = [&](const Vars& x) { return with_nothing_kept(entry, x); };
+    CHECK_MESSAGE(same_bits(run_case(context, alone, inputs).gradients,
+                            run_case(context, entry, inputs).gradients),
+                  name_of(entry));
+  }
+}
+
 // What an op skips because nobody asked must not change the rest.
 TEST_CASE("op table: one gradient alone equals the same among all") {
   const Context context = test_context();
