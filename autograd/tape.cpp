@@ -92,6 +92,7 @@ Var Tape::leaf(Parameter& parameter) {
 
 int Tape::place_of(std::string_view op, const Var& x) const {
   if (!x.differentiable()) return -1;
+  require<UsageError>(x.context() == context_, op, "a variable must be of the tape's Context");
   const int64_t place = x.id() - first_;
   require<UsageError>(place >= 0 && place < std::ssize(shapes_), op,
                       "a variable of before the tape's last backward has no history any more; its "

@@ -55,6 +55,7 @@ void* Memory::allocate(int64_t bytes) {
   const BlockSize size = block_size(bytes);
   void* block = take(size.index);
   if (block == nullptr) block = from_system(size.bytes);
+  allocated_bytes_ += size.bytes;
   const int64_t in_use = bytes_in_use_ += size.bytes;
   for (int64_t peak = peak_bytes_; peak < in_use;)
     if (peak_bytes_.compare_exchange_weak(peak, in_use)) break;
@@ -69,7 +70,7 @@ void Memory::release(void* block, int64_t bytes) noexcept {
 }
 
 MemoryStatistics Memory::statistics() const {
-  return {bytes_in_use_, bytes_reserved_, peak_bytes_, system_allocations_};
+  return {bytes_in_use_, bytes_reserved_, peak_bytes_, system_allocations_, allocated_bytes_};
 }
 
 namespace {

@@ -15,6 +15,7 @@ struct MemoryStatistics {
   int64_t bytes_reserved = 0;      // in use or kept for reuse
   int64_t peak_bytes = 0;          // the largest bytes_in_use so far
   int64_t system_allocations = 0;  // blocks asked from the system so far
+  int64_t allocated_bytes = 0;     // handed out so far, however often the same
 };
 
 // The memory of a Context's device.
@@ -54,7 +55,8 @@ class Memory {
   void* from_system(int64_t size);
 
   std::mutex system_;  // guards the growth of bytes_reserved
-  std::atomic<int64_t> bytes_in_use_{0}, bytes_reserved_{0}, peak_bytes_{0}, system_allocations_{0};
+  std::atomic<int64_t> bytes_in_use_{0}, bytes_reserved_{0}, peak_bytes_{0}, system_allocations_{0},
+      allocated_bytes_{0};
   int64_t byte_limit_;
   bool poison_;
 };

@@ -215,6 +215,24 @@ TEST_CASE("fp layers: outputs and gradients have the same bits on any number of 
     }
 }
 
+// Bytes handed out, not seconds: a sweep that copied all cotangents at every step gave out four
+// times as many a step at the greater length.
+TEST_CASE("fp layers: a step of the exact gradient costs the same however long the sequence") {
+  const Context context = test_context();
+  const auto bytes_a_step = [&](int64_t T) {
+    Rng rng;
+    Module root;
+    FpMamba layer(root, "layer", {context, rng}, {.d_model = 4, .d_state = 2, .scale = 1});
+    layer.solver.gradient.kind = GradientRule::Kind::exact;
+    Tape tape(context);
+    const Var u = tape.variable(uniform(context, {2, T, 4}, -1, 1, rng)), y = layer.forward(u);
+    const int64_t before = context.memory().statistics().allocated_bytes;
+    tape.vjp({y}, {full(context, y.shape(), 1)}, {u});
+    return (context.memory().statistics().allocated_bytes - before) / T;
+  };
+  CHECK(2 * bytes_a_step(1024) < 3 * bytes_a_step(128));
+}
+
 TEST_CASE("fp layers: the exact gradient is the same swept back in time and iterated") {
   for_layers(all_cases(), [](Built& built, const std::string& name) {
     FixedPointState carried;

@@ -372,6 +372,9 @@ TEST_CASE("record: of very many steps some are kept, with the largest since the 
     if (step == 1001) metrics.residual_max = 0.5;
     if (step == 1002) metrics.iterations_max = 77;
     if (step == 2001) metrics.residual_max = std::nan("");
+    if (step == 3001) metrics.adjoint_iterations_max = 9;
+    if (step == 3002) metrics.adjoint_residual_max = 0.25;
+    if (step == 3003) metrics.adjoint_unconverged = metrics.unconverged = 3;
     lines += to_json(metrics) + "\n";
   }
   write_file(folder.file("metrics.jsonl"), lines);
@@ -385,6 +388,10 @@ TEST_CASE("record: of very many steps some are kept, with the largest since the 
   CHECK(kept[250].loss == 1004);
   CHECK(std::isnan(kept[500].residual_max));
   CHECK(kept[501].residual_max == 0);
+  CHECK(kept[750].adjoint_iterations_max == 9);
+  CHECK(kept[750].adjoint_residual_max == 0.25);
+  CHECK(kept[750].adjoint_unconverged == 3);
+  CHECK(kept[750].unconverged == 3);
 }
 
 }  // namespace fprnn::tests

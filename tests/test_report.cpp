@@ -102,6 +102,7 @@ length  fp-mamba    mamba
    128    0.1000   0.0000
    256    0.0000   0.0000
 * the length that this run was trained at
+fp-mamba: 7 of 500 sequences unconverged
 )");
 }
 

@@ -78,6 +78,7 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
   const Values numbers = {"0", "2147483648", "4611686018427387904", "9223372036854775808"};
   const Values amounts = {"0", "1e39", "2147483648", "4611686018427387904", "9223372036854775808"};
   const Values any(hostile.begin(), hostile.end());
+  const Values folders(hostile.begin(), hostile.end() - 1);  // any but an empty name
   // Which of these values each setting takes.
   std::map<std::string, Values> taken = {
       {"group", none},
@@ -124,9 +125,9 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"matmul_precision", none},
       {"out", any},
       {"config", any},
-      {"resume", any},
-      {"evaluate", any},
-      {"compare", any}};
+      {"resume", folders},
+      {"evaluate", folders},
+      {"compare", folders}};
   if (kDouble)  // which holds what is infinite in float
     for (const char* key : {"tolerance", "lr", "weight_decay"}) taken[key].insert("1e39");
   TaskSettings program;

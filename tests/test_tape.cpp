@@ -49,6 +49,18 @@ TEST_CASE("tape over time: a variable of before the last backward is refused, it
   CHECK(p.gradient.to_vector() == Numbers{3});
 }
 
+// Recordings are numbered by their Context, so another's may have the same number.
+TEST_CASE("tape over time: a variable of another Context's tape is refused where that tape was") {
+  const Context contexts[] = {test_context(), test_context()};
+  std::optional<Tape> tape(std::in_place, contexts[0]);
+  const Var old = tape->variable(numbers(contexts[0], {2}));
+  tape.emplace(contexts[1]);
+  const Var x = tape->variable(numbers(contexts[1], {3}));
+  REQUIRE(old.tape() == x.tape());
+  CHECK_THROWS_AS(square(old), UsageError);
+  CHECK_THROWS_AS(tape->vjp({old}, {numbers(contexts[0], {1})}, {old}), UsageError);
+}
+
 TEST_CASE("tape over time: vjp and backward refuse what is of before the last backward") {
   const Context context = test_context();
   const Tensor seed = numbers(context, {1});

@@ -21,6 +21,11 @@ StepMetrics joined(const StepMetrics& earlier, StepMetrics later) {
   later.iterations_max = std::max(later.iterations_max, earlier.iterations_max);
   later.residual_max = larger_or_nan(earlier.residual_max, later.residual_max);
   later.unconverged = std::max(later.unconverged, earlier.unconverged);
+  later.adjoint_iterations_max =
+      std::max(later.adjoint_iterations_max, earlier.adjoint_iterations_max);
+  later.adjoint_residual_max =
+      larger_or_nan(earlier.adjoint_residual_max, later.adjoint_residual_max);
+  later.adjoint_unconverged = std::max(later.adjoint_unconverged, earlier.adjoint_unconverged);
   return later;
 }
 

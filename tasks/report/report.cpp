@@ -29,6 +29,16 @@ std::vector<LengthResult> results_by_length(const RunResult& run) {
   return results;
 }
 
+std::string unconverged_note(const RunResult& run) {
+  int64_t unconverged = 0, sequences = 0;
+  for (const LengthResult& result : run.evaluation.lengths) {
+    unconverged += result.unconverged;
+    sequences += result.sequences;
+  }
+  if (unconverged == 0) return {};
+  return fmt::format("{} of {} sequences unconverged", unconverged, sequences);
+}
+
 std::string listed(const std::vector<int64_t>& lengths, std::string_view more) {
   const std::span first(lengths.begin(), std::min<size_t>(lengths.size(), 4));
   return fmt::format("{}{}", fmt::join(first, ", "), first.size() < lengths.size() ? more : "");
@@ -233,7 +243,12 @@ std::string joint_table(Runs runs) {
   for (const int64_t length : lengths) columns[0].cells.push_back(fmt::format("{}", length));
   for (size_t i = 0; i < runs.size(); ++i)
     columns.push_back(main_column(runs[i], metric.name, labels[i], lengths));
-  return metric.caption + "\n" + tables(columns) + "* the length that this run was trained at\n";
+  std::string text =
+      metric.caption + "\n" + tables(columns) + "* the length that this run was trained at\n";
+  for (size_t i = 0; i < runs.size(); ++i)
+    if (const std::string note = unconverged_note(runs[i]); !note.empty())
+      text += fmt::format("{}: {}\n", labels[i], note);
+  return text;
 }
 
 }  // namespace

@@ -42,16 +42,23 @@ void add_run(Settings& settings, RunSettings& r) {
   settings.add("eval_lengths", r.eval_lengths, "Lengths to evaluate at");
   settings.add("eval_sequences", r.eval_sequences, "Sequences at each length");
   settings.add("device", r.device, "Where to compute", {"auto", "cpu", "cuda"});
-  settings.add("threads", r.threads, "CPU threads; 0: all cores");
+  settings.add("threads", r.threads,
+               "CPU threads; 0: as many as the processors granted, or OMP_NUM_THREADS");
   settings.add("matmul_precision", r.matmul_precision, "Of products on the GPU",
                {"fp32", "tf32", "bf16"});
 
   settings.title("This time", Decides::action);
   settings.add("out", r.out, "Run directory to make; empty: runs/ and the time");
   settings.add("config", r.config, "JSON file of settings, such as a run's config.json");
-  settings.add("resume", r.resume, "Run directory to go on in from its last checkpoint");
-  settings.add("evaluate", r.evaluate, "Run directory or checkpoint to evaluate, without training");
-  settings.add("compare", r.compare, "Run directories, comma-separated, to show side by side");
+  const auto add_folder = [&](std::string key, std::string& place, std::string help) {
+    settings.add(std::move(key), place, std::move(help)).refusal = [&place] {
+      return place.find_first_not_of(',') == std::string::npos ? "it must name a run directory"
+                                                               : "";
+    };
+  };
+  add_folder("resume", r.resume, "Run directory to go on in from its last checkpoint");
+  add_folder("evaluate", r.evaluate, "Run directory or checkpoint to evaluate, without training");
+  add_folder("compare", r.compare, "Run directories, comma-separated, to show side by side");
 }
 
 // "A,B" as two numbers.
@@ -96,9 +103,6 @@ void check_run(const RunSettings& run) {
   require<ValueError>(!run.eval_lengths.empty(), "eval_lengths", "there must be lengths");
   for (const int64_t length : run.eval_lengths)
     check_batch("eval_lengths", run.eval_sequences, length);
-  require<UsageError>(
-      run.compare.empty() || run.compare.find_first_not_of(',') != std::string::npos, "compare",
-      "it must name a run directory", run.compare);
 }
 
 }  // namespace

@@ -64,9 +64,13 @@ void warn_of_not_finite(Module& model, const std::string& checkpoint) {
 }
 
 // The parts of a checkpoint must be of one step.
-void check_step(const CheckpointState& state, const AdamW& optimiser,
+void check_step(const CheckpointState& state, const AdamW& optimiser, uint64_t seed,
                 const std::string& checkpoint) {
   const int64_t taken = optimiser.state().steps;
+  require<FormatError>(
+      state.seed == seed && state.stream == 0, "checkpoint",
+      "the seed must be the run's and its stream 0: checkpoint, seed, the run's and stream",
+      checkpoint, state.seed, seed, state.stream);
   require<FormatError>(state.cursor == state.step, "checkpoint",
                        "step and cursor must be equal: checkpoint and both", checkpoint, state.step,
                        state.cursor);
@@ -248,7 +252,7 @@ void Invocation::resume(Training& training, RunDirectory& run) {
       settings_.values(kOfTraining, read_checkpoint_state(checkpoint).configuration);
   const CheckpointState state =
       load_checkpoint(checkpoint, *model_, &training.optimiser(), &expected);
-  check_step(state, training.optimiser(), checkpoint);
+  check_step(state, training.optimiser(), options_.train.numbers.seed, checkpoint);
   warn_of_not_finite(*model_, checkpoint);
   training.go_on(state.step, state.skipped, state.seconds);
   saved_ = state.step;
