@@ -13,7 +13,7 @@ set(FPRNN_SOURCES
     ops/linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/low_rank.cpp
     ops/gated_norm.cpp
     ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_mix.cpp ops/fp_mamba_gate.cpp
-    ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp ops/adamw_update.cpp
+    ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/krylov_solve.cpp ops/cross_entropy.cpp ops/adamw_update.cpp
     models/module.cpp models/layer.cpp models/modules.cpp
     models/mixer.cpp models/mamba.cpp
     models/cells/gated.cpp models/cells/gated_fused.cpp models/cells/selective.cpp models/cells/selective_fused.cpp

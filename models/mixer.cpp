@@ -40,24 +40,56 @@ Var apply(const StepEquation& at, const Mixer& mixer, const Var& y) {
   return at.norm_weight.defined() ? layer_norm(v, at.norm_weight, at.norm_bias, at.eps) : v;
 }
 
-Tensor iterate_rows(const Map& map, const Tensor& y, real tolerance, int64_t max_iterations,
-                    const IntTensor& counts) {
-  const Shape rows{y.elements() / y.size(-1), 1, y.size(-1)};
-  const Map by_rows = [&](const Tensor& x) { return map(x.reshaped(y.shape())).f.reshaped(rows); };
-  const Solution solution = picard(by_rows, y.reshaped(rows),
+Tensor solve_rows(const RowEquation& at, const Products& products, real tolerance,
+                  int64_t max_iterations, const IntTensor& counts) {
+  const Shape& shape = at.offset.shape();
+  if (counts.context().device() == DeviceKind::cpu)
+    return krylov_solve(at, products, tolerance, max_iterations, counts);
+  const bool normalised = at.weight.defined();
+  const Shape rows{shape.elements_before(-1), 1, shape[-1]};
+  const Map f = [&](const Tensor& y) {
+    const Var v = add(at.offset, mul(at.gain, products(y.reshaped(shape))));
+    return (normalised ? layer_norm(v, at.weight, at.bias, at.eps) : v).value().reshaped(rows);
+  };
+  const Tensor start = normalised ? zeros(counts.context(), shape) : at.offset;
+  const Solution solution = picard(f, start.reshaped(rows),
                                    {.tolerance = tolerance,
                                     .max_iterations = max_iterations,
                                     .backwards = true,
                                     .shrink_after = 16});
   raise_to(counts, solution.iterations);
-  return solution.y.reshaped(y.shape());
+  return solution.y.reshaped(shape);
 }
+
+namespace {
+
+// Step t of the steps of an equation.
+StepEquation step_of(const StepEquation& at, int64_t t) {
+  StepEquation step = at;
+  for (Var& part : step.q) part = slice(part, 1, t, t + 1);
+  for (Var* part : {&step.offset, &step.gain}) *part = slice(*part, 1, t, t + 1);
+  return step;
+}
+
+}  // namespace
 
 Tensor Mixer::solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
                          const IntTensor& counts) const {
-  const Map f = [&](const Tensor& y) { return fprnn::apply(at, *this, y).value(); };
-  return iterate_rows(f, zeros(counts.context(), at.offset.shape()), tolerance, max_iterations,
-                      counts);
+  const Context& context = counts.context();
+  const int64_t rows = at.offset.size(0), T = at.offset.size(1);
+  if (T <= 1 || context.device() == DeviceKind::cuda)
+    return solve_rows(
+        {at.offset.value(), at.gain.value(), at.norm_weight.value(), at.norm_bias.value(), at.eps},
+        [&](const Tensor& v) { return sub(v, apply(at.q, v)).value(); }, tolerance, max_iterations,
+        counts);
+  // A step at a time: few rows wait for the slowest, and their spaces fit the cache.
+  Vars steps;
+  for (int64_t t = 0; t < T; ++t) {
+    const IntTensor count = int_zeros(context, {rows});
+    steps.push_back(Mixer::solve_step(step_of(at, t), tolerance, max_iterations, count));
+    for (int64_t row = 0; row < rows; ++row) counts.data()[row * T + t] = count.data()[row];
+  }
+  return concat(steps, 1).value();
 }
 
 Tensor Mixer::adjoint_step(const StepEquation&, const Tensor&, const Tensor&) const {

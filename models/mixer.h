@@ -11,6 +11,7 @@
 
 #include <fprnn/autograd/solution.h>
 #include <fprnn/models/modules.h>
+#include <fprnn/ops/krylov_solve.h>
 #include <fprnn/ops/sweep_mixer.h>
 
 #include <functional>
@@ -72,13 +73,14 @@ class Mixer : public Module {
   virtual MixerFactors factors(const Var& projected) const = 0;
   virtual Var apply(const MixerFactors& q, const Var& v) const = 0;  // Q v
 
-  // The solution y of a step's equation for every token, from y = 0 on, to
+  // The solution y of a step's equation for every token, to
   //   max |f(y) - y| <= tolerance (max |f(y)| + kResidualFloor)
   // counts (tokens), 0 before, become the iterations, max_iterations where those were not enough.
-  // By iteration, unless the mixer knows better.
+  // As solve_rows, unless the mixer knows better.
   virtual Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
                             const IntTensor& counts) const;
-  // v = w + J^T v at the solution y of a step's equation, for mixers that solve it at once.
+  // v = w + J^T v at the solution y of a step's equation, for mixers that solve it at once; others
+  // as solve_rows.
   virtual bool has_adjoint() const { return false; }
   virtual Tensor adjoint_step(const StepEquation& at, const Tensor& y, const Tensor& w) const;
 
@@ -97,10 +99,11 @@ class Mixer : public Module {
 // The right-hand side at y (rows, T, D).
 Var apply(const StepEquation& at, const Mixer& mixer, const Var& y);
 
-// The fixed point of a map of rows, from y on, to the tolerance; a row's step is halved where it
-// does not help. counts, one a row, are raised to the number of iterations.
-Tensor iterate_rows(const Map& map, const Tensor& y, real tolerance, int64_t max_iterations,
-                    const IntTensor& counts);
+// The solution of rows' equations by products alone: in Krylov's space (ops/krylov_solve.h), and on
+// a GPU, which has no kernel for that, by iteration from 0 on, without N from A, where a row's
+// step is halved if it does not help. counts, one a row, are raised to the number of iterations.
+Tensor solve_rows(const RowEquation& at, const Products& products, real tolerance,
+                  int64_t max_iterations, const IntTensor& counts);
 
 // The projection that the mixer and the cell of a layer are computed from
 // (models/fixed_point_map.h),

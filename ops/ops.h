@@ -10,6 +10,7 @@
 #include <fprnn/ops/gated_norm.h>
 #include <fprnn/ops/kronecker.h>
 #include <fprnn/ops/kronecker_solve.h>
+#include <fprnn/ops/krylov_solve.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/low_rank.h>

@@ -153,11 +153,10 @@ void StepSweep::adjoint_step(const RecordedStep& step, const Tensor& g, int64_t 
   const Tensor v =
       map_.mixer.has_adjoint()
           ? map_.mixer.adjoint_step(step.equation, step.y.value(), w)
-          : iterate_rows(
-                [&](const Tensor& v) {
-                  return add(w, step.tape->vjp({step.f}, {v}, {step.y}).front()).value();
-                },
-                w, rule.tolerance, rule.max_iterations, iterations);
+          : solve_rows(
+                {w, full(w.context(), w.shape(), 1)},
+                [&](const Tensor& v) { return step.tape->vjp({step.f}, {v}, {step.y}).front(); },
+                rule.tolerance, rule.max_iterations, iterations);
   put_step(v, g, t);
 
   Vars outputs{step.f}, inputs;

@@ -1,0 +1,67 @@
+#include <fprnn/autograd/iterate.h>
+#include <fprnn/core/isa.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/ops/krylov_solve.h>
+#include <fprnn/ops/op.h>
+#include <fprnn/ops/reduce.h>
+
+#include <algorithm>
+
+namespace fprnn {
+
+FPRNN_KERNEL(void krylov_advance(const KrylovAdvance&, real* space, int64_t begin, int64_t end))
+
+Tensor krylov_solve(const RowEquation& at, const Products& products, real tolerance,
+                    int64_t max_iterations, const IntTensor& counts) {
+  const std::string_view op = "krylov_solve";
+  const Shape& shape = at.offset.shape();
+  require(shape.rank() >= 1 && at.gain.shape() == shape, op, "offset and gain must be (..., D)",
+          shape, at.gain.shape());
+  const int64_t D = shape[-1], rows = shape.elements_before(-1);
+  require(fits(at.weight, {D}) && fits(at.bias, {D}) && at.weight.defined() == at.bias.defined(),
+          op, "weight and bias must both be (D) or absent", D);
+  require(counts.elements() == rows, op, "there must be a count for each row", counts.shape(),
+          rows);
+  require_together(op, at.offset, at.gain, at.weight, at.bias, counts);
+  check_limits(tolerance, max_iterations);
+  const Context& context = at.offset.context();
+  // N's bias, from which plain steps start, or a guess as good as 0.
+  const Tensor y =
+      at.bias.defined() ? clone(broadcast_to(at.bias, shape).value()) : clone(at.offset);
+  const Tensor ask = clone(y);
+  const int64_t most = std::min<int64_t>(D, D <= kKrylovLong ? kKrylovMost : kKrylovMostLong);
+  const int64_t reals = (most + 2) * D + (most + 2) * most;
+  const Tensor space(context, {rows, reals});
+  std::vector<KrylovRow> state(rows);
+  const auto done = [&] { return std::ranges::all_of(state, &KrylovRow::done); };
+  while (!done()) {
+    const Tensor product = products(ask);
+    require(product.shape() == shape, op, "products must keep the shape", product.shape(), shape);
+    launch(context, KrylovAdvance{.product = product.data(),
+                                  .offset = at.offset.data(),
+                                  .gain = at.gain.data(),
+                                  .weight = data_or_null(at.weight),
+                                  .bias = data_or_null(at.bias),
+                                  .y = y.data(),
+                                  .ask = ask.data(),
+                                  .space = space.data(),
+                                  .state = state.data(),
+                                  .iterations = counts.data(),
+                                  .rows = rows,
+                                  .D = D,
+                                  .most = most,
+                                  .reals = reals,
+                                  .eps = at.eps,
+                                  .tolerance = tolerance,
+                                  .max_iterations = as_count(max_iterations)});
+  }
+  return y;
+}
+
+void run(Cpu cpu, const KrylovAdvance& args) {
+  const int64_t reals = (2 + kKrylovSections) * args.most;
+  run_with_space(cpu, FPRNN_SELECT(cpu, krylov_advance), args, args.rows, 64 * args.D,
+                 (reals + 15) / 16 * 16);
+}
+
+}  // namespace fprnn
