@@ -17,6 +17,7 @@
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/norm.h>
 #include <fprnn/ops/outer.h>
+#include <fprnn/ops/recurrent.h>
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/scan.h>
 #include <fprnn/ops/selective_scan.h>

@@ -100,6 +100,16 @@ struct SelectiveScan {
 };
 std::pair<Array, Array> selective_scan(const SelectiveScan& in);  // y and the last state
 
+// x (B, T, G H), weight (G H, H), bias (G H), h0 and c0 (B, H).
+struct Recurrent {
+  const Array *x, *weight;
+  const Array* bias = nullptr;
+  const Array* h0 = nullptr;
+  const Array* c0 = nullptr;
+};
+std::pair<Array, Array> lstm(const Recurrent& in);  // h and c of every step
+Array gru(const Recurrent& in);                     // h of every step
+
 // Channel mixers.
 Array householder(const Array& u, const Array& alpha, const Array& v, double scale);
 Array dplr(const Array& u, const Array& alpha, const Array& v, double scale);

@@ -1,0 +1,102 @@
+#include <fprnn/models/recurrent.h>
+#include <fprnn/models/registry.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/linear.h>
+
+#include <array>
+#include <cmath>
+
+namespace fprnn {
+
+namespace {
+
+std::string_view name_of(RecurrentCell cell) {
+  return cell == RecurrentCell::lstm ? "lstm" : "gru";
+}
+
+const RecurrentOptions& checked(const RecurrentOptions& options) {
+  check_sizes(name_of(options.cell), {options.inputs, options.hidden});
+  return options;
+}
+
+Tensor drawn(const Init& init, const RecurrentOptions& options, int64_t columns) {
+  const int64_t rows = gates_of(options.cell) * options.hidden;
+  return init.uniform(columns > 0 ? Shape{rows, columns} : Shape{rows},
+                      1 / std::sqrt(static_cast<double>(options.hidden)));
+}
+
+}  // namespace
+
+Recurrent::Recurrent(Module& parent, std::string name, const Init& init,
+                     const RecurrentOptions& options)
+    : Layer(parent, std::move(name)),
+      options_(checked(options)),
+      op_(name_of(options.cell)),
+      weight_ih_(add_parameter("weight_ih_l0", drawn(init, options, options.inputs))),
+      weight_hh_(add_parameter("weight_hh_l0", drawn(init, options, options.hidden))),
+      bias_ih_(add_parameter("bias_ih_l0", drawn(init, options, 0), Decay::no)),
+      bias_hh_(add_parameter("bias_hh_l0", drawn(init, options, 0), Decay::no)) {}
+
+Var Recurrent::evaluate(const Var& u, LayerState* state, const Conditions& on) {
+  require<ValueError>(!on.state_mask.defined(), op_, "no step of it can forget its state");
+  const bool lstm = options_.cell == RecurrentCell::lstm;
+  RecurrentState carried;
+  if (state != nullptr && !state->empty()) {
+    if (u.shape().rank() == 3) {
+      const Shape one{u.size(0), options_.hidden};
+      check_state(op_, *state, std::vector<Shape>(lstm ? 2 : 1, one));
+    }
+    carried = {(*state)[0], state->size() > 1 ? (*state)[1] : Tensor()};
+  }
+  const Var out = forward(u, carried);
+  if (state != nullptr && carried.h.defined()) {
+    *state = {carried.h.value()};
+    if (lstm) state->push_back(carried.c.value());
+  }
+  return out;
+}
+
+Var Recurrent::forward(const Var& u, RecurrentState& state) {
+  require(u.shape().rank() == 3 && u.size(-1) == options_.inputs, op_, "u must be (B, T, inputs)",
+          u.shape(), options_.inputs);
+  const Var x = linear(u, on_tape_of(u, weight_ih_), on_tape_of(u, bias_ih_));
+  const Var weight = on_tape_of(u, weight_hh_), bias = on_tape_of(u, bias_hh_);
+  const int64_t B = u.size(0), T = u.size(1);
+  const auto last = [&](const Var& of, const Var& before) {
+    return T == 0 ? before : reshape(slice(of, 1, T - 1, T), Shape{B, options_.hidden});
+  };
+  if (options_.cell == RecurrentCell::gru) {
+    const Var h = gru({.x = x, .weight = weight, .bias = bias, .h0 = state.h});
+    state.h = last(h, state.h);
+    return h;
+  }
+  const auto [h, c] = lstm({.x = x, .weight = weight, .bias = bias, .h0 = state.h, .c0 = state.c});
+  state = {last(h, state.h), last(c, state.c)};
+  return h;
+}
+
+namespace {
+
+LayerMaker maker(RecurrentCell cell) {
+  return [cell](Module& parent, std::string name, const Init& init, const LayerPlace& place) {
+    return std::make_unique<Recurrent>(
+        parent, std::move(name), init,
+        RecurrentOptions{.cell = cell, .inputs = place.d_model, .hidden = place.d_model});
+  };
+}
+
+}  // namespace
+
+ModelKind lstm_kind() {
+  return {.name = "lstm",
+          .about = "The dense nonlinear recurrence with a cell, one step after the other",
+          .declare = [](Settings&) { return maker(RecurrentCell::lstm); }};
+}
+
+ModelKind gru_kind() {
+  return {.name = "gru",
+          .about = "The dense nonlinear recurrence without a cell, one step after the other",
+          .declare = [](Settings&) { return maker(RecurrentCell::gru); }};
+}
+
+}  // namespace fprnn

@@ -1,0 +1,237 @@
+#include <fprnn/core/isa.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/linear.h>
+#include <fprnn/ops/matmul.h>
+#include <fprnn/ops/op.h>
+#include <fprnn/ops/recurrent.h>
+#include <fprnn/ops/reduce.h>
+
+namespace fprnn {
+
+FPRNN_KERNEL(int64_t vector_lanes())
+FPRNN_KERNEL(int64_t recurrent_forward_panels(const RecurrentForward&))
+FPRNN_KERNEL(int64_t recurrent_backward_panels(const RecurrentForward&))
+FPRNN_KERNEL(int64_t recurrent_forward_space(const RecurrentForward&))
+FPRNN_KERNEL(int64_t recurrent_backward_space(const RecurrentForward&))
+FPRNN_KERNEL(void pack_recurrent_forward(const RecurrentForward&, real* to))
+FPRNN_KERNEL(void pack_recurrent_backward(const RecurrentForward&, real* to))
+FPRNN_KERNEL(void recurrent_forward(const RecurrentForward&, const real* panels, int64_t begin,
+                                    int64_t end, real* scratch))
+FPRNN_KERNEL(void recurrent_backward(const RecurrentBackward&, const real* panels, int64_t begin,
+                                     int64_t end, real* scratch))
+
+namespace {
+
+// The inputs of both cells; c0 is undefined in a gru.
+struct Inputs {
+  std::string_view op;
+  RecurrentCell cell;
+  Var x, weight, bias, h0, c0;
+
+  int64_t B() const { return x.size(0); }
+  int64_t T() const { return x.size(1); }
+  int64_t H() const { return weight.size(1); }
+  std::vector<Var> all() const { return {x, weight, bias, h0, c0}; }
+};
+
+Inputs checked(const Inputs& in) {
+  const int64_t G = gates_of(in.cell);
+  const bool square = in.weight.shape().rank() == 2 && in.weight.size(1) >= 1 &&
+                      in.weight.size(0) == G * in.weight.size(1);
+  require(square, in.op, "weight must be (G H, H) with H >= 1; weight, G", in.weight.shape(), G);
+  const int64_t H = in.H();
+  require(in.x.shape().rank() == 3 && in.x.size(-1) == G * H, in.op, "x must be (B, T, G H)",
+          in.x.shape(), in.weight.shape());
+  require(fits(in.bias, Shape{G * H}), in.op, "bias must be (G H)", in.bias.shape(),
+          in.weight.shape());
+  require(fits(in.h0, Shape{in.B(), H}), in.op, "h0 must be (B, H)", in.h0.shape(), in.x.shape(),
+          in.weight.shape());
+  require(fits(in.c0, Shape{in.B(), H}), in.op, "c0 must be (B, H)", in.c0.shape(), in.x.shape(),
+          in.weight.shape());
+  require_together(in.op, in.x, in.weight, in.bias, in.h0, in.c0);
+  return in;
+}
+Inputs inputs_of(std::string_view op, const LstmInputs& in) {
+  return checked({op, RecurrentCell::lstm, in.x, in.weight, in.bias, in.h0, in.c0});
+}
+Inputs inputs_of(std::string_view op, const GruInputs& in) {
+  return checked({op, RecurrentCell::gru, in.x, in.weight, in.bias, in.h0, {}});
+}
+
+// What the gradient reads: neither x nor the bias, whose memory may go.
+struct Kept {
+  RecurrentForward forward;  // the contract; x and bias in it may dangle
+  Tensor weight, h0, c0, h, c, saved;
+};
+
+// The sweep backwards gives the cotangents of x and s; those of the weight are one product over all
+// tokens.
+void give_gradients(const Kept& kept, Backward& back) {
+  const RecurrentForward& forward = kept.forward;
+  const Context& context = kept.h.context();
+  const bool gru = forward.cell == RecurrentCell::gru;
+  const int64_t H = forward.H, GH = kept.weight.size(0), tokens = forward.B * forward.T;
+  const Tensor dx(context, kept.h.shape().with(-1, GH)), ds = gru ? like(dx) : dx;
+  const Tensor dh0 = wanted_like(back, 3, kept.h0), dc0 = wanted_like(back, 4, kept.c0);
+  launch(context, RecurrentBackward{.forward = forward,
+                                    .dh = back.output(0).data(),
+                                    .dc = !gru && back.has(1) ? back.output(1).data() : nullptr,
+                                    .dx = dx.data(),
+                                    .ds = gru ? ds.data() : nullptr,
+                                    .dh0 = data_or_null(dh0),
+                                    .dc0 = data_or_null(dc0)});
+  if (back.wants(1)) {
+    const Var before = reshape(shift(kept.h, kept.h0), Shape{tokens, H});
+    back.accumulate(1,
+                    matmul(reshape(ds, Shape{tokens, GH}), before, {.transpose_a = true}).value());
+  }
+  if (back.wants(2)) back.accumulate(2, sum_to(ds, Shape{GH}).value());
+  if (back.wants(0)) back.accumulate(0, dx);
+  if (dh0.defined()) back.accumulate(3, dh0);
+  if (dc0.defined()) back.accumulate(4, dc0);
+}
+
+// h, and c of an lstm.
+std::vector<Var> swept(const Inputs& in) {
+  const Context& context = in.x.context();
+  const std::vector<Var> inputs = in.all();
+  const Shape shape{in.B(), in.T(), in.H()};
+  std::vector<Tensor> outputs{Tensor(context, shape)};
+  if (in.cell == RecurrentCell::lstm) outputs.emplace_back(context, shape);
+  Tensor saved;
+  if (std::ranges::any_of(inputs, &Var::differentiable))
+    saved = Tensor(context, shape.with(-1, kRecurrentSaved * in.H()));
+  const RecurrentForward forward{.cell = in.cell,
+                                 .x = in.x.data(),
+                                 .weight = in.weight.data(),
+                                 .bias = data_or_null(in.bias),
+                                 .h0 = data_or_null(in.h0),
+                                 .c0 = data_or_null(in.c0),
+                                 .h = outputs.front().data(),
+                                 .c = outputs.size() > 1 ? outputs[1].data() : nullptr,
+                                 .saved = data_or_null(saved),
+                                 .B = in.B(),
+                                 .T = in.T(),
+                                 .H = in.H()};
+  launch(context, forward);
+  const Kept kept{forward,         in.weight.value(), in.h0.value(), in.c0.value(),
+                  outputs.front(), outputs.back(),    saved};
+  return record_all(in.op, inputs, outputs, [kept](Backward& back) { give_gradients(kept, back); });
+}
+
+}  // namespace
+
+LstmResult lstm(const LstmInputs& inputs) {
+  const Inputs in = inputs_of("lstm", inputs);
+  if (in.x.context().device() == DeviceKind::cuda) return lstm_by_parts(inputs);
+  const std::vector<Var> outputs = swept(in);
+  return {outputs[0], outputs[1]};
+}
+
+Var gru(const GruInputs& inputs) {
+  const Inputs in = inputs_of("gru", inputs);
+  if (in.x.context().device() == DeviceKind::cuda) return gru_by_parts(inputs);
+  return swept(in).front();
+}
+
+namespace {
+
+// step(x_t, s_t) for each step, both in their G gates.
+template <class Step>
+void for_steps(const Inputs& in, Var& h, const Step& step) {
+  if (in.T() == 0) return;
+  const int64_t G = gates_of(in.cell);
+  const std::vector<int64_t> widths(G, in.H());
+  for (const Var& x : split(in.x, 1, std::vector<int64_t>(in.T(), 1))) {
+    const Var now = reshape(x, Shape{in.B(), G * in.H()});
+    step(split(now, -1, widths), split(linear(h, in.weight, in.bias), -1, widths));
+  }
+}
+
+Var or_zeros(const Inputs& in, const Var& first) {
+  return first.defined() ? first : Var(zeros(in.x.context(), Shape{in.B(), in.H()}));
+}
+
+// (B, H) of each step -> (B, T, H).
+Var in_time(const Inputs& in, std::vector<Var> steps) {
+  const Shape shape{in.B(), in.T(), in.H()};
+  if (steps.empty()) return Tensor(in.x.context(), shape);
+  for (Var& step : steps) step = reshape(step, shape.with(1, 1));
+  return concat(steps, 1);
+}
+
+}  // namespace
+
+LstmResult lstm_by_parts(const LstmInputs& inputs) {
+  const Inputs in = inputs_of("lstm_by_parts", inputs);
+  Var h = or_zeros(in, in.h0), c = or_zeros(in, in.c0);
+  std::vector<Var> all_h, all_c;
+  for_steps(in, h, [&](const std::vector<Var>& x, const std::vector<Var>& s) {
+    const auto a = [&](int gate) { return add(x[gate], s[gate]); };
+    c = add(mul(sigmoid(a(1)), c), mul(sigmoid(a(0)), tanh(a(2))));
+    h = mul(sigmoid(a(3)), tanh(c));
+    all_h.push_back(h);
+    all_c.push_back(c);
+  });
+  return {in_time(in, std::move(all_h)), in_time(in, std::move(all_c))};
+}
+
+Var gru_by_parts(const GruInputs& inputs) {
+  const Inputs in = inputs_of("gru_by_parts", inputs);
+  Var h = or_zeros(in, in.h0);
+  std::vector<Var> all;
+  for_steps(in, h, [&](const std::vector<Var>& x, const std::vector<Var>& s) {
+    const Var r = sigmoid(add(x[0], s[0])), z = sigmoid(add(x[1], s[1])),
+              n = tanh(add(x[2], mul(r, s[2])));
+    h = add(mul(affine(z, -1, 1), n), mul(z, h));
+    all.push_back(h);
+  });
+  return in_time(in, std::move(all));
+}
+
+namespace {
+
+// A block of sequences is one thread's, all their steps: as many as the vectors have lanes, or fewer
+// where that leaves threads idle. No bit depends on the block.
+template <class Kernel>
+void over_sequences(Cpu cpu, const RecurrentForward& args, int64_t space, const Kernel& kernel) {
+  constexpr int64_t kWorthAThread = 1 << 19;  // multiply-adds
+  const int64_t lanes = FPRNN_SELECT(cpu, vector_lanes)();
+  const int64_t work = args.B * args.T * gates_of(args.cell) * args.H * args.H;
+  const int64_t threads = std::clamp<int64_t>(work / kWorthAThread, 1, cpu.context.threads());
+  const int64_t blocks = pieces(pieces(args.B, lanes), threads) * threads;
+  const int64_t rows = std::max<int64_t>(1, pieces(args.B, blocks));
+  const Tensor scratch(cpu.context, Shape{pieces(args.B, rows), space});
+  parallel_for(cpu, args.B, rows, [&](int64_t begin, int64_t end) {
+    kernel(begin, end, scratch.data() + begin / rows * space);
+  });
+}
+
+}  // namespace
+
+void run(Cpu cpu, const RecurrentForward& args) {
+  if (args.B == 0 || args.T == 0) return;
+  const Tensor panels(cpu.context, Shape{FPRNN_SELECT(cpu, recurrent_forward_panels)(args)});
+  FPRNN_SELECT(cpu, pack_recurrent_forward)(args, panels.data());
+  const auto kernel = FPRNN_SELECT(cpu, recurrent_forward);
+  over_sequences(cpu, args, FPRNN_SELECT(cpu, recurrent_forward_space)(args),
+                 [&](int64_t begin, int64_t end, real* scratch) {
+                   kernel(args, panels.data(), begin, end, scratch);
+                 });
+}
+
+void run(Cpu cpu, const RecurrentBackward& args) {
+  const RecurrentForward& in = args.forward;
+  if (in.B == 0) return;
+  const Tensor panels(cpu.context, Shape{FPRNN_SELECT(cpu, recurrent_backward_panels)(in)});
+  FPRNN_SELECT(cpu, pack_recurrent_backward)(in, panels.data());
+  const auto kernel = FPRNN_SELECT(cpu, recurrent_backward);
+  over_sequences(cpu, in, FPRNN_SELECT(cpu, recurrent_backward_space)(in),
+                 [&](int64_t begin, int64_t end, real* scratch) {
+                   kernel(args, panels.data(), begin, end, scratch);
+                 });
+}
+
+}  // namespace fprnn
