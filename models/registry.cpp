@@ -3,6 +3,7 @@
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
+#include <fprnn/models/mamba2.h>
 #include <fprnn/models/registry.h>
 
 #include <algorithm>
@@ -38,6 +39,7 @@ ModelRegistry built_in_models() {
   models.add(fp_mamba_kind());
   models.add(fp_rnn_kind());
   models.add(mamba_kind());
+  models.add(mamba2_kind());
   return models;
 }
 
