@@ -90,7 +90,8 @@ Var Mamba::forward(const Var& u, MambaState& state) {
                                             .c = slice(parameters, -1, R + N, R + 2 * N),
                                             .skip = on_tape_of(x, skip_),
                                             .delta_bias = on_tape_of(x, *dt_proj_.bias),
-                                            .h0 = state.scan});
+                                            .h0 = state.scan,
+                                            .negative = options_.negative_eigenvalues});
   state = {conv_state(projected, options_.conv_width, state.conv), scanned};
   return out_proj_.forward(mul(y, silu(z)));
 }
@@ -100,6 +101,8 @@ ModelKind mamba_kind() {
     const auto own = std::make_shared<MambaOptions>();
     settings.add("d_state", own->d_state, "States of each channel");
     settings.add("expand", own->expand, "Channels inside a layer, in units of d-model");
+    settings.add("negative_eigenvalues", own->negative_eigenvalues,
+                 "Decay factors in (-1, 1) instead of (0, 1)");
     return [own](Module& parent, std::string name, const Init& init, const LayerPlace& place) {
       MambaOptions options = *own;
       options.d_model = place.d_model;

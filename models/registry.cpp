@@ -4,6 +4,7 @@
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/models/recurrent.h>
+#include <fprnn/models/mamba2.h>
 #include <fprnn/models/registry.h>
 
 #include <algorithm>
@@ -39,6 +40,7 @@ ModelRegistry built_in_models() {
   models.add(fp_mamba_kind());
   models.add(fp_rnn_kind());
   models.add(mamba_kind());
+  models.add(mamba2_kind());
   models.add(lstm_kind());
   models.add(gru_kind());
   return models;

@@ -21,3 +21,4 @@
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/scan.h>
 #include <fprnn/ops/selective_scan.h>
+#include <fprnn/ops/ssd_scan.h>

@@ -45,6 +45,8 @@ void check_shapes(const SelectiveScanInputs& in, const SelectiveScanTrace& trace
           in.u.shape(), in.a.shape());
   require_together(op, in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0, in.keep,
                    trace.y, trace.state, trace.checkpoints);
+  require<DeviceError>(!in.negative || in.u.context().device() == DeviceKind::cpu, op,
+                       "a GPU has no kernel for negative eigenvalues");
 }
 
 // Backward as the tape sees it: allocates every gradient, runs, gives what is wanted.
@@ -99,7 +101,8 @@ SelectiveScanResult selective_scan(const SelectiveScanInputs& in, const Selectiv
                                      .T = T,
                                      .D = D,
                                      .N = N,
-                                     .softplus = in.softplus};
+                                     .softplus = in.softplus,
+                                     .negative = in.negative};
   if (!computed) launch(context, forward);
   const auto outputs = record_all("selective_scan", inputs, {made.y, made.state},
                                   [in, forward, checkpoints = made.checkpoints](Backward& back) {

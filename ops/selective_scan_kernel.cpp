@@ -1,8 +1,8 @@
 // A vector holds neighbouring channels; the N states of those channels are N vectors beside each
 // other. A block is one vector of channels, and whatever is (D, N) in a contract is (blocks, N,
 // kLanes) here.
-#include <fprnn/core/vector_math.h>
 #include <fprnn/ops/selective_scan.h>
+#include <fprnn/ops/states.h>
 
 #include <type_traits>
 
@@ -119,35 +119,19 @@ FPRNN_INLINE void load_steps(const Block<Lanes>& at, int64_t t, int64_t begin, i
   });
 }
 
-// Passes over a chunk take Count states at a time, in registers from step to step.
+// Passes over a chunk take so many states at a time.
 constexpr int kCount = 4;
-template <class Pass>
-FPRNN_INLINE void for_states(int64_t N, const Pass& pass) {
-  int64_t n = 0;
-  for (; n + kCount <= N; n += kCount) pass(std::integral_constant<int, kCount>(), n);
-  for (; n < N; ++n) pass(std::integral_constant<int, 1>(), n);
-}
 
 // What is left of the states after step t.
-template <int Count>
+template <bool Negative, int Count>
 FPRNN_INLINE Pack<Count> decay_factors(const Steps& steps, int64_t t, const Pack<Count>& rate) {
   const Vec dt = steps.dt[t];
-  const Pack<Count> a = exp2_decay(each([dt](Vec x) { return dt * x; }, rate));
+  Pack<Count> a = exp2_decay(each([dt](Vec x) { return dt * x; }, rate));
+  if constexpr (Negative) a = each([](Vec x) { return 2 * x - 1; }, a);
   const real keep = steps.keep[t];
   if (keep == 1) [[likely]]
     return a;
   return each([keep](Vec x) { return keep * x; }, a);
-}
-
-template <int Count>
-FPRNN_INLINE Pack<Count> load_states(const real* from) {
-  Pack<Count> x;
-  repeat<Count>([&](int i) FPRNN_LAMBDA { x.v[i] = load(from + i * kLanes); });
-  return x;
-}
-template <int Count>
-FPRNN_INLINE void store_states(real* to, const Pack<Count>& x) {
-  repeat<Count>([&](int i) FPRNN_LAMBDA { store(to + i * kLanes, x.v[i]); });
 }
 
 // Memory to be asked for while a chunk is worked on, a row a step: what the next chunk will read,
@@ -160,14 +144,14 @@ struct Ahead {
 };
 
 // States n .. n + Count - 1 through the steps of a chunk; b and c are its rows (steps, N).
-template <int Count>
+template <int Count, bool Negative>
 FPRNN_INLINE void forward_states(const real* decay, const real* b, const real* c, int64_t N,
                                  int64_t count, const Ahead& ahead, Steps& steps, real* h) {
   const Pack<Count> rate = load_states<Count>(decay);
   Pack<Count> state = load_states<Count>(h);
   for (int64_t t = 0; t < count; ++t) {
     ahead.fetch(t);
-    const Pack<Count> a = decay_factors(steps, t, rate);
+    const Pack<Count> a = decay_factors<Negative>(steps, t, rate);
     const Vec input = steps.input[t];
     Vec y = steps.y[t];
     repeat<Count>([&](int i) FPRNN_LAMBDA {
@@ -179,13 +163,15 @@ FPRNN_INLINE void forward_states(const real* decay, const real* b, const real* c
   store_states(h, state);
 }
 
-// What a state went through in a step: its decay factor and what that kept of it, a_t H_{t-1}.
+// What a state went through in a step: its decay factor, and what its cotangent is multiplied with
+// for that of the exponent. That is what was kept of it, a_t H_{t-1}, unless eigenvalues may be
+// negative.
 struct Cell {
   Vec a, kept;
 };
 
 // Recomputes the states of a chunk. dc (steps, Count) sums lanes over all blocks of a group.
-template <int Count>
+template <int Count, bool Negative>
 FPRNN_INLINE void recompute_states(const real* checkpoint, const real* decay, const real* b,
                                    int64_t N, int64_t count, const Ahead& ahead, const Steps& steps,
                                    Cell* cells, Vec* dc) {
@@ -193,11 +179,12 @@ FPRNN_INLINE void recompute_states(const real* checkpoint, const real* decay, co
   Pack<Count> state = load_states<Count>(checkpoint);
   for (int64_t t = 0; t < count; ++t) {
     ahead.fetch(t);
-    const Pack<Count> a = decay_factors(steps, t, rate);
+    const Pack<Count> a = decay_factors<Negative>(steps, t, rate);
     const Vec input = steps.input[t], dy = steps.y[t];
     repeat<Count>([&](int i) FPRNN_LAMBDA {
       const Vec kept = a.v[i] * state.v[i];
-      cells[t * Count + i] = {a.v[i], kept};
+      // The slope of 2 e - 1 in the exponent is 2 e: it is one more than the factor.
+      cells[t * Count + i] = {a.v[i], Negative ? kept + steps.keep[t] * state.v[i] : kept};
       state.v[i] = kept + input * b[t * N + i];
       dc[t * Count + i] += dy * state.v[i];
     });
@@ -333,10 +320,12 @@ void selective_scan_forward(const SelectiveScanForward& args, const real* decay,
       const int64_t now = at.at(begin), next = at.at(end);
       const Ahead ahead[] = {
           {args.delta + next, args.D}, {args.u + next, args.D}, {args.y + now, args.D}};
-      for_states(N, [&](auto states, int64_t n) FPRNN_LAMBDA {
-        forward_states<states>(decay + at.block * state + n * kLanes, at.b_row(begin) + n,
-                               at.c_row(begin) + n, N, end - begin, ahead[n / kCount % 3], steps,
-                               h(at.block) + n * kLanes);
+      for_states<kCount>(N, [&](auto states, int64_t n) FPRNN_LAMBDA {
+        either(args.negative, [&](auto negative) FPRNN_LAMBDA {
+          forward_states<states, negative>(decay + at.block * state + n * kLanes,
+                                           at.b_row(begin) + n, at.c_row(begin) + n, N, end - begin,
+                                           ahead[n / kCount % 3], steps, h(at.block) + n * kLanes);
+        });
       });
       for (int64_t t = begin; t < end; ++t) at.lanes.store(args.y + at.at(t), steps.y[t - begin]);
     });
@@ -374,11 +363,13 @@ void selective_scan_backward(const SelectiveScanBackward& args, const real* deca
                              {args.dy + next, in.D},
                              {at.checkpoint(before), kLanes}};
       const Ahead writes[] = {{args.du + now, in.D}, {args.ddelta + now, in.D}};
-      for_states(N, [&](auto states, int64_t n) FPRNN_LAMBDA {
+      for_states<kCount>(N, [&](auto states, int64_t n) FPRNN_LAMBDA {
         const real* rate = decay + at.block * state + n * kLanes;
-        recompute_states<states>(at.checkpoint(chunk) + n * kLanes, rate, at.b_row(begin) + n, N,
-                                 count, reads[n / kCount % 4], scratch.steps, scratch.cells,
-                                 scratch.dc + n * count);
+        either(in.negative, [&](auto negative) FPRNN_LAMBDA {
+          recompute_states<states, negative>(at.checkpoint(chunk) + n * kLanes, rate,
+                                             at.b_row(begin) + n, N, count, reads[n / kCount % 4],
+                                             scratch.steps, scratch.cells, scratch.dc + n * count);
+        });
         backward_states<states>(rate, at.b_row(begin) + n, at.c_row(begin) + n, N, count,
                                 writes[n / kCount % 2], scratch.steps, scratch.cells,
                                 scratch.db + n * count, g(at.block) + n * kLanes,
@@ -387,7 +378,7 @@ void selective_scan_backward(const SelectiveScanBackward& args, const real* deca
       store_backward_steps(at, args, begin, end, scratch.steps, dskip + at.block * kLanes,
                            dbias + at.block * kLanes);
     });
-    for_states(N, [&](auto states, int64_t n) {
+    for_states<kCount>(N, [&](auto states, int64_t n) {
       add_lanes<states>(scratch.db + n * count, count, N, db + begin * N + n);
       add_lanes<states>(scratch.dc + n * count, count, N, dc + begin * N + n);
     });

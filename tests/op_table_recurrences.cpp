@@ -1,4 +1,5 @@
 // Convolution in time, the scan and the selective scan.
+#include "context.h"
 #include "op_table.h"
 
 namespace fprnn::tests {
@@ -99,7 +100,7 @@ void add_scans(OpCases& cases) {
 }
 
 struct Options {
-  bool skip, delta_bias, h0, softplus, keep = false;
+  bool skip, delta_bias, h0, softplus, keep = false, negative = false;
 };
 
 // Factors of the state, the same in every sequence: 1, 0 and what lies between.
@@ -119,7 +120,7 @@ Array keep_array(const Shape& tokens) {
 std::string text_of(const Options& with) {
   return std::string(with.skip ? "skip " : "") + (with.delta_bias ? "delta_bias " : "") +
          (with.h0 ? "h0 " : "") + (with.softplus ? "" : "no softplus ") +
-         (with.keep ? "keep " : "");
+         (with.keep ? "keep " : "") + (with.negative ? "negative " : "");
 }
 
 std::vector<Input> selective_scan_inputs(const Sizes& size, int64_t N, const Options& with) {
@@ -155,7 +156,8 @@ void add_selective_scan(OpCases& cases, const Sizes& size, int64_t N, const Opti
                   .h0 = at(x, h0_at, with.h0),
                   .keep =
                       with.keep ? keep_tensor(x[0].context(), x[0].shape().without(-1)) : Tensor(),
-                  .softplus = with.softplus});
+                  .softplus = with.softplus,
+                  .negative = with.negative});
              return Vars{y, state};
            },
        .reference =
@@ -171,7 +173,8 @@ void add_selective_scan(OpCases& cases, const Sizes& size, int64_t N, const Opti
                                             .delta_bias = at(x, bias_at, with.delta_bias),
                                             .h0 = at(x, h0_at, with.h0),
                                             .keep = with.keep ? &keep : nullptr,
-                                            .softplus = with.softplus});
+                                            .softplus = with.softplus,
+                                            .negative = with.negative});
              return Arrays{y, state};
            }});
 }
@@ -190,6 +193,10 @@ void add_selective_scans(OpCases& cases) {
       {{1, 1000, 3}, 2}, {{3, 1025, 2}, 2}, {{2, 0, 3}, 2},   {{0, 2, 3}, 2}};
   for (const auto& [size, N] : sizes)
     for (const Options& with : {none, all, linear, kept}) add_selective_scan(cases, size, N, with);
+  if (on_gpu()) return;  // negative eigenvalues are the CPU's alone
+  for (const auto& [size, N] : sizes)
+    for (const bool keep : {false, true})
+      add_selective_scan(cases, size, N, {true, true, true, true, keep, true});
 }
 
 void add_conv_errors(ErrorCases& errors) {

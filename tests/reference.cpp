@@ -308,7 +308,8 @@ std::pair<Array, Array> selective_scan(const SelectiveScan& in) {
         double total = in.skip != nullptr ? (*in.skip)(d)*u : 0;
         for (int64_t n = 0; n < N; ++n) {
           double& h = state(s, d, n);
-          h = keep * std::exp(dt * (*in.a)(d, n)) * h + dt * u * (*in.b)(s, t, n);
+          const double e = std::exp(dt * (*in.a)(d, n));
+          h = keep * (in.negative ? 2 * e - 1 : e) * h + dt * u * (*in.b)(s, t, n);
           total += h * (*in.c)(s, t, n);
         }
         y(s, t, d) = total;

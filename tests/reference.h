@@ -97,6 +97,7 @@ struct SelectiveScan {
   const Array* h0 = nullptr;
   const Array* keep = nullptr;
   bool softplus = true;
+  bool negative = false;
 };
 std::pair<Array, Array> selective_scan(const SelectiveScan& in);  // y and the last state
 
@@ -109,6 +110,16 @@ struct Recurrent {
 };
 std::pair<Array, Array> lstm(const Recurrent& in);  // h and c of every step
 Array gru(const Recurrent& in);                     // h of every step
+
+struct SsdScan {
+  const Array *x, *dt, *a, *b, *c;
+  const Array* skip = nullptr;
+  const Array* dt_bias = nullptr;
+  const Array* h0 = nullptr;
+  bool softplus = true, negative = false;
+  double dt_min = -1e300, dt_max = 1e300;
+};
+std::pair<Array, Array> ssd_scan(const SsdScan& in);
 
 // Channel mixers.
 Array householder(const Array& u, const Array& alpha, const Array& v, double scale);

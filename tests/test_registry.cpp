@@ -170,6 +170,7 @@ TEST_CASE("registry: every model steps as it reads, alone and in a stack of all"
                       {"layers", std::to_string(layers)},
                       {"d_model", "8"},
                       {"d_state", "4"},
+                      {"headdim", "4"},
                       {"mixer_scale", "1"},
                       {"tolerance", kDouble ? "1e-13" : "1e-6"}},
                      with_echo());

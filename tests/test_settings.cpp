@@ -193,9 +193,12 @@ TEST_CASE("settings: options become models, solvers and training, or are refused
   for (const ModelKind& kind : built_in_models().all())
     for (const MixerKindRow& row : mixer_kinds()) {
       const std::string& mixer = row.name;
-      const auto made =
-          named_model({{"model", kind.name}, {"d_model", "8"}, {"d_state", "4"}, {"mixer", mixer}},
-                      7, {context, rng});
+      const auto made = named_model({{"model", kind.name},
+                                     {"d_model", "8"},
+                                     {"d_state", "4"},
+                                     {"headdim", "4"},
+                                     {"mixer", mixer}},
+                                    7, {context, rng});
       CHECK(made->parameter_count() > 0);
       CHECK(made->layers().size() == 1);
     }

@@ -87,6 +87,14 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"d_state", none},
       {"layers", none},
       {"expand", none},
+      {"negative_eigenvalues", zero},
+      {"headdim", none},
+      {"ngroups", none},
+      {"rmsnorm", zero},
+      {"norm_before_gate", zero},
+      {"d_has_hdim", zero},
+      {"dt_min", numbers},
+      {"dt_max", numbers},
       {"short_conv", zero},
       {"mixer", none},
       {"rank", none},
@@ -129,7 +137,8 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"evaluate", folders},
       {"compare", folders}};
   if (kDouble)  // which holds what is infinite in float
-    for (const char* key : {"tolerance", "lr", "weight_decay"}) taken[key].insert("1e39");
+    for (const char* key : {"tolerance", "lr", "weight_decay", "dt_min", "dt_max"})
+      taken[key].insert("1e39");
   TaskSettings program;
   program.read({});
   for (const Setting& setting : program.settings.all()) {
@@ -141,6 +150,8 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       std::vector<std::string> arguments = {flag + "=" + value};
       if (value.empty()) arguments = {flag, value};
       if (key == "rank") arguments.insert(arguments.end(), {"--mixer", "householder"});
+      if (const std::string of = "Model "; setting.title.starts_with(of))
+        arguments.insert(arguments.end(), {"--model", setting.title.substr(of.size())});
       INFO(flag << " " << value);
       bool accepted = true;
       try {

@@ -1,0 +1,68 @@
+// The Mamba-2 block (Dao, Gu, arXiv 2405.21060): heads of P channels, each with one decay a step
+// for all of its state.
+//   [z ; xBC ; dt] = W_in u,  [x ; B ; C] = SiLU(conv(xBC))
+//   dt_h = softplus(dt_h + dt_bias_h),  a_h = exp(-dt_h exp(A_log_h))
+//   S_t = a_h S_{t-1} + (dt_h x_{h,t}) B_t^T,  y_{h,t} = S_t C_t + D_h x_{h,t}
+//   out = W_out RMS(y . SiLU(z))
+// B and C are shared by the heads of a group, and RMS normalises each group's channels.
+// Parameters are named as in the authors' code.
+#pragma once
+
+#include <fprnn/models/layer.h>
+#include <fprnn/models/modules.h>
+
+namespace fprnn {
+
+struct Mamba2Options {
+  int64_t d_model = 64;
+  int64_t d_state = 128;
+  int64_t headdim = 64;  // P; divides expand * d_model
+  int64_t ngroups = 1;   // divides the number of heads
+  int64_t expand = 2;
+  int64_t conv_width = 4;
+  int64_t layers = 1;                 // W_out starts divided by sqrt(layers)
+  bool rmsnorm = true;                // false: out = W_out(y . SiLU(z))
+  bool norm_before_gate = false;      // out = W_out(RMS(y) . SiLU(z))
+  bool channel_skip = false;          // D is one number a channel, not a head
+  double dt_min = 0, dt_max = 0;      // limits of dt; dt_max 0: none above
+  bool negative_eigenvalues = false;  // a = 2 exp(-dt exp(A_log)) - 1 (arXiv 2411.12537)
+  real eps = kNormEps;
+};
+
+// What a Mamba-2 block carries from one chunk of a sequence to the next.
+struct Mamba2State {
+  Var conv;  // (B, W - 1, D + 2 G N)
+  Var scan;  // (B, H, P, N)
+};
+
+class Mamba2 : public Layer {
+ public:
+  // ValueError: what check_sizes refuses; sizes that do not divide; limits of dt that are none.
+  Mamba2(Module& parent, std::string name, const Init& init, const Mamba2Options& options);
+  using Layer::forward;  // UsageError: the state of another layer
+  bool capturable(const Conditions& = {}) const override { return true; }
+  // The same with gradients through the state, which may be empty at the start of a sequence.
+  Var forward(const Var& u, Mamba2State& state);
+
+ protected:
+  Var evaluate(const Var& u, LayerState* state, const Conditions& on) override;
+
+ private:
+  Var normalised(const Var& x);  // (B, T, D)
+  Var gated(const Var& y, const Var& z);
+
+  Mamba2Options options_;
+  int64_t inner_, heads_, convolved_;  // D, H and D + 2 G N
+  Linear in_proj_;
+  CausalConv conv1d_;
+  Parameter& dt_bias_;
+  Parameter& a_log_;
+  Parameter& skip_;
+  Parameter* const norm_weight_;  // null without rmsnorm
+  Linear out_proj_;
+};
+
+struct ModelKind;
+ModelKind mamba2_kind();  // models/registry.h
+
+}  // namespace fprnn

@@ -1,0 +1,92 @@
+// Mamba-2's scan (Dao, Gu, arXiv 2405.21060): every head has one decay a step for all of its
+// state, which is P x N. With g the group of head h,
+//   dt = softplus(dt + dt_bias), kept within [dt_min, dt_max]
+//   a = exp(dt A)                (or 2 exp(dt A) - 1 with negative eigenvalues, arXiv 2411.12537)
+//   S_t = a_t S_{t-1} + (dt_t x_t) b_{g,t}^T,   y_t = S_t c_{g,t} + skip . x_t
+// On the CPU kernels of its own: long sequences in chunks, whose work is matrix products, others
+// and those with negative eigenvalues step by step (ssd_scan.md). On a GPU op by op.
+// Cost forward, a token and head: 5 P N flops, or 4 P N + 2 Q P in chunks of Q steps. Where a
+// gradient will be asked, the state before every chunk is kept.
+#pragma once
+
+#include <fprnn/autograd/tape.h>
+#include <fprnn/core/device.h>
+
+#include <limits>
+
+namespace fprnn {
+
+inline constexpr int64_t kSsdChunk = 64;
+
+struct SsdScanInputs {
+  Var x;             // (B, T, H, P)
+  Var dt;            // (B, T, H)
+  Var a;             // (H), the paper's A = -exp(A_log)
+  Var b;             // (B, T, G, N); G divides H, and head h is of group h / (H / G)
+  Var c;             // (B, T, G, N)
+  Var skip = {};     // (H), (H, P) or undefined
+  Var dt_bias = {};  // (H) or undefined
+  Var h0 = {};       // (B, H, P, N): the state before the first step, or undefined for zero
+  bool softplus = true;
+  real dt_min = -std::numeric_limits<real>::infinity();
+  real dt_max = std::numeric_limits<real>::infinity();
+  bool negative = false;  // eigenvalues
+};
+
+struct SsdScanResult {
+  Var y;      // (B, T, H, P)
+  Var state;  // (B, H, P, N): S after the last step
+};
+
+// ShapeError: shapes that do not fit. ValueError: dt_min above dt_max. DeviceError: negative
+// eigenvalues or limits of dt on a GPU.
+SsdScanResult ssd_scan(const SsdScanInputs& inputs);
+
+// The same as a selective scan of each group: the form on a GPU. UsageError: limits of dt.
+SsdScanResult ssd_scan_by_parts(const SsdScanInputs& inputs);
+
+struct SsdScanForward {
+  static constexpr std::string_view kCpuOnly = "ssd_scan";
+  const real* x;        // (B, T, H, P)
+  const real* dt;       // (B, T, H)
+  const real* a;        // (H)
+  const real* b;        // (B, T, G, N)
+  const real* c;        // (B, T, G, N)
+  const real* skip;     // (H), (H, P) with channel_skip, or null
+  const real* dt_bias;  // (H) or null
+  const real* h0;       // (B, H, P, N) or null
+  real* y;              // (B, T, H, P)
+  real* state;          // (B, H, P, N)
+  real* checkpoints;    // (B, H, chunks, P rounded up to 16, N) in a kernel's own order, or null
+  int64_t B, T, H, P, G, N;
+  real dt_min, dt_max;
+  bool softplus, channel_skip, negative;
+  bool chunked;  // which of the two kernels
+};
+
+struct SsdScanBackward {
+  static constexpr std::string_view kCpuOnly = "ssd_scan";
+  SsdScanForward forward;  // its inputs and checkpoints; y and state are not read
+  const real* dy;          // (B, T, H, P)
+  const real* dstate;      // (B, H, P, N) or null
+  real* dx;                // (B, T, H, P)
+  real* ddt;               // (B, T, H)
+  real* da;                // (H)
+  real* db;                // (B, T, G, N)
+  real* dc;                // (B, T, G, N)
+  real* dskip;             // (H, P)
+  real* ddt_bias;          // (H)
+  real* dh0;               // (B, H, P, N) or null
+};
+// What a unit of backward's work, some heads of one group and sequence, leaves to be added up.
+struct SsdShares {
+  real* db;       // (T, N), zero before
+  real* dc;       // (T, N), zero before
+  real* da;       // (H) of the sequence, and so the next two, zero before
+  real* dt_bias;  // (H)
+  real* dskip;    // (H, P)
+};
+void run(Cpu, const SsdScanForward&);
+void run(Cpu, const SsdScanBackward&);
+
+}  // namespace fprnn
