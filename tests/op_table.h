@@ -71,6 +71,7 @@ void add_layout(OpCases& cases, ErrorCases& errors);
 void add_products(OpCases& cases, ErrorCases& errors);
 void add_norms(OpCases& cases, ErrorCases& errors);
 void add_recurrences(OpCases& cases, ErrorCases& errors);
+void add_delta_rules(OpCases& cases, ErrorCases& errors);
 void add_mixers(OpCases& cases, ErrorCases& errors);
 void add_fp_mamba(OpCases& cases, ErrorCases& errors);
 void add_cross_entropy(OpCases& cases, ErrorCases& errors);
