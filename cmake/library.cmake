@@ -15,7 +15,7 @@ set(FPRNN_SOURCES
     ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_mix.cpp ops/fp_mamba_gate.cpp
     ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/cross_entropy.cpp ops/adamw_update.cpp
     models/module.cpp models/layer.cpp models/modules.cpp
-    models/mixer.cpp models/mamba.cpp
+    models/mixer.cpp models/mamba.cpp models/delta_net.cpp
     models/cells/gated.cpp models/cells/gated_fused.cpp models/cells/selective.cpp models/cells/selective_fused.cpp
     models/fixed_point_map.cpp
     models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/sequential.cpp

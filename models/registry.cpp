@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
+#include <fprnn/models/delta_net.h>
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
@@ -38,6 +39,8 @@ ModelRegistry built_in_models() {
   models.add(fp_mamba_kind());
   models.add(fp_rnn_kind());
   models.add(mamba_kind());
+  for (const auto& kind : {delta_net_kind, gated_delta_net_kind, delta_product_kind})
+    models.add(kind());
   return models;
 }
 

@@ -86,6 +86,13 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"d_state", none},
       {"layers", none},
       {"expand", none},
+      {"heads", none},
+      {"head_dim", zero},
+      {"expand_v", none},
+      {"negative_eigenvalues", zero},
+      {"value_heads", zero},
+      {"householder", none},
+      {"forget_gate", zero},
       {"short_conv", zero},
       {"mixer", none},
       {"rank", none},
@@ -140,6 +147,8 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       std::vector<std::string> arguments = {flag + "=" + value};
       if (value.empty()) arguments = {flag, value};
       if (key == "rank") arguments.insert(arguments.end(), {"--mixer", "householder"});
+      if (const std::string of = "Model "; setting.title.starts_with(of))
+        arguments.insert(arguments.end(), {"--model", setting.title.substr(of.size())});
       INFO(flag << " " << value);
       bool accepted = true;
       try {
