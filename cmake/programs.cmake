@@ -102,7 +102,7 @@ if(FPRNN_BUILD_TESTS)
     endforeach()
   endif()
 
-  fprnn_program(golden tests/golden.cpp)
+  fprnn_program(golden tests/golden.cpp tests/golden_delta.cpp)
   target_compile_definitions(golden PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME golden COMMAND golden)
 

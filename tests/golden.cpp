@@ -12,86 +12,21 @@
 #include <fprnn/models/safetensors.h>
 #include <fprnn/ops/ops.h>
 
-#include <nlohmann/json.hpp>
-
 #include <cmath>
 #include <filesystem>
 #include <optional>
 
 #include "context.h"
+#include "golden_case.h"
 
 namespace {
 
 using namespace fprnn;
-using Json = nlohmann::json;
+using namespace fprnn::golden;
 
-constexpr double kTolerance = kDouble ? 1e-9 : 1e-4;
 // Where the authors' rule had to shrink its step, the map expands: to round the parameters of
 // patience_decay to floats otherwise, by half a unit up or down, moves its iterate by up to 6e-4.
 constexpr double kToleranceExpanding = kDouble ? kTolerance : 1e-3;
-
-// One file while it runs: its tensors, the tape, and the largest errors so far.
-struct Case {
-  SafetensorsFile file;
-  Json spec;
-  Context context;
-  Tape tape{context};
-  double output_error = 0, gradient_error = 0, tolerance = kTolerance;
-  std::vector<std::pair<std::string, Var>> inputs =
-      {};  // the gradient's name in the file, and of what
-
-  Tensor read(const std::string& name) const { return file.tensor(context, name); }
-
-  Var input(const std::string& name) {
-    const Var var = tape.variable(read("in." + name));
-    inputs.emplace_back("grad." + name, var);
-    return var;
-  }
-
-  // |got - expected| / |expected| over all elements; a wrong shape or a NaN is infinitely wrong.
-  double error(const Tensor& got, const std::string& name) const {
-    const Tensor expected = read(name);
-    if (got.elements() != expected.elements()) return INFINITY;
-    const std::vector<real> x = got.to_vector(), y = expected.to_vector();
-    double difference = 0, length = 0;
-    for (size_t i = 0; i < x.size(); ++i) {
-      difference += std::pow(static_cast<double>(x[i]) - y[i], 2);
-      length += std::pow(static_cast<double>(y[i]), 2);
-    }
-    const double relative = length > 0 ? std::sqrt(difference / length) : std::sqrt(difference);
-    return std::isfinite(relative) ? relative : INFINITY;
-  }
-  void compare_output(const Tensor& got, const std::string& name) {
-    output_error = std::max(output_error, error(got, name));
-  }
-  void compare_gradient(const Tensor& got, const std::string& name) {
-    gradient_error = std::max(gradient_error, error(got, name));
-  }
-
-  // The output, then the gradients of sum(output . w) with respect to every input and parameter.
-  void check(const Var& output, const std::string& name = "out.y") {
-    compare_output(output.value(), name);
-    const Tensor seed = file.has("loss.weight") ? read("loss.weight") : full(context, {}, 1);
-    std::vector<Var> wanted;
-    for (const auto& [_, var] : inputs) wanted.push_back(var);
-    const auto gradients = tape.vjp({output}, {seed}, wanted);
-    for (size_t i = 0; i < inputs.size(); ++i) compare_gradient(gradients[i], inputs[i].first);
-  }
-
-  // Every parameter of the module from the file, whose names are the module's own.
-  void load(Module& module) {
-    for (const auto& [path, parameter] : module.parameters()) {
-      const Tensor value = read("param." + path);
-      require<FormatError>(value.shape() == parameter->value.shape(), "golden",
-                           "a parameter must have its module's shape", path, value.shape(),
-                           parameter->value.shape());
-      parameter->value = value;
-      inputs.emplace_back("grad.param." + path, tape.leaf(*parameter));
-    }
-  }
-};
-
-real eps_of(const Json& spec) { return spec.value("eps", spec.value("norm_eps", 1e-5)); }
 
 void run_scan(Case& c) {
   c.check(scan(c.input("a"), c.input("b"), {.reverse = c.spec.at("reverse")}), "out.h");
@@ -289,23 +224,30 @@ void run_patience(Case& c) {
                       "patience must stop where the authors' code does", ours, iterations);
 }
 
-using Runner = void (*)(Case&);
-const std::map<std::string, Runner> kRunners = {
-    {"adamw", run_adamw},
-    {"causal_conv_silu", run_causal_conv_silu},
-    {"fp_mamba", run_fp_mamba},
-    {"fp_rnn", run_fp_rnn},
-    {"l2_normalize", run_l2_normalize},
-    {"layer_norm", run_layer_norm},
-    {"mamba", run_mamba},
-    {"masked_cross_entropy", run_masked_cross_entropy},
-    {"mixer", run_mixer},
-    {"patience", run_patience},
-    {"rms_norm", run_rms_norm},
-    {"scan", run_scan},
-    {"selective_scan", run_selective_scan},
-    {"weight_norm_linear", run_weight_norm_linear},
-};
+Runners own_runners() {
+  return {
+      {"adamw", run_adamw},
+      {"causal_conv_silu", run_causal_conv_silu},
+      {"fp_mamba", run_fp_mamba},
+      {"fp_rnn", run_fp_rnn},
+      {"l2_normalize", run_l2_normalize},
+      {"layer_norm", run_layer_norm},
+      {"mamba", run_mamba},
+      {"masked_cross_entropy", run_masked_cross_entropy},
+      {"mixer", run_mixer},
+      {"patience", run_patience},
+      {"rms_norm", run_rms_norm},
+      {"scan", run_scan},
+      {"selective_scan", run_selective_scan},
+      {"weight_norm_linear", run_weight_norm_linear},
+  };
+}
+
+Runners all_runners() {
+  Runners all = own_runners();
+  for (const auto& family : {delta_runners}) all.merge(family());
+  return all;
+}
 
 // Runs one file and prints its line; true if it agrees.
 bool run_file(const std::filesystem::path& path, const Context& context) {
@@ -315,8 +257,9 @@ bool run_file(const std::filesystem::path& path, const Context& context) {
     require<FormatError>(spec != file.metadata().end(), "golden", "a case must have a spec");
     Case c{std::move(file), Json::parse(spec->second), context};
     const std::string kind = c.spec.at("kind");
-    const auto runner = kRunners.find(kind);
-    require<FormatError>(runner != kRunners.end(), "golden", "the kind must be known", kind);
+    static const Runners runners = all_runners();
+    const auto runner = runners.find(kind);
+    require<FormatError>(runner != runners.end(), "golden", "the kind must be known", kind);
     runner->second(c);
     const bool agrees = c.output_error <= c.tolerance && c.gradient_error <= c.tolerance;
     fmt::print("{:7} {:42} outputs {:.1e}  gradients {:.1e}\n", agrees ? "agrees" : "DIFFERS",
