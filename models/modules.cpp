@@ -74,15 +74,16 @@ Var LayerNorm::forward(const Var& x) {
 }
 
 CausalConv::CausalConv(Module& parent, std::string name, const Init& init, int64_t channels,
-                       int64_t width)
+                       int64_t width, bool bias)
     : Module(parent, std::move(name)),
       weight_(add_parameter("weight", init.uniform({channels, 1, width}, 1 / std::sqrt(width)))),
-      bias_(add_parameter("bias", init.uniform({channels}, 1 / std::sqrt(width)), Decay::no)) {}
+      bias_(bias ? &add_parameter("bias", init.uniform({channels}, 1 / std::sqrt(width)), Decay::no)
+                 : nullptr) {}
 
 Var CausalConv::forward(const Var& x, const Var& state) {
   const Var weight = on_tape_of(x, weight_);
   const Var taps = reshape(weight, Shape{weight.size(0), weight.size(2)});
-  return causal_conv(x, taps, on_tape_of(x, bias_), state);
+  return causal_conv(x, taps, bias_ != nullptr ? on_tape_of(x, *bias_) : Var(), state);
 }
 
 Embedding::Embedding(Module& parent, std::string name, const Init& init, int64_t vocabulary,

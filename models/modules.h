@@ -61,16 +61,17 @@ class LayerNorm : public Module {
   real eps_;
 };
 
-// Causal and depthwise; weight (D, 1, W) and bias (D) start as U(+-1 / sqrt(W)), and the bias does
-// not decay.
+// Causal and depthwise; weight (D, 1, W) and, if there is one, bias (D) start as U(+-1 / sqrt(W)),
+// and the bias does not decay.
 class CausalConv : public Module {
  public:
-  CausalConv(Module& parent, std::string name, const Init& init, int64_t channels, int64_t width);
+  CausalConv(Module& parent, std::string name, const Init& init, int64_t channels, int64_t width,
+             bool bias = true);
   Var forward(const Var& x, const Var& state = {});  // (B, T, D) -> (B, T, D); state (B, W - 1, D)
 
  private:
   Parameter& weight_;
-  Parameter& bias_;
+  Parameter* const bias_;  // null without
 };
 
 // Token embeddings, and the same table as the output head; weight (V, D) starts as N(0, 0.02^2).

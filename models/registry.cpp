@@ -1,10 +1,11 @@
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
+#include <fprnn/models/delta_net.h>
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
-#include <fprnn/models/recurrent.h>
 #include <fprnn/models/mamba2.h>
+#include <fprnn/models/recurrent.h>
 #include <fprnn/models/registry.h>
 
 #include <algorithm>
@@ -43,6 +44,8 @@ ModelRegistry built_in_models() {
   models.add(mamba2_kind());
   models.add(lstm_kind());
   models.add(gru_kind());
+  for (const auto& kind : {delta_net_kind, gated_delta_net_kind, delta_product_kind})
+    models.add(kind());
   return models;
 }
 

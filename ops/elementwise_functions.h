@@ -52,6 +52,13 @@ struct Formula<Unary::tanh> {
   FPRNN_INLINE auto slope(const auto& y) const { return (1 - y) * (1 + y); }
 };
 template <>
+struct Formula<Unary::relu> {
+  FPRNN_INLINE auto value(const auto& x) const { return at_least(x, 0); }
+  FPRNN_INLINE auto slope(const auto& x) const {
+    return select(x > real(0), filled_like(x, 1), filled_like(x, 0));
+  }
+};
+template <>
 struct Formula<Unary::square> {
   FPRNN_INLINE auto value(const auto& x) const { return x * x; }
   FPRNN_INLINE auto slope(const auto& x) const { return 2 * x; }

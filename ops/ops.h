@@ -3,6 +3,7 @@
 
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/cross_entropy.h>
+#include <fprnn/ops/delta_rule.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/fp_mamba_gate.h>
 #include <fprnn/ops/fp_mamba_mix.h>

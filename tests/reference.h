@@ -121,6 +121,14 @@ struct SsdScan {
 };
 std::pair<Array, Array> ssd_scan(const SsdScan& in);
 
+struct DeltaRule {
+  const Array *q, *k, *v, *beta;
+  const Array* g = nullptr;
+  const Array* state = nullptr;
+  double scale = 1;
+};
+std::pair<Array, Array> delta_rule(const DeltaRule& in);  // o and the last state
+
 // Channel mixers.
 Array householder(const Array& u, const Array& alpha, const Array& v, double scale);
 Array dplr(const Array& u, const Array& alpha, const Array& v, double scale);
