@@ -98,7 +98,6 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"heads", none},
       {"head_dim", zero},
       {"expand_v", none},
-      {"negative_eigenvalues", zero},
       {"value_heads", zero},
       {"householder", none},
       {"forget_gate", zero},
