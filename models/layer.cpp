@@ -15,7 +15,7 @@ Var Layer::forward(const Var& x, LayerState& state, const Conditions& on) {
 void check_state(std::string_view op, std::span<const Tensor> state,
                  std::span<const Shape> shapes) {
   const auto there = static_cast<size_t>(std::ranges::count_if(state, &Tensor::defined));
-  if (there == 0) return;
+  if (state.empty() || (there == 0 && state.size() == shapes.size())) return;
   require<UsageError>(there == shapes.size() && state.size() == shapes.size(), op,
                       "a state must be one of this layer: how many tensors it has and should have",
                       there, shapes.size());

@@ -1,4 +1,3 @@
-#include <fprnn/autograd/picard.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/mixer.h>
 #include <fprnn/ops/elementwise.h>
@@ -40,27 +39,6 @@ Var apply(const StepEquation& at, const Mixer& mixer, const Var& y) {
   return at.norm_weight.defined() ? layer_norm(v, at.norm_weight, at.norm_bias, at.eps) : v;
 }
 
-Tensor solve_rows(const RowEquation& at, const Products& products, real tolerance,
-                  int64_t max_iterations, const IntTensor& counts) {
-  const Shape& shape = at.offset.shape();
-  if (counts.context().device() == DeviceKind::cpu)
-    return krylov_solve(at, products, tolerance, max_iterations, counts);
-  const bool normalised = at.weight.defined();
-  const Shape rows{shape.elements_before(-1), 1, shape[-1]};
-  const Map f = [&](const Tensor& y) {
-    const Var v = add(at.offset, mul(at.gain, products(y.reshaped(shape))));
-    return (normalised ? layer_norm(v, at.weight, at.bias, at.eps) : v).value().reshaped(rows);
-  };
-  const Tensor start = normalised ? zeros(counts.context(), shape) : at.offset;
-  const Solution solution = picard(f, start.reshaped(rows),
-                                   {.tolerance = tolerance,
-                                    .max_iterations = max_iterations,
-                                    .backwards = true,
-                                    .shrink_after = 16});
-  raise_to(counts, solution.iterations);
-  return solution.y.reshaped(shape);
-}
-
 namespace {
 
 // Step t of the steps of an equation.
@@ -77,8 +55,8 @@ Tensor Mixer::solve_step(const StepEquation& at, real tolerance, int64_t max_ite
                          const IntTensor& counts) const {
   const Context& context = counts.context();
   const int64_t rows = at.offset.size(0), T = at.offset.size(1);
-  if (T <= 1 || context.device() == DeviceKind::cuda)
-    return solve_rows(
+  if (T <= 1 || !has_krylov(context))
+    return krylov_solve(
         {at.offset.value(), at.gain.value(), at.norm_weight.value(), at.norm_bias.value(), at.eps},
         [&](const Tensor& v) { return sub(v, apply(at.q, v)).value(); }, tolerance, max_iterations,
         counts);

@@ -76,11 +76,11 @@ class Mixer : public Module {
   // The solution y of a step's equation for every token, to
   //   max |f(y) - y| <= tolerance (max |f(y)| + kResidualFloor)
   // counts (tokens), 0 before, become the iterations, max_iterations where those were not enough.
-  // As solve_rows, unless the mixer knows better.
+  // As krylov_solve, unless the mixer knows better.
   virtual Tensor solve_step(const StepEquation& at, real tolerance, int64_t max_iterations,
                             const IntTensor& counts) const;
   // v = w + J^T v at the solution y of a step's equation, for mixers that solve it at once; others
-  // as solve_rows.
+  // as krylov_solve.
   virtual bool has_adjoint() const { return false; }
   virtual Tensor adjoint_step(const StepEquation& at, const Tensor& y, const Tensor& w) const;
 
@@ -98,12 +98,6 @@ class Mixer : public Module {
 
 // The right-hand side at y (rows, T, D).
 Var apply(const StepEquation& at, const Mixer& mixer, const Var& y);
-
-// The solution of rows' equations by products alone: in Krylov's space (ops/krylov_solve.h), and on
-// a GPU, which has no kernel for that, by iteration from 0 on, without N from A, where a row's
-// step is halved if it does not help. counts, one a row, are raised to the number of iterations.
-Tensor solve_rows(const RowEquation& at, const Products& products, real tolerance,
-                  int64_t max_iterations, const IntTensor& counts);
 
 // The projection that the mixer and the cell of a layer are computed from
 // (models/fixed_point_map.h),

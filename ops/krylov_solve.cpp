@@ -1,7 +1,9 @@
-#include <fprnn/autograd/iterate.h>
+#include <fprnn/autograd/picard.h>
 #include <fprnn/core/isa.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/krylov_solve.h>
+#include <fprnn/ops/norm.h>
 #include <fprnn/ops/op.h>
 #include <fprnn/ops/reduce.h>
 
@@ -10,6 +12,30 @@
 namespace fprnn {
 
 FPRNN_KERNEL(void krylov_advance(const KrylovAdvance&, real* space, int64_t begin, int64_t end))
+
+bool has_krylov(const Context& context) { return context.device() == DeviceKind::cpu; }
+
+namespace {
+
+Tensor iterated(const RowEquation& at, const Products& products, real tolerance,
+                int64_t max_iterations, const IntTensor& counts) {
+  const bool normalised = at.weight.defined();
+  const Shape &shape = at.offset.shape(), rows{shape.elements_before(-1), 1, shape[-1]};
+  const Map f = [&](const Tensor& y) {
+    const Var v = add(at.offset, mul(at.gain, products(y.reshaped(shape))));
+    return (normalised ? layer_norm(v, at.weight, at.bias, at.eps) : v).value().reshaped(rows);
+  };
+  const Tensor start = normalised ? zeros(at.offset.context(), shape) : at.offset;
+  const Solution solution = picard(f, start.reshaped(rows),
+                                   {.tolerance = tolerance,
+                                    .max_iterations = max_iterations,
+                                    .backwards = true,
+                                    .shrink_after = 16});
+  raise_to(counts, solution.iterations);
+  return solution.y.reshaped(shape);
+}
+
+}  // namespace
 
 Tensor krylov_solve(const RowEquation& at, const Products& products, real tolerance,
                     int64_t max_iterations, const IntTensor& counts) {
@@ -25,6 +51,7 @@ Tensor krylov_solve(const RowEquation& at, const Products& products, real tolera
   require_together(op, at.offset, at.gain, at.weight, at.bias, counts);
   check_limits(tolerance, max_iterations);
   const Context& context = at.offset.context();
+  if (!has_krylov(context)) return iterated(at, products, tolerance, max_iterations, counts);
   // N's bias, from which plain steps start, or a guess as good as 0.
   const Tensor y =
       at.bias.defined() ? clone(broadcast_to(at.bias, shape).value()) : clone(at.offset);

@@ -2,7 +2,8 @@
 //   y = N(A + S . (B y))
 // with N a LayerNorm or the identity, solved with nothing of the matrices B but products: one with
 // every row's B at once is an iteration. The method, and the root where there are several, are
-// those of ops/kronecker_solve.md. On the CPU alone.
+// those of ops/kronecker_solve.md. On a GPU, which has no kernel for that, rows are iterated, from 0
+// on, without N from A, and a row's step is halved if it does not help.
 #pragma once
 
 #include <fprnn/ops/kronecker_solve.h>
@@ -10,6 +11,8 @@
 #include <functional>
 
 namespace fprnn {
+
+bool has_krylov(const Context& context);  // whether there is a kernel
 
 struct RowEquation {   // rows = product of leading axes
   Tensor offset;       // (..., D): A

@@ -169,6 +169,8 @@ case_misuse() {
   refuses 2 layers --layers 4294967296 --out no
   refuses 2 'mamba has no mixer' --model mamba --mixer kronecker --out no
   refuses 2 'run directory' --compare , --out no
+  for action in resume evaluate compare; do refuses 2 'run directory' --$action '' --out no; done
+  mkdir young && echo '{}' >young/config.json && refuses 2 'no checkpoint in it yet' --evaluate young
   refuses 2 'did you mean --steps' --stpes 3 --out no
   FPRNN_STEP=3 refuses 2 'did you mean FPRNN_STEPS' --out no
   FPRNN_SHORT_CONV='' refuses 2 FPRNN_SHORT_CONV --out no

@@ -194,6 +194,18 @@ TEST_CASE("registry: every model steps as it reads, alone and in a stack of all"
   }
 }
 
+TEST_CASE("registry: no model takes a state with more parts than its own, though none is there") {
+  const Context context = test_context();
+  for (const ModelKind& kind : built_in_models().all()) {
+    INFO(kind.name);
+    NamedModel named({{"model", kind.name}, {"d_model", "8"}, {"headdim", "4"}}, built_in_models());
+    Rng rng;
+    const auto model = named.model.make(7, {context, rng});
+    LayerState other(7);
+    CHECK_THROWS_AS(model->layers()[0]->forward(zeros(context, {2, 1, 8}), other), UsageError);
+  }
+}
+
 TEST_CASE("registry: layer i of a stack is of kind i mod their number, and knows its place") {
   const Context context = test_context();
   NamedModel named({{"model", "mamba,echo"}, {"layers", "5"}}, with_echo());

@@ -153,7 +153,7 @@ void StepSweep::adjoint_step(const RecordedStep& step, const Tensor& g, int64_t 
   const Tensor v =
       map_.mixer.has_adjoint()
           ? map_.mixer.adjoint_step(step.equation, step.y.value(), w)
-          : solve_rows(
+          : krylov_solve(
                 {w, full(w.context(), w.shape(), 1)},
                 [&](const Tensor& v) { return step.tape->vjp({step.f}, {v}, {step.y}).front(); },
                 rule.tolerance, rule.max_iterations, iterations);

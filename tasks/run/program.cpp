@@ -45,7 +45,10 @@ void print_report(std::span<const RunResult> runs) {
 
 // A run directory's last checkpoint, or the checkpoint itself.
 std::string checkpoint_of(const std::string& path) {
-  return has_checkpoint(path) ? latest_checkpoint(path) : path;
+  if (has_checkpoint(path)) return latest_checkpoint(path);
+  require<UsageError>(!fs::exists(path + "/config.json"), "run directory",
+                      "there is no checkpoint in it yet", path);
+  return path;
 }
 
 std::string run_by_time() {
