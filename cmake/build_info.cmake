@@ -1,18 +1,13 @@
-# What core/build_info.cpp cannot know by itself. The commit is that of the last configuration, which
-# git's log of HEAD makes due again after each commit or checkout.
-set(commit "")
+# What core/build_info.cpp cannot know by itself: the commit, asked for at every build.
 find_package(Git QUIET)
-if(Git_FOUND AND EXISTS ${PROJECT_SOURCE_DIR}/.git)  # not the repository of a project that contains us
-  execute_process(COMMAND ${GIT_EXECUTABLE} describe --tags --always --dirty
-                  WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
-                  OUTPUT_VARIABLE commit OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-  if(EXISTS ${PROJECT_SOURCE_DIR}/.git/logs/HEAD)
-    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS
-                 ${PROJECT_SOURCE_DIR}/.git/logs/HEAD)
-  endif()
+if(NOT EXISTS ${PROJECT_SOURCE_DIR}/.git)  # the repository of a project that contains us is not ours
+  set(GIT_EXECUTABLE "")
 endif()
-if(NOT commit)
-  set(commit unknown)
-endif()
+set(header ${PROJECT_BINARY_DIR}/commit/fprnn_commit.h)
+add_custom_target(fprnn_commit
+  COMMAND ${CMAKE_COMMAND} -D GIT=${GIT_EXECUTABLE} -D SOURCE=${PROJECT_SOURCE_DIR} -D HEADER=${header}
+          -P ${PROJECT_SOURCE_DIR}/cmake/commit.cmake
+  BYPRODUCTS ${header} COMMENT "")
+add_dependencies(fprnn fprnn_commit)
 set_property(SOURCE ${PROJECT_SOURCE_DIR}/core/build_info.cpp
-             PROPERTY COMPILE_DEFINITIONS FPRNN_COMMIT="${commit}")
+             PROPERTY INCLUDE_DIRECTORIES ${PROJECT_BINARY_DIR}/commit)

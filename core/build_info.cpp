@@ -3,6 +3,8 @@
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/device.h>
 
+#include "fprnn_commit.h"
+
 namespace fprnn {
 
 BuildInfo build_info() {
