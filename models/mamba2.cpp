@@ -18,7 +18,8 @@ namespace {
 
 Mamba2Options checked(const Mamba2Options& of) {
   check_sizes("mamba2", {of.d_model, of.d_state, of.headdim, of.ngroups, of.expand, of.conv_width,
-                         of.layers, of.expand * of.d_model, of.ngroups * of.d_state});
+                         of.layers});
+  check_sizes("mamba2", {of.expand * of.d_model, of.ngroups * of.d_state});
   const int64_t D = of.expand * of.d_model;
   require<ValueError>(D % of.headdim == 0, "mamba2",
                       "headdim must divide expand times d_model: headdim and the product",
