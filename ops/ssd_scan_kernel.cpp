@@ -165,7 +165,7 @@ FPRNN_INLINE void backward_chunk(const SsdHead& head, int64_t begin, int64_t cou
   const real *b = args.b + head.row(begin), *c = args.c + head.row(begin);
   const real* checkpoint = head.checkpoint(begin / kChunk);
   for_states<Space::kCount>(N, [&](auto states, int64_t n) FPRNN_LAMBDA {
-    for (int64_t i = 0; i < count * states; ++i) space.db[i] = space.dc[i] = Vec{};
+    for (int64_t i = 0; i < count * states.value; ++i) space.db[i] = space.dc[i] = Vec{};
     for (int64_t block = 0; block < blocks; ++block) {
       const Vec *input = space.input + block * kChunk, *dy = space.y + block * kChunk;
       const int64_t at = (block * N + n) * kLanes;
