@@ -1,6 +1,8 @@
-# The CUDA language and toolkit, with code for compute capability 9.0 and what the driver makes later GPUs'
-# of. CMake 3.25 does not know how nvcc 13 is asked for C++20.
-set(CMAKE_CUDA_ARCHITECTURES 90 CACHE STRING "GPU architectures to compile for")
+# The CUDA language and toolkit. Machine code for every GPU that there is, and what the driver makes later ones'
+# of; for this machine's GPU alone: -DCMAKE_CUDA_ARCHITECTURES=native. CMake 3.25 does not know how nvcc 13 is
+# asked for C++20.
+set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120
+    CACHE STRING "GPU architectures to compile for")
 enable_language(CUDA)
 if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)

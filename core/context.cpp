@@ -62,6 +62,9 @@ int checked_threads(const ContextOptions& options) {
                       "threads must be 0 (all cores) to 1024", options.threads);
   require<ValueError>(options.byte_limit >= 0, "context", "the byte limit must not be negative",
                       options.byte_limit);
+  require<ValueError>(options.shared_memory_limit >= 0, "context",
+                      "the limit of shared memory must not be negative",
+                      options.shared_memory_limit);
   require<ValueError>(options.isa <= best_isa(), "context",
                       "the machine must have the instruction set", options.isa);
   return options.threads > 0 ? options.threads : default_threads();

@@ -38,6 +38,7 @@ struct ContextOptions {
   // For a GPU only.
   MatmulPrecision matmul_precision = MatmulPrecision::fp32;
   bool synchronise = false;  // wait for each kernel, so that an error names the one that made it
+  int64_t shared_memory_limit = 0;  // bytes of a block, 0: what the GPU has; 99 KiB at least
 };
 
 struct CudaDevice;  // cuda/device.cuh

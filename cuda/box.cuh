@@ -12,6 +12,13 @@
 
 namespace fprnn::cuda {
 
+// Code for GPUs without the engine has no kernel of boxes; forms.h says which those are.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+inline constexpr bool kHasBoxes = false;
+#else
+inline constexpr bool kHasBoxes = true;
+#endif
+
 struct BoxSizes {
   int64_t B, T, D;
   int channels = 1, steps = 1;  // of a box

@@ -95,19 +95,53 @@ void side_by_side(Cuda cuda, const std::function<void()>& one, const std::functi
 
 }  // namespace cuda
 
+namespace {
+
+int attribute(cudaDeviceAttr of) {
+  int value = 0;
+  cuda::check(cudaDeviceGetAttribute(&value, of, 0), "what the GPU is");
+  return value;
+}
+int gpu_capability() {
+  return 10 * attribute(cudaDevAttrComputeCapabilityMajor) +
+         attribute(cudaDevAttrComputeCapabilityMinor);
+}
+
+// What code of this build the GPU runs: the driver takes machine code for it, or makes it of PTX for an
+// older one. Whether that one has an instruction is known when it is compiled. 0: there is none.
+__global__ void any_kernel() {}
+int code_capability() {
+  cudaFuncAttributes of{};
+  const cudaError_t status = cudaFuncGetAttributes(&of, any_kernel);
+  cudaGetLastError();
+  return status == cudaSuccess ? of.ptxVersion : 0;
+}
+
+}  // namespace
+
 void CudaDevice::open() {
   using cuda::check;
   int count = 0;
   const cudaError_t status = cudaGetDeviceCount(&count);
   require<DeviceError>(status == cudaSuccess && count > 0, "context", "there must be a GPU",
                        std::string_view(cudaGetErrorString(status)));
-  int major = 0, minor = 0;
   check(cudaSetDevice(0), "choosing the device");
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "its capability");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "its capability");
-  require<DeviceError>(major >= 9, "context", "the GPU must have compute capability 9.0 or more",
-                       major, minor);
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, 0), "its size");
+  const int capability = gpu_capability(), code = code_capability();
+  require<DeviceError>(capability >= cuda::kLeastCapability, "context",
+                       "the GPU must have compute capability 8.0 or more", capability / 10,
+                       capability % 10);
+  require<DeviceError>(
+      code >= cuda::kLeastCapability, "context",
+      "this build must have code that the GPU, of this compute capability, can run",
+      capability / 10, capability % 10);
+  const int64_t shared = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  const int64_t limit = shared_limit > 0 ? std::min(shared_limit, shared) : shared;
+  require<ValueError>(limit >= cuda::kLeastBlockBytes + cuda::kStaticBytes, "context",
+                      "the limit of shared memory must leave what kernels need: bytes of a block",
+                      limit, cuda::kLeastBlockBytes + cuda::kStaticBytes);
+  gpu_forms = cuda::forms_of(code, shared);
+  forms = cuda::forms_of(code, limit);
+  multiprocessors = attribute(cudaDevAttrMultiProcessorCount);
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "a stream");
   check(cublasLtCreate(&blas), "a handle");
   check(cudaMalloc(&workspace, kWorkspaceBytes), "the workspace of cuBLAS");
@@ -133,12 +167,10 @@ CudaDevice::~CudaDevice() {
 
 // One that the kernels were compiled for.
 bool find_gpu() {
-  int count = 0, major = 0;
-  const bool found =
-      cudaGetDeviceCount(&count) == cudaSuccess && count > 0 &&
-      cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess;
+  int count = 0;
+  const bool found = cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
   cudaGetLastError();
-  return found && major >= 9;
+  return found && code_capability() >= cuda::kLeastCapability;
 }
 
 std::string describe_gpu(Cuda cuda) {

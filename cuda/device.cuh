@@ -6,6 +6,7 @@
 #include <cuda_runtime.h>
 #include <fprnn/core/device.h>
 #include <fprnn/core/fault.h>
+#include <fprnn/cuda/forms.h>
 
 #include <array>
 #include <functional>
@@ -18,7 +19,9 @@ using ProductKind = std::array<int64_t, 11>;
 
 struct CudaDevice {
   explicit CudaDevice(const ContextOptions& options)
-      : matmul_precision(options.matmul_precision), synchronise(options.synchronise) {}
+      : matmul_precision(options.matmul_precision),
+        synchronise(options.synchronise),
+        shared_limit(options.shared_memory_limit) {}
   void open();  // once; what it made goes with the device even if it throws
   ~CudaDevice();
   CudaDevice(const CudaDevice&) = delete;
@@ -28,6 +31,9 @@ struct CudaDevice {
   int multiprocessors = 0;
   MatmulPrecision matmul_precision;
   bool synchronise;
+  int64_t shared_limit;     // 0: none
+  cuda::Forms gpu_forms{};  // what the GPU could do
+  cuda::Forms forms{};      // what the options leave of it
 
   cublasLtHandle_t blas = nullptr;
   void* workspace = nullptr;  // of cuBLAS

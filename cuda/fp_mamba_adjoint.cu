@@ -223,13 +223,15 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   s.gradient(N, in.bc_norm, in.eps, db, dc, [&](int64_t j, real dp) { give(M + j, dp); });
 }
 
+template <class Mixer>
+Grid grid_of(const FpMambaAdjoint& in) {
+  const int64_t reals = Mixer::T::kSpace + 4 * in.N + Mixer::space(in.mixer, true);
+  return {.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = reals * sizeof(real)};
+}
 void start_step(Cuda cuda, const Step& step) {
-  const FpMambaAdjoint& in = step.in;
-  with_mixer(in.mixer, in.D, [&](auto type) {
+  with_mixer(step.in.mixer, step.in.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
-    const int64_t reals = Mixer::T::kSpace + 4 * in.N + Mixer::space(in.mixer, true);
-    start(cuda, "fp_mamba_adjoint", fp_mamba_adjoint_kernel<Mixer>,
-          {.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = reals * sizeof(real)}, step);
+    start(cuda, "fp_mamba_adjoint", fp_mamba_adjoint_kernel<Mixer>, grid_of<Mixer>(step.in), step);
   });
 }
 
@@ -254,8 +256,13 @@ std::vector<Tensor> chunk_starts(Cuda cuda, const FpMambaAdjoint& in, int64_t ch
 
 using namespace cuda;
 
-bool supports(Cuda, const FpMambaAdjoint& args) {
-  return fits_a_team(args.mixer, args.D) && states_fit(args);
+bool supports(Cuda cuda, const FpMambaAdjoint& args) {
+  if (!fits_a_team(args.mixer, args.D) || !states_fit(args)) return false;
+  bool fits = false;
+  with_mixer(args.mixer, args.D, [&](auto type) {
+    fits = gpu(cuda).forms.fit(grid_of<typename decltype(type)::type>(args).shared_bytes);
+  });
+  return fits;
 }
 
 void run(Cuda cuda, const FpMambaAdjoint& args) {

@@ -93,7 +93,6 @@ struct BlockPlaces {
     end = sequence + G * each;
   }
 };
-constexpr int64_t kMostOfBlock = (225 << 10) / sizeof(real);  // of a block
 
 // out (G, P) <- y (G, D) W^T for W (P, D), by all warps of the block. A warp takes kRows rows at a
 // time for all sequences; blocks begin at different ones, so that not all want the same at a time.
@@ -230,24 +229,27 @@ __global__ void __launch_bounds__(Mixer::T::kSize* G, 1)
   });
 }
 
+bool fit(Cuda cuda, const BlockPlaces& places) {
+  return gpu(cuda).forms.fit(places.end * int64_t{sizeof(real)});
+}
 template <class Mixer>
-BlockPlaces places_of(const FpMambaSweep& in) {
+BlockPlaces places_of(Cuda cuda, const FpMambaSweep& in) {
   const auto places = [&](bool keeps_a) {
     return BlockPlaces(in, Mixer::kSequences, Mixer::T::kSpace, Mixer::space(in.mixer, false),
                        keeps_a);
   };
-  return places(places(true).end <= kMostOfBlock);
+  return places(fit(cuda, places(true)));
 }
 
 }  // namespace
 
-bool persists(Cuda, const FpMambaSweep& args) {
+bool persists(Cuda cuda, const FpMambaSweep& args) {
   constexpr int64_t kMostWeights = 400'000;
   if (args.D % Quad::kCount != 0 || args.P * args.D > kMostWeights) return false;
   if (args.weight_y != nullptr && !quads_aligned(args.weight_y)) return false;
   bool fits = false;
   with_mixer(args.mixer, args.D, [&](auto type) {
-    fits = places_of<typename decltype(type)::type>(args).end <= kMostOfBlock;
+    fits = fit(cuda, places_of<typename decltype(type)::type>(cuda, args));
   });
   return fits;
 }
@@ -259,7 +261,7 @@ void run_persistent(Cuda cuda, const FpMambaSweep& args) {
   with_mixer(args.mixer, args.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
     constexpr int G = Mixer::kSequences;
-    const BlockPlaces places = places_of<Mixer>(args);
+    const BlockPlaces places = places_of<Mixer>(cuda, args);
     start(cuda, "fp_mamba_persistent", fp_mamba_persistent_kernel<Mixer, G>,
           {.blocks = ceil_div(args.B, G),
            .threads = Mixer::T::kSize * G,

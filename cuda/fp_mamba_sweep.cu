@@ -154,14 +154,16 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_step_kernel(const St
   }
 }
 
+template <class Mixer>
+Grid grid_of(const FpMambaSweep& in) {
+  const int64_t reals =
+      Mixer::T::kSpace + 3 * in.N + exchanged(in) + brought(in) + Mixer::space(in.mixer, false);
+  return {.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = reals * sizeof(real)};
+}
 void start_step(Cuda cuda, const Step& step) {
-  const FpMambaSweep& in = step.in;
-  with_mixer(in.mixer, in.D, [&](auto type) {
+  with_mixer(step.in.mixer, step.in.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
-    const int64_t reals =
-        Mixer::T::kSpace + 3 * in.N + exchanged(in) + brought(in) + Mixer::space(in.mixer, false);
-    start(cuda, "fp_mamba_step", fp_mamba_step_kernel<Mixer>,
-          {.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = reals * sizeof(real)}, step);
+    start(cuda, "fp_mamba_step", fp_mamba_step_kernel<Mixer>, grid_of<Mixer>(step.in), step);
   });
 }
 
@@ -276,8 +278,13 @@ void run_step_by_step(Cuda cuda, const FpMambaSweep& args) {
 
 using namespace cuda;
 
-bool supports(Cuda, const FpMambaSweep& args) {
-  return fits_a_team(args.mixer, args.D) && states_fit(args);
+bool supports(Cuda cuda, const FpMambaSweep& args) {
+  if (!fits_a_team(args.mixer, args.D) || !states_fit(args)) return false;
+  bool fits = false;
+  with_mixer(args.mixer, args.D, [&](auto type) {
+    fits = gpu(cuda).forms.fit(grid_of<typename decltype(type)::type>(args).shared_bytes);
+  });
+  return fits;
 }
 
 void run(Cuda cuda, const FpMambaSweep& args) {

@@ -129,14 +129,23 @@ void with_kernel(const Sweep& in, bool with_gradient, const Start& start_kernel)
     start_kernel(type, Grid{.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = bytes});
   });
 }
+template <class Sweep>
+bool fits_a_block(Cuda cuda, const Sweep& in, bool with_gradient) {
+  bool fits = fits_a_team(in.mixer, in.D);
+  if (fits)
+    with_kernel(in, with_gradient, [&](auto, const Grid& grid) {
+      fits = gpu(cuda).forms.fit(static_cast<int64_t>(grid.shared_bytes));
+    });
+  return fits;
+}
 
 }  // namespace
 }  // namespace cuda
 
 using namespace cuda;
 
-bool supports(Cuda, const FpRnnSweep& args) { return fits_a_team(args.mixer, args.D); }
-bool supports(Cuda, const FpRnnAdjoint& args) { return fits_a_team(args.mixer, args.D); }
+bool supports(Cuda cuda, const FpRnnSweep& args) { return fits_a_block(cuda, args, false); }
+bool supports(Cuda cuda, const FpRnnAdjoint& args) { return fits_a_block(cuda, args, true); }
 
 void run(Cuda cuda, const FpRnnSweep& args) {
   const Tensor projected_y(cuda.context, {args.B, args.P});

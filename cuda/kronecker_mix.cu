@@ -123,13 +123,15 @@ int64_t space_of(const FpMambaMixForward& in, bool with_gradient) {
 
 }  // namespace
 
-bool mixes_in_teams(Cuda, const FpMambaMixForward& args) {
+bool mixes_in_teams(Cuda cuda, const FpMambaMixForward& args) {
   bool fits = fits_a_team(args.mixer, args.D);
   if (!fits) return false;
   with_kronecker(args.mixer.m1, args.mixer.m2, [&](auto type) {
     using Mixer = typename decltype(type)::type;
     const int64_t most = std::max(space_of<Mixer>(args, true), space_of<Mixer>(args, false));
-    fits = (most + Quad::kCount) * kTeams<Mixer> * int64_t{sizeof(real)} <= kMostShared;
+    const int64_t bytes = (most + Quad::kCount) * kTeams<Mixer> * int64_t{sizeof(real)};
+    const int64_t exchange = Mixer::T::kSpace * kTeams<Mixer> * int64_t{sizeof(real)};
+    fits = bytes <= kMostShared && gpu(cuda).forms.fit(exchange + bytes);
   });
   return fits;
 }

@@ -137,7 +137,8 @@ void run(Cuda cuda, const KroneckerSolve& args) {
     using Product = ProductOf<M1, M2>;
     constexpr int64_t kReals =
         M1 * M1 + M2 * M2 + Product::kSpace + kEquationSpace<Team<W>, Product::C>;
-    static_assert(kReals * sizeof(real) <= kMostShared);  // where a product's numbers must be
+    // Where a product's numbers must be.
+    static_assert((kReals + Team<W>::kSpace) * sizeof(real) <= kLeastBlockBytes);
     start_teams<W, SharedSpace>(cuda, "kronecker_solve", kronecker_solve_kernel<M1, M2>,
                                 args.tokens, kReals, 1, args, parameters);
   });

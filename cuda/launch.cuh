@@ -27,11 +27,12 @@ void start(Cuda cuda, std::string_view name, void (*kernel)(Parameters...), cons
   if (grid.blocks == 0) return;
   CudaDevice& device = gpu(cuda);
   cudaError_t status = cudaSuccess;
-  // Beside 227 KB that a block may have at most, kernels here have up to 2 KB of static arrays. Always the
-  // same number: the attribute belongs to all threads of the process.
-  constexpr size_t kWithoutAsking = 48 << 10, kMost = 225 << 10;
-  if (grid.shared_bytes > kWithoutAsking)
-    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMost);
+  constexpr size_t kWithoutAsking = 48 << 10;
+  if (!device.forms.fit(static_cast<int64_t>(grid.shared_bytes))) status = cudaErrorInvalidValue;
+  // Always the same number: the attribute belongs to all threads of the process.
+  else if (grid.shared_bytes > kWithoutAsking)
+    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  static_cast<int>(device.gpu_forms.block_bytes));
   if (status == cudaSuccess && grid.blocks > INT32_MAX) status = cudaErrorInvalidConfiguration;
   if (status == cudaSuccess) {
     kernel<<<static_cast<unsigned>(grid.blocks), grid.threads, grid.shared_bytes, device.stream>>>(

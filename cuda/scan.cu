@@ -103,9 +103,8 @@ __device__ __forceinline__ void scan_stage(real* stage, Columns<Lane>& state, bo
 // Thread 0 asks for all. The stage of chunk c is filled again once c's results have been read out of it,
 // which is waited for one chunk later.
 template <bool Backward, bool Descending, int Lane>
-__global__ void __launch_bounds__(kWarp)
-    scan_boxes_kernel(const __grid_constant__ ScanMaps<Backward> maps, ScanBoxes plan,
-                      const real* h0, real* dh0) {
+__device__ __forceinline__ void scan_boxes(const ScanMaps<Backward>& maps, const ScanBoxes& plan,
+                                           const real* h0, real* dh0) {
   using Of = ScanStages<Backward, Lane>;
   constexpr int kSteps = Of::kSteps;
   extern __shared__ BoxRow rows[];
@@ -176,16 +175,22 @@ __global__ void __launch_bounds__(kWarp)
   if constexpr (Backward)
     if (inside) unrolled<Lane>([&](int i) { dh0[column + i] = state.v[i]; });
 }
+template <bool Backward, bool Descending, int Lane>
+__global__ void __launch_bounds__(kWarp)
+    scan_boxes_kernel(const __grid_constant__ ScanMaps<Backward> maps, ScanBoxes plan,
+                      const real* h0, real* dh0) {
+  if constexpr (kHasBoxes) scan_boxes<Backward, Descending, Lane>(maps, plan, h0, dh0);
+}
 
 int64_t boxes_of(int64_t B, int64_t D, int channels) { return B * ceil_div(D, channels); }
 
 // Whether boxes can be had, and do better than the ring.
 template <class... Pointers>
-bool boxes_suit(int64_t B, int64_t T, int64_t D, const Pointers*... arrays) {
+bool boxes_suit(Cuda cuda, int64_t B, int64_t T, int64_t D, const Pointers*... arrays) {
   constexpr int kSmallest = kWarp, kLongest = 16;  // channels and steps of a box
   const BoxSizes sizes{.B = B, .T = T, .D = D, .channels = kSmallest, .steps = kLongest};
-  return !kDouble && boxes_fit(sizes) && quads_aligned(arrays...) && !ring_splits_time(B, T, D) &&
-         boxes_of(B, D, kWarp) <= INT32_MAX;
+  return !kDouble && gpu(cuda).forms.boxes && boxes_fit(sizes) && quads_aligned(arrays...) &&
+         !ring_splits_time(B, T, D) && boxes_of(B, D, kWarp) <= INT32_MAX;
 }
 
 template <bool Backward, bool Descending, int Lane>
@@ -231,7 +236,7 @@ using namespace cuda;
 
 void run(Cuda cuda, const ScanForward& args) {
   const auto& [a, b, h0, h, B, T, D, reverse] = args;
-  if (!boxes_suit(B, T, D, a, b, h)) return scan_in_ring(cuda, args);
+  if (!boxes_suit(cuda, B, T, D, a, b, h)) return scan_in_ring(cuda, args);
   with_boxes(B, D, reverse, [&](auto descending, auto lane) {
     start_boxes<false, descending(), lane()>(cuda, {a, b}, {h}, B, T, D, h0, nullptr);
   });
@@ -239,7 +244,7 @@ void run(Cuda cuda, const ScanForward& args) {
 
 void run(Cuda cuda, const ScanBackward& args) {
   const auto& [a, b, h0, h, B, T, D, reverse] = static_cast<const ScanForward&>(args);
-  if (!boxes_suit(B, T, D, a, h, args.dh, args.da, args.db)) return scan_in_ring(cuda, args);
+  if (!boxes_suit(cuda, B, T, D, a, h, args.dh, args.da, args.db)) return scan_in_ring(cuda, args);
   with_boxes(B, D, !reverse, [&](auto descending, auto lane) {
     start_boxes<true, descending(), lane()>(cuda, {a, h, args.dh}, {args.da, args.db}, B, T, D, h0,
                                             args.dh0);

@@ -175,7 +175,8 @@ void start_teams(Cuda cuda, std::string_view name, Kernel kernel, int64_t tokens
   Grid grid{.blocks = std::min<int64_t>(ceil_div(tokens, teams), INT32_MAX),
             .threads = teams * Team<W>::kSize,
             .shared_bytes = static_cast<size_t>(exchange)};
-  if (std::is_same_v<Space, SharedSpace> || bytes <= kMostShared) {
+  if (std::is_same_v<Space, SharedSpace> ||
+      (bytes <= kMostShared && gpu(cuda).forms.fit(exchange + bytes))) {
     grid.shared_bytes += bytes;
     return start(cuda, name, kernel, grid, args..., Space{reals});
   }

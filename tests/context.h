@@ -1,5 +1,6 @@
 // The device that the tests run on, from the environment: DEVICE=cpu|cuda (default cpu), ISA=baseline|
-// avx2|avx512 (default the best), THREADS (default 2). Fresh memory is NaN, so whatever reads what
+// avx2|avx512 (default the best), THREADS (default 2), SHARED_MEMORY_LIMIT (bytes of a GPU's block,
+// default none). Fresh memory is NaN, so whatever reads what
 // was never written shows.
 #pragma once
 
@@ -18,6 +19,14 @@ inline std::string environment(const char* name, const char* otherwise) {
   return value != nullptr && *value != '\0' ? value : otherwise;
 }
 
+inline int64_t number_in_environment(const char* name, const char* otherwise) {
+  const std::string value = environment(name, otherwise);
+  require<ValueError>(
+      value.find_first_not_of("0123456789") == std::string::npos && value.size() < 10, "tests",
+      "the environment must have a number in", name, value);
+  return std::stoll(value);
+}
+
 inline bool on_gpu() { return environment("DEVICE", "cpu") == "cuda"; }
 
 // Why no test can run, empty if they can: a build with CUDA is tested where there is no GPU too.
@@ -32,11 +41,8 @@ inline ContextOptions test_options() {
   require<DeviceError>(device == "cpu" || build_info().cuda, "tests",
                        "DEVICE=cuda needs a build with CUDA, which this one is not", device);
   ContextOptions options;
-  const std::string threads = environment("THREADS", "2");
-  require<ValueError>(
-      threads.find_first_not_of("0123456789") == std::string::npos && threads.size() < 5, "tests",
-      "THREADS must be a number", threads);
-  options.threads = std::stoi(threads);
+  options.threads = static_cast<int>(number_in_environment("THREADS", "2"));
+  options.shared_memory_limit = number_in_environment("SHARED_MEMORY_LIMIT", "0");
   options.isa = isa_named(environment("ISA", describe(best_isa()).c_str()));
   options.poison = true;
   return options;
