@@ -50,6 +50,8 @@ class Layer : public Module {
   // Whether forward and its gradient do the same each time, up to what is in tensors, and read
   // nothing back: then they may be captured once and repeated (core/graph.h).
   virtual bool capturable(const Conditions& /*on*/ = {}) const { return false; }
+  // Whether forward contains its norms and residual, so that a backbone adds neither.
+  virtual bool has_residual() const { return false; }
 
  protected:
   // forward. state, for evaluate to overwrite, is null if nobody goes on from here and empty at the

@@ -22,8 +22,10 @@ const SequenceModelOptions& checked(const SequenceModelOptions& options) {
 SequenceModel::Block::Block(Module& parent, std::string name, const Init& init,
                             const SequenceModelOptions& options)
     : Module(parent, std::move(name)),
-      norm(*this, "norm", init, options.d_model),
-      layer(options.make_layer(*this, "layer", init)) {}
+      norm(std::make_unique<RmsNorm>(*this, "norm", init, options.d_model)),
+      layer(options.make_layer(*this, "layer", init)) {
+  if (layer->has_residual()) norm = nullptr;
+}
 
 SequenceModel::SequenceModel(const Init& init, const SequenceModelOptions& options)
     : embedding_(*this, "embedding", init, checked(options).vocabulary, options.d_model),
@@ -44,11 +46,12 @@ Var SequenceModel::trunk(Tape& tape, const IntTensor& tokens, State* state,
                       "there must be conditions for each layer or none", on.size(), blocks_.size());
   Var residual = embedding_.forward(tape, tokens);
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    const Var x = blocks_[i]->norm.forward(residual);
-    Layer& layer = *blocks_[i]->layer;
+    const Block& block = *blocks_[i];
     const Conditions now = on.empty() ? Conditions{} : on[i];
-    residual = add(residual,
-                   state != nullptr ? layer.forward(x, (*state)[i], now) : layer.forward(x, now));
+    const Var x = block.norm != nullptr ? block.norm->forward(residual) : residual;
+    const Var y =
+        state != nullptr ? block.layer->forward(x, (*state)[i], now) : block.layer->forward(x, now);
+    residual = block.norm != nullptr ? add(residual, y) : y;
   }
   return norm_.forward(residual);
 }

@@ -1,7 +1,7 @@
 // The backbone around the layers: embedding, pre-norm residual blocks, a final norm, and the
 // embedding again as the head. There is no positional encoding; the layers take care of the order.
 //   res = E[token]
-//   res <- res + Layer(RMSNorm(res))  for each layer
+//   res <- res + Layer(RMSNorm(res))  for each layer, or Layer(res) where it has_residual
 //   logits = RMSNorm(res) E^T
 #pragma once
 
@@ -52,7 +52,7 @@ class SequenceModel : public Module {
  private:
   struct Block : Module {
     Block(Module& parent, std::string name, const Init& init, const SequenceModelOptions& options);
-    RmsNorm norm;
+    std::unique_ptr<RmsNorm> norm;  // null where the layer has its own
     std::unique_ptr<Layer> layer;
   };
   // (B, T) -> (B, T, d)

@@ -5,6 +5,8 @@
 #include <fprnn/models/mixer.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
+#include <fprnn/ops/matmul.h>
+#include <fprnn/ops/norm.h>
 #include <fprnn/ops/selective_scan.h>
 
 #include <cmath>
@@ -234,6 +236,12 @@ struct Simple : Layer {
   }
 };
 
+// The same as all that a block does.
+struct Whole : Simple {
+  using Simple::Simple;
+  bool has_residual() const override { return true; }
+};
+
 std::vector<double> naive_rms_norm(const std::vector<double>& x, const std::vector<real>& weight) {
   double squares = 0;
   for (const double value : x) squares += value * value;
@@ -282,6 +290,29 @@ TEST_CASE(
   const Var logits = model.forward(tape, IntTensor(context, {2, kTokens / 2}, tokens));
   CHECK(logits.shape() == Shape{2, kTokens / 2, kVocabulary});
   check_close("logits", logits.value().to_vector(), expected, kDouble ? 1e-13 : 1e-5);
+}
+
+TEST_CASE("models: a layer with norms and residual of its own gets neither from the backbone") {
+  const Context context = test_context();
+  Rng rng;
+  SequenceModel model({context, rng}, {.vocabulary = 3,
+                                       .d_model = 2,
+                                       .layers = 2,
+                                       .make_layer = [](Module& parent, std::string name,
+                                                        const Init&) -> std::unique_ptr<Layer> {
+                                         return std::make_unique<Whole>(parent, std::move(name));
+                                       }});
+  CHECK(model.parameters().size() == 2);  // the table and the last norm
+  const Tensor table = random(context, {3, 2}, 5);
+  model.parameter("embedding.weight").value = table;
+  NoGrad tape(context);
+  const auto logits =
+      model.forward(tape, IntTensor(context, {1, 3}, std::vector<int32_t>{0, 1, 2}));
+  const Var ones = full(context, Shape{2}, 1);
+  const Var last = rms_norm(affine(table, 4, real(1.5)), ones, real(1e-5));
+  check_close("logits", logits.value().to_vector(),
+              matmul(last, table, {.transpose_b = true}).value().to_vector(),
+              kDouble ? 1e-13 : 1e-5);
 }
 
 TEST_CASE("models: gradients flow through the state that chunks carry") {
