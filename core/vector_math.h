@@ -25,7 +25,12 @@ FPRNN_LANES(exp, exp)
 FPRNN_LANES(exp2_decay, exp2)
 FPRNN_LANES(log1p_unit, log1p)
 FPRNN_LANES(tanh, tanh)
+FPRNN_LANES(complementary_error, erfc)
 #undef FPRNN_LANES
+template <class V>
+FPRNN_INLINE V normal_cdf(const V& x) {
+  return 0.5 * complementary_error(-0.70710678118654752440 * x);
+}
 
 #else
 
@@ -153,6 +158,25 @@ FPRNN_INLINE V tanh(const V& x) {
   const V small = p * square * magnitude + magnitude;
   const V size = select(magnitude < 0.625f, small, large);
   return select(negative, -size, size);
+}
+
+// The distribution function of the normal distribution. Far from the mean
+// Phi(-|x|) = e^(-x^2 / 2) t p(t) with t = 1 / (1 + 0.35 |x|): minimax, relative error 3.2e-8 before
+// rounding.
+template <class V>
+FPRNN_INLINE V normal_cdf(const V& x) {
+  const V size = magnitude(x);
+  const V t = 1.0f / (1.0f + 0.35f * size);
+  V p = t * -2.91460585e-2f + 1.43972307e-1f;
+  p = p * t - 2.55715460e-1f;
+  p = p * t + 1.59175485e-1f;
+  p = p * t - 2.31106989e-2f;
+  p = p * t + 1.05508350e-1f;
+  p = p * t + 1.19832784e-1f;
+  p = p * t + 1.39861882e-1f;
+  p = p * t + 1.39621407e-1f;
+  const V tail = exp(-0.5f * size * size) * t * p;
+  return select(x < 0.0f, tail, 1.0f - tail);
 }
 
 #endif

@@ -8,7 +8,7 @@ namespace fprnn {
 
 // Functions of one element and of two. A new one of one element takes a name in Unary, a line below
 // and a Formula in ops/elementwise_functions.h. `count` is how many there are.
-enum class Unary { exp, sigmoid, silu, softplus, tanh, relu, square, affine, count };
+enum class Unary { exp, sigmoid, silu, softplus, tanh, relu, gelu, square, affine, count };
 enum class Binary { add, sub, mul, div, count };
 
 // x of any shape -> the function of every element, of the same shape. scale and shift are the
@@ -22,6 +22,8 @@ inline Var silu(const Var& x) { return unary("silu", Unary::silu, x); }         
 inline Var softplus(const Var& x) { return unary("softplus", Unary::softplus, x); }  // log(1 + e^x)
 inline Var tanh(const Var& x) { return unary("tanh", Unary::tanh, x); }
 inline Var relu(const Var& x) { return unary("relu", Unary::relu, x); }  // max(x, 0)
+// x Phi(x), with the distribution function Phi of the normal distribution.
+inline Var gelu(const Var& x) { return unary("gelu", Unary::gelu, x); }
 inline Var square(const Var& x) { return unary("square", Unary::square, x); }
 inline Var affine(const Var& x, real scale, real shift) {  // scale x + shift
   return unary("affine", Unary::affine, x, scale, shift);

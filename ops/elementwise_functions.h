@@ -3,8 +3,8 @@
 // derivative, from x, or from the result y where the formula says kSlopeTakesResult.
 //
 // x is a vector or a pack of them (core/vector_math.h), on a GPU one real (cuda/math.cuh). All of
-// them have + - * / < >, exp, tanh, sigmoid, softplus, magnitude, square_root, at_least, at_most,
-// select and filled_like.
+// them have + - * / < >, exp, tanh, sigmoid, softplus, normal_cdf, magnitude, square_root, at_least,
+// at_most, select and filled_like.
 #pragma once
 
 #include <fprnn/ops/elementwise.h>
@@ -56,6 +56,16 @@ struct Formula<Unary::relu> {
   FPRNN_INLINE auto value(const auto& x) const { return at_least(x, 0); }
   FPRNN_INLINE auto slope(const auto& x) const {
     return select(x > real(0), filled_like(x, 1), filled_like(x, 0));
+  }
+};
+template <>
+struct Formula<Unary::gelu> {
+  static constexpr real kMost = std::numeric_limits<real>::max();
+  static constexpr real kDensity = static_cast<real>(0.3989422804014327);  // 1 / sqrt(2 pi)
+  FPRNN_INLINE auto value(const auto& x) const { return at_least(x, -kMost) * normal_cdf(x); }
+  FPRNN_INLINE auto slope(const auto& x) const {
+    const auto bounded = at_most(at_least(x, -kMost), kMost);
+    return normal_cdf(x) + kDensity * bounded * exp(real(-0.5) * bounded * bounded);
   }
 };
 template <>

@@ -106,6 +106,8 @@ void add_elementwise(OpCases& cases, ErrorCases& errors) {
   add_unary(cases, "tanh", tanh, -2, 2, [](double x) { return std::tanh(x); });
   for (const auto& [low, high] : {std::pair{0.1, 2.0}, {-2.0, -0.1}})  // away from its kink
     add_unary(cases, "relu", relu, low, high, [](double x) { return std::max(x, 0.0); });
+  add_unary(cases, "gelu", gelu, -4, 4,
+            [](double x) { return x / 2 * std::erfc(-x / std::sqrt(2.0)); });
   add_unary(cases, "square", square, -3, 3, [](double x) { return x * x; });
   add_affine(cases);
   add_binary(cases, "add", add, reference::add, -2, 2);
