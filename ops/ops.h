@@ -1,6 +1,7 @@
 // Every op.
 #pragma once
 
+#include <fprnn/ops/attention.h>
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/cross_entropy.h>
 #include <fprnn/ops/delta_rule.h>

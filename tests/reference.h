@@ -129,6 +129,15 @@ struct DeltaRule {
 };
 std::pair<Array, Array> delta_rule(const DeltaRule& in);  // o and the last state
 
+struct Attention {
+  const Array *q, *k, *v;
+  std::vector<double> slopes = {};    // of heads; empty: 0
+  std::vector<int64_t> windows = {};  // likewise
+  double scale = 1;
+};
+Array attention(const Attention& in);
+Array rotary(const Array& x, int64_t r, double base, int64_t first);
+
 // Channel mixers.
 Array householder(const Array& u, const Array& alpha, const Array& v, double scale);
 Array dplr(const Array& u, const Array& alpha, const Array& v, double scale);
