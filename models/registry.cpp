@@ -7,6 +7,7 @@
 #include <fprnn/models/mamba2.h>
 #include <fprnn/models/recurrent.h>
 #include <fprnn/models/registry.h>
+#include <fprnn/models/transformer.h>
 
 #include <algorithm>
 
@@ -46,6 +47,7 @@ ModelRegistry built_in_models() {
   models.add(gru_kind());
   for (const auto& kind : {delta_net_kind, gated_delta_net_kind, delta_product_kind})
     models.add(kind());
+  models.add(transformer_kind());
   return models;
 }
 

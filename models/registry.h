@@ -32,6 +32,7 @@ struct ModelKind {
   bool solver = false;    // fixed points: the settings of the solver and iteration_cap are its too
   bool states = false;    // states of a scan that training may drop: state_dropout
   bool cpu_only = false;  // whether one of its ops is (kCpuOnly)
+  bool caches = false;    // its past: a state that grows with the length
 };
 
 class ModelRegistry {

@@ -39,7 +39,7 @@ class SequenceModel : public Module {
   // throws. UsageError: the state of another model or batch.
   Var forward(Tape& tape, const IntTensor& tokens, State& state);
   // One more token of each sequence, (B) -> logits (B, V), in memory that does not grow with the
-  // length.
+  // length, but where a layer caches its past (ModelKind::caches).
   Tensor step(State& state, const IntTensor& tokens);
   // Packed sequences of any lengths, 0 included, tokens (total) -> logits (total, V). Sequence b is
   // tokens [offsets[b], offsets[b + 1]), and its logits are those it has alone; inside, shorter

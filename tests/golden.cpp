@@ -245,7 +245,8 @@ Runners own_runners() {
 
 Runners all_runners() {
   Runners all = own_runners();
-  for (const auto& family : {delta_runners, mamba2_runners, recurrent_runners}) all.merge(family());
+  for (const auto& family : {delta_runners, mamba2_runners, recurrent_runners, transformer_runners})
+    all.merge(family());
   return all;
 }
 

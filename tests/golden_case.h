@@ -91,5 +91,6 @@ using Runners = std::map<std::string, void (*)(Case&)>;  // by kind
 Runners delta_runners();
 Runners mamba2_runners();
 Runners recurrent_runners();
+Runners transformer_runners();
 
 }  // namespace fprnn::golden

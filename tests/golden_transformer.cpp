@@ -1,0 +1,43 @@
+// The Transformer's block: whole, in chunks and step by step.
+#include <fprnn/models/transformer.h>
+#include <fprnn/ops/layout.h>
+
+#include "golden_case.h"
+
+namespace fprnn::golden {
+
+namespace {
+
+CausalAttentionOptions attention_of(const Json& spec) {
+  return {.d_model = spec.at("hidden_size"),
+          .heads = spec.at("num_heads"),
+          .positions = positions_named(spec.value("positions", std::string("none"))),
+          .rotary_pct = spec.value("rotary_pct", 1.0),
+          .rotary_base = spec.value("rotary_base", 10000.0)};
+}
+
+void run_transformer(Case& c) {
+  Rng rng;
+  Module root;
+  Transformer block(root, "block", {c.context, rng},
+                    {.attention = attention_of(c.spec),
+                     .intermediate = c.spec.at("intermediate_size"),
+                     .parallel_residual = c.spec.value("parallel_residual", false),
+                     .eps = eps_of(c.spec)});
+  c.load(block);
+  const Var x = c.input("x");
+  c.check(block.forward(x));
+  for (const int64_t length : {1, 3, 64}) {
+    std::vector<Var> parts;
+    AttentionCache cache;
+    for (int64_t t = 0; t < x.size(1); t += length)
+      parts.push_back(block.forward(slice(x, 1, t, std::min(x.size(1), t + length)), cache));
+    c.check(concat(parts, 1));
+  }
+}
+
+}  // namespace
+
+Runners transformer_runners() { return {{"transformer", run_transformer}}; }
+
+}  // namespace fprnn::golden
