@@ -36,7 +36,7 @@ Parameters parameters_of(const Options& options, const Layer& layer) {
   Parameters parameters = settings_of(options);
   parameters["batch"] = std::to_string(options.batch);
   parameters["length"] = std::to_string(options.length);
-  if (const auto* fixed_point = dynamic_cast<const FixedPointLayer*>(&layer)) {
+  if (const auto* fixed_point = dynamic_cast<const ImplicitLayer*>(&layer)) {
     const FixedPointReport& report = fixed_point->report();
     char text[32];
     if (fixed_point->solver.solver == Solver::automatic)

@@ -13,7 +13,7 @@ constexpr double kTrainingQuantile = 0.75;  // of patience (the authors' code)
 
 }  // namespace
 
-SolverOptions FixedPointLayer::solver_on(const Conditions& on) const {
+SolverOptions ImplicitLayer::solver_on(const Conditions& on) const {
   SolverOptions options = solver;
   if (on.iteration_cap > 0) options.max_iterations = on.iteration_cap;
   if (!on.training) return options;

@@ -99,10 +99,10 @@ std::string why_not_taken(SequenceModel& model, double loss) {
   return "no gradient at all";
 }
 
-std::vector<FixedPointLayer*> fixed_points(const SequenceModel& model) {
-  std::vector<FixedPointLayer*> found;
+std::vector<ImplicitLayer*> fixed_points(const SequenceModel& model) {
+  std::vector<ImplicitLayer*> found;
   for (Layer* layer : model.layers())
-    if (auto* fixed_point = dynamic_cast<FixedPointLayer*>(layer)) found.push_back(fixed_point);
+    if (auto* fixed_point = dynamic_cast<ImplicitLayer*>(layer)) found.push_back(fixed_point);
   return found;
 }
 
@@ -123,18 +123,18 @@ Solves read_solves(std::span<const SolveReport> records) {
 template <class Report>
 std::vector<SolveReport> reports_of(const SequenceModel& model, Report report) {
   std::vector<SolveReport> reports;
-  for (const FixedPointLayer* layer : fixed_points(model)) reports.push_back((layer->*report)());
+  for (const ImplicitLayer* layer : fixed_points(model)) reports.push_back((layer->*report)());
   return reports;
 }
 
 }  // namespace
 
 Solves last_solves(const SequenceModel& model) {
-  return read_solves(reports_of(model, &FixedPointLayer::solve_report));
+  return read_solves(reports_of(model, &ImplicitLayer::solve_report));
 }
 
 void forget_solves(const SequenceModel& model) {
-  for (FixedPointLayer* layer : fixed_points(model)) layer->memory = {};
+  for (ImplicitLayer* layer : fixed_points(model)) layer->memory = {};
 }
 
 Training::Training(SequenceModel& model, const Task& task, const Context& context,
@@ -179,7 +179,7 @@ Training::Surroundings Training::surroundings() const {
   Surroundings now;
   for (const auto& [path, parameter] : model_.parameters())
     now.parameters.push_back(parameter->value.data());
-  for (const FixedPointLayer* layer : fixed_points(model_)) now.solvers.push_back(layer->solver);
+  for (const ImplicitLayer* layer : fixed_points(model_)) now.solvers.push_back(layer->solver);
   return now;
 }
 
@@ -226,9 +226,9 @@ Training::Computed Training::compute(const Batch& batch, std::span<const Conditi
   const Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
   computed.loss = loss.value();
   computed.answers = argmax(logits.value());
-  computed.solves = reports_of(model_, &FixedPointLayer::solve_report);
+  computed.solves = reports_of(model_, &ImplicitLayer::solve_report);
   tape.backward(loss);
-  computed.adjoints = reports_of(model_, &FixedPointLayer::adjoint_solve_report);
+  computed.adjoints = reports_of(model_, &ImplicitLayer::adjoint_solve_report);
   between_steps_ = false;
   optimiser_.enqueue(computed.loss);
   for (const auto& [path, parameter] : parameters)
@@ -252,7 +252,7 @@ std::vector<Conditions> Training::conditions(int64_t step) const {
   size_t fixed_points = 0;
   for (const Layer* layer : model_.layers()) {
     Conditions& on = all.emplace_back(Conditions{.training = true, .iteration_cap = most});
-    const auto* fixed_point = dynamic_cast<const FixedPointLayer*>(layer);
+    const auto* fixed_point = dynamic_cast<const ImplicitLayer*>(layer);
     if (fixed_point == nullptr) continue;
     const size_t i = fixed_points++;
     if (!fixed_point->has_states() || options_.state_dropout == 0) continue;
