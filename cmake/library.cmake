@@ -22,7 +22,7 @@ set(FPRNN_SOURCES
     models/fixed_point_map.cpp
     models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/sequential.cpp
     models/solvers/parallel.cpp models/solvers/automatic.cpp
-    models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp models/sequence_model.cpp models/adamw.cpp
+    models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp models/deq.cpp models/sequence_model.cpp models/adamw.cpp
     models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
     models/checkpoint.cpp

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
 #include <fprnn/models/delta_net.h>
+#include <fprnn/models/deq.h>
 #include <fprnn/models/fp_mamba.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
@@ -48,6 +49,7 @@ ModelRegistry built_in_models() {
   for (const auto& kind : {delta_net_kind, gated_delta_net_kind, delta_product_kind})
     models.add(kind());
   models.add(transformer_kind());
+  models.add(deq_kind());
   return models;
 }
 
