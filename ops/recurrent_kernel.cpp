@@ -3,7 +3,7 @@
 // gates of one vector of channels, so that the elementwise part follows while its sums are in the
 // first-level cache. Derivation: ops/recurrent.md.
 #include <fprnn/core/vector_math.h>
-#include <fprnn/ops/panels.h>
+#include <fprnn/ops/gate_panels.h>
 #include <fprnn/ops/recurrent.h>
 #include <fprnn/ops/recurrent_cells.h>
 
@@ -11,17 +11,12 @@ namespace fprnn::FPRNN_ISA {
 
 namespace {
 
-constexpr int kColumns = 2;  // vectors of a panel of the transposed product
-
-FPRNN_INLINE int64_t rounded(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
 FPRNN_INLINE int64_t gates_in(const RecurrentForward& args) {
   return args.cell == RecurrentCell::lstm ? LstmCell::kGates : GruCell::kGates;
 }
 
-// body(first channel, lanes, their number) for each vector of H channels.
-template <class Body>
-FPRNN_INLINE void for_channels(int64_t H, const Body& body) {
-  for_lanes(H, [&](int64_t c, auto lanes) { body(c, lanes, minimum(kLanes, H - c)); });
+FPRNN_INLINE GateWeights weights_of(const RecurrentForward& args) {
+  return {args.weight, args.bias, args.H, gates_in(args), args.H};
 }
 
 // The sequences begin .. begin + rows - 1, as both directions see them.
@@ -40,16 +35,6 @@ struct Block {
     return first != nullptr ? lanes.load(first + (begin + i) * args.H + c) : Vec{};
   }
 };
-
-// rows of x (rows, H) -> (H, kLanes).
-FPRNN_INLINE void transpose_rows(const real* x, int64_t rows, int64_t H, real* to) {
-  for_channels(H, [&](int64_t c, auto lanes, int64_t) {
-    Vec column[kLanes]{};
-    for (int64_t i = 0; i < rows; ++i) column[i] = lanes.load(x + i * H + c);
-    transpose(column);
-    for (int64_t j = 0; j < kLanes; ++j) store(to + (c + j) * kLanes, column[j]);
-  });
-}
 
 // Channels c .. of row i at step t, from the sums of its gates; returns h.
 template <class Cell, class Lanes>
@@ -79,7 +64,7 @@ void forward_block(const Block<Cell>& block, const real* panels, real* scratch) 
   real* before = scratch;
   real* after = before + rounded(H, kLanes) * kLanes;
   alignas(64) real sums[kLanes * kWidth];
-  if (args.h0 != nullptr) transpose_rows(args.h0 + block.begin * H, block.rows, H, before);
+  if (args.h0 != nullptr) transpose_rows(args.h0 + block.begin * H, H, block.rows, H, before);
   for (int64_t t = 0; t < args.T; ++t) {
     const int64_t depth = t > 0 || args.h0 != nullptr ? H : 0;
     for_channels(H, [&](int64_t c, auto lanes, int64_t) {
@@ -142,7 +127,7 @@ FPRNN_INLINE void cotangents_row(const RecurrentBackward& args, const Block<Cell
 template <class Cell>
 void backward_block(const RecurrentBackward& args, const Block<Cell>& block, const real* panels,
                     real* scratch) {
-  const int64_t H = args.forward.H, depth = Cell::kGates * H, width = kColumns * kLanes;
+  const int64_t H = args.forward.H, depth = Cell::kGates * H, width = kBackColumns * kLanes;
   const int64_t stride = rounded(H, width);
   const Carried carried{scratch, scratch + kLanes * stride, stride};
   real* const ds = carried.dc + kLanes * stride;  // (G H, kLanes)
@@ -159,13 +144,13 @@ void backward_block(const RecurrentBackward& args, const Block<Cell>& block, con
     });
     if (t == 0 && args.dh0 == nullptr) break;
     for (int64_t c = 0; c < H; c += width)
-      multiply_panel<kColumns>(block.rows, {.x = ds,
-                                            .panel = panels + c * depth,
-                                            .depth = depth,
-                                            .start = carried.dh + c,
-                                            .start_stride = stride,
-                                            .out = carried.dh + c,
-                                            .out_stride = stride});
+      multiply_panel<kBackColumns>(block.rows, {.x = ds,
+                                                .panel = panels + c * depth,
+                                                .depth = depth,
+                                                .start = carried.dh + c,
+                                                .start_stride = stride,
+                                                .out = carried.dh + c,
+                                                .out_stride = stride});
   }
   for (int64_t i = 0; i < block.rows; ++i)
     for (int64_t c = 0; c < H; ++c) {
@@ -179,49 +164,23 @@ void backward_block(const RecurrentBackward& args, const Block<Cell>& block, con
 
 // Reals of room: the panels of both directions, and what a block works in.
 int64_t recurrent_forward_panels(const RecurrentForward& args) {
-  return (args.H + 1) * gates_in(args) * rounded(args.H, kLanes);
+  return weights_of(args).forward_panels();
 }
 int64_t recurrent_backward_panels(const RecurrentForward& args) {
-  return gates_in(args) * args.H * rounded(args.H, kColumns * kLanes);
+  return weights_of(args).backward_panels();
 }
 int64_t recurrent_forward_space(const RecurrentForward& args) {
   return 2 * rounded(args.H, kLanes) * kLanes;
 }
 int64_t recurrent_backward_space(const RecurrentForward& args) {
-  return 2 * kLanes * rounded(args.H, kColumns * kLanes) + gates_in(args) * args.H * kLanes;
+  return 2 * kLanes * rounded(args.H, kBackColumns * kLanes) + gates_in(args) * args.H * kLanes;
 }
 
-// (G H, H) -> (panels, 1 + H, G, kLanes), the bias before the columns of each panel.
 void pack_recurrent_forward(const RecurrentForward& args, real* to) {
-  const int64_t H = args.H, G = gates_in(args);
-  for_channels(H, [&](int64_t c, auto lanes, int64_t channels) {
-    real* const panel = to + c * (H + 1) * G;
-    for (int64_t g = 0; g < G; ++g) {
-      const Vec bias = args.bias != nullptr ? lanes.load(args.bias + g * H + c) : Vec{};
-      store(panel + g * kLanes, bias);
-      for (int64_t k = 0; k < H; k += kLanes) {
-        const int64_t depth = minimum(kLanes, H - k);
-        Vec x[kLanes]{};
-        for (int64_t i = 0; i < channels; ++i)
-          x[i] = load_partial(args.weight + (g * H + c + i) * H + k, depth);
-        transpose(x);
-        for (int64_t j = 0; j < depth; ++j) store(panel + ((1 + k + j) * G + g) * kLanes, x[j]);
-      }
-    }
-  });
+  pack_forward(weights_of(args), to);
 }
-
-// (G H, H) -> (panels, G H, kColumns, kLanes).
 void pack_recurrent_backward(const RecurrentForward& args, real* to) {
-  const int64_t H = args.H, depth = gates_in(args) * H;
-  for (int64_t c = 0; c < H; c += kColumns * kLanes)
-    for (int64_t k = 0; k < depth; ++k)
-      for (int64_t v = 0; v < kColumns; ++v, to += kLanes) {
-        const int64_t first = c + v * kLanes;
-        const bool inside = first < H;
-        store(to, inside ? load_partial(args.weight + k * H + first, minimum(kLanes, H - first))
-                         : Vec{});
-      }
+  pack_backward(weights_of(args), to);
 }
 
 void recurrent_forward(const RecurrentForward& args, const real* panels, int64_t begin, int64_t end,

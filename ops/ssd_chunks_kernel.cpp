@@ -1,26 +1,16 @@
 // The SSD scan in chunks: matrix products inside a chunk, a state from chunk to chunk
 // (ssd_scan.md). Eigenvalues in (0, 1). A matrix of steps is (count, count) with rows kChunk apart;
 // a state is (P, N).
-#include <fprnn/ops/matmul.h>
+#include <fprnn/ops/chunks.h>
 #include <fprnn/ops/ssd_steps.h>
 
 namespace fprnn::FPRNN_ISA {
-
-void gemm(const Gemm& args, real* workspace);
 
 namespace {
 
 constexpr int64_t kChunk = kSsdChunk;
 // ln a below this is as good as -infinity: exp of it is 0.
 constexpr real kLeast = kDouble ? -800 : -110;
-
-// A matrix in memory, or its transpose.
-struct Matrix {
-  const real* data;
-  int64_t stride;
-  bool transposed = false;
-};
-FPRNN_INLINE Matrix transpose_of(const Matrix& x) { return {x.data, x.stride, !x.transposed}; }
 
 // Working space of a unit.
 struct Space {
@@ -32,12 +22,12 @@ struct Space {
   real *weights, *dweights;  // (kChunk, kChunk)
   real* of_n;                // (kChunk, N)
   real* of_p;                // (kChunk, P)
-  real* product;             // of the matrix product
-  real* z;                   // (heads, P, N): the cotangent of S
+  Product multiply;
+  real* z;  // (heads, P, N): the cotangent of S
 
   static int64_t product_reals(int64_t P, int64_t N) {
-    const int64_t most = P > N ? (P > kChunk ? P : kChunk) : (N > kChunk ? N : kChunk);
-    return minimum(most, 256) * (minimum(most, 4096 / sizeof(real)) + 64);
+    const int64_t most = P > N ? P : N;
+    return product_space(most > kChunk ? most : kChunk);
   }
   static int64_t reals(int64_t P, int64_t N, int64_t heads) {
     return sizeof(SsdSteps) / sizeof(real) + 3 * kChunk + 4 * kChunk * kChunk + kChunk * (N + P) +
@@ -54,29 +44,9 @@ struct Space {
         dweights(weights + kChunk * kChunk),
         of_n(dweights + kChunk * kChunk),
         of_p(of_n + kChunk * N),
-        product(of_p + kChunk * P),
-        z(product + product_reals(P, N)) {}
-
-  // C (M, N) <- A B, or C + A B.
-  void multiply(const Matrix& a, const Matrix& b, real* c, int64_t stride, int64_t M, int64_t N,
-                int64_t K, bool accumulate) const {
-    gemm({.a = a.data,
-          .b = b.data,
-          .c = c,
-          .M = M,
-          .N = N,
-          .K = K,
-          .lda = a.stride,
-          .ldb = b.stride,
-          .ldc = stride,
-          .transpose_a = a.transposed,
-          .transpose_b = b.transposed,
-          .accumulate = accumulate},
-         product);
-  }
+        multiply{of_p + kChunk * P},
+        z(multiply.space + product_reals(P, N)) {}
 };
-
-FPRNN_INLINE real exp_of(real x) { return exp(splat(x))[0]; }
 
 // One head in one chunk.
 struct Part {
@@ -114,31 +84,7 @@ FPRNN_INLINE void for_pairs(const Space& space, int64_t t, const Visit& visit) {
     visit(s, there, select(there, exp(exponent), Vec{}));
   }
 }
-FPRNN_INLINE void clear_after(real* row, int64_t t) {
-  for (int64_t s = t / kLanes * kLanes + kLanes; s < kChunk; s += kLanes) store(row + s, Vec{});
-}
 
-// Rows of x times factor(t), one after the other.
-template <class Factor>
-FPRNN_INLINE void scale_rows(const Matrix& x, int64_t count, int64_t width, real* to,
-                             const Factor& factor) {
-  for (int64_t t = 0; t < count; ++t) {
-    const real by = factor(t);
-    for_lanes(width, [&](int64_t i, auto lanes) FPRNN_LAMBDA {
-      lanes.store(to + t * width + i, by * lanes.load(x.data + t * x.stride + i));
-    });
-  }
-}
-FPRNN_INLINE real dot(const real* x, const real* y, int64_t count) {
-  Vec total{};
-  for_lanes(count, [&](int64_t i, auto lanes)
-                       FPRNN_LAMBDA { total += lanes.load(x + i) * lanes.load(y + i); });
-  return sum(total);
-}
-FPRNN_INLINE void scale(real* x, int64_t count, real by) {
-  for_lanes(count, [&](int64_t i, auto lanes)
-                       FPRNN_LAMBDA { lanes.store(x + i, by * lanes.load(x + i)); });
-}
 FPRNN_INLINE void clear(real* x, int64_t count) {
   for_lanes(count, [&](int64_t i, auto lanes) FPRNN_LAMBDA { lanes.store(x + i, Vec{}); });
 }
@@ -164,7 +110,7 @@ void forward_part(const Part& part, real* s) {
     for_pairs(space, t, [&](int64_t at, IntVec, Vec e) FPRNN_LAMBDA {
       store(row + at, e * load(space.cb + t * kChunk + at) * load(space.steps.dt + at));
     });
-    clear_after(row, t);
+    clear_after(row, t, kChunk);
   }
   real* const y = head.args.y + head.at(part.begin);
   space.multiply({space.weights, kChunk}, part.rows(head.args.x), y, part.stride(), count, P, count,
@@ -198,7 +144,7 @@ void backward_weights(const Part& part, const SsdScanBackward& args) {
       store(space.column + s, load(space.column + s) + moved);
       total += moved * dt;
     });
-    clear_after(space.weights + row, t);
+    clear_after(space.weights + row, t, kChunk);
     space.dl[t] += sum(total);
   }
   for (int64_t s = 0; s < count; ++s) space.dl[s] -= space.column[s] * space.steps.dt[s];
