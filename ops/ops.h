@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fprnn/ops/attention.h>
+#include <fprnn/ops/block_linear.h>
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/cross_entropy.h>
 #include <fprnn/ops/delta_rule.h>
@@ -17,10 +18,12 @@
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/low_rank.h>
 #include <fprnn/ops/matmul.h>
+#include <fprnn/ops/mlstm.h>
 #include <fprnn/ops/norm.h>
 #include <fprnn/ops/outer.h>
 #include <fprnn/ops/recurrent.h>
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/scan.h>
 #include <fprnn/ops/selective_scan.h>
+#include <fprnn/ops/slstm.h>
 #include <fprnn/ops/ssd_scan.h>

@@ -22,7 +22,7 @@ const OpTable& op_table() {
   static const OpTable table = [] {
     OpTable all;
     for (const auto add : {add_elementwise, add_reduce, add_layout, add_products, add_norms,
-                           add_recurrences, add_ssd_scans, add_delta_rules, add_mixers,
+                           add_recurrences, add_ssd_scans, add_delta_rules, add_xlstm, add_mixers,
                            add_fp_mamba, add_cross_entropy, add_recurrent, add_attention})
       add(all.cases, all.errors);
     if (small_only())

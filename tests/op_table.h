@@ -75,6 +75,7 @@ void add_recurrent(OpCases& cases, ErrorCases& errors);
 void add_ssd_scans(OpCases& cases, ErrorCases& errors);
 void add_delta_rules(OpCases& cases, ErrorCases& errors);
 void add_attention(OpCases& cases, ErrorCases& errors);
+void add_xlstm(OpCases& cases, ErrorCases& errors);
 void add_mixers(OpCases& cases, ErrorCases& errors);
 void add_fp_mamba(OpCases& cases, ErrorCases& errors);
 void add_cross_entropy(OpCases& cases, ErrorCases& errors);

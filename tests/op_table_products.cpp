@@ -126,6 +126,26 @@ void add_linears(OpCases& cases) {
   }
 }
 
+void add_block_linears(OpCases& cases, ErrorCases& errors) {
+  for (const auto& [x, weight] : {std::pair{Shape{3, 5, 8}, Shape{2, 4, 4}},
+                                  {Shape{2, 70, 6}, Shape{3, 1, 2}},
+                                  {Shape{1, 4, 34}, Shape{2, 19, 17}},
+                                  {Shape{3, 0, 4}, Shape{1, 2, 4}}})
+    cases.push_back(
+        {.op = "block_linear",
+         .inputs = {{x, -1, 1, true}, {weight}},
+         .apply = [](const Vars& v) { return Vars{block_linear(v[0], v[1])}; },
+         .reference = [](const Arrays& v) { return Arrays{reference::block_linear(v[0], v[1])}; }});
+  errors.push_back(
+      refuses<ShapeError>("block_linear", "weight must be (N, o, i)", [](const Context& c) {
+        block_linear(tensor(c, {2, 8}), tensor(c, {8, 8}));
+      }));
+  errors.push_back(refuses<ShapeError>(
+      "block_linear", "(N, o, i): x and weight, got (2, 6) and (2, 4, 4)", [](const Context& c) {
+        block_linear(tensor(c, {2, 6}), tensor(c, {2, 4, 4}));
+      }));
+}
+
 void add_linear_parts(OpCases& cases) {
   for (const auto& [leading, K, rows] : {std::tuple{Shape{}, 3, std::vector<int64_t>{2}},
                                          {Shape{3, 2}, 5, {1, 0, 3}},
@@ -318,6 +338,7 @@ void add_products(OpCases& cases, ErrorCases& errors) {
   add_outers(cases);
   add_linears(cases);
   add_linear_parts(cases);
+  add_block_linears(cases, errors);
   add_weight_norms(cases);
   add_assembled_weights(cases);
   add_matmul_errors(errors);

@@ -211,6 +211,18 @@ Array linear(const Array& x, const Array& weight, const Array* bias) {
   return reshape(y, x.shape.with(-1, weight.shape[0]));
 }
 
+Array block_linear(const Array& x, const Array& weight) {
+  const int64_t N = weight.shape[0], O = weight.shape[1], I = weight.shape[2];
+  const int64_t tokens = x.shape.elements_before(-1);
+  const Array rows = reshape(x, Shape{tokens, N, I});
+  Array y(Shape{tokens, N, O});
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t j = 0; j < N; ++j)
+      for (int64_t o = 0; o < O; ++o)
+        for (int64_t i = 0; i < I; ++i) y(t, j, o) += weight(j, o, i) * rows(t, j, i);
+  return reshape(y, x.shape.with(-1, N * O));
+}
+
 Array weight_norm(const Array& magnitude, const Array& direction) {
   Array weight = direction;
   const int64_t N = direction.shape[0], K = direction.shape[1];

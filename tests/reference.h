@@ -78,6 +78,7 @@ Array matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b)
 Array batched_matmul(const Array& a, const Array& b, bool transpose_a, bool transpose_b);
 Array add_outer(const Array& h, const Array& u, const Array& v);
 Array linear(const Array& x, const Array& weight, const Array* bias);
+Array block_linear(const Array& x, const Array& weight);
 Array weight_norm(const Array& magnitude, const Array& direction);
 
 // Norms over the last axis.
@@ -137,6 +138,22 @@ struct Attention {
 };
 Array attention(const Attention& in);
 Array rotary(const Array& x, int64_t r, double base, int64_t first);
+
+struct Mlstm {
+  const Array *q, *k, *v, *igate, *fgate;
+  const Array *c = nullptr, *n = nullptr, *m = nullptr;
+  double nothing = 0;  // m without a state
+  double eps = 0;
+};
+std::vector<Array> mlstm(const Mlstm& in);  // h, and the last c, n and m
+
+struct Slstm {
+  const Array *x, *weight;
+  const Array* bias = nullptr;
+  const Array *h = nullptr, *c = nullptr, *n = nullptr, *m = nullptr;
+  double nothing = 0;  // m without a state
+};
+std::vector<Array> slstm(const Slstm& in);  // h of every step, and the last c, n and m
 
 // Channel mixers.
 Array householder(const Array& u, const Array& alpha, const Array& v, double scale);
