@@ -6,9 +6,11 @@
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/models/mamba2.h>
+#include <fprnn/models/mlstm.h>
 #include <fprnn/models/recurrent.h>
 #include <fprnn/models/registry.h>
 #include <fprnn/models/transformer.h>
+#include <fprnn/models/slstm.h>
 
 #include <algorithm>
 
@@ -50,6 +52,8 @@ ModelRegistry built_in_models() {
     models.add(kind());
   models.add(transformer_kind());
   models.add(deq_kind());
+  models.add(slstm_kind());
+  models.add(mlstm_kind());
   return models;
 }
 

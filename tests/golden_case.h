@@ -92,5 +92,6 @@ Runners delta_runners();
 Runners mamba2_runners();
 Runners recurrent_runners();
 Runners transformer_runners();
+Runners xlstm_runners();
 
 }  // namespace fprnn::golden
