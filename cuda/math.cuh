@@ -25,6 +25,8 @@ FPRNN_INLINE float log1p(float x) { return ::log1pf(x); }
 FPRNN_INLINE double log1p(double x) { return ::log1p(x); }
 FPRNN_INLINE float normal_cdf(float x) { return ::normcdff(x); }
 FPRNN_INLINE double normal_cdf(double x) { return ::normcdf(x); }
+FPRNN_INLINE float sine_of_turns(float x) { return ::sinpif(2 * x); }
+FPRNN_INLINE double sine_of_turns(double x) { return ::sinpi(2 * x); }
 FPRNN_INLINE float square_root(float x) { return ::sqrtf(x); }
 FPRNN_INLINE double square_root(double x) { return ::sqrt(x); }
 // float: the instruction, 2 ulp, denormals are 0.

@@ -8,7 +8,7 @@ namespace fprnn {
 
 // Functions of one element and of two. A new one of one element takes a name in Unary, a line below
 // and a Formula in ops/elementwise_functions.h. `count` is how many there are.
-enum class Unary { exp, sigmoid, silu, softplus, tanh, relu, gelu, square, affine, count };
+enum class Unary { exp, sigmoid, silu, softplus, tanh, relu, gelu, square, affine, turn, count };
 enum class Binary { add, sub, mul, div, count };
 
 // x of any shape -> the function of every element, of the same shape. scale and shift are the
@@ -27,6 +27,12 @@ inline Var gelu(const Var& x) { return unary("gelu", Unary::gelu, x); }
 inline Var square(const Var& x) { return unary("square", Unary::square, x); }
 inline Var affine(const Var& x, real scale, real shift) {  // scale x + shift
   return unary("affine", Unary::affine, x, scale, shift);
+}
+
+// sin(2 pi x) and cos(2 pi x)
+inline Var sin_turns(const Var& x) { return unary("sin_turns", Unary::turn, x, 1, 0); }
+inline Var cos_turns(const Var& x) {
+  return unary("cos_turns", Unary::turn, x, 1, static_cast<real>(0.25));
 }
 
 // Elementwise, with broadcasting as in NumPy: shapes are aligned at the last axis, and missing axes

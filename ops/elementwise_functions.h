@@ -3,8 +3,8 @@
 // derivative, from x, or from the result y where the formula says kSlopeTakesResult.
 //
 // x is a vector or a pack of them (core/vector_math.h), on a GPU one real (cuda/math.cuh). All of
-// them have + - * / < >, exp, tanh, sigmoid, softplus, normal_cdf, magnitude, square_root, at_least,
-// at_most, select and filled_like.
+// them have + - * / < >, exp, tanh, sigmoid, softplus, normal_cdf, sine_of_turns, magnitude,
+// square_root, at_least, at_most, select and filled_like.
 #pragma once
 
 #include <fprnn/ops/elementwise.h>
@@ -78,6 +78,16 @@ struct Formula<Unary::affine> {
   real scale, shift;
   FPRNN_INLINE auto value(const auto& x) const { return scale * x + shift; }
   FPRNN_INLINE auto slope(const auto& x) const { return filled_like(x, scale); }
+};
+
+template <>
+struct Formula<Unary::turn> {  // scale sin(2 pi (x + shift))
+  static constexpr real kTurn = static_cast<real>(6.283185307179586);
+  real scale, shift;
+  FPRNN_INLINE auto value(const auto& x) const { return scale * sine_of_turns(x + shift); }
+  FPRNN_INLINE auto slope(const auto& x) const {
+    return scale * kTurn * sine_of_turns(x + (shift + real(0.25)));
+  }
 };
 
 template <>

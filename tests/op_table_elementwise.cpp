@@ -108,6 +108,8 @@ void add_elementwise(OpCases& cases, ErrorCases& errors) {
     add_unary(cases, "relu", relu, low, high, [](double x) { return std::max(x, 0.0); });
   add_unary(cases, "gelu", gelu, -4, 4,
             [](double x) { return x / 2 * std::erfc(-x / std::sqrt(2.0)); });
+  add_unary(cases, "sin_turns", sin_turns, -1, 1, [](double x) { return std::sin(2 * M_PI * x); });
+  add_unary(cases, "cos_turns", cos_turns, -1, 1, [](double x) { return std::cos(2 * M_PI * x); });
   add_unary(cases, "square", square, -3, 3, [](double x) { return x * x; });
   add_affine(cases);
   add_binary(cases, "add", add, reference::add, -2, 2);
