@@ -8,14 +8,6 @@ namespace fprnn::FPRNN_ISA {
 
 inline constexpr int kBackColumns = 2;  // vectors of a panel of the transposed product
 
-FPRNN_INLINE int64_t rounded(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
-
-// body(first channel, lanes, their number) for each vector of H channels.
-template <class Body>
-FPRNN_INLINE void for_channels(int64_t H, const Body& body) {
-  for_lanes(H, [&](int64_t c, auto lanes) { body(c, lanes, minimum(kLanes, H - c)); });
-}
-
 // rows of x (rows, H), `stride` apart, -> (H, kLanes).
 FPRNN_INLINE void transpose_rows(const real* x, int64_t stride, int64_t rows, int64_t H, real* to) {
   for_channels(H, [&](int64_t c, auto lanes, int64_t) {

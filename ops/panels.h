@@ -14,6 +14,14 @@ inline constexpr int kTileSums = 24;  // of 32 registers
 inline constexpr int kTileSums = 12;  // of 16
 #endif
 
+FPRNN_INLINE int64_t rounded(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
+
+// body(first channel, lanes, their number) for each vector of H channels.
+template <class Body>
+FPRNN_INLINE void for_channels(int64_t H, const Body& body) {
+  for_lanes(H, [&](int64_t c, auto lanes) { body(c, lanes, minimum(kLanes, H - c)); });
+}
+
 // out <- start + x panel for at most kLanes rows.
 struct PanelProduct {
   const real* x;      // (depth, kLanes): row i is lane i

@@ -136,19 +136,21 @@ Var gru(const GruInputs& inputs) {
   return swept(in).front();
 }
 
-namespace {
-
-// step(x_t, s_t) for each step, both in their G gates.
-template <class Step>
-void for_steps(const Inputs& in, Var& h, const Step& step) {
-  if (in.T() == 0) return;
-  const int64_t G = gates_of(in.cell);
-  const std::vector<int64_t> widths(G, in.H());
-  for (const Var& x : split(in.x, 1, std::vector<int64_t>(in.T(), 1))) {
-    const Var now = reshape(x, Shape{in.B(), G * in.H()});
-    step(split(now, -1, widths), split(linear(h, in.weight, in.bias), -1, widths));
+RecurrentStep recurrent_step(RecurrentCell cell, const Var& x, const Var& s,
+                             const RecurrentStep& before) {
+  const std::vector<int64_t> widths(gates_of(cell), before.h.size(-1));
+  const std::vector<Var> a = split(x, -1, widths), b = split(s, -1, widths);
+  if (cell == RecurrentCell::gru) {
+    const Var r = sigmoid(add(a[0], b[0])), z = sigmoid(add(a[1], b[1])),
+              n = tanh(add(a[2], mul(r, b[2])));
+    return {add(mul(affine(z, -1, 1), n), mul(z, before.h)), {}};
   }
+  const auto gate = [&](int i) { return add(a[i], b[i]); };
+  const Var c = add(mul(sigmoid(gate(1)), before.c), mul(sigmoid(gate(0)), tanh(gate(2))));
+  return {mul(sigmoid(gate(3)), tanh(c)), c};
 }
+
+namespace {
 
 Var or_zeros(const Inputs& in, const Var& first) {
   return first.defined() ? first : Var(zeros(in.x.context(), Shape{in.B(), in.H()}));
@@ -162,34 +164,26 @@ Var in_time(const Inputs& in, std::vector<Var> steps) {
   return concat(steps, 1);
 }
 
+LstmResult by_parts(const Inputs& in) {
+  RecurrentStep state{or_zeros(in, in.h0), or_zeros(in, in.c0)};
+  std::vector<Var> h, c, all;
+  if (in.T() > 0) all = split(in.x, 1, std::vector<int64_t>(in.T(), 1));
+  for (const Var& x : all) {
+    const Var now = reshape(x, Shape{in.B(), x.size(-1)});
+    state = recurrent_step(in.cell, now, linear(state.h, in.weight, in.bias), state);
+    h.push_back(state.h);
+    c.push_back(state.c);
+  }
+  if (in.cell == RecurrentCell::gru) return {in_time(in, std::move(h)), {}};
+  return {in_time(in, std::move(h)), in_time(in, std::move(c))};
+}
+
 }  // namespace
 
 LstmResult lstm_by_parts(const LstmInputs& inputs) {
-  const Inputs in = inputs_of("lstm_by_parts", inputs);
-  Var h = or_zeros(in, in.h0), c = or_zeros(in, in.c0);
-  std::vector<Var> all_h, all_c;
-  for_steps(in, h, [&](const std::vector<Var>& x, const std::vector<Var>& s) {
-    const auto a = [&](int gate) { return add(x[gate], s[gate]); };
-    c = add(mul(sigmoid(a(1)), c), mul(sigmoid(a(0)), tanh(a(2))));
-    h = mul(sigmoid(a(3)), tanh(c));
-    all_h.push_back(h);
-    all_c.push_back(c);
-  });
-  return {in_time(in, std::move(all_h)), in_time(in, std::move(all_c))};
+  return by_parts(inputs_of("lstm_by_parts", inputs));
 }
-
-Var gru_by_parts(const GruInputs& inputs) {
-  const Inputs in = inputs_of("gru_by_parts", inputs);
-  Var h = or_zeros(in, in.h0);
-  std::vector<Var> all;
-  for_steps(in, h, [&](const std::vector<Var>& x, const std::vector<Var>& s) {
-    const Var r = sigmoid(add(x[0], s[0])), z = sigmoid(add(x[1], s[1])),
-              n = tanh(add(x[2], mul(r, s[2])));
-    h = add(mul(affine(z, -1, 1), n), mul(z, h));
-    all.push_back(h);
-  });
-  return in_time(in, std::move(all));
-}
+Var gru_by_parts(const GruInputs& inputs) { return by_parts(inputs_of("gru_by_parts", inputs)).h; }
 
 namespace {
 

@@ -43,6 +43,13 @@ Var gru_by_parts(const GruInputs& inputs);
 
 enum class RecurrentCell { lstm, gru };
 constexpr int64_t gates_of(RecurrentCell cell) { return cell == RecurrentCell::lstm ? 4 : 3; }
+// One step by parts, of x_t and s_t (B, G H).
+struct RecurrentStep {
+  Var h, c;  // (B, H); c of an lstm
+};
+RecurrentStep recurrent_step(RecurrentCell cell, const Var& x, const Var& s,
+                             const RecurrentStep& before);
+
 // What a step leaves for its gradient, in units of H: i, f, g, o or r, z, n, s_n.
 inline constexpr int64_t kRecurrentSaved = 4;
 

@@ -112,6 +112,18 @@ struct Recurrent {
 std::pair<Array, Array> lstm(const Recurrent& in);  // h and c of every step
 Array gru(const Recurrent& in);                     // h of every step
 
+// x (B, T, G H), flag (G H), halt_weight (1, H), halt_bias (1); h, c of an lstm, and ponder costs.
+struct Act {
+  bool lstm;
+  const Array *x, *flag, *weight, *halt_weight, *halt_bias;
+  const Array* bias = nullptr;
+  const Array* h0 = nullptr;
+  const Array* c0 = nullptr;
+  double epsilon;
+  int64_t max_steps;
+};
+std::vector<Array> act(const Act& in);
+
 struct SsdScan {
   const Array *x, *dt, *a, *b, *c;
   const Array* skip = nullptr;
