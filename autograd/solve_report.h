@@ -29,8 +29,8 @@ void act_on(const FixedPointReport& report, Unconverged action, std::string_view
 
 // The same on the device, where it waits for nothing until it is read.
 struct SolveReport {
-  Tensor residual = {};       // (B)
-  IntTensor iterations = {};  // (B), undefined: one each
+  Tensor residual = {};       // (B), or (B, T) of what each token repeats
+  IntTensor iterations = {};  // likewise, undefined: one each
   real tolerance = 0;
   FixedPointReport read() const;  // empty before any solve
 };

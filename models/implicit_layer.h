@@ -17,7 +17,7 @@ class ImplicitLayer : public Layer {
   // Of the last forward, and of the exact gradient's solve in the last backward through it, empty
   // otherwise. Reading waits until they are computed. Steps that are repeated (core/graph.h) leave
   // them as they are, but write into the same tensors.
-  const SolveReport& solve_report() const { return report_; }
+  SolveReport solve_report() const override { return report_; }
   FixedPointReport report() const { return report_.read(); }
   SolveReport adjoint_solve_report() const { return adjoint_ ? *adjoint_ : SolveReport{}; }
   FixedPointReport adjoint_report() const { return adjoint_solve_report().read(); }

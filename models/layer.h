@@ -1,6 +1,7 @@
 // What a residual backbone stacks: a map of sequences.
 #pragma once
 
+#include <fprnn/autograd/solve_report.h>
 #include <fprnn/models/module.h>
 
 #include <span>
@@ -17,6 +18,8 @@ struct Conditions {
   // (B, T): 0 where a step forgets its cell's state, else 1. Undefined: none does. ValueError: a
   // layer that cannot.
   Tensor state_mask = {};
+  // Where a layer puts what training shall add to its loss, scalars on the tape of x; null: nowhere.
+  std::vector<Var>* losses = nullptr;
 };
 
 // A cap on the iterations of a batch drawn from Gamma(shape, scale), rounded up: the paper trains
@@ -52,6 +55,9 @@ class Layer : public Module {
   virtual bool capturable(const Conditions& /*on*/ = {}) const { return false; }
   // Whether forward contains its norms and residual, so that a backbone adds neither.
   virtual bool has_residual() const { return false; }
+  // How often the last forward repeated itself, and how near that came to its aim, where it decides
+  // that: for each sequence or token. Else empty.
+  virtual SolveReport solve_report() const { return {}; }
 
  protected:
   // forward. state, for evaluate to overwrite, is null if nobody goes on from here and empty at the

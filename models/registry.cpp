@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
+#include <fprnn/models/act.h>
 #include <fprnn/models/delta_net.h>
 #include <fprnn/models/deq.h>
 #include <fprnn/models/fp_mamba.h>
@@ -54,6 +55,7 @@ ModelRegistry built_in_models() {
   models.add(deq_kind());
   models.add(slstm_kind());
   models.add(mlstm_kind());
+  models.add(act_kind());
   return models;
 }
 

@@ -88,6 +88,7 @@ struct Case {
 inline real eps_of(const Json& spec) { return spec.value("eps", spec.value("norm_eps", 1e-5)); }
 
 using Runners = std::map<std::string, void (*)(Case&)>;  // by kind
+Runners act_runners();
 Runners delta_runners();
 Runners mamba2_runners();
 Runners recurrent_runners();

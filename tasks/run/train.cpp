@@ -1,5 +1,6 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/cross_entropy.h>
+#include <fprnn/ops/elementwise.h>
 #include <fprnn/tasks/run/train.h>
 
 #include <algorithm>
@@ -120,18 +121,23 @@ Solves read_solves(std::span<const SolveReport> records) {
   return solves;
 }
 
-template <class Report>
-std::vector<SolveReport> reports_of(const SequenceModel& model, Report report) {
+std::vector<SolveReport> solves_of(const SequenceModel& model) {
   std::vector<SolveReport> reports;
-  for (const ImplicitLayer* layer : fixed_points(model)) reports.push_back((layer->*report)());
+  for (const Layer* layer : model.layers())
+    if (const SolveReport report = layer->solve_report(); report.residual.defined())
+      reports.push_back(report);
+  return reports;
+}
+std::vector<SolveReport> adjoints_of(const SequenceModel& model) {
+  std::vector<SolveReport> reports;
+  for (const ImplicitLayer* layer : fixed_points(model))
+    reports.push_back(layer->adjoint_solve_report());
   return reports;
 }
 
 }  // namespace
 
-Solves last_solves(const SequenceModel& model) {
-  return read_solves(reports_of(model, &ImplicitLayer::solve_report));
-}
+Solves last_solves(const SequenceModel& model) { return read_solves(solves_of(model)); }
 
 void forget_solves(const SequenceModel& model) {
   for (ImplicitLayer* layer : fixed_points(model)) layer->memory = {};
@@ -222,13 +228,17 @@ Training::Computed Training::compute(const Batch& batch, std::span<const Conditi
   for (const auto& [path, parameter] : parameters) parameter->gradient = Tensor();
   Computed computed;
   Tape tape(context_);
-  const Var logits = model_.forward(tape, batch.tokens, on);
-  const Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
+  std::vector<Var> more;
+  std::vector<Conditions> with_losses(on.begin(), on.end());
+  for (Conditions& each : with_losses) each.losses = &more;
+  const Var logits = model_.forward(tape, batch.tokens, with_losses);
+  Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
+  for (const Var& part : more) loss = add(loss, part);
   computed.loss = loss.value();
   computed.answers = argmax(logits.value());
-  computed.solves = reports_of(model_, &ImplicitLayer::solve_report);
+  computed.solves = solves_of(model_);
   tape.backward(loss);
-  computed.adjoints = reports_of(model_, &ImplicitLayer::adjoint_solve_report);
+  computed.adjoints = adjoints_of(model_);
   between_steps_ = false;
   optimiser_.enqueue(computed.loss);
   for (const auto& [path, parameter] : parameters)

@@ -60,7 +60,7 @@ Rng initial_stream(uint64_t seed);
 void with_shortage_named(std::string_view tag, int64_t sequences, int64_t length,
                          const std::function<void()>& work);
 
-// How the last solves of a model's fixed points went, over its layers.
+// How the last solves of a model's layers went (Layer::solve_report), over those that have any.
 struct Solves {
   double iterations_mean = 0;
   int64_t iterations_max = 0;
