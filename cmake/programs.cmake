@@ -51,10 +51,10 @@ if(FPRNN_BUILD_TESTS)
     return()
   endif()
   fprnn_program(tests
-    tests/main.cpp tests/reference.cpp tests/reference_mixers.cpp tests/reference_recurrent.cpp tests/reference_act.cpp tests/reference_ssd.cpp tests/reference_delta_rule.cpp tests/reference_attention.cpp tests/reference_xlstm.cpp tests/run_case.cpp
+    tests/main.cpp tests/reference.cpp tests/reference_mixers.cpp tests/reference_recurrent.cpp tests/reference_act.cpp tests/reference_pd_scan.cpp tests/reference_ssd.cpp tests/reference_delta_rule.cpp tests/reference_attention.cpp tests/reference_xlstm.cpp tests/run_case.cpp
     tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp
     tests/op_table_layout.cpp tests/op_table_products.cpp tests/op_table_norms.cpp tests/op_table_recurrences.cpp tests/op_table_ssd.cpp tests/op_table_delta_rule.cpp tests/op_table_attention.cpp tests/op_table_xlstm.cpp
-    tests/op_table_mixers.cpp tests/op_table_recurrent.cpp tests/op_table_act.cpp tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/test_vjp.cpp
+    tests/op_table_mixers.cpp tests/op_table_recurrent.cpp tests/op_table_act.cpp tests/op_table_pd_scan.cpp tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/test_vjp.cpp
     tests/test_tape.cpp tests/test_own_op.cpp tests/test_core.cpp tests/test_thread_pool.cpp tests/test_processors.cpp tests/test_solver_version.cpp
     tests/test_vector_math.cpp tests/test_large_numbers.cpp tests/test_large_steps.cpp tests/test_extents.cpp tests/test_extents_layers.cpp tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp
     tests/test_models.cpp tests/test_recurrent.cpp tests/test_act.cpp tests/test_mamba2.cpp tests/test_delta_net.cpp tests/test_transformer.cpp tests/test_deq.cpp tests/test_xlstm.cpp tests/test_cells.cpp tests/test_sequence_model.cpp tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
@@ -82,9 +82,9 @@ if(FPRNN_BUILD_TESTS)
   # What threads do together, under ThreadSanitizer: the other tests are of one thread, or of the same code.
   if(FPRNN_SANITIZE STREQUAL "thread")
     fprnn_program(tests_threads
-      tests/main.cpp tests/test_thread_pool.cpp tests/reference.cpp tests/reference_mixers.cpp tests/reference_recurrent.cpp tests/reference_act.cpp tests/reference_ssd.cpp tests/reference_delta_rule.cpp tests/reference_attention.cpp tests/reference_xlstm.cpp tests/run_case.cpp
+      tests/main.cpp tests/test_thread_pool.cpp tests/reference.cpp tests/reference_mixers.cpp tests/reference_recurrent.cpp tests/reference_act.cpp tests/reference_pd_scan.cpp tests/reference_ssd.cpp tests/reference_delta_rule.cpp tests/reference_attention.cpp tests/reference_xlstm.cpp tests/run_case.cpp
       tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp tests/op_table_layout.cpp
-      tests/op_table_products.cpp tests/op_table_norms.cpp tests/op_table_recurrences.cpp tests/op_table_ssd.cpp tests/op_table_delta_rule.cpp tests/op_table_attention.cpp tests/op_table_xlstm.cpp tests/op_table_mixers.cpp tests/op_table_recurrent.cpp tests/op_table_act.cpp
+      tests/op_table_products.cpp tests/op_table_norms.cpp tests/op_table_recurrences.cpp tests/op_table_ssd.cpp tests/op_table_delta_rule.cpp tests/op_table_attention.cpp tests/op_table_xlstm.cpp tests/op_table_mixers.cpp tests/op_table_recurrent.cpp tests/op_table_act.cpp tests/op_table_pd_scan.cpp
       tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/rewrite.cpp tests/test_train.cpp)
     target_link_libraries(tests_threads PRIVATE fprnn_tasks doctest::doctest)
     target_compile_definitions(tests_threads PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")

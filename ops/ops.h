@@ -22,6 +22,7 @@
 #include <fprnn/ops/mlstm.h>
 #include <fprnn/ops/norm.h>
 #include <fprnn/ops/outer.h>
+#include <fprnn/ops/pd_scan.h>
 #include <fprnn/ops/recurrent.h>
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/scan.h>

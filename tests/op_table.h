@@ -73,6 +73,7 @@ void add_norms(OpCases& cases, ErrorCases& errors);
 void add_recurrences(OpCases& cases, ErrorCases& errors);
 void add_recurrent(OpCases& cases, ErrorCases& errors);
 void add_act(OpCases& cases, ErrorCases& errors);
+void add_pd_scans(OpCases& cases, ErrorCases& errors);
 void add_ssd_scans(OpCases& cases, ErrorCases& errors);
 void add_delta_rules(OpCases& cases, ErrorCases& errors);
 void add_attention(OpCases& cases, ErrorCases& errors);

@@ -124,6 +124,14 @@ struct Act {
 };
 std::vector<Array> act(const Act& in);
 
+// Numbers of d, b and h0 are N real parts, then N imaginary parts.
+struct PdScan {
+  const Array *selection, *dictionary, *d, *b;
+  const Array* h0 = nullptr;
+  bool row;
+};
+Array pd_scan(const PdScan& in);
+
 struct SsdScan {
   const Array *x, *dt, *a, *b, *c;
   const Array* skip = nullptr;

@@ -1,0 +1,273 @@
+#include <fprnn/core/isa.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/layout.h>
+#include <fprnn/ops/matmul.h>
+#include <fprnn/ops/op.h>
+#include <fprnn/ops/pd_scan.h>
+#include <fprnn/ops/reduce.h>
+
+namespace fprnn {
+
+FPRNN_KERNEL(void pd_softmax(real* rows, int64_t count, int64_t n))
+FPRNN_KERNEL(void pd_softmax_gradient(const real* soft, real* drows, int64_t count, int64_t n))
+FPRNN_KERNEL(void pd_choose(const real* rows, int32_t* chosen, int64_t count, int64_t n))
+FPRNN_KERNEL(void pd_select_cotangent(const real* left, const real* right, real* m, int64_t N))
+FPRNN_KERNEL(void pd_scan_forward(const PdScanForward&, int64_t begin, int64_t end, real* space))
+FPRNN_KERNEL(void pd_scan_backward(const PdScanBackward&, int64_t begin, int64_t end, real* space))
+
+namespace {
+
+// (N, M, K) -> (M, N, K).
+Var swapped(const Var& x) {
+  const int64_t N = x.size(0), M = x.size(1), K = x.size(2);
+  const Tensor y(x.context(), Shape{M, N, K});
+  for (int64_t i = 0; i < N; ++i)
+    launch(x.context(), CopyRows{.from = x.data() + i * M * K,
+                                 .to = y.data() + i * K,
+                                 .rows = M,
+                                 .length = K,
+                                 .from_stride = K,
+                                 .to_stride = N * K});
+  return record("pd_scan", {x}, y,
+                [](Backward& back) { back.accumulate(0, swapped(back.output()).value()); });
+}
+
+// Checked, with the dictionary by slot and candidate and the first state there.
+PdScanInputs prepared(std::string_view op, PdScanInputs in) {
+  const Shape &of_d = in.d.shape(), &of_a = in.dictionary.shape();
+  require(of_a.rank() == 3 && of_a[0] == of_a[1] && of_a[0] >= 1 && of_a[2] >= 1, op,
+          "dictionary must be (N, N, K) with N, K >= 1", of_a);
+  const int64_t N = of_a[0], K = of_a[2];
+  require(of_d.rank() == 3 && of_d[2] == 2 * N, op, "d must be (B, T, 2 N): d, dictionary", of_d,
+          of_a);
+  require(in.b.shape() == of_d, op, "b must be (B, T, 2 N): b, d", in.b.shape(), of_d);
+  require(in.selection.shape() == of_d.with(-1, K), op, "selection must be (B, T, K)",
+          in.selection.shape(), of_d, of_a);
+  require(fits(in.h0, of_d.without(1)), op, "h0 must be (B, 2 N): h0, d", in.h0.shape(), of_d);
+  require_together(op, in.d, in.b, in.selection, in.dictionary, in.h0);
+  if (in.one_hot == OneHot::column) in.dictionary = swapped(in.dictionary);
+  if (!in.h0.defined()) in.h0 = zeros(in.d.context(), of_d.without(1));
+  return in;
+}
+
+// What the gradient reads, and what the pointers of its contract point to.
+struct Kept {
+  PdScanForward forward;  // b in it may dangle
+  IntTensor chosen;
+  Tensor pi, dictionary, d, h0, h;
+};
+
+void give_gradients(const Kept& kept, Backward& back) {
+  const Context& context = kept.h.context();
+  const int64_t tokens = kept.forward.B * kept.forward.T;
+  const Tensor dd = like(kept.d), db = like(kept.d), moved = like(kept.d), dh0 = like(kept.h0);
+  launch(context, PdScanBackward{.forward = kept.forward,
+                                 .dh = back.output().data(),
+                                 .dd = dd.data(),
+                                 .db = db.data(),
+                                 .moved = moved.data(),
+                                 .dh0 = dh0.data()});
+  if (back.wants(0) || back.wants(1)) {
+    const Tensor dselection = like(kept.pi), ddictionary = like(kept.dictionary);
+    const bool column = kept.forward.one_hot == OneHot::column;
+    const Tensor left = column ? db : shift(kept.h, kept.h0).value();
+    launch(context, PdSelectBackward{.pi = kept.pi.data(),
+                                     .dictionary = kept.dictionary.data(),
+                                     .left = left.data(),
+                                     .right = moved.data(),
+                                     .dselection = dselection.data(),
+                                     .ddictionary = ddictionary.data(),
+                                     .tokens = tokens,
+                                     .N = kept.forward.N,
+                                     .K = kept.pi.size(-1)});
+    if (back.wants(0)) back.accumulate(0, dselection);
+    if (back.wants(1)) back.accumulate(1, ddictionary);
+  }
+  if (back.wants(2)) back.accumulate(2, dd);
+  if (back.wants(3)) back.accumulate(3, db);
+  if (back.wants(4)) back.accumulate(4, dh0);
+}
+
+}  // namespace
+
+Var pd_scan(const PdScanInputs& inputs) {
+  const Context& context = inputs.d.context();
+  if (context.device() == DeviceKind::cuda) return pd_scan_by_parts(inputs);
+  const PdScanInputs in = prepared("pd_scan", inputs);
+  const int64_t B = in.d.size(0), T = in.d.size(1), N = in.dictionary.size(0);
+  const Tensor pi = like(in.selection), h = like(in.d);
+  const IntTensor chosen(context, Shape{B, T, N});
+  launch(context, PdSelect{.selection = in.selection.data(),
+                           .dictionary = in.dictionary.data(),
+                           .pi = pi.data(),
+                           .chosen = chosen.data(),
+                           .tokens = B * T,
+                           .N = N,
+                           .K = in.selection.size(-1)});
+  const PdScanForward forward{.one_hot = in.one_hot,
+                              .chosen = chosen.data(),
+                              .d = in.d.data(),
+                              .b = in.b.data(),
+                              .h0 = in.h0.data(),
+                              .h = h.data(),
+                              .B = B,
+                              .T = T,
+                              .N = N};
+  launch(context, forward);
+  const Kept kept{forward, chosen, pi, in.dictionary.value(), in.d.value(), in.h0.value(), h};
+  return record("pd_scan", {in.selection, in.dictionary, in.d, in.b, in.h0}, h,
+                [kept](Backward& back) { give_gradients(kept, back); });
+}
+
+namespace {
+
+struct Softmax {
+  Var soft;
+  Tensor hard;  // one where the largest is
+};
+// Over the last axis.
+Softmax softmax_by_parts(const Var& x) {
+  const Context& context = x.context();
+  const int64_t n = x.size(-1);
+  std::vector<real> ones = host_vector<real>(Shape{n, n});
+  for (int64_t i = 0; i < n; ++i) ones[i * (n + 1)] = 1;
+  const Tensor hard = embedding(Tensor(context, Shape{n, n}, ones), argmax(x.value())).value();
+  const Shape row = x.shape().with(-1, 1);
+  const Var e = exp(sub(x, reshape(sum(mul(x.value(), hard), -1), row)));
+  return {div(e, reshape(sum(e, -1), row)), hard};
+}
+
+// Complex numbers as two Vars (B, N).
+struct Complex {
+  Var re, im;
+};
+Complex product(const Complex& x, const Complex& y) {
+  return {sub(mul(x.re, y.re), mul(x.im, y.im)), add(mul(x.re, y.im), mul(x.im, y.re))};
+}
+
+// x (B, N), p (B, N, N): their product, by rows of p or, transposed, by its columns.
+Var moved(const Var& x, const Var& p, bool transposed) {
+  const Var rows = reshape(x, Shape{x.size(0), 1, x.size(1)});
+  return reshape(batched_matmul(rows, p, {.transpose_b = transposed}), x.shape());
+}
+
+}  // namespace
+
+Var pd_scan_by_parts(const PdScanInputs& inputs) {
+  const PdScanInputs in = prepared("pd_scan_by_parts", inputs);
+  const int64_t B = in.d.size(0), T = in.d.size(1), N = in.dictionary.size(0);
+  if (B == 0 || T == 0) return Tensor(in.d.context(), in.d.shape());
+  const Var pi = softmax_by_parts(in.selection).soft;
+  const Var entries = reshape(in.dictionary, Shape{N * N, in.selection.size(-1)});
+  const Var m = reshape(matmul(pi, entries, {.transpose_b = true}), Shape{B, T, N, N});
+  const auto [soft, hard] = softmax_by_parts(m);
+  const Var p = add(soft, sub(hard, soft.value()).value());  // hard, with the gradient of soft
+  const std::vector<int64_t> steps(T, 1), halves{N, N};
+  const std::vector<Var> all_p = split(p, 1, steps), all_d = split(in.d, 1, steps),
+                         all_b = split(in.b, 1, steps);
+  Var h = in.h0;
+  std::vector<Var> all;
+  for (int64_t t = 0; t < T; ++t) {
+    const Var now = reshape(all_p[t], Shape{B, N, N});
+    const auto complex = [&](const Var& x) {
+      const std::vector<Var> parts = split(reshape(x, Shape{B, 2 * N}), -1, halves);
+      return Complex{parts[0], parts[1]};
+    };
+    const Complex d = complex(all_d[t]), before = complex(h);
+    Complex next;
+    if (in.one_hot == OneHot::column) {
+      const Complex g = product(d, before);
+      next = {moved(g.re, now, false), moved(g.im, now, false)};
+    } else {
+      next = product(d, {moved(before.re, now, true), moved(before.im, now, true)});
+    }
+    h = add(concat({next.re, next.im}, -1), reshape(all_b[t], Shape{B, 2 * N}));
+    all.push_back(reshape(h, Shape{B, 1, 2 * N}));
+  }
+  return concat(all, 1);
+}
+
+namespace {
+
+// M of so many tokens is a block that fits the second-level cache.
+int64_t tokens_of_block(int64_t N) { return std::clamp<int64_t>((1 << 18) / (N * N), 1, 256); }
+
+// m (tokens, N N) <- pi dictionary^T.
+Gemm mixture(const real* pi, const real* dictionary, int64_t tokens, int64_t N, int64_t K,
+             real* m) {
+  return contiguous_product({pi, tokens, K}, {dictionary, N * N, K, true}, m);
+}
+
+}  // namespace
+
+void run(Cpu cpu, const PdSelect& args) {
+  const auto [N, K] = std::pair(args.N, args.K);
+  const int64_t block = tokens_of_block(N);
+  std::copy(args.selection, args.selection + args.tokens * K, args.pi);
+  parallel_tasks(cpu, pieces(args.tokens, block), [&, N = N, K = K](int64_t piece) {
+    const int64_t begin = piece * block, tokens = std::min(block, args.tokens - begin);
+    real* const pi = args.pi + begin * K;
+    FPRNN_SELECT(cpu, pd_softmax)(pi, tokens, K);
+    const Tensor m(cpu.context, Shape{tokens, N * N});
+    run(cpu, mixture(pi, args.dictionary, tokens, N, K, m.data()));
+    FPRNN_SELECT(cpu, pd_choose)(m.data(), args.chosen + begin * N, tokens * N, N);
+  });
+}
+
+// The dictionary's gradient is a sum over tokens: in at most kSums parts, whose borders depend on
+// the sizes alone.
+void run(Cpu cpu, const PdSelectBackward& args) {
+  constexpr int64_t kSums = 16;
+  const int64_t N = args.N, K = args.K, entries = N * N * K, block = tokens_of_block(N);
+  const int64_t blocks = pieces(args.tokens, block),
+                part = std::max<int64_t>(1, pieces(blocks, kSums));
+  const int64_t parts = std::max<int64_t>(1, pieces(blocks, part));
+  const Tensor sums = zeros(cpu.context, Shape{parts, entries});
+  parallel_tasks(cpu, pieces(blocks, part), [&](int64_t i) {
+    const Tensor m(cpu.context, Shape{block, N * N});
+    for (int64_t begin = i * part * block; begin < std::min(args.tokens, (i + 1) * part * block);
+         begin += block) {
+      const int64_t tokens = std::min(block, args.tokens - begin);
+      const real* const pi = args.pi + begin * K;
+      real* const dselection = args.dselection + begin * K;
+      run(cpu, mixture(pi, args.dictionary, tokens, N, K, m.data()));
+      for (int64_t t = 0; t < tokens; ++t)
+        FPRNN_SELECT(cpu, pd_select_cotangent)
+        (args.left + (begin + t) * 2 * N, args.right + (begin + t) * 2 * N, m.data() + t * N * N,
+         N);
+      run(cpu,
+          contiguous_product({m.data(), tokens, N * N}, {args.dictionary, N * N, K}, dselection));
+      FPRNN_SELECT(cpu, pd_softmax_gradient)(pi, dselection, tokens, K);
+      Gemm more = contiguous_product({m.data(), tokens, N * N, true}, {pi, tokens, K},
+                                     sums.data() + i * entries);
+      more.accumulate = true;
+      run(cpu, more);
+    }
+  });
+  run(cpu,
+      SumMiddle{
+          .x = sums.data(), .y = args.ddictionary, .outer = 1, .middle = parts, .inner = entries});
+}
+
+namespace {
+
+template <class Kernel, class Args>
+void over_sequences(Cpu cpu, const Kernel& kernel, const Args& args, const PdScanForward& sizes) {
+  const int64_t grain = std::max(grain_for(30 * sizes.T * sizes.N), pieces(sizes.B, 256));
+  const Tensor space(cpu.context, Shape{pieces(sizes.B, grain), 2 * sizes.N});
+  parallel_for(cpu, sizes.B, grain, [&](int64_t begin, int64_t end) {
+    kernel(args, begin, end, space.data() + begin / grain * 2 * sizes.N);
+  });
+}
+
+}  // namespace
+
+void run(Cpu cpu, const PdScanForward& args) {
+  over_sequences(cpu, FPRNN_SELECT(cpu, pd_scan_forward), args, args);
+}
+void run(Cpu cpu, const PdScanBackward& args) {
+  over_sequences(cpu, FPRNN_SELECT(cpu, pd_scan_backward), args, args.forward);
+}
+
+}  // namespace fprnn
