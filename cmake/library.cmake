@@ -17,7 +17,7 @@ set(FPRNN_SOURCES
     ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/krylov_solve.cpp ops/cross_entropy.cpp ops/adamw_update.cpp
     models/module.cpp models/layer.cpp models/modules.cpp
     models/mixer.cpp models/mamba.cpp
-    models/recurrent.cpp models/mamba2.cpp models/delta_net.cpp models/causal_attention.cpp models/transformer.cpp models/xlstm_modules.cpp models/mlstm.cpp models/slstm.cpp models/act.cpp
+    models/recurrent.cpp models/mamba2.cpp models/delta_net.cpp models/causal_attention.cpp models/transformer.cpp models/xlstm_modules.cpp models/mlstm.cpp models/slstm.cpp models/act.cpp models/pd_ssm.cpp
     models/cells/gated.cpp models/cells/gated_fused.cpp models/cells/selective.cpp models/cells/selective_fused.cpp
     models/fixed_point_map.cpp
     models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/sequential.cpp

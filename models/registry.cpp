@@ -8,6 +8,7 @@
 #include <fprnn/models/mamba.h>
 #include <fprnn/models/mamba2.h>
 #include <fprnn/models/mlstm.h>
+#include <fprnn/models/pd_ssm.h>
 #include <fprnn/models/recurrent.h>
 #include <fprnn/models/registry.h>
 #include <fprnn/models/transformer.h>
@@ -56,6 +57,7 @@ ModelRegistry built_in_models() {
   models.add(slstm_kind());
   models.add(mlstm_kind());
   models.add(act_kind());
+  models.add(pd_ssm_kind());
   return models;
 }
 

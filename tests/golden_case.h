@@ -91,6 +91,7 @@ using Runners = std::map<std::string, void (*)(Case&)>;  // by kind
 Runners act_runners();
 Runners delta_runners();
 Runners mamba2_runners();
+Runners pd_ssm_runners();
 Runners recurrent_runners();
 Runners transformer_runners();
 Runners xlstm_runners();
