@@ -203,6 +203,11 @@ struct Partial {
   FPRNN_INLINE void store(real* to, Vec x) const { store_partial(to, x, count); }
   FPRNN_INLINE Vec keep(Vec x) const { return FPRNN_ISA::keep(x, count); }
 };
+// Of what may be missing.
+template <class Lanes>
+FPRNN_INLINE Vec load_or_zero(const real* from, int64_t at, Lanes lanes) {
+  return from != nullptr ? lanes.load(from + at) : Vec{};
+}
 template <class Body>
 FPRNN_INLINE void for_lanes(int64_t count, const Body& body) {
   int64_t i = 0;

@@ -4,8 +4,8 @@
 //   mixed_t = Q(p_t) (x_t - y_t) + y_t
 //   v_t = read(carry_{t-1}) + gain_t . mixed_t,   carry_t = write(carry_{t-1}, mixed_t)
 //   f(y)_t = N(SiLU(z_t) . v_t)
-// where the cell's parameters (models/cells/cell.h) may depend on p_t too. N is a LayerNorm or the
-// identity, and the gate z may be missing.
+// where the cell's parameters (models/cells/cell.h) may depend on p_t too. N is a LayerNorm, RMS or
+// the identity, as in any_norm (ops/norm.h), and the gate z may be missing.
 //
 // At a step whose past is known all but y_t is known, and y_t = f(y)_t is the equation of
 // models/mixer.h with
@@ -26,7 +26,7 @@ struct FixedPointInputs {
   Var gate = {};      // z, (B, T, D) or undefined
   Var weight_y = {};  // W, (P, D); undefined: nothing depends on y_{t-1}
   Var norm_weight = {};  // (D); undefined: N is the identity
-  Var norm_bias = {};    // (D)
+  Var norm_bias = {};    // (D); undefined: N is no LayerNorm
   Vars signals = {};     // the cell's
   Vars weights = {};     // the cell's
 
@@ -47,7 +47,7 @@ struct Past {
 struct FixedPointMap {
   const Mixer& mixer;
   const Cell& cell;
-  real eps;  // of the LayerNorm, if there is one
+  real eps;  // of the norm, if there is one
 
   struct Applied {
     Var f;                 // (B, T, D)

@@ -35,8 +35,7 @@ Var Mixer::forward(const Var& p, const Var& v) {
 
 Var apply(const StepEquation& at, const Mixer& mixer, const Var& y) {
   const Var fed_back = sub(y, mixer.apply(at.q, y));
-  const Var v = add(at.offset, mul(at.gain, fed_back));
-  return at.norm_weight.defined() ? layer_norm(v, at.norm_weight, at.norm_bias, at.eps) : v;
+  return any_norm(add(at.offset, mul(at.gain, fed_back)), at.norm_weight, at.norm_bias, at.eps);
 }
 
 namespace {

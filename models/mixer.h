@@ -52,11 +52,11 @@ using MixerFactors = Vars;
 
 // One time step of a fixed-point layer, all of whose past is known:
 //   y = N(offset + gain . ((I - Q) y))
-// with N a LayerNorm over D, or the identity. Tokens do not meet.
+// with N a LayerNorm over D, RMS or the identity, as in any_norm (ops/norm.h). Tokens do not meet.
 struct StepEquation {
   MixerFactors q;
   Var offset, gain;            // (rows, T, D)
-  Var norm_weight, norm_bias;  // (D); undefined: N is the identity
+  Var norm_weight, norm_bias;  // (D) or undefined
   real eps;
 };
 

@@ -1,5 +1,6 @@
 #include <fprnn/core/isa.h>
 #include <fprnn/ops/fp_mamba_solve.h>
+#include <fprnn/ops/norm.h>
 #include <fprnn/ops/op.h>
 
 #include <cmath>
@@ -21,8 +22,7 @@ LocalMap map_of(std::string_view op, const LocalProblem& problem) {
           problem.alpha.shape());
   const int64_t r = u[-2], D = u[-1];
   require(1 <= r && r <= D, op, "the rank r must be 1 to D", r, D);
-  const bool normalised = problem.weight.defined();
-  require(normalised == problem.bias.defined(), op, "weight and bias come together or not at all");
+  check_norm(op, problem.u.context(), problem.weight, problem.bias);
   for (const Tensor* parameter : {&problem.weight, &problem.bias})
     require(fits(*parameter, Shape{D}), op, "weight and bias must be (D)", parameter->shape(), D);
   require_together(op, problem.u, problem.alpha, problem.offset, problem.gain, problem.weight,

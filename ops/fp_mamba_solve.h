@@ -1,8 +1,8 @@
 // One time step of a fixed-point layer, solved exactly. Everything but y in R^D is known, and
 //   y = N(A + S . ((I - Q) y))
-// with N a LayerNorm over D (FP-Mamba; arXiv 2503.10799, eq. 12 and 14) or the identity (the vector
-// FP-RNN), and Q a mixer of ops/low_rank.h. I - Q has rank r, so y follows from beta = U y in R^r.
-// Derivation: ops/fp_mamba_solve.md.
+// with N a LayerNorm over D (FP-Mamba; arXiv 2503.10799, eq. 12 and 14), RMS (FP-Mamba-2) or the
+// identity (the vector FP-RNN), as in any_norm, and Q a mixer of ops/low_rank.h. I - Q has rank r,
+// so y follows from beta = U y in R^r. Derivation: ops/fp_mamba_solve.md.
 //
 // The root is the one that local iteration from y = 0 converges to. Where it does not converge, it
 // is the root with the largest deviation before N, which always exists.
@@ -22,8 +22,8 @@ namespace fprnn {
 struct LocalProblem {    // tokens = product of leading axes
   Tensor u, alpha;       // (..., r, D) with unit rows, (..., r); 1 <= r <= D
   Tensor offset, gain;   // (..., D): A and S
-  Tensor weight = {};    // (D), of the LayerNorm N
-  Tensor bias = {};      // (D); both undefined: N is the identity
+  Tensor weight = {};    // (D), of N; undefined: the identity
+  Tensor bias = {};      // (D), of a LayerNorm; undefined with a weight: RMS
   real scale = 1;        // of the mixer
   bool in_order = true;  // householder; false: dplr
   real eps = real(1e-5);
@@ -40,7 +40,7 @@ struct LocalSolution {
 // numbers that `real` has too few digits for the tolerance counts as missed. NaN among a token's
 // numbers makes its y NaN.
 // ShapeError: sizes do not fit. ValueError: tolerance or eps negative, scale or tolerance not
-// finite, max_iterations below 1.
+// finite, max_iterations below 1. DeviceError: RMS on a GPU.
 LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations);
 // The same with the counts on the device, in `iterations` (tokens): the host does not wait for
 // them.
@@ -59,7 +59,7 @@ struct LocalMap {
   const real* offset;  // (tokens, D)
   const real* gain;    // (tokens, D)
   const real* weight;  // (D), null: N is the identity
-  const real* bias;    // (D), null with weight
+  const real* bias;    // (D), null: not a LayerNorm
   int64_t tokens, r, D;
   real scale;
   bool in_order;

@@ -14,7 +14,7 @@ GatedNormForward contract_of(const Var& x, const Var& z, const Var& weight, cons
   require(x.shape().rank() >= 1, op, "x must have a last axis to normalise", x.shape());
   require(fits(z, x.shape()), op, "z must have x's shape", z.shape(), x.shape());
   const int64_t D = x.size(-1);
-  require(weight.shape() == Shape{D} && bias.shape() == Shape{D}, op,
+  require(weight.shape() == Shape{D} && fits(bias, Shape{D}), op,
           "weight and bias must have the size of x's last axis", weight.shape(), bias.shape(),
           x.shape());
   require<ValueError>(eps >= 0, op, "eps must not be negative", eps);
@@ -22,14 +22,18 @@ GatedNormForward contract_of(const Var& x, const Var& z, const Var& weight, cons
   return {.x = x.data(),
           .z = data_or_null(z),
           .weight = weight.data(),
-          .bias = bias.data(),
+          .bias = data_or_null(bias),
           .rows = x.shape().elements_before(-1),
           .D = D,
           .eps = eps};
 }
 
 Var by_parts(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps) {
-  return layer_norm(z.defined() ? mul(x, silu(z)) : x, weight, bias, eps);
+  return any_norm(z.defined() ? mul(x, silu(z)) : x, weight, bias, eps);
+}
+
+bool has_kernel(const Context& context, const GatedNormForward& forward) {
+  return forward.bias != nullptr && has_fused(context, forward);
 }
 
 }  // namespace
@@ -42,7 +46,7 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
           x.shape());
   require_together("gated_norm", x, trace.y, trace.statistics);
   const Context& context = x.context();
-  if (!has_fused(context, forward)) return by_parts(x, z, weight, bias, eps);
+  if (!has_kernel(context, forward)) return by_parts(x, z, weight, bias, eps);
   GatedNormTrace made = trace;
   if (!made.y.defined()) {
     made = {Tensor(context, x.shape()), Tensor(context, x.shape().with(-1, 2))};
@@ -78,7 +82,7 @@ GatedNormBeside gated_norm_beside(const Tensor& before, const Var& x, const Var&
     require<UsageError>(!input.differentiable(), "gated_norm",
                         "what is compared with y before is not recorded");
   const Context& context = x.context();
-  if (!has_fused(context, forward)) return {by_parts(x, z, weight, bias, eps), {}};
+  if (!has_kernel(context, forward)) return {by_parts(x, z, weight, bias, eps), {}};
   const Tensor y(context, x.shape()), residual(context, x.shape().without(-1));
   forward.y = y.data();
   forward.before = before.data();

@@ -1,6 +1,7 @@
 // LayerNorm over the last axis of a gated vector:
 //   v = SiLU(z) . x,   y = weight (v - mean v) / sqrt(variance v + eps) + bias
-// Without z, v = x.
+// Without z, v = x; without bias, op by op,
+//   y = weight v / sqrt(mean(v^2) + eps)
 // Cost on a GPU: one read of x and z and one write; backward reads dy too and writes dx and dz. It
 // keeps x, z and each row's mean and scale. Without a kernel it runs op by op.
 #pragma once
@@ -16,8 +17,8 @@ struct GatedNormTrace {
   Tensor y;           // (..., D)
   Tensor statistics;  // (..., 2): mean and scale of each row
 };
-// x (..., D), z (..., D) or undefined, weight (D), bias (D) -> (..., D). ShapeError: sizes;
-// ValueError: eps negative.
+// x (..., D), z (..., D) or undefined, weight (D), bias (D) or undefined -> (..., D). ShapeError:
+// sizes; ValueError: eps negative.
 Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
                const GatedNormTrace& trace = {});
 

@@ -1,5 +1,6 @@
 #include <fprnn/core/isa.h>
 #include <fprnn/ops/kronecker_solve.h>
+#include <fprnn/ops/norm.h>
 #include <fprnn/ops/op.h>
 
 #include <cmath>
@@ -20,10 +21,9 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
   require(problem.left.shape() == square(sizes.m1) && problem.right.shape() == square(sizes.m2), op,
           "the factors must be (..., m1, m1) and (..., m2, m2) with m1 m2 = D",
           problem.left.shape(), problem.right.shape(), shape);
-  const bool normalised = problem.weight.defined();
   for (const Tensor* parameter : {&problem.weight, &problem.bias})
-    require(parameter->defined() == normalised && (!normalised || parameter->shape() == Shape{D}),
-            op, "weight and bias must both be (D) or absent", D);
+    require(fits(*parameter, Shape{D}), op, "weight and bias must be (D)", parameter->shape(), D);
+  check_norm(op, problem.offset.context(), problem.weight, problem.bias);
   require<ValueError>(tolerance >= 0 && std::isfinite(tolerance), op,
                       "the tolerance must be finite and not negative", tolerance);
   require<ValueError>(max_iterations >= 1 && max_iterations <= INT32_MAX, op,

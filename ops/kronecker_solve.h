@@ -15,8 +15,8 @@ namespace fprnn {
 struct KroneckerProblem {  // tokens = product of leading axes, D = m1 m2
   Tensor left, right;      // (..., m1, m1), (..., m2, m2): KroneckerFactors
   Tensor offset, gain;     // (..., D): A and S
-  Tensor weight = {};      // (D), of the LayerNorm N
-  Tensor bias = {};        // (D); both undefined: N is the identity
+  Tensor weight = {};      // (D) and
+  Tensor bias = {};        // (D), of N, as in LocalProblem
   real scale = 1;          // of the mixer
   real eps = real(1e-5);
 };
@@ -25,7 +25,7 @@ struct KroneckerProblem {  // tokens = product of leading axes, D = m1 m2
 //   max |N(A + S . ((I - Q) y)) - y| <= tolerance (max |N(..)| + kResidualFloor)
 // NaN among a token's numbers makes its y NaN.
 // ShapeError: sizes do not fit. ValueError: tolerance negative or not finite, max_iterations below
-// 1.
+// 1. DeviceError: RMS on a GPU.
 LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
                               int64_t max_iterations);
 // The same with the counts on the device, in `iterations` (tokens): the host does not wait for
@@ -58,7 +58,7 @@ struct KroneckerSolve {
   const real* offset;   // (tokens, D)
   const real* gain;     // (tokens, D)
   const real* weight;   // (D), null: N is the identity
-  const real* bias;     // (D), null with weight
+  const real* bias;     // (D), null: not a LayerNorm
   real* y;              // (tokens, D)
   int32_t* iterations;  // (tokens): max_iterations where that many were not enough
   int64_t tokens, m1, m2;

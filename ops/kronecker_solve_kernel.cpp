@@ -35,7 +35,7 @@ class Token {
   // y; how many products that took.
   FPRNN_INLINE int64_t solve() {
     const bool normalised = args_.weight != nullptr;
-    for (int64_t d = 0; d < D_; ++d) y_[d] = normalised ? args_.bias[d] : 0;
+    for (int64_t d = 0; d < D_; ++d) y_[d] = args_.bias != nullptr ? args_.bias[d] : 0;
     int64_t count = 1;
     if (normalised) leap(false, count);
     real last = static_cast<real>(__builtin_inff());
@@ -69,16 +69,18 @@ class Token {
     small_product(left_x_, m2, 1, right_, to, m1, m2, m2);
   }
 
-  // x <- offset + gain . (scale x), centred if there is a LayerNorm; returns |x|^2 / D.
+  // x <- offset + gain . (scale x), centred if N centres; returns |x|^2 / D if there is a norm.
   FPRNN_INLINE real center(const real* offset, real* x) {
-    Vec total{};
+    Vec total{}, squares{};
     for_lanes(D_, [&](int64_t d, auto lanes) {
       const Vec from = offset == nullptr ? Vec{} : lanes.load(offset + d);
       const Vec value = from + lanes.load(gain_ + d) * (args_.scale * lanes.load(x + d));
       lanes.store(x + d, value);
       total += value;
+      squares += value * value;
     });
-    if (args_.weight == nullptr) return 0;
+    if (args_.bias == nullptr)
+      return args_.weight != nullptr ? sum(squares) / static_cast<real>(D_) : 0;
     const real mean = sum(total) / static_cast<real>(D_);
     const real variance = subtract(mean, x);
     return is_far(mean, variance + args_.eps) ? subtract_rest(x) : variance;
@@ -112,7 +114,7 @@ class Token {
       if (normalised) {
         to = to * inverse_;
         lanes.store(n_ + d, to);
-        to = lanes.load(args_.weight + d) * to + lanes.load(args_.bias + d);
+        to = lanes.load(args_.weight + d) * to + load_or_zero(args_.bias, d, lanes);
       }
       const Vec change = to - lanes.load(y_ + d);
       difference = larger(magnitude(change), difference);
@@ -149,7 +151,8 @@ class Token {
     if (linear) {
       for (int64_t d = 0; d < D_; ++d) basis_[d] = change_[d];
     } else {
-      multiply(args_.bias, basis_);
+      if (args_.bias != nullptr) multiply(args_.bias, basis_);
+      for (int64_t d = 0; args_.bias == nullptr && d < D_; ++d) basis_[d] = 0;
       center(offset_, basis_);
     }
     const real length = square_root(inner(D_, basis_, basis_));
@@ -157,9 +160,9 @@ class Token {
     // f at n = 0 tells how large f is, before any is known.
     if (!linear)
       size_ = largest_of([&](int64_t d, auto lanes) {
-        return lanes.load(args_.bias + d) + square_root(static_cast<real>(D_)) *
-                                                lanes.load(args_.weight + d) *
-                                                lanes.load(basis_ + d);
+        return load_or_zero(args_.bias, d, lanes) + square_root(static_cast<real>(D_)) *
+                                                        lanes.load(args_.weight + d) *
+                                                        lanes.load(basis_ + d);
       });
     return length;
   }
@@ -259,9 +262,9 @@ class Token {
       for (int64_t i = 0; i < m; ++i)
         total += sections_.c[i * kKrylovSections + kKept] * lanes.load(basis_ + i * D_ + d);
       total *= factor;
-      lanes.store(y_ + d, linear
-                              ? lanes.load(y_ + d) + total
-                              : lanes.load(args_.weight + d) * total + lanes.load(args_.bias + d));
+      lanes.store(y_ + d, linear ? lanes.load(y_ + d) + total
+                                 : lanes.load(args_.weight + d) * total +
+                                       load_or_zero(args_.bias, d, lanes));
     });
   }
 

@@ -23,7 +23,7 @@ Tensor iterated(const RowEquation& at, const Products& products, real tolerance,
   const Shape &shape = at.offset.shape(), rows{shape.elements_before(-1), 1, shape[-1]};
   const Map f = [&](const Tensor& y) {
     const Var v = add(at.offset, mul(at.gain, products(y.reshaped(shape))));
-    return (normalised ? layer_norm(v, at.weight, at.bias, at.eps) : v).value().reshaped(rows);
+    return any_norm(v, at.weight, at.bias, at.eps).value().reshaped(rows);
   };
   const Tensor start = normalised ? zeros(at.offset.context(), shape) : at.offset;
   const Solution solution = picard(f, start.reshaped(rows),
@@ -44,17 +44,18 @@ Tensor krylov_solve(const RowEquation& at, const Products& products, real tolera
   require(shape.rank() >= 1 && at.gain.shape() == shape, op, "offset and gain must be (..., D)",
           shape, at.gain.shape());
   const int64_t D = shape[-1], rows = shape.elements_before(-1);
-  require(fits(at.weight, {D}) && fits(at.bias, {D}) && at.weight.defined() == at.bias.defined(),
-          op, "weight and bias must both be (D) or absent", D);
+  require(fits(at.weight, {D}) && fits(at.bias, {D}) && (at.weight.defined() || !at.bias.defined()),
+          op, "weight and bias must be (D) or absent, a bias with a weight", D);
   require(counts.elements() == rows, op, "there must be a count for each row", counts.shape(),
           rows);
   require_together(op, at.offset, at.gain, at.weight, at.bias, counts);
   check_limits(tolerance, max_iterations);
   const Context& context = at.offset.context();
   if (!has_krylov(context)) return iterated(at, products, tolerance, max_iterations, counts);
-  // N's bias, from which plain steps start, or a guess as good as 0.
-  const Tensor y =
-      at.bias.defined() ? clone(broadcast_to(at.bias, shape).value()) : clone(at.offset);
+  // N's bias, from which plain steps start, or without N a guess as good as 0.
+  const Tensor y = at.bias.defined()     ? clone(broadcast_to(at.bias, shape).value())
+                   : at.weight.defined() ? clone(zeros(context, shape))
+                                         : clone(at.offset);
   const Tensor ask = clone(y);
   const int64_t most = std::min<int64_t>(D, D <= kKrylovLong ? kKrylovMost : kKrylovMostLong);
   const int64_t reals = (most + 2) * D + (most + 2) * most;

@@ -1,9 +1,9 @@
 // Rows that do not meet, each with an equation of its own,
 //   y = N(A + S . (B y))
-// with N a LayerNorm or the identity, solved with nothing of the matrices B but products: one with
-// every row's B at once is an iteration. The method, and the root where there are several, are
-// those of ops/kronecker_solve.md. On a GPU, which has no kernel for that, rows are iterated, from 0
-// on, without N from A, and a row's step is halved if it does not help.
+// with N a LayerNorm, RMS or the identity (any_norm), solved with nothing of the matrices B but
+// products: one with every row's B at once is an iteration. The method, and the root where there
+// are several, are those of ops/kronecker_solve.md. On a GPU, which has no kernel for that, rows are
+// iterated, from 0 on, without N from A, and a row's step is halved if it does not help.
 #pragma once
 
 #include <fprnn/ops/kronecker_solve.h>
@@ -17,8 +17,8 @@ bool has_krylov(const Context& context);  // whether there is a kernel
 struct RowEquation {   // rows = product of leading axes
   Tensor offset;       // (..., D): A
   Tensor gain;         // (..., D): S
-  Tensor weight = {};  // (D), of the LayerNorm N
-  Tensor bias = {};    // (D); both undefined: N is the identity
+  Tensor weight = {};  // (D) and
+  Tensor bias = {};    // (D), of N
   real eps = real(1e-5);
 };
 // x (..., D) -> B x of every row. A row of the result depends on that row of x alone.
@@ -50,7 +50,7 @@ struct KrylovAdvance {
   const real* offset;   // (rows, D)
   const real* gain;     // (rows, D)
   const real* weight;   // (D), null: N is the identity
-  const real* bias;     // (D), null with weight
+  const real* bias;     // (D), null: not a LayerNorm
   real* y;              // (rows, D)
   real* ask;            // (rows, D)
   real* space;          // (rows, reals), of each row's own

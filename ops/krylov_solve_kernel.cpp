@@ -95,17 +95,18 @@ class Row {
     ask_for_y();
   }
 
-  // x <- (offset +) gain . product, centred if there is a LayerNorm; |x|^2 / D.
+  // x <- (offset +) gain . product, centred if N centres; |x|^2 / D if there is a norm.
   FPRNN_INLINE real take(const real* offset, real* x) {
-    Vec total{};
+    Vec total{}, squares{};
     for_lanes(D_, [&](int64_t d, auto lanes) {
       const Vec from = offset == nullptr ? Vec{} : lanes.load(offset + d);
       const Vec value = from + lanes.load(gain_ + d) * lanes.load(product_ + d);
       lanes.store(x + d, value);
       total += value;
+      squares += value * value;
     });
-    Vec squares{};
-    for (int round = 0; normalised_ && round < 2; ++round) {  // the second for the first's rounding
+    const int rounds = args_.bias != nullptr ? 2 : 0;  // the second for the first's rounding
+    for (int round = 0; round < rounds; ++round) {
       const real mean = sum(total) / static_cast<real>(D_);
       total = squares = Vec{};
       for_lanes(D_, [&](int64_t d, auto lanes) {
@@ -126,7 +127,7 @@ class Row {
     for_lanes(D_, [&](int64_t d, auto lanes) {
       Vec f = lanes.load(n_ + d) * state_.inverse;
       lanes.store(n_ + d, f);
-      if (normalised_) f = lanes.load(args_.weight + d) * f + lanes.load(args_.bias + d);
+      if (normalised_) f = lanes.load(args_.weight + d) * f + load_or_zero(args_.bias, d, lanes);
       const Vec change = f - lanes.load(y_ + d);
       difference = larger(magnitude(change), difference);
       size = larger(magnitude(f), size);
@@ -236,7 +237,7 @@ class Row {
         total += sections_.c[i * kKrylovSections + kKept] * lanes.load(basis_ + i * D_ + d);
       total *= factor;
       if (!state_.linear) total *= lanes.load(args_.weight + d);
-      lanes.store(y_ + d, total + lanes.load((state_.linear ? y_ : args_.bias) + d));
+      lanes.store(y_ + d, total + load_or_zero(state_.linear ? y_ : args_.bias, d, lanes));
     });
   }
 

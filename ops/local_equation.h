@@ -129,7 +129,7 @@ FPRNN_INLINE void make_m(const LocalMap& map, const Token& token, N& n) {
 template <class N>
 FPRNN_INLINE void make_rows(const LocalMap& map, const Token& token, N& n) {
   const int64_t r = n.r, D = map.D;
-  const bool centred = map.weight != nullptr;
+  const bool centred = map.bias != nullptr;
   const real mean_a = centred ? inner(D, token.offset) / D : 0;
   n.mean = mean_a;
   for (int64_t i = 0; i < r; ++i)
@@ -159,7 +159,7 @@ FPRNN_RARE void center_again(const Map& map, const Token& token) {
     lanes.store(token.a + d, lanes.load(token.a + d) - rest);
   });
 }
-// |a|^2 / D + eps of a centred a.
+// |a|^2 / D + eps of an a that is centred where N centres.
 template <class N>
 FPRNN_INLINE double variance_of(const LocalMap& map, const Token& token, const N& n) {
   const auto variance = [&] { return inner(map.D, token.a, token.a) / double(map.D) + map.eps; };
@@ -179,7 +179,7 @@ FPRNN_INLINE void make_products(const LocalMap& map, const Token& token, N& n) {
     n.beta[i] = 0;
     n.cross[i] = inner(D, token.a, w) / double(D);
     n.p0[i] = inner(D, u, map.weight, token.a);
-    n.e[i] = inner(D, u, map.bias);
+    n.e[i] = map.bias != nullptr ? inner(D, u, map.bias) : 0;
     for (int64_t j = 0; j <= i; ++j)
       n.square[i * r + j] = n.square[j * r + i] = inner(D, w, token.w + j * D) / double(D);
     for (int64_t j = 0; j < r; ++j) n.p1[i * r + j] = inner(D, u, map.weight, token.w + j * D);

@@ -58,8 +58,8 @@ FPRNN_INLINE bool write(const LocalSolve& args, const Token& token, N& n, real* 
   Vec worst{}, size{};
   for_lanes(D, [&](int64_t d, auto lanes) {
     const Vec a = lanes.load(token.a + d), weight = lanes.load(args.map.weight + d);
-    const Vec value =
-        weight * combine(a * from, token.w, n.from, r, D, d, lanes) + lanes.load(args.map.bias + d);
+    const Vec value = weight * combine(a * from, token.w, n.from, r, D, d, lanes) +
+                      load_or_zero(args.map.bias, d, lanes);
     const Vec difference = weight * combine(a * change, token.w, n.change, r, D, d, lanes);
     lanes.store(y + d, value);
     worst = larger(magnitude(difference), worst);
@@ -98,11 +98,12 @@ FPRNN_INLINE bool holds(const LocalSolve& args, const Token& token, N& n, const 
     return token.offset[d] + token.gain[d] * fed_back;
   };
   double mean = 0, variance = 0, worst = 0, size = 0;
-  for (int64_t d = 0; d < D; ++d) mean += entering(d) / D;
+  for (int64_t d = 0; map.bias != nullptr && d < D; ++d) mean += entering(d) / D;
   for (int64_t d = 0; d < D; ++d) variance += (entering(d) - mean) * (entering(d) - mean) / D;
   const double inverse = 1 / __builtin_sqrt(variance + map.eps);
   for (int64_t d = 0; d < D; ++d) {
-    const double f = map.weight[d] * inverse * (entering(d) - mean) + map.bias[d];
+    const double f = map.weight[d] * inverse * (entering(d) - mean) +
+                     (map.bias != nullptr ? map.bias[d] : real(0));
     const double difference = __builtin_fabs(f - y[d]);
     if (!(difference <= worst)) worst = difference;
     if (__builtin_fabs(f) > size) size = __builtin_fabs(f);

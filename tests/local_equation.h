@@ -1,5 +1,4 @@
-// The equation that a local solve answers, one token's: Q factor by factor and the LayerNorm, in plain loops over
-// double.
+// The equation that a local solve answers, one token's: Q factor by factor and the norm, in plain loops over double.
 #pragma once
 
 #include <fprnn/ops/fp_mamba_solve.h>
@@ -63,6 +62,7 @@ struct Equation {
     scale = problem.scale, eps = problem.eps, in_order = problem.in_order;
   }
   size_t D() const { return offset.size(); }
+  double shift(size_t d) const { return bias.empty() ? 0 : bias[d]; }
 
   // S . ((I - Q) v).
   Vector fed_back(const Vector& v) const {
@@ -75,11 +75,11 @@ struct Equation {
     for (size_t d = 0; d < D(); ++d) result[d] = gain[d] * (v[d] - q[d]);
     return result;
   }
-  // What enters N, centred, and sigma.
+  // What enters N, centred if N is a LayerNorm, and sigma.
   Vector centred(const Vector& y, double& sigma) const {
     Vector z = fed_back(y);
     for (size_t d = 0; d < D(); ++d) z[d] += offset[d];
-    const double center = mean(z);
+    const double center = bias.empty() ? 0 : mean(z);
     for (double& value : z) value -= center;
     sigma = std::sqrt(dot(z, z) / double(D()) + eps);
     return z;
@@ -90,7 +90,7 @@ struct Equation {
     for (size_t d = 0; d < D(); ++d) z[d] += offset[d];
     if (weight.empty()) return z;
     z = centred(y, sigma);
-    for (size_t d = 0; d < D(); ++d) z[d] = weight[d] * z[d] / sigma + bias[d];
+    for (size_t d = 0; d < D(); ++d) z[d] = weight[d] * z[d] / sigma + shift(d);
     return z;
   }
   // y where sigma is given, and the equation linear.
@@ -104,7 +104,7 @@ struct Equation {
       for (size_t d = 0; d < D(); ++d)
         matrix[d * D() + k] = unit[d] - weight[d] * (column[d] - start[d]) / sigma;
     }
-    for (size_t d = 0; d < D(); ++d) start[d] = weight[d] * start[d] / sigma + bias[d];
+    for (size_t d = 0; d < D(); ++d) start[d] = weight[d] * start[d] / sigma + shift(d);
     return dense_solve(matrix, start);
   }
   double residual(const Vector& y) const {
@@ -123,7 +123,7 @@ struct Equation {
     double sigma = 1;
     Vector n = centred(y, sigma);
     for (double& value : n) value /= sigma;
-    const double center = mean(z), along = dot(n, z) / double(D());
+    const double center = bias.empty() ? 0 : mean(z), along = dot(n, z) / double(D());
     for (size_t d = 0; d < D(); ++d) z[d] = weight[d] * (z[d] - center - n[d] * along) / sigma;
     return z;
   }

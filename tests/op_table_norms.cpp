@@ -47,6 +47,22 @@ void add_norm_shape(OpCases& cases, const Shape& shape) {
              return Arrays{reference::layer_norm(gated, v[2], v[3], real(0.1))};
            },
        .gradient_floor = floor});
+  cases.push_back(
+      {.op = "gated_norm",
+       .variation = "without bias",
+       .inputs = {x, x, weight},
+       .apply = [](const Vars& v) { return Vars{gated_norm(v[0], v[1], v[2], {}, real(0.1))}; },
+       .reference =
+           [](const Arrays& v) {
+             const Array gated = reference::mul(v[0], reference::silu(v[1]));
+             return Arrays{reference::rms_norm(gated, v[2], real(0.1))};
+           }});
+  cases.push_back(
+      {.op = "any_norm",
+       .inputs = {x, weight},
+       .apply = [](const Vars& v) { return Vars{any_norm(v[0], v[1], {}, real(0.1))}; },
+       .reference =
+           [](const Arrays& v) { return Arrays{reference::rms_norm(v[0], v[1], real(0.1))}; }});
   for (const auto& [variation, low, high, eps] :
        {std::tuple{"", 0.3, 1.5, 1e-6}, {"shorter than eps", -0.1, 0.1, 8.0}})
     cases.push_back(

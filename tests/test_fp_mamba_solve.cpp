@@ -24,10 +24,13 @@ struct Setting {
   int64_t r, D;
   bool in_order, normalised;
   real scale;
+  bool rms = false;  // instead of a LayerNorm
 
   std::string name() const {
     return fmt::format("{} r {} D {} scale {}{}", in_order ? "householder" : "dplr", r, D, scale,
-                       normalised ? "" : " without LayerNorm");
+                       rms          ? " RMS"
+                       : normalised ? ""
+                                    : " without LayerNorm");
   }
 };
 
@@ -35,9 +38,10 @@ std::vector<Setting> settings() {
   std::vector<Setting> all;
   for (const int64_t r : {1, 2, 3, 4, 6})
     for (const int64_t D : {1, 5, 16, 33, 128})
-      for (int bits = 0; r <= D && bits < 8; ++bits)
-        all.push_back(
-            {r, D, (bits & 1) != 0, (bits & 2) != 0, (bits & 4) != 0 ? real(2) : real(1)});
+      for (int bits = 0; r <= D && bits < 16; ++bits)
+        if (const bool rms = (bits & 8) != 0, normalised = (bits & 2) != 0; normalised || !rms)
+          all.push_back(
+              {r, D, (bits & 1) != 0, normalised, (bits & 4) != 0 ? real(2) : real(1), rms});
   return all;
 }
 
@@ -57,7 +61,7 @@ LocalProblem problem_of(const Context& context, const Setting& of, const Shape& 
   problem.u = l2_normalize(problem.u, real(1e-12)).value();
   if (of.normalised) {
     problem.weight = between(context, {of.D}, 5, real(0.7), real(1.3));
-    problem.bias = random(context, {of.D}, 6, real(0.3));
+    if (!of.rms) problem.bias = random(context, {of.D}, 6, real(0.3));
   }
   return problem;
 }
@@ -323,7 +327,7 @@ TEST_CASE("local solve: what does not fit is refused") {
   refused([&](LocalProblem& bad) { bad.alpha = random(context, {3, 1}, 1); });
   refused([&](LocalProblem& bad) { bad.gain = random(context, {3, 4}, 1); });
   refused([&](LocalProblem& bad) { bad.weight = random(context, {4}, 1); });
-  refused([&](LocalProblem& bad) { bad.bias = Tensor(); });
+  refused([&](LocalProblem& bad) { bad.weight = Tensor(); });
   refused([&](LocalProblem& bad) {
     bad.u = random(context, {3, 6, 5}, 1), bad.alpha = random(context, {3, 6}, 1);
   });

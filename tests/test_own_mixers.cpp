@@ -24,7 +24,7 @@ struct DenseRows {
   RowEquation at;
   Tensor matrices;  // (rows, D, D)
 
-  DenseRows(const Context& context, int64_t D, bool normalised, real size = 2) {
+  DenseRows(const Context& context, int64_t D, bool normalised, real size = 2, bool rms = false) {
     const auto draw = [&](const Shape& shape, uint64_t stream, real bound) {
       return random(context, shape, stream, bound);
     };
@@ -32,7 +32,7 @@ struct DenseRows {
     at = {draw({kRows, D}, 2, 1), draw({kRows, D}, 3, 1)};
     if (!normalised) return;
     at.weight = affine(draw({D}, 4, real(0.2)), 1, 1).value();
-    at.bias = draw({D}, 5, real(0.3));
+    if (!rms) at.bias = draw({D}, 5, real(0.3));
   }
   DenseRows row(int64_t i) const {
     DenseRows one = *this;
@@ -46,7 +46,7 @@ struct DenseRows {
   }
   Tensor f(const Tensor& y) const {
     const Var x = add(at.offset, mul(at.gain, product(y)));
-    return (at.weight.defined() ? layer_norm(x, at.weight, at.bias, at.eps) : x).value();
+    return any_norm(x, at.weight, at.bias, at.eps).value();
   }
   struct Solved {
     Tensor y;
@@ -153,11 +153,11 @@ TEST_CASE("own mixers: at default options a step and its adjoint are solved as a
 TEST_CASE("krylov solve: y solves the equation of every row") {
   const Context context = Context::cpu(test_options());
   for (const int64_t D : {1, 2, 5, 33, 128, 160})
-    for (const bool normalised : {true, false})
+    for (const int norms : {0, 1, 2})  // none, LayerNorm, RMS
       for (const real size : {real(0.5), real(4)}) {
         if (D > kKrylovLong && size > 1) continue;  // the space is not whole
-        INFO("D " << D << " normalised " << normalised << " size " << size);
-        const DenseRows rows(context, D, normalised, size);
+        INFO("D " << D << " norm " << norms << " size " << size);
+        const DenseRows rows(context, D, norms > 0, size, norms == 2);
         const auto solved = rows.solve(real(100) * kSolved, 400);
         const std::vector<real> residuals = rows.residuals(solved.y);
         for (int64_t row = 0; row < kRows; ++row) {
@@ -211,7 +211,7 @@ TEST_CASE("krylov solve: what it refuses") {
   CHECK_THROWS_AS(rows.solve(-1, 5), ValueError);
   CHECK_THROWS_AS(rows.solve(1, 0), ValueError);
   DenseRows wrong = rows;
-  wrong.at.bias = Tensor();
+  wrong.at.weight = Tensor();
   CHECK_THROWS_AS(wrong.solve(1, 5), ShapeError);
   wrong.at = rows.at, wrong.at.gain = rows.at.bias;
   CHECK_THROWS_AS(wrong.solve(1, 5), ShapeError);

@@ -104,7 +104,7 @@ class SelectiveForms : public FusedForms {
     const Tensor& y = to.y;
     const auto mixer = map.mixer.sweep();
     const SelectiveOptions& options = options_of(map);
-    if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_weight.defined() ||
+    if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_bias.defined() ||
         y.elements() == 0)
       return std::nullopt;
     const Context& context = y.context();
@@ -153,7 +153,7 @@ class SelectiveForms : public FusedForms {
     const auto mixer = map.mixer.sweep();
     const SelectiveOptions& options = options_of(map);
     const Tensor& y = to.y;
-    if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_weight.defined() ||
+    if (!mixer.has_value() || options.step_numbers > 0 || !in.norm_bias.defined() ||
         y.elements() == 0)
       return false;
     const Context& context = y.context();
