@@ -19,10 +19,12 @@ set(FPRNN_SOURCES
     models/mixer.cpp models/mamba.cpp
     models/recurrent.cpp models/mamba2.cpp models/delta_net.cpp models/causal_attention.cpp models/transformer.cpp models/xlstm_modules.cpp models/mlstm.cpp models/slstm.cpp models/act.cpp models/pd_ssm.cpp
     models/cells/gated.cpp models/cells/gated_fused.cpp models/cells/selective.cpp models/cells/selective_fused.cpp
+    models/cells/ssd.cpp models/cells/delta.cpp
     models/fixed_point_map.cpp
     models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/sequential.cpp
     models/solvers/parallel.cpp models/solvers/automatic.cpp
-    models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp models/deq.cpp models/sequence_model.cpp models/adamw.cpp
+    models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp
+    models/fp_block.cpp models/fp_mamba2.cpp models/fp_delta_net.cpp models/deq.cpp models/sequence_model.cpp models/adamw.cpp
     models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
     models/checkpoint.cpp

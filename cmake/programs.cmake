@@ -57,7 +57,7 @@ if(FPRNN_BUILD_TESTS)
     tests/op_table_mixers.cpp tests/op_table_recurrent.cpp tests/op_table_act.cpp tests/op_table_pd_scan.cpp tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/test_vjp.cpp
     tests/test_tape.cpp tests/test_own_op.cpp tests/test_core.cpp tests/test_thread_pool.cpp tests/test_processors.cpp tests/test_solver_version.cpp
     tests/test_vector_math.cpp tests/test_large_numbers.cpp tests/test_large_steps.cpp tests/test_extents.cpp tests/test_extents_layers.cpp tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp
-    tests/test_models.cpp tests/test_recurrent.cpp tests/test_act.cpp tests/test_pd_ssm.cpp tests/test_mamba2.cpp tests/test_delta_net.cpp tests/test_transformer.cpp tests/test_deq.cpp tests/test_xlstm.cpp tests/test_cells.cpp tests/test_sequence_model.cpp tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
+    tests/test_models.cpp tests/test_recurrent.cpp tests/test_act.cpp tests/test_pd_ssm.cpp tests/test_mamba2.cpp tests/test_delta_net.cpp tests/test_transformer.cpp tests/test_deq.cpp tests/test_xlstm.cpp tests/test_fp_block.cpp tests/test_cells.cpp tests/test_sequence_model.cpp tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
     tests/malformed.cpp tests/rewrite.cpp tests/test_file.cpp tests/test_lines.cpp tests/test_safetensors.cpp
     tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp tests/test_checkpoint_files.cpp
     tests/test_run_checkpoints.cpp
@@ -102,7 +102,7 @@ if(FPRNN_BUILD_TESTS)
     endforeach()
   endif()
 
-  fprnn_program(golden tests/golden.cpp tests/golden_recurrent.cpp tests/golden_mamba2.cpp tests/golden_delta.cpp tests/golden_transformer.cpp tests/golden_xlstm.cpp tests/golden_act.cpp tests/golden_pd_ssm.cpp)
+  fprnn_program(golden tests/golden.cpp tests/golden_recurrent.cpp tests/golden_mamba2.cpp tests/golden_delta.cpp tests/golden_transformer.cpp tests/golden_xlstm.cpp tests/golden_act.cpp tests/golden_pd_ssm.cpp tests/golden_fp_mamba2.cpp)
   target_compile_definitions(golden PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME golden COMMAND golden)
 

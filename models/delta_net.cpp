@@ -49,12 +49,15 @@ int64_t value_channels(const DeltaNetOptions& options) {
   return whole;
 }
 
-// A ~ U(0, 16), kept away from 0, whose logarithm is none.
+}  // namespace
+
 Tensor initial_log_rates(const Init& init, int64_t heads) {
   std::vector<real> values = uniform(init.context, Shape{heads}, 0, 16, init.rng).to_vector();
   for (real& value : values) value = std::log(std::max(value, real(1e-4)));
   return Tensor(init.context, Shape{heads}, values);
 }
+
+namespace {
 
 // elu(x) + 1 = max(x, 0) + e^min(x, 0).
 Var shifted_elu(const Var& x) { return add(relu(x), exp(affine(relu(affine(x, -1, 0)), -1, 0))); }

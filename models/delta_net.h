@@ -75,6 +75,9 @@ class DeltaNet : public Layer {
   Linear o_proj_;
 };
 
+// A_log: ln of numbers drawn from [0, 16), kept away from 0, whose logarithm is none.
+Tensor initial_log_rates(const Init& init, int64_t heads);
+
 struct ModelKind;
 ModelKind delta_net_kind();  // models/registry.h
 ModelKind gated_delta_net_kind();

@@ -1,4 +1,6 @@
+#include <fprnn/models/fp_delta_net.h>
 #include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/fp_mamba2.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/registry.h>
 
@@ -66,6 +68,23 @@ LayerOptions FixedPointSettings<LayerOptions>::at(const LayerPlace& place) const
   return all;
 }
 
+// Those that every FpBlock has, behind its own. sees says what q, b and c are.
+template <class Block, class BlockOptions>
+LayerMaker block_maker(Settings& settings,
+                       const std::shared_ptr<FixedPointSettings<BlockOptions>>& own,
+                       const std::string& sees) {
+  own->hidden_dependence = std::string("q,b,c");
+  own->add_to(settings);
+  settings.add("hidden_dependence", own->hidden_dependence, sees);
+  settings.add("glu_in_loop", own->options.glu_in_loop,
+               "Whether the fixed point is read without a gate of its own");
+  return [own](Module& parent, std::string name, const Init& init, const LayerPlace& place) {
+    BlockOptions options = own->at(place);
+    options.dependence = hidden_dependence_named(own->hidden_dependence);
+    return std::make_unique<Block>(parent, std::move(name), init, options);
+  };
+}
+
 }  // namespace
 
 ModelKind fp_mamba_kind() {
@@ -115,6 +134,43 @@ ModelKind fp_rnn_kind() {
           .about = "A gated diagonal recurrence with a channel mixer in the loop, of one vector",
           .declare = declare,
           .solver = true};
+}
+
+ModelKind fp_mamba2_kind() {
+  const auto declare = [](Settings& settings) -> LayerMaker {
+    const auto own = std::make_shared<FixedPointSettings<FpMamba2Options>>();
+    settings.add("d_state", own->options.d_state, "States of each channel");
+    settings.add("headdim", own->options.headdim,
+                 "Channels of a head; divides expand times d-model");
+    settings.add("ngroups", own->options.ngroups, "Groups of heads, which share b and c");
+    settings.add("bc_norm", own->options.bc_norm, "Whether b and c are normalised");
+    settings.add("d_has_hdim", own->options.channel_skip,
+                 "A skip of each channel, not of each head");
+    return block_maker<FpMamba2>(settings, own, "Which see y_{t-1}: none or some of q,b,c");
+  };
+  return {.name = "fp-mamba2",
+          .about = "Mamba-2 with a dense transition, as the fixed point of mixing and scan",
+          .declare = declare,
+          .solver = true,
+          .cpu_only = true};
+}
+
+ModelKind fp_delta_net_kind() {
+  const auto declare = [](Settings& settings) -> LayerMaker {
+    const auto own = std::make_shared<FixedPointSettings<FpDeltaNetOptions>>();
+    settings.add("heads", own->options.heads, "Heads of keys, queries and values");
+    settings.add("head_dim", own->options.head_dim, "Channels of a key; 0: d-model / heads");
+    settings.add("forget_gate", own->options.forget_gate, "Whether the memory forgets");
+    settings.add("negative_eigenvalues", own->options.negative_eigenvalues,
+                 "Eigenvalues of a step in [-1, 1] instead of [0, 1]");
+    return block_maker<FpDeltaNet>(
+        settings, own, "Which see y_{t-1}: none or some of q (the mixer), b (keys), c (queries)");
+  };
+  return {.name = "fp-deltanet",
+          .about = "The gated delta rule with a channel mixer in the loop, as a fixed point",
+          .declare = declare,
+          .solver = true,
+          .cpu_only = true};
 }
 
 }  // namespace fprnn

@@ -20,12 +20,7 @@ Mamba2Options checked(const Mamba2Options& of) {
   check_sizes("mamba2", {of.d_model, of.d_state, of.headdim, of.ngroups, of.expand, of.conv_width,
                          of.layers});
   check_sizes("mamba2", {of.expand * of.d_model, of.ngroups * of.d_state});
-  const int64_t D = of.expand * of.d_model;
-  require<ValueError>(D % of.headdim == 0, "mamba2",
-                      "headdim must divide expand times d_model: headdim and the product",
-                      of.headdim, D);
-  require<ValueError>(D / of.headdim % of.ngroups == 0, "mamba2",
-                      "ngroups must divide the number of heads", of.ngroups, D / of.headdim);
+  heads_of("mamba2", of.expand * of.d_model, of.headdim, of.ngroups);
   const auto finite = [](double limit) { return std::isfinite(static_cast<real>(limit)); };
   require<ValueError>(of.dt_min >= 0 && (of.dt_max == 0 || of.dt_max >= of.dt_min) &&
                           finite(of.dt_min) && finite(of.dt_max),
@@ -34,14 +29,22 @@ Mamba2Options checked(const Mamba2Options& of) {
   return of;
 }
 
-// ln of numbers drawn from [1, 16).
+}  // namespace
+
+int64_t heads_of(std::string_view op, int64_t D, int64_t headdim, int64_t ngroups) {
+  require<ValueError>(D % headdim == 0, op,
+                      "headdim must divide expand times d_model: headdim and the product", headdim,
+                      D);
+  require<ValueError>(D / headdim % ngroups == 0, op, "ngroups must divide the number of heads",
+                      ngroups, D / headdim);
+  return D / headdim;
+}
+
 Tensor initial_decay(const Init& init, int64_t H) {
   std::vector<real> values = uniform(init.context, Shape{H}, 1, 16, init.rng).to_vector();
   for (real& value : values) value = std::log(value);
   return Tensor(init.context, Shape{H}, values);
 }
-
-}  // namespace
 
 Mamba2::Mamba2(Module& parent, std::string name, const Init& init, const Mamba2Options& options)
     : Layer(parent, std::move(name)),

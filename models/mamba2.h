@@ -62,6 +62,10 @@ class Mamba2 : public Layer {
   Linear out_proj_;
 };
 
+// H = D / headdim. ValueError: headdim does not divide D, or ngroups does not divide H.
+int64_t heads_of(std::string_view op, int64_t D, int64_t headdim, int64_t ngroups);
+Tensor initial_decay(const Init& init, int64_t H);  // A_log: ln of numbers drawn from [1, 16)
+
 struct ModelKind;
 ModelKind mamba2_kind();  // models/registry.h
 

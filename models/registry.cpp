@@ -3,7 +3,9 @@
 #include <fprnn/models/act.h>
 #include <fprnn/models/delta_net.h>
 #include <fprnn/models/deq.h>
+#include <fprnn/models/fp_delta_net.h>
 #include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/fp_mamba2.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/models/mamba.h>
 #include <fprnn/models/mamba2.h>
@@ -58,6 +60,7 @@ ModelRegistry built_in_models() {
   models.add(mlstm_kind());
   models.add(act_kind());
   models.add(pd_ssm_kind());
+  for (const auto& kind : {fp_mamba2_kind, fp_delta_net_kind}) models.add(kind());
   return models;
 }
 

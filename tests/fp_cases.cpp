@@ -93,9 +93,45 @@ std::vector<Case> rnn_cases() {
   return cases;
 }
 
+std::vector<Case> block_cases() {
+  if (on_gpu()) return {};
+  FpMamba2Options mamba;
+  mamba.d_model = kWidth, mamba.d_state = 4, mamba.headdim = 4, mamba.scale = 1;
+  FpDeltaNetOptions delta;
+  delta.d_model = kWidth, delta.heads = 2, delta.scale = 1;
+  const auto kronecker = [](auto& o) { o.mixer = MixerKind::kronecker; };
+  std::vector<Case> cases{
+      block_case<FpMamba2>("mamba2 householder 1", mamba),
+      block_case<FpMamba2>("mamba2 kronecker", with(mamba, kronecker)),
+      block_case<FpDeltaNet>("delta householder 1", delta),
+      block_case<FpDeltaNet>("delta kronecker", with(delta, kronecker)),
+  };
+  for (Case& entry : cases) entry.plain = true;
+  cases.push_back(
+      block_case<FpMamba2>("mamba2 dplr 2, groups, conv 4, glu_in_loop", with(mamba, [](auto& o) {
+                             o.mixer = MixerKind::dplr, o.rank = 2, o.ngroups = 2;
+                             o.conv_width = 4, o.glu_in_loop = true;
+                           })));
+  cases.push_back(block_case<FpMamba2>("mamba2 sees c, without bc_norm", with(mamba, [](auto& o) {
+                                         o.dependence = hidden_dependence_named("c");
+                                         o.bc_norm = false, o.channel_skip = true;
+                                       })));
+  cases.push_back(block_case<FpDeltaNet>("delta with reflections, symmetric, conv 4, sees q",
+                                         with(delta, [](auto& o) {
+                                           o.dependence = hidden_dependence_named("q");
+                                           o.negative_eigenvalues = o.symmetric = true;
+                                           o.forget_gate = false, o.conv_width = 4;
+                                         })));
+  cases.push_back(block_case<FpDeltaNet>(
+      "delta with a mixer of one's own",
+      with(delta, [](auto& o) { o.make_mixer = make_pair_mixer, o.glu_in_loop = true; })));
+  return cases;
+}
+
 std::vector<Case> all_cases() {
   std::vector<Case> cases = mamba_cases();
-  for (Case& rnn : rnn_cases()) cases.push_back(std::move(rnn));
+  for (const auto& more : {rnn_cases(), block_cases()})
+    cases.insert(cases.end(), more.begin(), more.end());
   return cases;
 }
 

@@ -3,7 +3,9 @@
 
 #include <fmt/format.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/models/fp_delta_net.h>
 #include <fprnn/models/fp_mamba.h>
+#include <fprnn/models/fp_mamba2.h>
 #include <fprnn/models/fp_rnn.h>
 #include <fprnn/ops/elementwise.h>
 
@@ -35,6 +37,12 @@ inline Case mamba_case(std::string name, const FpMambaOptions& options) {
             return std::make_unique<FpMamba>(parent, "layer", init, options);
           }};
 }
+template <class Layer, class Options>
+Case block_case(std::string name, const Options& options) {
+  return {std::move(name), [options](Module& parent, const Init& init) {
+            return std::make_unique<Layer>(parent, "layer", init, options);
+          }};
+}
 inline Case rnn_case(std::string name, const FpRnnOptions& options) {
   return {"rnn " + name, [options](Module& parent, const Init& init) {
             return std::make_unique<FpRnn>(parent, "layer", init, options);
@@ -51,6 +59,7 @@ Options with(Options options, const Change& change) {
 // Every mixer as it comes, and every switch with a low-rank and a full-rank mixer.
 std::vector<Case> mamba_cases();
 std::vector<Case> rnn_cases();
+std::vector<Case> block_cases();  // those of FpBlock; none on a GPU
 std::vector<Case> all_cases();
 
 // A layer with the memory that it stands on. Nothing is left at zero or one; x is larger and the LayerNorm in
@@ -70,7 +79,8 @@ struct Built {
       const Tensor noise = random(context, parameter->value.shape(), stream++, real(0.1));
       const bool input =
           path == "in_proj.weight" || path == "input_trans.weight" || path == "conv1d.weight";
-      const real scale = path == "out_norm.weight" ? real(0.5) : input ? real(3) : real(1);
+      const bool norm = path == "out_norm.weight" || path == "norm.weight";
+      const real scale = norm ? real(0.5) : input ? real(3) : real(1);
       parameter->value = add(affine(parameter->value, scale, 0), noise).value();
     }
     Rng inputs{.seed = 5, .stream = 0};

@@ -90,6 +90,7 @@ inline real eps_of(const Json& spec) { return spec.value("eps", spec.value("norm
 using Runners = std::map<std::string, void (*)(Case&)>;  // by kind
 Runners act_runners();
 Runners delta_runners();
+Runners fp_mamba2_runners();
 Runners mamba2_runners();
 Runners pd_ssm_runners();
 Runners recurrent_runners();

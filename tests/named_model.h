@@ -3,7 +3,16 @@
 
 #include <fprnn/models/model_settings.h>
 
+#include "context.h"
+
 namespace fprnn::tests {
+
+// The kinds that the device of the tests can run.
+inline std::vector<ModelKind> kinds_here(const ModelRegistry& models = built_in_models()) {
+  std::vector<ModelKind> kinds = models.all();
+  std::erase_if(kinds, [](const ModelKind& kind) { return kind.cpu_only && on_gpu(); });
+  return kinds;
+}
 
 // Settings of models that are what `values` say and otherwise the registry's.
 struct NamedModel {

@@ -2,8 +2,10 @@
 // closed with the rest are the cell's scan.
 #include <doctest/doctest.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/models/cells/delta.h>
 #include <fprnn/models/cells/gated.h>
 #include <fprnn/models/cells/selective.h>
+#include <fprnn/models/cells/ssd.h>
 #include <fprnn/models/fixed_point_map.h>
 #include <fprnn/models/modules.h>
 #include <fprnn/ops/elementwise.h>
@@ -19,7 +21,8 @@ namespace fprnn::tests {
 
 namespace {
 
-constexpr int64_t kSequences = 2, kSteps = 6, kChannels = 5, kStates = 3, kStepNumbers = 2;
+constexpr int64_t kSequences = 2, kSteps = 6, kChannels = 6, kStates = 3, kStepNumbers = 2;
+constexpr int64_t kHeads = 2, kHeadChannels = kChannels / kHeads;
 constexpr double kRounding = kDouble ? 1e-12 : 1e-5;
 
 struct CellCase {
@@ -29,6 +32,32 @@ struct CellCase {
   Var p;
   Vars signals, weights;
 };
+
+// Cells of heads.
+void add_head_cases(const Context& context, std::vector<CellCase>& cases) {
+  uint64_t stream = 80;
+  const auto some = [&](const Shape& shape) { return Var(random(context, shape, stream++)); };
+  const auto signal = [&](int64_t width) { return some({kSequences, kSteps, width}); };
+  const Var a = affine(exp(some({kHeads})), -1, 0), bias = some({kHeads});
+  for (const int64_t groups : {1, 2})
+    cases.push_back({fmt::format("ssd, groups {}", groups),
+                     std::make_unique<SsdCell>(SsdOptions{.heads = kHeads,
+                                                          .channels = kHeadChannels,
+                                                          .groups = groups,
+                                                          .states = kStates,
+                                                          .bc_norm = groups == 1}),
+                     signal(2 * groups * kStates),
+                     {signal(kHeads)},
+                     {a, groups == 1 ? some({kHeads}) : some({kHeads, kHeadChannels}), bias}});
+  for (const bool forgets : {false, true})
+    cases.push_back(
+        {forgets ? "delta, gated" : "delta",
+         std::make_unique<DeltaCell>(
+             DeltaOptions{.heads = kHeads, .keys = kStates, .channels = kHeadChannels}),
+         signal(2 * kHeads * kStates),
+         {sigmoid(signal(kHeads)), forgets ? affine(exp(signal(kHeads)), -1, 0) : Var()},
+         {}});
+}
 
 std::vector<CellCase> cell_cases(const Context& context) {
   uint64_t stream = 40;
@@ -59,6 +88,7 @@ std::vector<CellCase> cell_cases(const Context& context) {
        signal(2 * kStates + kStepNumbers),
        {Var(), Var()},
        {a, skip, bias, weight}});
+  add_head_cases(context, cases);
   return cases;
 }
 
@@ -170,14 +200,14 @@ TEST_CASE("cells: a layer's fused forms are its definition, with and without nor
                                   {.channels = kChannels, .parameters = kChannels, .rank = 2});
     const int64_t P = mixer->outputs() + at.cell->raw_size();
     const Tensor y = some({kSequences, kSteps, kChannels});
-    for (const int with : {0, 1, 2, 3}) {
-      const bool norm = with >= 1, past = with == 3;
+    for (const int with : {0, 1, 2, 3, 4}) {
+      const bool norm = with >= 1, past = with == 3, rms = with == 4;
       FixedPointInputs in{.x = some(y.shape()),
                           .projected = some({kSequences, kSteps, P}),
                           .gate = with == 2 ? Var(some(y.shape())) : Var(),
                           .weight_y = some({P, kChannels}),
                           .norm_weight = norm ? Var(some({kChannels})) : Var(),
-                          .norm_bias = norm ? Var(some({kChannels})) : Var(),
+                          .norm_bias = norm && !rms ? Var(some({kChannels})) : Var(),
                           .signals = at.signals,
                           .weights = at.weights};
       const Past before{past ? Var(some({kSequences, kChannels})) : Var(),

@@ -158,7 +158,7 @@ TEST_CASE("registry: every model steps as it reads, alone and in a stack of all"
   const Context context = test_context();
   std::string all;
   std::vector<std::string> stacks;
-  for (const ModelKind& kind : with_echo().all()) {
+  for (const ModelKind& kind : kinds_here(with_echo())) {
     stacks.push_back(kind.name);
     all += (all.empty() ? "" : ",") + kind.name;
   }
@@ -196,7 +196,7 @@ TEST_CASE("registry: every model steps as it reads, alone and in a stack of all"
 
 TEST_CASE("registry: no model takes a state with more parts than its own, though none is there") {
   const Context context = test_context();
-  for (const ModelKind& kind : built_in_models().all()) {
+  for (const ModelKind& kind : kinds_here()) {
     INFO(kind.name);
     NamedModel named({{"model", kind.name}, {"d_model", "8"}, {"headdim", "4"}}, built_in_models());
     Rng rng;

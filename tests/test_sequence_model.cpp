@@ -21,10 +21,12 @@ void for_models(const Context& context,
                 const std::function<void(const std::string&, SequenceModel&)>& visit,
                 bool with_caches = true) {
   std::vector<std::string> names;
-  for (const ModelKind& kind : built_in_models().all())
-    if (with_caches || !kind.caches) names.push_back(kind.name);
   std::string all;
-  for (const std::string& name : names) all += (all.empty() ? "" : ",") + name;
+  for (const ModelKind& kind : kinds_here()) {
+    if (kind.caches && !with_caches) continue;
+    names.push_back(kind.name);
+    all += (all.empty() ? "" : ",") + kind.name;
+  }
   names.push_back(all);
   for (const std::string& name : names) {
     const NamedModel named({{"model", name},
