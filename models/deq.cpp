@@ -28,8 +28,9 @@ DeqOptions resolved(DeqOptions options) {
   if (options.intermediate == 0) options.intermediate = 4 * D;
   check_sizes(kName, {options.intermediate});
   require<ValueError>(options.eps >= 0, kName, "eps must not be negative", options.eps);
-  require<ValueError>(options.most_magnitude >= 0 && std::isfinite(options.most_magnitude), kName,
-                      "most_magnitude must not be negative", options.most_magnitude);
+  require<ValueError>(
+      options.most_magnitude >= 0 && std::isfinite(static_cast<real>(options.most_magnitude)),
+      kName, "most_magnitude must be finite and not negative", options.most_magnitude);
   check(options.solver);
   return options;
 }

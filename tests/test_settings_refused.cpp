@@ -101,6 +101,15 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"value_heads", zero},
       {"householder", none},
       {"forget_gate", zero},
+      {"positions", none},
+      {"rotary_pct", zero},
+      {"rotary_base", {"1e39", "2147483648", "4611686018427387904", "9223372036854775808"}},
+      {"hard_alibi_heads", zero},
+      {"max_length", none},
+      {"intermediate", zero},
+      {"parallel_residual", zero},
+      {"most_magnitude", numbers},
+      {"damping", none},
       {"short_conv", zero},
       {"proj_factor", none},
       {"qkv_block", none},
@@ -148,7 +157,8 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"evaluate", folders},
       {"compare", folders}};
   if (kDouble)  // which holds what is infinite in float
-    for (const char* key : {"tolerance", "lr", "weight_decay", "dt_min", "dt_max"})
+    for (const char* key :
+         {"tolerance", "lr", "weight_decay", "dt_min", "dt_max", "most_magnitude"})
       taken[key].insert("1e39");
   TaskSettings program;
   program.read({});
@@ -161,6 +171,9 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       std::vector<std::string> arguments = {flag + "=" + value};
       if (value.empty()) arguments = {flag, value};
       if (key == "rank") arguments.insert(arguments.end(), {"--mixer", "householder"});
+      if (key.starts_with("rotary_")) arguments.insert(arguments.end(), {"--positions", "rope"});
+      if (key == "hard_alibi_heads")
+        arguments.insert(arguments.end(), {"--positions", "hard-alibi"});
       if (const std::string of = "Model "; setting.title.starts_with(of))
         arguments.insert(arguments.end(), {"--model", setting.title.substr(of.size())});
       INFO(flag << " " << value);
