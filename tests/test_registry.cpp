@@ -4,11 +4,13 @@
 #include <fprnn/models/modules.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
+#include <fprnn/ops/reduce.h>
 #include <fprnn/tasks/run/program.h>
 #include <fprnn/tasks/word_problem.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 
@@ -190,6 +192,33 @@ TEST_CASE("registry: every model steps as it reads, alone and in a stack of all"
         for (int64_t v = 0; v < 7; ++v)
           CHECK(logits[b * 7 + v] ==
                 doctest::Approx(whole[(b * 5 + t) * 7 + v]).epsilon(kDouble ? 1e-8 : 1e-3));
+    }
+  }
+}
+
+TEST_CASE(
+    "registry: gradients reach every parameter of every model and of stacks of several kinds") {
+  const Context context = test_context();
+  std::vector<std::string> stacks = built_in_models().names();
+  for (const char* several : {"mamba,lstm", "pd-ssm,fp-mamba", "act,mamba2"})
+    stacks.push_back(several);
+  for (const std::string& stack : stacks) {
+    NamedModel named({{"model", stack},
+                      {"layers", "2"},
+                      {"d_model", "8"},
+                      {"d_state", "4"},
+                      {"headdim", "4"},
+                      {"mixer_scale", "1"}});
+    Rng rng{.seed = 3};
+    const auto model = named.model.make(7, {context, rng});
+    Tape tape(context);
+    const IntTensor tokens(context, {2, 4}, std::vector<int32_t>{1, 2, 6, 0, 4, 3, 5, 5});
+    const Var logits = model->forward(tape, tokens);
+    tape.backward(sum(mul(logits, random(context, logits.shape(), 5))));
+    for (const auto& [path, parameter] : model->parameters()) {
+      REQUIRE_MESSAGE(parameter->gradient.defined(), stack << ": " << path);
+      const real largest = max_abs(parameter->gradient);
+      CHECK_MESSAGE((std::isfinite(largest) && largest > 0), stack << ": " << path);
     }
   }
 }

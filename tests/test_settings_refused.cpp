@@ -116,6 +116,14 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"ffn", zero},
       {"ffn_width", zero},
       {"random_recurrent", zero},
+      {"cell", none},
+      {"epsilon", zero},
+      {"max_steps", none},
+      {"ponder_weight", numbers},
+      {"dictionary_size", none},
+      {"hidden_multiple", none},
+      {"one_hot", none},
+      {"initial_state", none},
       {"mixer", none},
       {"rank", none},
       {"mixer_scale", zero},
@@ -158,7 +166,7 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"compare", folders}};
   if (kDouble)  // which holds what is infinite in float
     for (const char* key :
-         {"tolerance", "lr", "weight_decay", "dt_min", "dt_max", "most_magnitude"})
+         {"tolerance", "lr", "weight_decay", "dt_min", "dt_max", "most_magnitude", "ponder_weight"})
       taken[key].insert("1e39");
   TaskSettings program;
   program.read({});
