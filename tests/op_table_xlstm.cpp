@@ -149,30 +149,29 @@ void add_slstm(OpCases& cases, const std::string& name, SlstmOp op, const Sizes&
       inputs.push_back({{B, D}, low, high, true});
   const size_t at = 2 + bias;
   // Of c and n the quotient alone is smooth: m, which scales both, jumps from maximum to maximum.
-  const bool all = T <= 2;
-  cases.push_back({.op = name,
-                   .variation = std::string(bias ? "bias " : "") + (state ? "state" : ""),
-                   .inputs = inputs,
-                   .apply =
-                       [=](const Vars& x) {
-                         SlstmInputs in{.x = x[0], .weight = x[1]};
-                         if (bias) in.bias = x[2];
-                         if (state)
-                           in.h = x[at], in.c = x[at + 1], in.n = x[at + 2], in.m = x[at + 3];
-                         const SlstmResult of = op(in);
-                         if (!all) return Vars{of.h, div(of.c, of.n)};
-                         return Vars{of.h, of.c, of.n, of.m};
-                       },
-                   .reference =
-                       [=](const Arrays& x) {
-                         reference::Slstm in{&x[0], &x[1]};
-                         if (bias) in.bias = &x[2];
-                         if (state)
-                           in.h = &x[at], in.c = &x[at + 1], in.n = &x[at + 2], in.m = &x[at + 3];
-                         in.nothing = kSlstmNothing;
-                         const std::vector<Array> of = reference::slstm(in);
-                         return all ? of : Arrays{of[0], reference::div(of[1], of[2])};
-                       }});
+  const auto all = [](int64_t steps) { return steps <= 2; };
+  cases.push_back(
+      {.op = name,
+       .variation = std::string(bias ? "bias " : "") + (state ? "state" : ""),
+       .inputs = inputs,
+       .apply =
+           [=](const Vars& x) {
+             SlstmInputs in{.x = x[0], .weight = x[1]};
+             if (bias) in.bias = x[2];
+             if (state) in.h = x[at], in.c = x[at + 1], in.n = x[at + 2], in.m = x[at + 3];
+             const SlstmResult of = op(in);
+             if (!all(x[0].size(1))) return Vars{of.h, div(of.c, of.n)};
+             return Vars{of.h, of.c, of.n, of.m};
+           },
+       .reference =
+           [=](const Arrays& x) {
+             reference::Slstm in{&x[0], &x[1]};
+             if (bias) in.bias = &x[2];
+             if (state) in.h = &x[at], in.c = &x[at + 1], in.n = &x[at + 2], in.m = &x[at + 3];
+             in.nothing = kSlstmNothing;
+             const std::vector<Array> of = reference::slstm(in);
+             return all(x[0].shape[1]) ? of : Arrays{of[0], reference::div(of[1], of[2])};
+           }});
 }
 
 void add_slstms(OpCases& cases) {
