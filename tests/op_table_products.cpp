@@ -129,6 +129,7 @@ void add_linears(OpCases& cases) {
 void add_block_linears(OpCases& cases, ErrorCases& errors) {
   for (const auto& [x, weight] : {std::pair{Shape{3, 5, 8}, Shape{2, 4, 4}},
                                   {Shape{2, 70, 6}, Shape{3, 1, 2}},
+                                  {Shape{2, 700, 6}, Shape{3, 2, 2}},
                                   {Shape{1, 4, 34}, Shape{2, 19, 17}},
                                   {Shape{3, 0, 4}, Shape{1, 2, 4}}})
     cases.push_back(

@@ -79,6 +79,7 @@ void add_mlstms(OpCases& cases) {
         if (size.T <= 12 && size.d <= 9)
           add_mlstm(cases, "mlstm_by_steps", mlstm_by_steps, size, from, state);
       }
+  add_mlstm(cases, "mlstm_by_steps", mlstm_by_steps, {3, 2, 2, 40}, floor, false);
   add_mlstm(cases, "mlstm", mlstm, {2, 70, 2, 4}, large, false);
 }
 
@@ -175,8 +176,9 @@ void add_slstm(OpCases& cases, const std::string& name, SlstmOp op, const Sizes&
 }
 
 void add_slstms(OpCases& cases) {
-  const Sizes sizes[] = {{1, 1, 1, 1},  {3, 2, 2, 3},  {1, 5, 1, 9},  {3, 7, 2, 8}, {2, 4, 3, 17},
-                         {3, 33, 1, 5}, {17, 3, 2, 9}, {34, 4, 1, 3}, {2, 0, 2, 3}, {0, 2, 1, 3}};
+  const Sizes sizes[] = {{1, 1, 1, 1},  {3, 2, 2, 3},  {1, 5, 1, 9},  {3, 7, 2, 8},
+                         {2, 4, 3, 17}, {3, 33, 1, 5}, {17, 3, 2, 9}, {34, 4, 1, 3},
+                         {2, 3, 1, 48}, {2, 0, 2, 3},  {0, 2, 1, 3}};
   for (const Sizes& size : sizes)
     for (const bool bias : {false, true})
       for (const bool state : {false, true}) {
