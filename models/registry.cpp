@@ -13,8 +13,8 @@
 #include <fprnn/models/pd_ssm.h>
 #include <fprnn/models/recurrent.h>
 #include <fprnn/models/registry.h>
-#include <fprnn/models/transformer.h>
 #include <fprnn/models/slstm.h>
+#include <fprnn/models/transformer.h>
 
 #include <algorithm>
 

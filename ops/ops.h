@@ -1,9 +1,9 @@
 // Every op.
 #pragma once
 
+#include <fprnn/ops/act.h>
 #include <fprnn/ops/attention.h>
 #include <fprnn/ops/block_linear.h>
-#include <fprnn/ops/act.h>
 #include <fprnn/ops/conv.h>
 #include <fprnn/ops/cross_entropy.h>
 #include <fprnn/ops/delta_rule.h>

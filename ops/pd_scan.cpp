@@ -232,10 +232,8 @@ void run(Cpu cpu, const PdSelectBackward& args) {
       const real* const pi = args.pi + begin * K;
       real* const dselection = args.dselection + begin * K;
       run(cpu, mixture(pi, args.dictionary, tokens, N, K, m.data()));
-      for (int64_t t = 0; t < tokens; ++t)
-        FPRNN_SELECT(cpu, pd_select_cotangent)
-        (args.left + (begin + t) * 2 * N, args.right + (begin + t) * 2 * N, m.data() + t * N * N,
-         N);
+      for (int64_t t = 0; t < tokens; ++t) FPRNN_SELECT(cpu, pd_select_cotangent)
+      (args.left + (begin + t) * 2 * N, args.right + (begin + t) * 2 * N, m.data() + t * N * N, N);
       run(cpu,
           contiguous_product({m.data(), tokens, N * N}, {args.dictionary, N * N, K}, dselection));
       FPRNN_SELECT(cpu, pd_softmax_gradient)(pi, dselection, tokens, K);

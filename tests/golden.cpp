@@ -211,7 +211,8 @@ Runners own_runners() {
 
 Runners all_runners() {
   Runners all = own_runners();
-  for (const auto& family : {act_runners, delta_runners, fp_mamba2_runners, mamba2_runners, pd_ssm_runners, recurrent_runners, transformer_runners, xlstm_runners})
+  for (const auto& family : {act_runners, delta_runners, fp_mamba2_runners, mamba2_runners,
+                             pd_ssm_runners, recurrent_runners, transformer_runners, xlstm_runners})
     all.merge(family());
   return all;
 }

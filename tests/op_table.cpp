@@ -21,9 +21,10 @@ int64_t elements_of(const OpCase& entry) {
 const OpTable& op_table() {
   static const OpTable table = [] {
     OpTable all;
-    for (const auto add : {add_elementwise, add_reduce, add_layout, add_products, add_norms,
-                           add_recurrences, add_ssd_scans, add_delta_rules, add_xlstm, add_mixers,
-                           add_fp_mamba, add_cross_entropy, add_recurrent, add_attention, add_act, add_pd_scans})
+    for (const auto add :
+         {add_elementwise, add_reduce, add_layout, add_products, add_norms, add_recurrences,
+          add_ssd_scans, add_delta_rules, add_xlstm, add_mixers, add_fp_mamba, add_cross_entropy,
+          add_recurrent, add_attention, add_act, add_pd_scans})
       add(all.cases, all.errors);
     if (small_only())
       std::erase_if(all.cases, [](const OpCase& entry) { return elements_of(entry) > kSmall; });

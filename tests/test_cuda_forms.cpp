@@ -38,7 +38,7 @@ TEST_CASE("cuda forms: every compute capability from 8.0 on") {
 TEST_CASE("cuda forms: a negative limit of shared memory is refused") {
   ContextOptions options = test_options();
   options.shared_memory_limit = -1;
-  check_refused<ValueError>("shared memory must not be negative; got -1",
+  check_refused<ValueError>("shared memory must not be negative, got -1",
                             [&] { Context::cpu(options); });
 }
 

@@ -49,7 +49,8 @@ std::string op_declared_in(std::string line) {
   if (line.starts_with("inline ")) line.erase(0, std::string("inline ").size());
   for (const std::string type :
        {"Var ", "std::vector<Var> ", "SelectiveScanResult ", "KroneckerFactors ",
-        "FpMambaMixResult ", "LstmResult ", "SsdScanResult ", "DeltaRuleResult ", "MlstmResult ", "SlstmResult ", "ActResult "}) {
+        "FpMambaMixResult ", "LstmResult ", "SsdScanResult ", "DeltaRuleResult ", "MlstmResult ",
+        "SlstmResult ", "ActResult "}) {
     if (!line.starts_with(type)) continue;
     const std::string rest = line.substr(type.size());
     const size_t length = rest.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_");
