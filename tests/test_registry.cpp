@@ -215,10 +215,11 @@ TEST_CASE(
     const IntTensor tokens(context, {2, 4}, std::vector<int32_t>{1, 2, 6, 0, 4, 3, 5, 5});
     const Var logits = model->forward(tape, tokens);
     tape.backward(sum(mul(logits, random(context, logits.shape(), 5))));
-    for (const auto& [path, parameter] : model->parameters()) {
-      REQUIRE_MESSAGE(parameter->gradient.defined(), stack << ": " << path);
-      const real largest = max_abs(parameter->gradient);
-      CHECK_MESSAGE((std::isfinite(largest) && largest > 0), stack << ": " << path);
+    for (const auto& entry : model->parameters()) {
+      const std::string where = stack + ": " + entry.path;
+      REQUIRE_MESSAGE(entry.parameter->gradient.defined(), where);
+      const real largest = max_abs(entry.parameter->gradient);
+      CHECK_MESSAGE((std::isfinite(largest) && largest > 0), where);
     }
   }
 }
