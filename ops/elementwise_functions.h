@@ -65,7 +65,9 @@ struct Formula<Unary::gelu> {
   FPRNN_INLINE auto value(const auto& x) const { return at_least(x, -kMost) * normal_cdf(x); }
   FPRNN_INLINE auto slope(const auto& x) const {
     const auto bounded = at_most(at_least(x, -kMost), kMost);
-    return normal_cdf(x) + kDensity * bounded * exp(real(-0.5) * bounded * bounded);
+    // Of two products a compiler fuses one with the sum, here the first and there the second.
+    const auto below = at_least(normal_cdf(x), 0);
+    return below + kDensity * bounded * exp(real(-0.5) * bounded * bounded);
   }
 };
 template <>

@@ -75,7 +75,9 @@ void add_mlstms(OpCases& cases) {
     for (const bool state : {false, true})
       for (const Draw& from : {reads, floor, eps}) {
         if (from.eps == eps.eps && size.T > 12) continue;  // too many maxima
-        add_mlstm(cases, "mlstm", mlstm, size, from, state);
+        Draw each = from;
+        if (size.T > 100) each.eps = 0;  // then m's maxima are no kinks
+        add_mlstm(cases, "mlstm", mlstm, size, each, state);
         if (size.T <= 12 && size.d <= 9)
           add_mlstm(cases, "mlstm_by_steps", mlstm_by_steps, size, from, state);
       }
