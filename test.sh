@@ -4,7 +4,7 @@
 #                                and cuda where there is nvcc of CUDA 13
 #   ./test.sh --all              the same, installing clang if need be; so does CI=true
 #   ./test.sh release clang ...  these presets (CMakePresets.json) alone
-# Ends with one line, "N passed, N failed, N skipped". Without a GPU all of cuda is built and linked, and its
+# Ends with one line, "N passed, N failed, N skipped". Without a GPU all of cuda is built as PTX and linked, and its
 # tests are counted as skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

@@ -53,7 +53,8 @@ class Context {
  public:
   static Context cpu(const ContextOptions& options = {});  // ValueError: threads or limit negative
   // On the first GPU. The CPU's options apply to work that is done on the host. DeviceError: there
-  // is no GPU, or this build has no CUDA backend.
+  // is no GPU of compute capability 8.0 or more that this build has code for, or this build has no
+  // CUDA backend. ValueError: as above, or a shared_memory_limit below 99 KiB.
   static Context cuda(const ContextOptions& options = {});
 
   DeviceKind device() const { return state_->device; }

@@ -17,10 +17,10 @@ namespace fprnn::cuda {
 
 namespace {
 
-// Warps whose registers must fit on a multiprocessor: with few stages their rings do. 8.6 takes 16
-// blocks, 8.9 and 12.0 take 24, the others 32.
+// Warps whose registers must fit on a multiprocessor: with few stages their rings do. 8.6 and 8.7
+// take 16 blocks, 8.9 and all from 11.0 on 24, the others 32.
 #if defined(__CUDA_ARCH__) && \
-    (__CUDA_ARCH__ == 860 || __CUDA_ARCH__ == 890 || __CUDA_ARCH__ >= 1200)
+    ((__CUDA_ARCH__ > 800 && __CUDA_ARCH__ < 900) || __CUDA_ARCH__ >= 1100)
 constexpr int kMostBlocks = 16;
 #else
 constexpr int kMostBlocks = 32;

@@ -62,11 +62,6 @@ namespace {
 // elu(x) + 1 = max(x, 0) + e^min(x, 0).
 Var shifted_elu(const Var& x) { return add(relu(x), exp(affine(relu(affine(x, -1, 0)), -1, 0))); }
 
-template <class T, class... Args>
-std::unique_ptr<T> make_if(bool wanted, Args&&... args) {
-  return wanted ? std::make_unique<T>(std::forward<Args>(args)...) : nullptr;
-}
-
 std::unique_ptr<CausalConv> make_conv(Module& parent, std::string name, const Init& init,
                                       int64_t channels, const DeltaNetOptions& options) {
   return make_if<CausalConv>(options.conv_width > 0, parent, std::move(name), init, channels,

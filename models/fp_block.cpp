@@ -24,22 +24,6 @@ FpBlockOptions checked(const FpBlockOptions& options, std::string_view op) {
   return options;
 }
 
-MixerOptions mixer_options(const FpBlockOptions& options, int64_t inner) {
-  const bool concatenated = options.dependence.q && !options.symmetric;
-  return {.kind = options.mixer,
-          .channels = inner,
-          .parameters = concatenated ? 2 * inner : inner,
-          .rank = options.rank,
-          .scale = options.scale,
-          .norm = options.kronecker_norm,
-          .eps = options.eps};
-}
-
-template <class T, class... Args>
-std::unique_ptr<T> make_if(bool wanted, Args&&... args) {
-  return wanted ? std::make_unique<T>(std::forward<Args>(args)...) : nullptr;
-}
-
 }  // namespace
 
 FpBlock::FpBlock(Module& parent, std::string name, const Init& init, const FpBlockOptions& options,

@@ -41,22 +41,6 @@ FpMambaOptions resolved(FpMambaOptions options) {
   return options;
 }
 
-MixerOptions mixer_options(const FpMambaOptions& options, int64_t inner) {
-  const bool concatenated = options.dependence.q && !options.symmetric;
-  return {.kind = options.mixer,
-          .channels = inner,
-          .parameters = concatenated ? 2 * inner : inner,
-          .rank = options.rank,
-          .scale = options.scale,
-          .norm = options.kronecker_norm,
-          .eps = options.eps};
-}
-
-template <class T, class... Args>
-std::unique_ptr<T> make_if(bool wanted, Args&&... args) {
-  return wanted ? std::make_unique<T>(std::forward<Args>(args)...) : nullptr;
-}
-
 SelectiveOptions cell_options(const FpMambaOptions& options, int64_t inner) {
   return {.channels = inner,
           .states = options.d_state,

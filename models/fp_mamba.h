@@ -21,6 +21,19 @@ struct HiddenDependence {
 // "none" or a list such as "q,b,c,lambda". ValueError: another name.
 HiddenDependence hidden_dependence_named(std::string_view names);
 
+// The mixer that a layer's options name, of D channels.
+template <class Options>
+MixerOptions mixer_options(const Options& options, int64_t D) {
+  const bool concatenated = options.dependence.q && !options.symmetric;
+  return {.kind = options.mixer,
+          .channels = D,
+          .parameters = concatenated ? 2 * D : D,
+          .rank = options.rank,
+          .scale = options.scale,
+          .norm = options.kronecker_norm,
+          .eps = options.eps};
+}
+
 struct FpMambaOptions {
   int64_t d_model = 64;
   int64_t d_state = 16;

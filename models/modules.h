@@ -5,7 +5,16 @@
 #include <fprnn/models/module.h>
 #include <fprnn/ops/linear.h>
 
+#include <memory>
+#include <utility>
+
 namespace fprnn {
+
+// A module that only some options have: null unless wanted.
+template <class T, class... Args>
+std::unique_ptr<T> make_if(bool wanted, Args&&... args) {
+  return wanted ? std::make_unique<T>(std::forward<Args>(args)...) : nullptr;
+}
 
 // y = x weight^T (+ bias); weight (outputs, inputs) starts as U(+-1 / sqrt(inputs)) divided by
 // `shrink`.

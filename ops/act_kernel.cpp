@@ -3,7 +3,7 @@
 // Derivation: ops/act.md.
 #include <fprnn/core/vector_math.h>
 #include <fprnn/ops/act_block.h>
-#include <fprnn/ops/panels.h>
+#include <fprnn/ops/gate_panels.h>
 #include <fprnn/ops/recurrent_cells.h>
 
 namespace fprnn::FPRNN_ISA {
@@ -11,7 +11,6 @@ namespace fprnn::FPRNN_ISA {
 namespace {
 
 static_assert(kLanes <= kActSequences);
-constexpr int kColumns = 2;  // vectors of a panel of the transposed product
 
 FPRNN_INLINE int64_t gates_in(const ActForward& args) {
   return args.cell == RecurrentCell::lstm ? LstmCell::kGates : GruCell::kGates;
@@ -289,7 +288,7 @@ FPRNN_INLINE bool went_back(const ActBackward& args, const Places<Cell>& of, Act
 template <class Cell>
 void backward_round(const ActBackward& args, const Places<Cell>& of, ActBlock& block,
                     const real* panels, const Carried& carried, real* ds) {
-  const int64_t H = args.forward.H, depth = Cell::kGates * H, width = kColumns * kLanes;
+  const int64_t H = args.forward.H, depth = Cell::kGates * H, width = kBackColumns * kLanes;
   Row rows[kLanes];
   for (int64_t i = 0; i < block.active; ++i) {
     rows[i] = row_of(args, of, block.places[i]);
@@ -306,13 +305,13 @@ void backward_round(const ActBackward& args, const Places<Cell>& of, ActBlock& b
     }
   });
   for (int64_t c = 0; c < H; c += width)
-    multiply_panel<kColumns>(block.active, {.x = ds,
-                                            .panel = panels + c * depth,
-                                            .depth = depth,
-                                            .start = carried.dh + c,
-                                            .start_stride = carried.stride,
-                                            .out = carried.dh + c,
-                                            .out_stride = carried.stride});
+    multiply_panel<kBackColumns>(block.active, {.x = ds,
+                                                .panel = panels + c * depth,
+                                                .depth = depth,
+                                                .start = carried.dh + c,
+                                                .start_stride = carried.stride,
+                                                .out = carried.dh + c,
+                                                .out_stride = carried.stride});
   for (int64_t i = block.active - 1; i >= 0; --i) {
     if (!went_back(args, of, block.places[i], carried, i)) continue;
     const int64_t last = --block.active;
@@ -327,7 +326,7 @@ template <class Cell>
 void backward_block(const ActBackward& args, const real* panels, ActBlock& block,
                     const ActRoom& room, real* scratch) {
   const Places<Cell> of{args.forward, block, room};
-  const int64_t stride = rounded(args.forward.H, kColumns * kLanes), each = kLanes * stride;
+  const int64_t stride = rounded(args.forward.H, kBackColumns * kLanes), each = kLanes * stride;
   for (int64_t i = 0; i < 4 * each; i += kLanes) store(scratch + i, Vec{});
   const Carried carried{scratch, scratch + each, scratch + 2 * each, scratch + 3 * each, stride};
   while (block.active > 0) backward_round(args, of, block, panels, carried, scratch + 4 * each);
@@ -340,7 +339,7 @@ int64_t act_numbers(const ActForward& args) { return numbers_of(args); }
 // Reals of room that a block works in.
 int64_t act_forward_space(const ActForward& args) { return rounded(args.H, kLanes) * kLanes; }
 int64_t act_backward_space(const ActForward& args) {
-  return 4 * kLanes * rounded(args.H, kColumns * kLanes) + gates_in(args) * args.H * kLanes;
+  return 4 * kLanes * rounded(args.H, kBackColumns * kLanes) + gates_in(args) * args.H * kLanes;
 }
 
 void act_forward(const ActForward& args, const real* panels, ActBlock& block, const ActRoom& room,

@@ -4,6 +4,7 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/models/module.h>
 #include <fprnn/models/safetensors.h>
+#include <fprnn/ops/layout.h>
 
 #include <nlohmann/json.hpp>
 
@@ -84,6 +85,21 @@ struct Case {
     }
   }
 };
+
+// A layer's output and gradients: over all steps at once, then in chunks, with gradients through the
+// state.
+template <class State, class Layer>
+void check_layer(Case& c, Layer& layer) {
+  const Var x = c.input("x");
+  c.check(layer.forward(x));
+  for (const int64_t length : {1, 3, 64}) {
+    std::vector<Var> parts;
+    State state;
+    for (int64_t t = 0; t < x.size(1); t += length)
+      parts.push_back(layer.forward(slice(x, 1, t, std::min(x.size(1), t + length)), state));
+    c.check(concat(parts, 1));
+  }
+}
 
 inline real eps_of(const Json& spec) { return spec.value("eps", spec.value("norm_eps", 1e-5)); }
 

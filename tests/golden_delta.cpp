@@ -41,15 +41,7 @@ void run_layer(Case& c, const DeltaNetOptions& options) {
   Module root;
   DeltaNet layer(root, "layer", {c.context, rng}, options);
   c.load(layer);
-  const Var x = c.input("x");
-  c.check(layer.forward(x));
-  for (const int64_t length : kLengths) {
-    std::vector<Var> parts;
-    DeltaNetState state;
-    for (int64_t t = 0; t < x.size(1); t += length)
-      parts.push_back(layer.forward(slice(x, 1, t, std::min(x.size(1), t + length)), state));
-    c.check(concat(parts, 1));
-  }
+  check_layer<DeltaNetState>(c, layer);
 }
 
 // What all kinds say.

@@ -63,15 +63,7 @@ void run_mamba2(Case& c) {
                 .negative_eigenvalues = c.spec.value("negative_eigenvalues", false),
                 .eps = eps_of(c.spec)});
   c.load(block);
-  const Var x = c.input("x");
-  c.check(block.forward(x));
-  for (const int64_t length : {1, 3, 64}) {
-    std::vector<Var> parts;
-    Mamba2State state;
-    for (int64_t t = 0; t < x.size(1); t += length)
-      parts.push_back(block.forward(slice(x, 1, t, std::min(x.size(1), t + length)), state));
-    c.check(concat(parts, 1));
-  }
+  check_layer<Mamba2State>(c, block);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // PD-SSM: whole, in chunks and step by step.
 #include <fprnn/models/pd_ssm.h>
-#include <fprnn/ops/layout.h>
 
 #include "golden_case.h"
 
@@ -20,16 +19,7 @@ void run_pd_ssm(Case& c) {
                .starts_at_one = c.spec.at("initial_state") == "e1",
                .eps = eps_of(c.spec)});
   c.load(layer);
-  const Var x = c.input("x");
-  const int64_t T = x.size(1);
-  c.check(layer.forward(x));
-  for (const int64_t length : {1, 3, 64}) {
-    std::vector<Var> parts;
-    Var h;
-    for (int64_t t = 0; t < T; t += length)
-      parts.push_back(layer.forward(slice(x, 1, t, std::min(T, t + length)), h));
-    c.check(concat(parts, 1));
-  }
+  check_layer<Var>(c, layer);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // The LSTM and the GRU: whole, in chunks and step by step.
 #include <fprnn/models/recurrent.h>
-#include <fprnn/ops/layout.h>
 
 #include "golden_case.h"
 
@@ -16,16 +15,7 @@ void run_recurrent(Case& c) {
       root, "layer", {c.context, rng},
       {.cell = cell, .inputs = c.spec.at("input_size"), .hidden = c.spec.at("hidden_size")});
   c.load(layer);
-  const Var x = c.input("x");
-  const int64_t T = x.size(1);
-  c.check(layer.forward(x));
-  for (const int64_t length : {1, 3, 64}) {
-    std::vector<Var> parts;
-    RecurrentState state;
-    for (int64_t t = 0; t < T; t += length)
-      parts.push_back(layer.forward(slice(x, 1, t, std::min(T, t + length)), state));
-    c.check(concat(parts, 1));
-  }
+  check_layer<RecurrentState>(c, layer);
 }
 
 }  // namespace

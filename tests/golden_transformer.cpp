@@ -1,7 +1,6 @@
 // The Transformer's block and the one with tied weights: whole, in chunks and step by step.
 #include <fprnn/models/deq.h>
 #include <fprnn/models/transformer.h>
-#include <fprnn/ops/layout.h>
 
 #include "golden_case.h"
 
@@ -26,15 +25,7 @@ void run_transformer(Case& c) {
                      .parallel_residual = c.spec.value("parallel_residual", false),
                      .eps = eps_of(c.spec)});
   c.load(block);
-  const Var x = c.input("x");
-  c.check(block.forward(x));
-  for (const int64_t length : {1, 3, 64}) {
-    std::vector<Var> parts;
-    AttentionCache cache;
-    for (int64_t t = 0; t < x.size(1); t += length)
-      parts.push_back(block.forward(slice(x, 1, t, std::min(x.size(1), t + length)), cache));
-    c.check(concat(parts, 1));
-  }
+  check_layer<AttentionCache>(c, block);
 }
 
 // As near as the build's numbers allow.

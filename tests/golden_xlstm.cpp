@@ -10,19 +10,6 @@ namespace fprnn::golden {
 
 namespace {
 
-// Output and gradients of part(begin, end, state) over all steps at once, and over chunks with
-// gradients through the state.
-template <class State, class Part>
-void check_chunks(Case& c, int64_t T, const Part& part) {
-  for (const int64_t length : {T, int64_t{1}, int64_t{3}, int64_t{64}}) {
-    std::vector<Var> parts;
-    State state;
-    for (int64_t t = 0; t < T; t += length)
-      parts.push_back(part(t, std::min(T, t + length), state));
-    c.check(concat(parts, 1));
-  }
-}
-
 void run_mlstm_cell(Case& c) {
   if (!kDouble) c.tolerance = c.spec.value("float_tolerance", c.tolerance);
   const Var q = c.input("q"), k = c.input("k"), v = c.input("v"), igate = c.input("igate"),
@@ -31,20 +18,26 @@ void run_mlstm_cell(Case& c) {
   // of q where 1e-3 is allowed; the kernel stays below 6.4e-4.
   std::vector<MlstmResult (*)(const MlstmInputs&)> forms{mlstm};
   if (kDouble) forms.push_back(mlstm_by_steps);
+  const int64_t T = q.size(1);
   for (const auto op : forms)
-    check_chunks<MlstmResult>(c, q.size(1), [&](int64_t begin, int64_t end, MlstmResult& state) {
-      const auto steps = [&](const Var& x) { return slice(x, 1, begin, end); };
-      state = op({.q = steps(q),
-                  .k = steps(k),
-                  .v = steps(v),
-                  .igate = steps(igate),
-                  .fgate = steps(fgate),
-                  .c = state.c,
-                  .n = state.n,
-                  .m = state.m,
-                  .eps = c.spec.at("eps")});
-      return state.h;
-    });
+    for (const int64_t length : {T, int64_t{1}, int64_t{3}, int64_t{64}}) {
+      std::vector<Var> parts;
+      MlstmResult state;
+      for (int64_t t = 0; t < T; t += length) {
+        const auto steps = [&](const Var& x) { return slice(x, 1, t, std::min(T, t + length)); };
+        state = op({.q = steps(q),
+                    .k = steps(k),
+                    .v = steps(v),
+                    .igate = steps(igate),
+                    .fgate = steps(fgate),
+                    .c = state.c,
+                    .n = state.n,
+                    .m = state.m,
+                    .eps = c.spec.at("eps")});
+        parts.push_back(state.h);
+      }
+      c.check(concat(parts, 1));
+    }
 }
 
 template <class Layer, class State, class Options>
@@ -53,10 +46,7 @@ void run_block(Case& c, const Options& options) {
   Module root;
   Layer layer(root, "layer", {c.context, rng}, options);
   c.load(layer);
-  const Var x = c.input("x");
-  check_chunks<State>(c, x.size(1), [&](int64_t begin, int64_t end, State& state) {
-    return layer.forward(slice(x, 1, begin, end), state);
-  });
+  check_layer<State>(c, layer);
 }
 
 void run_mlstm(Case& c) {
