@@ -45,7 +45,7 @@ __device__ __forceinline__ void forward_chunk(const Lane& at, const Rows& dts, c
       real sums[4]{};
       unrolled<4>([&](int i) {
         unrolled<4>([&](int j) {
-          const real a = decay_factor<Plain>(dt.v[i], rate.v[i][j], keep);
+          const real a = decay_factor<Plain>(dt.v[i], rate.v[i][j], keep, at.args.negative).value;
           h.v[i][j] = a * h.v[i][j] + input.v[i] * b.v[j];
           sums[i] += h.v[i][j] * c.v[j];
         });

@@ -16,32 +16,6 @@ constexpr int kGroup = 16;  // states that a warp has at once
 constexpr int kWarps = 4;   // of a block, at most
 constexpr real kLn2 = static_cast<real>(0.6931471805599453);
 
-// log(1 + x) for x in [0, 1]; float: x + x^2 p(x), minimax, relative error 3e-8 before rounding.
-FPRNN_INLINE real log1p_unit(real x) {
-  if constexpr (kDouble) return log1p(x);
-  real p = x * 5.3648247e-3f - 3.00657942e-2f;
-  p = p * x + 7.92045394e-2f;
-  p = p * x - 1.37538027e-1f;
-  p = p * x + 1.91536551e-1f;
-  p = p * x - 2.48571637e-1f;
-  p = p * x + 3.33213226e-1f;
-  p = p * x - 4.9999648e-1f;
-  return p * (x * x) + x;
-}
-// 1 / x for x in [1, 2]; float: 2 ulp.
-FPRNN_INLINE real reciprocal(real x) {
-  if constexpr (kDouble) return 1 / x;
-  return __fdividef(1.0f, static_cast<float>(x));
-}
-
-struct Softplus {
-  real value, slope;
-};
-FPRNN_INLINE Softplus softplus_with_slope(real x) {
-  const real e = exp(-magnitude(x)), slope = reciprocal(1 + e);
-  return {(x > 0 ? x : real(0)) + log1p_unit(e), x > 0 ? slope : e * slope};
-}
-
 // Neighbours in memory, read and written at once.
 struct alignas(16) Four {
   real v[4];
@@ -230,7 +204,7 @@ __device__ __forceinline__ void make_steps(const Lane& at, real bias, int count,
   for (int t = 0; t < count; t += 4) {
     unrolled<4>([&](int k) {
       const real raw = delta[t + k][at.lane] + bias;
-      Softplus dt = at.args.softplus ? softplus_with_slope(raw) : Softplus{raw, 1};
+      ValueAndSlope dt = at.args.softplus ? softplus_with_slope(raw) : ValueAndSlope{raw, 1};
       if (t + k >= count) dt = {0, 0};
       delta[t + k][at.lane] = dt.value;
       input[t + k][at.lane] = dt.value * u[t + k][at.lane];
@@ -249,11 +223,14 @@ __device__ __forceinline__ real sum_states(const Lane& at, const real (&x)[4]) {
   return (odd ? odd_sum : even_sum) + __shfl_xor_sync(kAllLanes, odd ? even_sum : odd_sum, 1);
 }
 
-// Plain: no keep, and one group of states.
+// The factor of a state, and its slope in dt A. Plain: no keep, no negative eigenvalues, and one group of states.
 template <bool Plain>
-__device__ __forceinline__ real decay_factor(real dt, real rate, real keep) {
+__device__ __forceinline__ ValueAndSlope decay_factor(real dt, real rate, real keep,
+                                                      bool negative) {
   const real a = exp2_decay(dt * rate);
-  return Plain ? a : keep * a;
+  if (Plain) return {a, a};
+  const real slope = (negative ? 2 * keep : keep) * a;
+  return {negative ? slope - keep : slope, slope};
 }
 
 inline SelectivePlan plan_selective(const SelectiveScanForward& args, bool columns, bool states) {
@@ -269,7 +246,7 @@ inline SelectivePlan plan_selective(const SelectiveScanForward& args, bool colum
                      quads_aligned(args.a, args.b, args.c, args.h0, args.checkpoints)};
 }
 inline bool is_plain(const SelectiveScanForward& args) {
-  return args.keep == nullptr && args.N <= kGroup;
+  return args.keep == nullptr && !args.negative && args.N <= kGroup;
 }
 template <class Rows>
 Grid selective_grid(const SelectiveScanForward& args, const SelectivePlan& plan) {

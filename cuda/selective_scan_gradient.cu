@@ -1,10 +1,8 @@
 // The selective scan's gradient, chunks from the last to the first, by the warps of cuda/selective_scan.cu. Sums over
-// blocks and sequences are shares in memory, which SumMiddle adds: their order depends on sizes
-// alone.
-#include <fprnn/core/tensor.h>
+// blocks and sequences are shares in memory (cuda/shares.cuh).
 #include <fprnn/cuda/launch.cuh>
-#include <fprnn/cuda/reduce.cuh>
 #include <fprnn/cuda/selective_scan.cuh>
+#include <fprnn/cuda/shares.cuh>
 #include <fprnn/ops/reduce.h>
 #include <fprnn/ops/selective_scan.h>
 
@@ -28,8 +26,8 @@ __device__ __forceinline__ void recompute_chunk(const Lane& at, const StepDirect
         if (k % 2 == 0)
           rows.pairs[(t + k) / 2][i][at.lane] = {h.v[i][0], h.v[i][1], h.v[i][2], h.v[i][3]};
         unrolled<4>([&](int j) {
-          h.v[i][j] =
-              decay_factor<Plain>(dt.v[i], rate.v[i][j], keep) * h.v[i][j] + input.v[i] * b.v[j];
+          const real a = decay_factor<Plain>(dt.v[i], rate.v[i][j], keep, at.args.negative).value;
+          h.v[i][j] = a * h.v[i][j] + input.v[i] * b.v[j];
         });
       });
     });
@@ -58,16 +56,16 @@ struct BackwardStep {
         b(four(&directions.b[t][at.state])),
         c(four(&directions.c[t][at.state])) {}
 
-  // a is the factor, `before` and `after` the states around the step. a g times the state before is
-  // the cotangent of dt A.
-  __device__ __forceinline__ void state(int i, int j, real a, real rate, real before, real after,
-                                        real& g, real& da) {
+  // a is the factor, `before` and `after` the states around the step. Its slope times g and the state
+  // before is the cotangent of dt A.
+  __device__ __forceinline__ void state(int i, int j, const ValueAndSlope& a, real rate,
+                                        real before, real after, real& g, real& da) {
     g += dy.v[i] * c.v[j];
     db.v[j] += g * input.v[i];
     dc.v[j] += after * dy.v[i];
     dinput[i] += g * b.v[j];
-    g *= a;
-    const real through = g * before;
+    const real through = g * a.slope * before;
+    g *= a.value;
     dexponent[i] += through * rate;
     da += through * dt.v[i];
   }
@@ -113,9 +111,10 @@ __device__ __forceinline__ void backward_pair(const Lane& at, const SelectiveSca
     unrolled<4>([&](int j) {
       const real rate = back.rate.v[i][j];
       real &g = back.g.v[i][j], &da = back.da.v[i][j];
-      const real a = decay_factor<Plain>(earlier.dt.v[i], rate, earlier_keep);
-      const real a_later = decay_factor<Plain>(later.dt.v[i], rate, later_keep);
-      const real between = a * before.v[j] + earlier.input.v[i] * earlier.b.v[j];
+      const bool negative = at.args.negative;
+      const ValueAndSlope a = decay_factor<Plain>(earlier.dt.v[i], rate, earlier_keep, negative);
+      const ValueAndSlope a_later = decay_factor<Plain>(later.dt.v[i], rate, later_keep, negative);
+      const real between = a.value * before.v[j] + earlier.input.v[i] * earlier.b.v[j];
       later.state(i, j, a_later, rate, between, back.after.v[i][j], g, da);
       earlier.state(i, j, a, rate, before.v[j], between, g, da);
       back.after.v[i][j] = before.v[j];
@@ -217,23 +216,6 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2)
   args.ddelta_bias[at.b * in.D + at.first + at.lane] = back.dbias;
 }
 
-// (outer, middle, inner) that a kernel writes and that are then summed over the middle axis; a
-// share that is the only one is the sum.
-struct Shares {
-  real* to;
-  int64_t outer, middle, inner;
-  Tensor scratch;
-
-  Shares(Cuda cuda, real* to, int64_t outer, int64_t middle, int64_t inner)
-      : to(to), outer(outer), middle(middle), inner(inner) {
-    if (middle != 1) scratch = Tensor(cuda.context, Shape{outer, middle, inner});
-  }
-  real* data() const { return scratch.defined() ? scratch.data() : to; }
-  SumMiddle sum() const {
-    return {.x = scratch.data(), .y = to, .outer = outer, .middle = middle, .inner = inner};
-  }
-};
-
 }  // namespace
 }  // namespace cuda
 
@@ -265,10 +247,7 @@ void run(Cuda cuda, const SelectiveScanBackward& args) {
         is_plain(in) ? selective_scan_backward_kernel<true> : selective_scan_backward_kernel<false>,
         selective_grid<BackwardRows>(in, plan), shares, plan);
   }
-  std::vector<SumMiddle> sums;
-  for (const Shares* shares : {&db, &dc, &da, &dskip, &dbias})
-    if (shares->scratch.defined()) sums.push_back(shares->sum());
-  sum_together(cuda, sums);
+  add_shares(cuda, {&db, &dc, &da, &dskip, &dbias});
 }
 
 }  // namespace fprnn

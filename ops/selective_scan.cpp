@@ -45,8 +45,6 @@ void check_shapes(const SelectiveScanInputs& in, const SelectiveScanTrace& trace
           in.u.shape(), in.a.shape());
   require_together(op, in.u, in.delta, in.a, in.b, in.c, in.skip, in.delta_bias, in.h0, in.keep,
                    trace.y, trace.state, trace.checkpoints);
-  require<DeviceError>(!in.negative || in.u.context().device() == DeviceKind::cpu, op,
-                       "a GPU has no kernel for negative eigenvalues");
 }
 
 // Backward as the tape sees it: allocates every gradient, runs, gives what is wanted.

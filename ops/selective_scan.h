@@ -2,7 +2,7 @@
 //   dt = softplus(delta + delta_bias)         (or delta + delta_bias without softplus)
 //   H_t = k_t exp(dt_t A) . H_{t-1} + (dt_t . u_t) b_t^T,   y_t = H_t c_t + skip . u_t
 // where k_t is `keep`, or 1 if that is undefined. With negative eigenvalues 2 exp(dt_t A) - 1 stands
-// for exp(dt_t A) (arXiv 2411.12537; on the CPU alone). H is never stored: forward keeps it in the
+// for exp(dt_t A) (arXiv 2411.12537). H is never stored: forward keeps it in the
 // first-level cache and, if a gradient will be asked, a checkpoint every kSelectiveScanChunk steps,
 // from which backward recomputes (selective_scan.md).
 // Cost forward: B T D N exponentials, 12 bytes for each of B T D. Backward: as many exponentials,
@@ -58,7 +58,7 @@ struct SelectiveScanResult {
   Var state;  // (B, D, N): H after the last step
 };
 
-// ShapeError: shapes that do not fit. DeviceError: negative eigenvalues on a GPU.
+// ShapeError: shapes that do not fit.
 SelectiveScanResult selective_scan(const SelectiveScanInputs& inputs,
                                    const SelectiveScanTrace& trace = {});
 
@@ -77,7 +77,7 @@ struct SelectiveScanForward {
   real* checkpoints;       // or null
   int64_t B, T, D, N;
   bool softplus;
-  bool negative = false;  // a GPU has no kernel with it
+  bool negative = false;
 };
 
 struct SelectiveScanBackward {

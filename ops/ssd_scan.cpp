@@ -51,6 +51,12 @@ void check_shapes(const SsdScanInputs& in) {
   require_together(op, in.x, in.dt, in.a, in.b, in.c, in.skip, in.dt_bias, in.h0);
 }
 
+Shape checkpoints_of(const Context& context, const Sizes& of) {
+  if (context.device() == DeviceKind::cuda)
+    return {of.B, of.H, std::max<int64_t>(pieces(of.T, kSsdGpuChunk) - 1, 0), of.P, of.N};
+  return {of.B, of.H, pieces(of.T, kSsdChunk), pieces(of.P, 16) * 16, of.N};
+}
+
 bool limited(const SsdScanInputs& in) { return in.dt_min > -INFINITY || in.dt_max < INFINITY; }
 
 SsdScanForward contract_of(const SsdScanInputs& in, const Tensor& y, const Tensor& state,
@@ -64,8 +70,8 @@ SsdScanForward contract_of(const SsdScanInputs& in, const Tensor& y, const Tenso
           .skip = data_or_null(in.skip),
           .dt_bias = data_or_null(in.dt_bias),
           .h0 = data_or_null(in.h0),
-          .y = y.data(),
-          .state = state.data(),
+          .y = data_or_null(y),
+          .state = data_or_null(state),
           .checkpoints = data_or_null(checkpoints),
           .B = of.B,
           .T = of.T,
@@ -152,18 +158,17 @@ SsdScanResult ssd_scan_by_parts(const SsdScanInputs& in) {
 SsdScanResult ssd_scan(const SsdScanInputs& in) {
   check_shapes(in);
   const Context& context = in.x.context();
-  if (context.device() == DeviceKind::cuda) {
-    require<DeviceError>(!limited(in), "ssd_scan", "a GPU has no limits of dt", in.dt_min,
-                         in.dt_max);
+  if (context.device() == DeviceKind::cuda && !has_fused(context, contract_of(in, {}, {}, {}))) {
+    require<DeviceError>(!limited(in), "ssd_scan", "a GPU has no limits of dt at these sizes",
+                         in.dt_min, in.dt_max);
     return ssd_scan_by_parts(in);
   }
   const Sizes of(in);
   const std::vector<Var> inputs{in.x, in.dt, in.a, in.b, in.c, in.skip, in.dt_bias, in.h0};
   const Tensor y = like(in.x), state(context, Shape{of.B, of.H, of.P, of.N});
-  const Tensor checkpoints =
-      std::ranges::any_of(inputs, &Var::differentiable)
-          ? Tensor(context, Shape{of.B, of.H, pieces(of.T, kSsdChunk), pieces(of.P, 16) * 16, of.N})
-          : Tensor();
+  const Tensor checkpoints = std::ranges::any_of(inputs, &Var::differentiable)
+                                 ? Tensor(context, checkpoints_of(context, of))
+                                 : Tensor();
   const SsdScanForward forward = contract_of(in, y, state, checkpoints);
   launch(context, forward);
   const auto outputs =

@@ -4,7 +4,8 @@
 //   a = exp(dt A)                (or 2 exp(dt A) - 1 with negative eigenvalues, arXiv 2411.12537)
 //   S_t = a_t S_{t-1} + (dt_t x_t) b_{g,t}^T,   y_t = S_t c_{g,t} + skip . x_t
 // On the CPU kernels of its own: long sequences in chunks, whose work is matrix products, others
-// and those with negative eigenvalues step by step (ssd_scan.md). On a GPU op by op.
+// and those with negative eigenvalues step by step (ssd_scan.md). On a GPU in chunks, or as selective
+// scans where the kernel has no room or eigenvalues are negative.
 // Cost forward, a token and head: 5 P N flops, or 4 P N + 2 Q P in chunks of Q steps. Where a
 // gradient will be asked, the state before every chunk is kept.
 #pragma once
@@ -17,6 +18,8 @@
 namespace fprnn {
 
 inline constexpr int64_t kSsdChunk = 64;
+// On a GPU: steps of a chunk, and the most channels and states of a head that the kernel takes.
+inline constexpr int kSsdGpuChunk = 32, kSsdGpuChannels = 64, kSsdGpuStates = 128;
 
 struct SsdScanInputs {
   Var x;             // (B, T, H, P)
@@ -38,15 +41,14 @@ struct SsdScanResult {
   Var state;  // (B, H, P, N): S after the last step
 };
 
-// ShapeError: shapes that do not fit. ValueError: dt_min above dt_max. DeviceError: negative
-// eigenvalues or limits of dt on a GPU.
+// ShapeError: shapes that do not fit. ValueError: dt_min above dt_max. DeviceError: limits of
+// dt on a GPU where its kernel does not take the sizes.
 SsdScanResult ssd_scan(const SsdScanInputs& inputs);
 
-// The same as a selective scan of each group: the form on a GPU. UsageError: limits of dt.
+// The same as a selective scan of each group. UsageError: limits of dt.
 SsdScanResult ssd_scan_by_parts(const SsdScanInputs& inputs);
 
 struct SsdScanForward {
-  static constexpr std::string_view kCpuOnly = "ssd_scan";
   const real* x;        // (B, T, H, P)
   const real* dt;       // (B, T, H)
   const real* a;        // (H)
@@ -57,15 +59,15 @@ struct SsdScanForward {
   const real* h0;       // (B, H, P, N) or null
   real* y;              // (B, T, H, P)
   real* state;          // (B, H, P, N)
-  real* checkpoints;    // (B, H, chunks, P rounded up to 16, N) in a kernel's own order, or null
+  real* checkpoints;    // or null: the states before chunks, (B, H, chunks, P rounded up to 16, N) in a
+                        // kernel's own order; on a GPU (B, H, chunks - 1, P, N), without the first
   int64_t B, T, H, P, G, N;
   real dt_min, dt_max;
   bool softplus, channel_skip, negative;
-  bool chunked;  // which of the two kernels
+  bool chunked;  // which of the CPU's two kernels
 };
 
 struct SsdScanBackward {
-  static constexpr std::string_view kCpuOnly = "ssd_scan";
   SsdScanForward forward;  // its inputs and checkpoints; y and state are not read
   const real* dy;          // (B, T, H, P)
   const real* dstate;      // (B, H, P, N) or null
@@ -88,5 +90,8 @@ struct SsdShares {
 };
 void run(Cpu, const SsdScanForward&);
 void run(Cpu, const SsdScanBackward&);
+bool supports(Cuda, const SsdScanForward&);
+void run(Cuda, const SsdScanForward&);
+void run(Cuda, const SsdScanBackward&);
 
 }  // namespace fprnn
