@@ -125,14 +125,12 @@ std::vector<Var> swept(const Inputs& in) {
 
 LstmResult lstm(const LstmInputs& inputs) {
   const Inputs in = inputs_of("lstm", inputs);
-  if (in.x.context().device() == DeviceKind::cuda) return lstm_by_parts(inputs);
   const std::vector<Var> outputs = swept(in);
   return {outputs[0], outputs[1]};
 }
 
 Var gru(const GruInputs& inputs) {
   const Inputs in = inputs_of("gru", inputs);
-  if (in.x.context().device() == DeviceKind::cuda) return gru_by_parts(inputs);
   return swept(in).front();
 }
 

@@ -6,7 +6,7 @@
 //   gru, gates r, z, n:  r = sigmoid(x_r + s_r),  z = sigmoid(x_z + s_z),  n = tanh(x_n + r . s_n)
 //     h_t = (1 - z) . n + z . h_{t-1}
 // On the CPU one kernel takes some sequences through all of time, with W packed once (recurrent.md).
-// On a GPU each step goes op by op.
+// On a GPU too, for H up to 128; beyond, a step is a product and a kernel.
 // Cost, with G gates: 2 G H^2 flops a token forward, twice that more backward. Keeps h, c and four
 // numbers a token and channel.
 #pragma once
@@ -54,7 +54,6 @@ RecurrentStep recurrent_step(RecurrentCell cell, const Var& x, const Var& s,
 inline constexpr int64_t kRecurrentSaved = 4;
 
 struct RecurrentForward {
-  static constexpr std::string_view kCpuOnly = "recurrent";
   RecurrentCell cell;
   const real* x;       // (B, T, G H)
   const real* weight;  // (G H, H)
@@ -67,7 +66,6 @@ struct RecurrentForward {
   int64_t B, T, H;
 };
 struct RecurrentBackward {
-  static constexpr std::string_view kCpuOnly = "recurrent";
   RecurrentForward forward;  // x and bias are not read
   const real* dh;            // (B, T, H)
   const real* dc;            // (B, T, H) or null; lstm alone
@@ -78,5 +76,7 @@ struct RecurrentBackward {
 };
 void run(Cpu, const RecurrentForward&);
 void run(Cpu, const RecurrentBackward&);
+void run(Cuda, const RecurrentForward&);
+void run(Cuda, const RecurrentBackward&);
 
 }  // namespace fprnn

@@ -104,7 +104,6 @@ void give_gradients(const SlstmForward& forward, const Kept& kept, Backward& bac
 SlstmResult slstm(const SlstmInputs& in) {
   check(in, "slstm");
   const Context& context = in.x.context();
-  if (context.device() == DeviceKind::cuda) return slstm_by_steps(in);
   const Sizes of(in);
   const std::vector<Var> inputs{in.x, in.weight, in.bias, in.h, in.c, in.n, in.m};
   const Shape state{of.B, of.D};

@@ -7,7 +7,7 @@
 //   c_t = f . c_{t-1} + i . tanh(a_z),   n_t = f . n_{t-1} + i,   h_t = sigmoid(a_o) . c_t / n_t
 // Without a state h, c and n start at 0 and m at -infinity, which kSlstmNothing stands for.
 // On the CPU one kernel takes some sequences of a head through all of time, with R packed once
-// (slstm.md). On a GPU each step goes op by op.
+// (slstm.md). On a GPU too, for heads of up to 128 channels; beyond, a step is products and a kernel.
 // Cost: 8 D d flops a token forward, D channels in heads of d, twice that more backward. Keeps h and
 // seven numbers a token and channel.
 #pragma once
@@ -42,7 +42,6 @@ SlstmResult slstm_by_steps(const SlstmInputs& inputs);
 inline constexpr int64_t kSlstmSaved = 7;
 
 struct SlstmForward {
-  static constexpr std::string_view kCpuOnly = "slstm";
   const real* x;       // (B, T, 4 D)
   const real* weight;  // (H, 4 d, d)
   const real* bias;    // (4 D) or null
@@ -58,7 +57,6 @@ struct SlstmForward {
   int64_t B, T, H, d;
 };
 struct SlstmBackward {
-  static constexpr std::string_view kCpuOnly = "slstm";
   SlstmForward forward;  // x, bias, h and m are not read
   const real* dh;        // (B, T, D)
   const real* dc;        // (B, D) or null, as the next two
@@ -72,5 +70,7 @@ struct SlstmBackward {
 };
 void run(Cpu, const SlstmForward&);
 void run(Cpu, const SlstmBackward&);
+void run(Cuda, const SlstmForward&);
+void run(Cuda, const SlstmBackward&);
 
 }  // namespace fprnn

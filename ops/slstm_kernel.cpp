@@ -5,6 +5,7 @@
 #include <fprnn/core/vector_math.h>
 #include <fprnn/ops/gate_panels.h>
 #include <fprnn/ops/slstm.h>
+#include <fprnn/ops/slstm_cell.h>
 
 namespace fprnn::FPRNN_ISA {
 
@@ -13,7 +14,7 @@ namespace {
 constexpr int kGates = 4;
 constexpr int64_t kWidth = kGates * kLanes;
 // Places in what a step saves.
-enum Saved { kInput, kForget, kTanh, kOutput, kSlope, kCell, kNorm };
+enum Saved { kCell = 5, kNorm = 6 };
 
 FPRNN_INLINE GateWeights weights_of(const SlstmForward& args, int64_t head) {
   const int64_t d = args.d;
@@ -60,21 +61,17 @@ FPRNN_INLINE Vec step_row(const Block& block, int64_t i, int64_t t, int64_t c, c
   Vec a[kGates];
   for (int g = 0; g < kGates; ++g)
     a[g] = lanes.load(args.x + block.gate(i, t, g, c)) + load(sums + g * kLanes);
-  const auto softplus = softplus_with_slope(-a[1]);
-  const Vec keep = lanes.load(args.m + state) - softplus.value, m = larger(keep, a[0]);
-  const Vec input = exp(a[0] - m), forget = exp(keep - m), z = tanh(a[2]), o = sigmoid(a[3]);
-  const Vec cell = forget * lanes.load(args.c + state) + input * z;
-  const Vec norm = forget * lanes.load(args.n + state) + input;
-  const Vec h = o * cell / norm;
-  lanes.store(args.c + state, cell);
-  lanes.store(args.n + state, norm);
-  lanes.store(args.m + state, m);
+  SlstmMemory<Vec> memory{lanes.load(args.c + state), lanes.load(args.n + state),
+                          lanes.load(args.m + state)};
+  Vec saved[kSlstmSaved];
+  const Vec h = slstm_step(a, memory, saved);
+  lanes.store(args.c + state, memory.c);
+  lanes.store(args.n + state, memory.n);
+  lanes.store(args.m + state, memory.m);
   lanes.store(args.h + block.at(i, t, c), h);
-  if (args.saved != nullptr) {
-    const Vec of[kSlstmSaved] = {input, forget, z, o, softplus.slope, cell, norm};
+  if (args.saved != nullptr)
     for (int k = 0; k < kSlstmSaved; ++k)
-      lanes.store(block.saved(i, t, static_cast<Saved>(k), c), of[k]);
-  }
+      lanes.store(block.saved(i, t, static_cast<Saved>(k), c), saved[k]);
   return lanes.keep(h);
 }
 
@@ -144,28 +141,23 @@ FPRNN_INLINE void cotangents_row(const SlstmBackward& args, const Block& block, 
                                  int64_t t, int64_t c, const Lanes& lanes, const Carried& carried,
                                  Vec (&into)[kGates][kLanes]) {
   const int64_t at = i * carried.stride + c;
-  const auto saved = [&](Saved what)
-                         FPRNN_LAMBDA { return lanes.load(block.saved(i, t, what, c)); };
-  const Vec input = saved(kInput), forget = saved(kForget), z = saved(kTanh), o = saved(kOutput);
-  const Vec inverse = 1 / lanes.keep(saved(kNorm)), read = saved(kCell) * inverse;
-  const Vec dh = lanes.load(args.dh + block.at(i, t, c)) + load(carried.dh + at);
-  const Vec dm = load(carried.dm + at);
-  const Vec dcell = load(carried.dc + at) + dh * o * inverse;
-  const Vec dnorm = load(carried.dn + at) - dh * o * read * inverse;
-  const Vec dforget =
-      dcell * block.before(i, t, kCell, c, lanes) + dnorm * block.before(i, t, kNorm, c, lanes);
-  const IntVec kept = input < 1;  // the forget gate won m's maximum
-  const Vec of[kGates] = {(dcell * z + dnorm) * input + select(kept, Vec{}, dm),
-                          (dforget * forget + select(kept, dm, Vec{})) * saved(kSlope),
-                          dcell * input * ((1 - z) * (1 + z)), dh * read * (o * (1 - o))};
+  Vec saved[kSlstmSaved];
+  for (int k = 0; k < kSlstmSaved; ++k)
+    saved[k] = lanes.load(block.saved(i, t, static_cast<Saved>(k), c));
+  saved[kNorm] = lanes.keep(saved[kNorm]);
+  SlstmCarried<Vec> now{lanes.load(args.dh + block.at(i, t, c)) + load(carried.dh + at),
+                        load(carried.dc + at), load(carried.dn + at), load(carried.dm + at)};
+  Vec of[kGates];
+  slstm_cotangents(saved, block.before(i, t, kCell, c, lanes), block.before(i, t, kNorm, c, lanes),
+                   now, of);
   for (int g = 0; g < kGates; ++g) {
     lanes.store(args.dx + block.gate(i, t, g, c), of[g]);
     into[g][i] = lanes.keep(of[g]);
   }
-  store(carried.dh + at, Vec{});
-  store(carried.dc + at, lanes.keep(dcell * forget));
-  store(carried.dn + at, lanes.keep(dnorm * forget));
-  store(carried.dm + at, lanes.keep(select(kept, dm, Vec{})));
+  store(carried.dh + at, now.dh);
+  store(carried.dc + at, lanes.keep(now.dc));
+  store(carried.dn + at, lanes.keep(now.dn));
+  store(carried.dm + at, lanes.keep(now.dm));
 }
 
 }  // namespace

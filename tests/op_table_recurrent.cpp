@@ -110,9 +110,11 @@ void add_errors(ErrorCases& errors, const std::string& name, int64_t G, Op op) {
 
 }  // namespace
 
+// The last four are the GPU's: several sequences a block, weights beyond registers, single steps.
 void add_recurrent(OpCases& cases, ErrorCases& errors) {
-  const Sizes sizes[] = {{1, 1, 1},  {3, 1, 4},   {3, 2, 3},  {1, 5, 9},   {3, 7, 8}, {2, 4, 17},
-                         {3, 33, 5}, {3, 20, 64}, {17, 3, 9}, {34, 5, 33}, {2, 0, 3}, {0, 2, 3}};
+  const Sizes sizes[] = {{1, 1, 1},   {3, 1, 4},   {3, 2, 3},    {1, 5, 9},   {3, 7, 8}, {2, 4, 17},
+                         {3, 33, 5},  {3, 20, 64}, {17, 3, 9},   {34, 5, 33}, {2, 0, 3}, {0, 2, 3},
+                         {130, 2, 5}, {2, 6, 66},  {129, 2, 65}, {2, 2, 130}};
   for (const bool by_parts : {false, true})
     for (const Sizes& size : sizes) {
       for (const Options& with : {Options{false, false, false}, Options{true, true, true}}) {
