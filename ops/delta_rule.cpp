@@ -60,31 +60,37 @@ void give_gradients(const DeltaRuleForward& forward, const DeltaRuleInputs& in, 
 DeltaRuleResult delta_rule(const DeltaRuleInputs& in) {
   const Context& context = in.q.context();
   check_shapes(in, "delta_rule");
-  if (context.device() == DeviceKind::cuda) return delta_rule_by_steps(in);
   const int64_t B = in.q.size(0), T = in.q.size(1), K = in.q.size(3);
-  const int64_t HV = in.v.size(3), V = in.v.size(4);
+  const int64_t n = in.k.size(2), HV = in.v.size(3), V = in.v.size(4);
+  const bool gpu = context.device() == DeviceKind::cuda;
+  DeltaRuleForward forward{
+      .q = in.q.data(),
+      .k = in.k.data(),
+      .v = in.v.data(),
+      .beta = in.beta.data(),
+      .g = data_or_null(in.g),
+      .entering = data_or_null(in.state),
+      .o = nullptr,
+      .state = nullptr,
+      .checkpoints = nullptr,
+      .B = B,
+      .T = T,
+      .H = in.q.size(2),
+      .HV = HV,
+      .n = n,
+      .K = K,
+      .V = V,
+      .scale = in.scale,
+      .chunk = gpu ? std::max<int64_t>(kDeltaRuleSteps / n, 1) : kDeltaRuleChunk};
+  if (gpu && !has_fused(context, forward)) return delta_rule_by_steps(in);
   const std::vector<Var> inputs{in.q, in.k, in.v, in.beta, in.g, in.state};
   const Tensor o(context, Shape{B, T, HV, V}), state(context, Shape{B, HV, K, V});
   Tensor checkpoints;
   if (std::ranges::any_of(inputs, &Var::differentiable))
-    checkpoints = Tensor(context, Shape{B, pieces(T, kDeltaRuleChunk), HV, K, V});
-  const DeltaRuleForward forward{.q = in.q.data(),
-                                 .k = in.k.data(),
-                                 .v = in.v.data(),
-                                 .beta = in.beta.data(),
-                                 .g = data_or_null(in.g),
-                                 .entering = data_or_null(in.state),
-                                 .o = o.data(),
-                                 .state = state.data(),
-                                 .checkpoints = data_or_null(checkpoints),
-                                 .B = B,
-                                 .T = T,
-                                 .H = in.q.size(2),
-                                 .HV = HV,
-                                 .n = in.k.size(2),
-                                 .K = K,
-                                 .V = V,
-                                 .scale = in.scale};
+    checkpoints = Tensor(context, Shape{B, pieces(T, forward.chunk), HV, K, V});
+  forward.o = o.data();
+  forward.state = state.data();
+  forward.checkpoints = data_or_null(checkpoints);
   launch(context, forward);
   const auto outputs =
       record_all("delta_rule", inputs, {o, state},

@@ -4,8 +4,8 @@
 //   S <- exp(g_t) S, once a token;   S <- S + beta_i k_i (v_i - S^T k_i)^T, i = 1 .. n
 //   o_t = scale S^T q_t, after the last sub-step
 // HV value heads may share H key heads: value head j reads key head j / (HV / H), rounded down.
-// S is not stored: forward keeps, if a gradient will be asked, a checkpoint every kDeltaRuleChunk
-// tokens, from which backward recomputes (delta_rule.md).
+// S is not stored: forward keeps, if a gradient will be asked, a checkpoint every few tokens, from
+// which backward recomputes (delta_rule.md).
 // Cost: (4 n + 2) d_k d_v flops a token and value head forward, (12 n + 4) d_k d_v backward; with a
 // gate d_k d_v and 4 d_k d_v more.
 #pragma once
@@ -16,6 +16,7 @@
 namespace fprnn {
 
 inline constexpr int64_t kDeltaRuleChunk = 16;  // tokens between checkpoints
+inline constexpr int64_t kDeltaRuleSteps = 32;  // on a GPU, sub-steps between them
 
 struct DeltaRuleInputs {
   Var q;           // (B, T, H, d_k)
@@ -32,14 +33,13 @@ struct DeltaRuleResult {
   Var state;  // (B, HV, d_k, d_v): S after the last token
 };
 
-// ShapeError: shapes that do not fit. On a GPU, where there is no kernel yet, it is
-// delta_rule_by_steps.
+// ShapeError: shapes that do not fit. On a GPU it is delta_rule_by_steps where the kernel does not
+// take the sizes.
 DeltaRuleResult delta_rule(const DeltaRuleInputs& inputs);
 // The same from other ops, a token at a time: the definition.
 DeltaRuleResult delta_rule_by_steps(const DeltaRuleInputs& inputs);
 
 struct DeltaRuleForward {
-  static constexpr std::string_view kCpuOnly = "delta_rule";
   const real* q;         // (B, T, H, K)
   const real* k;         // (B, T, n, H, K)
   const real* v;         // (B, T, n, HV, V)
@@ -51,6 +51,8 @@ struct DeltaRuleForward {
   real* checkpoints;     // (B, chunks, HV, K, V): S before each chunk; or null
   int64_t B, T, H, HV, n, K, V;
   real scale;
+  // Tokens between checkpoints: kDeltaRuleChunk, and on a GPU as many as kDeltaRuleSteps allows.
+  int64_t chunk;
 };
 struct DeltaRuleBackward : DeltaRuleForward {  // entering, o and state are not read
   const real* d_o = nullptr;                   // (B, T, HV, V) or null
@@ -64,5 +66,9 @@ struct DeltaRuleBackward : DeltaRuleForward {  // entering, o and state are not 
 };
 void run(Cpu, const DeltaRuleForward&);
 void run(Cpu, const DeltaRuleBackward&);
+// Whether there are kernels for n, d_k and d_v.
+bool supports(Cuda, const DeltaRuleForward&);
+void run(Cuda, const DeltaRuleForward&);
+void run(Cuda, const DeltaRuleBackward&);
 
 }  // namespace fprnn

@@ -74,7 +74,16 @@ void add_cases(OpCases& cases) {
       for (const auto& [name, op] :
            {std::pair{"delta_rule", Op{delta_rule}}, {"delta_rule_by_steps", delta_rule_by_steps}})
         add_delta_rule(cases, name, op, size, with);
-  add_delta_rule(cases, "delta_rule", delta_rule, {1, 70, 2, 2, 2, 32, 100}, {true, true});
+  // Sizes at which a GPU's kernels change: several chunks and blocks of columns, each width of keys, full
+  // sub-steps, keys that have no room in the usual kernel, and in any.
+  for (const Sizes& size : std::vector<Sizes>{{1, 70, 2, 2, 2, 32, 100},
+                                              {2, 35, 1, 2, 1, 128, 66},
+                                              {1, 12, 1, 1, 3, 96, 32},
+                                              {1, 3, 1, 1, 32, 33, 16},
+                                              {1, 2, 1, 1, 33, 5, 4},
+                                              {1, 34, 1, 1, 1, 130, 36},
+                                              {1, 2, 1, 1, 1, 260, 3}})
+    add_delta_rule(cases, "delta_rule", delta_rule, size, {true, true});
 }
 
 // Valid inputs but for what `spoil` does to them.
