@@ -44,7 +44,7 @@ AttentionForward contract_of(const AttentionInputs& in, const Tensor& y, const T
           .v = in.v.data(),
           .slopes = data_or_null(in.slopes),
           .windows = data_or_null(in.windows),
-          .y = y.data(),
+          .y = data_or_null(y),
           .rows = data_or_null(rows),
           .B = in.q.size(0),
           .T = in.q.size(1),
@@ -59,7 +59,8 @@ AttentionForward contract_of(const AttentionInputs& in, const Tensor& y, const T
 Var attention(const AttentionInputs& in) {
   check_inputs(in);
   const Context& context = in.q.context();
-  if (context.device() == DeviceKind::cuda) return attention_by_parts(in);
+  if (context.device() == DeviceKind::cuda && !has_fused(context, contract_of(in, {}, {})))
+    return attention_by_parts(in);
   const std::vector<Var> inputs{in.q, in.k, in.v};
   const Tensor y = like(in.q);
   const Tensor rows = std::ranges::any_of(inputs, &Var::differentiable)
@@ -145,6 +146,11 @@ namespace {
 
 // The cosines of positions first .. first + T - 1 and then their sines, (T, 2, r / 2).
 Tensor turns_of(const Context& context, int64_t T, int64_t r, double base, int64_t first) {
+  if (context.device() == DeviceKind::cuda) {
+    const Tensor turns(context, Shape{T, 2, r / 2});
+    launch_fused(context, RotaryTurns{turns.data(), T, r, base, first});
+    return turns;
+  }
   std::vector<real> turns = host_vector<real>({T, r});
   for (int64_t j = 0; j < r / 2; ++j) {
     const double rate = std::pow(base, -2 * static_cast<double>(j) / static_cast<double>(r));
@@ -171,7 +177,6 @@ void check_rotary(const Var& x, int64_t r, double base, int64_t first) {
 Var rotary(const Var& x, int64_t r, double base, int64_t first) {
   check_rotary(x, r, base, first);
   const Context& context = x.context();
-  if (context.device() == DeviceKind::cuda) return rotary_by_parts(x, r, base, first);
   const Tensor turns = turns_of(context, x.size(1), r, base, first);
   const auto turned = [context, turns, r](const Tensor& from, bool back) {
     const Tensor to = like(from);

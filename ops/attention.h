@@ -23,28 +23,28 @@ struct AttentionInputs {
   real scale = 1;
 };
 
-// -> (B, T, H, d). ShapeError: shapes that do not fit. On a GPU, where there is no kernel yet, it is
-// attention_by_parts.
+// -> (B, T, H, d). ShapeError: shapes that do not fit. On a GPU it is attention_by_parts in double
+// and for heads wider than 128.
 Var attention(const AttentionInputs& inputs);
 // The same from other ops, with matrices (T, S): the definition.
 Var attention_by_parts(const AttentionInputs& inputs);
 
 // x (B, T, H, d), the first token at position `first` -> the same with channels j and j + r / 2 of
 // the first r turned, for j < r / 2, by the angle (first + t) base^(-2 j / r). ValueError: r odd or
-// outside [0, d], first negative, base not positive. On a GPU it is rotary_by_parts.
+// outside [0, d], first negative, base not positive.
 Var rotary(const Var& x, int64_t r, double base, int64_t first = 0);
 // The same from other ops: the definition.
 Var rotary_by_parts(const Var& x, int64_t r, double base, int64_t first = 0);
 
 struct AttentionForward {
-  static constexpr std::string_view kCpuOnly = "attention";
   const real* q;           // (B, T, H, d)
   const real* k;           // (B, S, H, d)
   const real* v;           // (B, S, H, d)
   const real* slopes;      // (H) or null
   const int32_t* windows;  // (H) or null
   real* y;                 // (B, T, H, d)
-  real* rows;              // (B, H, T, 2): the maximum of a row and 1 / sum; or null
+  real* rows;              // (B, H, T, 2): the maximum of a row and 1 / sum; or null. On a GPU
+                           // the maximum is times log2 e.
   int64_t B, T, S, H, d;
   real scale;
 };
@@ -55,13 +55,24 @@ struct AttentionBackward : AttentionForward {
   real* dv = nullptr;        // (B, S, H, d)
 };
 struct Rotary {
-  static constexpr std::string_view kCpuOnly = "rotary";
   const real* x;      // (B, T, H, d)
   const real* turns;  // (T, 2, r / 2): cosines, then sines
   real* y;            // (B, T, H, d)
   int64_t B, T, H, d, r;
   bool back;  // by the negative angle
 };
+// Those cosines and sines, made where they are needed: on a GPU.
+struct RotaryTurns {
+  real* turns;
+  int64_t T, r;
+  double base;
+  int64_t first;
+};
+bool supports(Cuda, const AttentionForward&);
+void run(Cuda, const AttentionForward&);
+void run(Cuda, const AttentionBackward&);
+void run(Cuda, const Rotary&);
+void run(Cuda, const RotaryTurns&);
 void run(Cpu, const AttentionForward&);
 void run(Cpu, const AttentionBackward&);
 void run(Cpu, const Rotary&);

@@ -14,12 +14,12 @@ FPRNN_KERNEL(void sum_rows(const real* x, real* y, int64_t rows, int64_t inner))
 
 namespace {
 
-// Up to here a block is too small for a matrix product of its own.
+// Up to here a block is too small for a matrix product of its own; a GPU's kernel has its own limit.
 constexpr int64_t kSmallBlock = 16;
 
 bool by_kernel(const Context& context, const BlockLinearForward& args) {
-  return context.device() == DeviceKind::cpu && args.outputs <= kSmallBlock &&
-         args.inputs <= kSmallBlock;
+  if (context.device() == DeviceKind::cuda) return has_fused(context, args);
+  return args.outputs <= kSmallBlock && args.inputs <= kSmallBlock;
 }
 
 BlockLinearForward contract_of(const Tensor& x, const Tensor& weight, real* y) {

@@ -1,7 +1,9 @@
 // A block-diagonal linear map: block j of the channels by a matrix of its own,
 //   y_j = W_j x_j
 // Cost: 2 D i flops a token for D outputs from blocks of i inputs, backward twice that; keeps x and
-// the weight. Small blocks have a kernel on the CPU; else each block is one matrix product.
+// the weight. Blocks up to 16 by 16 have kernels, on a GPU one that reads x and writes y once and,
+// backward, one for dx and one for the weight's sums over pieces of tokens: at 4 TB/s 0.07 ms and
+// 0.14 for (16384, 2048). Else each block is one matrix product.
 #pragma once
 
 #include <fprnn/autograd/tape.h>
@@ -13,7 +15,6 @@ namespace fprnn {
 Var block_linear(const Var& x, const Var& weight);
 
 struct BlockLinearForward {
-  static constexpr std::string_view kCpuOnly = "block_linear";
   const real* x;       // (tokens, N, inputs)
   const real* weight;  // (N, outputs, inputs)
   real* y;             // (tokens, N, outputs)
@@ -24,6 +25,9 @@ struct BlockLinearBackward : BlockLinearForward {  // y is not read
   real* dx = nullptr;                              // (tokens, N, inputs) or null
   real* dweight = nullptr;                         // (N, outputs, inputs) or null
 };
+bool supports(Cuda, const BlockLinearForward&);
+void run(Cuda, const BlockLinearForward&);
+void run(Cuda, const BlockLinearBackward&);
 void run(Cpu, const BlockLinearForward&);
 void run(Cpu, const BlockLinearBackward&);
 

@@ -133,7 +133,12 @@ void add_attention(OpCases& cases, ErrorCases& errors) {
         add_attention_case(cases, name, op, of, with);
   for (const auto& [name, op] :
        {std::pair{"attention", Attention{attention}}, {"attention_by_parts", attention_by_parts}})
-    add_attention_case(cases, name, op, {2, 66, 66, 2, 40}, {true, false});
+    for (const Sizes& of : {Sizes{2, 66, 66, 2, 40},
+                            {1, 131, 195, 3, 64},  // a GPU's whole heads, over two blocks
+                            {1, 9, 70, 3, 66},     // its wider heads
+                            {1, 3, 700, 3, 64},    // its few queries, of several shares
+                            {1, 5, 6, 2, 130}})    // no kernel there
+      add_attention_case(cases, name, op, of, {true, of.H == 3});
   for (const auto& [name, op] :
        {std::pair{"rotary", Rotation{rotary}}, {"rotary_by_parts", rotary_by_parts}}) {
     for (const int64_t r : {0, 2, 4}) add_rotary_case(cases, name, op, {3, 5, 2, 5}, r, 0);

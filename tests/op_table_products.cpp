@@ -131,6 +131,8 @@ void add_block_linears(OpCases& cases, ErrorCases& errors) {
                                   {Shape{2, 70, 6}, Shape{3, 1, 2}},
                                   {Shape{2, 700, 6}, Shape{3, 2, 2}},
                                   {Shape{1, 4, 34}, Shape{2, 19, 17}},
+                                  {Shape{2, 35, 160}, Shape{10, 15, 16}},
+                                  {Shape{1, 70, 24}, Shape{3, 8, 8}},
                                   {Shape{3, 0, 4}, Shape{1, 2, 4}}})
     cases.push_back(
         {.op = "block_linear",
