@@ -25,10 +25,14 @@ struct Options {
   const Settings* settings = nullptr;  // the model's
 };
 
+// Sizes by name, as a line prints them.
+using Sizes = std::map<std::string, std::string>;
+Sizes sizes(std::initializer_list<std::pair<const char*, int64_t>> named);
+
 // One line of the output. Of the three rates the one that says something is not zero.
 struct Result {
   std::string name;
-  std::map<std::string, std::string> parameters;
+  Sizes parameters;
   double milliseconds = 0;
   double tokens_per_second = 0, gigabytes_per_second = 0, gigaflops = 0;
   int runs = 0;
@@ -85,6 +89,10 @@ std::vector<Result> arithmetic(const Context& context, const Options& options);
 std::vector<Result> gemm(const Context& context, const Options& options);
 std::vector<Result> scan(const Context& context, const Options& options);
 std::vector<Result> selective_scan(const Context& context, const Options& options);
+std::vector<Result> gated(const Context& context, const Options& options);
+std::vector<Result> delta_rule(const Context& context, const Options& options);
+std::vector<Result> ssd_scan(const Context& context, const Options& options);
+std::vector<Result> attention(const Context& context, const Options& options);
 std::vector<Result> ladder(const Context& context, const Options& options);
 std::vector<Result> gpu_ladder(const Context& context,
                                const Options& options);  // of builds with CUDA alone

@@ -56,15 +56,13 @@ void openblas(const Gemm& g) {
 }
 #endif
 
-using Sizes = std::map<std::string, std::string>;
+}  // namespace
 
 Sizes sizes(std::initializer_list<std::pair<const char*, int64_t>> named) {
   Sizes text;
   for (const auto& [name, size] : named) text[name] = std::to_string(size);
   return text;
 }
-
-}  // namespace
 
 std::vector<Result> gemm(const Context& context, const Options& options) {
   std::vector<Result> results;

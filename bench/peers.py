@@ -3,6 +3,8 @@
 peers.py [RUNS]             prints one JSON object a line; RUNS (15) are what a median is over
   copy                      one tensor to another; 0.5, 2 and 8 GB moved, read and written both counted
   lstm-forward[-backward]   torch.nn.LSTM, that is cuDNN, in fp32: 512 sequences of 16 tokens, width 128
+  attention-forward[...]    scaled_dot_product_attention, causal, bf16: 8 x 2,048 tokens, 16 heads of 64
+  delta-rule-forward[...]   flash-linear-attention's gated delta rule, where its package is there, bf16: 8 x 2,048, 16 heads of 128
   triton-scan               h_t = a_t h_{t-1} + b_t by tl.associative_scan, our own: 12 bytes an element
 Exit code 2: there is no PyTorch with Triton, or no GPU for it.
 """
@@ -62,11 +64,43 @@ def lstm(B=512, T=16, d=128):
     model = torch.nn.LSTM(d, d, batch_first=True, device="cuda")
     x, seed = (torch.randn(B, T, d, device="cuda", requires_grad=True) for _ in range(2))
 
-    forward = torch.no_grad()(lambda: model(x))
-    both = lambda: torch.autograd.grad(model(x)[0], [x, *model.parameters()], seed)
-    for name, work in ("lstm-forward", forward), ("lstm-forward-backward", both):
+    both_ways("lstm", {"B": B, "T": T, "d_model": d}, lambda: model(x)[0], [x, *model.parameters()], seed)
+
+
+def both_ways(name, parameters, call, inputs, seed):
+    forward = torch.no_grad()(call)
+    both = lambda: torch.autograd.grad(call(), inputs, seed)
+    for what, work in (name + "-forward", forward), (name + "-forward-backward", both):
         taken = milliseconds(work)
-        show(name, {"B": B, "T": T, "d_model": d}, taken, tokens_per_second=B * T / taken * 1e3)
+        show(what, parameters, taken, tokens_per_second=parameters["B"] * parameters["T"] / taken * 1e3)
+
+
+def heads(B, T, H, d, order):
+    shape = (B, H, T, d) if order == "heads first" else (B, T, H, d)
+    return [torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(4)]
+
+
+def attention(B=8, T=2048, H=16, d=64):
+    q, k, v, seed = heads(B, T, H, d, "heads first")
+    call = lambda: torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    both_ways("attention", {"B": B, "T": T, "H": H, "d": d}, call, [q, k, v], seed.detach())
+
+
+def delta_rule(B=8, T=2048, H=16, d=128):
+    try:
+        from fla.ops.gated_delta_rule import chunk_gated_delta_rule
+    except ImportError as error:
+        print(f"no delta rule: {error}", file=sys.stderr)
+        return
+    q, k, v, seed = heads(B, T, H, d, "tokens first")
+    k = torch.nn.functional.normalize(k.detach(), dim=-1).requires_grad_()
+    beta = torch.rand(B, T, H, device="cuda", dtype=torch.bfloat16).requires_grad_()
+    g = (-torch.rand(B, T, H, device="cuda")).requires_grad_()
+    call = lambda: chunk_gated_delta_rule(q, k, v, g, beta)[0]
+    try:
+        both_ways("delta-rule", {"B": B, "T": T, "H": H, "d": d}, call, [q, k, v, g, beta], seed.detach())
+    except RuntimeError as error:  # some versions refuse to go backward beside some of Triton's
+        print(f"no gradient of the delta rule: {error}", file=sys.stderr)
 
 
 @triton.jit
@@ -96,4 +130,6 @@ def scans(B=8, D=1536, time_block=64, width=32):  # which divide T and D
 
 copies()
 lstm()
+attention()
+delta_rule()
 scans()
