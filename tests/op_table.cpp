@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "context.h"
 #include "needs.h"
 
 namespace fprnn::tests {
@@ -26,6 +27,10 @@ const OpTable& op_table() {
           add_ssd_scans, add_delta_rules, add_xlstm, add_mixers, add_fp_mamba, add_cross_entropy,
           add_recurrent, add_attention, add_act, add_pd_scans})
       add(all.cases, all.errors);
+    if (const std::string op = environment("OP", ""); !op.empty()) {
+      std::erase_if(all.cases, [&](const OpCase& entry) { return entry.op != op; });
+      std::erase_if(all.errors, [&](const ErrorCase& entry) { return entry.op != op; });
+    }
     if (small_only())
       std::erase_if(all.cases, [](const OpCase& entry) { return elements_of(entry) > kSmall; });
     return all;
