@@ -107,6 +107,8 @@ function(fprnn_kernels target)
     target_link_libraries(${objects} PRIVATE fprnn_flags)
     # Multiply-adds are fused across statements too, as GCC does by itself and clang does not.
     target_compile_options(${objects} PRIVATE -ffp-contract=fast)
+    # From GCC 13 on chains of them are not, in some tiles of a product and not in others.
+    target_compile_options(${objects} PRIVATE $<$<CXX_COMPILER_ID:GNU>:--param=avoid-fma-max-bits=0>)
     # GCC 12 takes the undefined operands inside its own AVX-512 intrinsics for ours (GCC PR 105593).
     target_compile_options(${objects} PRIVATE "$<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized;-Wno-maybe-uninitialized>")
     target_sources(${target} PRIVATE $<TARGET_OBJECTS:${objects}>)
