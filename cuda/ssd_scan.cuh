@@ -2,10 +2,9 @@
 // and their step sizes.
 #pragma once
 
-#include <fprnn/cuda/async_copy.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/math.cuh>
-#include <fprnn/cuda/tile_sums.cuh>
+#include <fprnn/cuda/tile_rows.cuh>
 #include <fprnn/ops/ssd_scan.h>
 
 namespace fprnn::cuda {
@@ -61,20 +60,11 @@ struct SsdBlock {
   }
 };
 
-// Asks for the rows of a chunk that exist and zeros for the others; all threads together. kColumns: of
-// `to`, whose rows are 8 more apart.
+// Asks for the rows of a chunk that exist and zeros for the others.
 template <int kColumns>
 __device__ __forceinline__ void fetch_steps(const real* from, int64_t stride, int count,
                                             int64_t columns, bool quads, real* to) {
-  with_quads(quads, [&](auto width) {
-    constexpr int kAcross = kColumns / width();
-    for (int i = threadIdx.x; i < kSteps * kAcross; i += kSsdThreads) {
-      const int row = i / kAcross, column = i % kAcross * width();
-      copy_async<width() * sizeof(real)>(to + row * (kColumns + 8) + column,
-                                         from + row * stride + column,
-                                         row < count && column < columns);
-    }
-  });
+  fetch_rows<kSteps, kColumns, kSsdThreads>(from, stride, count, columns, quads, to);
 }
 __device__ __forceinline__ void fetch_channels(const SsdBlock& at, const real* from, int64_t begin,
                                                int count, real* to) {
@@ -121,17 +111,6 @@ __device__ __forceinline__ void store_state(const SsdBlock& at, const real* stat
   each_of_state<N>(at, [&](int i, int64_t index, bool exists) {
     if (exists) to[at.state() + index] = state[i];
   });
-}
-
-// Two neighbours of a row of `columns` to memory, as far as they exist.
-__device__ __forceinline__ void store_two(real* row, int column, int64_t columns, bool pairs,
-                                          real x, real y) {
-  if (pairs) {
-    if (column < columns) *reinterpret_cast<Two*>(row + column) = {{x, y}};
-  } else {
-    if (column < columns) row[column] = x;
-    if (column + 1 < columns) row[column + 1] = y;
-  }
 }
 
 // The step sizes of a chunk, by one warp; the lane has the slope of its own in what it is made of.

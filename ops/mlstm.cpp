@@ -38,6 +38,29 @@ void check(const MlstmInputs& in, std::string_view op) {
   require_together(op, in.q, in.k, in.v, in.igate, in.fgate, in.c, in.n, in.m);
 }
 
+// The inputs; outputs are not yet there.
+MlstmForward contract_of(const MlstmInputs& in) {
+  return {.q = in.q.data(),
+          .k = in.k.data(),
+          .v = in.v.data(),
+          .igate = in.igate.data(),
+          .fgate = in.fgate.data(),
+          .c0 = data_or_null(in.c),
+          .n0 = data_or_null(in.n),
+          .m0 = data_or_null(in.m),
+          .h = nullptr,
+          .c = nullptr,
+          .n = nullptr,
+          .m = nullptr,
+          .steps = nullptr,
+          .checkpoints = nullptr,
+          .B = in.q.size(0),
+          .T = in.q.size(1),
+          .H = in.q.size(2),
+          .d = in.q.size(3),
+          .eps = in.eps};
+}
+
 // What backward reads beside the inputs.
 struct Kept {
   Tensor h, c, n, steps, checkpoints;
@@ -71,7 +94,9 @@ void give_gradients(const MlstmForward& forward, const MlstmInputs& in, Backward
 MlstmResult mlstm(const MlstmInputs& in) {
   check(in, "mlstm");
   const Context& context = in.q.context();
-  if (context.device() == DeviceKind::cuda) return mlstm_by_steps(in);
+  MlstmForward forward = contract_of(in);
+  if (context.device() == DeviceKind::cuda && !has_fused(context, forward))
+    return mlstm_by_steps(in);
   const int64_t B = in.q.size(0), T = in.q.size(1), H = in.q.size(2), d = in.q.size(3);
   const std::vector<Var> inputs{in.q, in.k, in.v, in.igate, in.fgate, in.c, in.n, in.m};
   const Tensor h(context, in.q.shape()), c(context, Shape{B, H, d, d}), n(context, Shape{B, H, d}),
@@ -82,25 +107,12 @@ MlstmResult mlstm(const MlstmInputs& in) {
     checkpoints =
         Tensor(context, Shape{B, H, T > kMlstmChunk ? pieces(T, kMlstmChunk) : 0, d + 1, d});
   }
-  const MlstmForward forward{.q = in.q.data(),
-                             .k = in.k.data(),
-                             .v = in.v.data(),
-                             .igate = in.igate.data(),
-                             .fgate = in.fgate.data(),
-                             .c0 = data_or_null(in.c),
-                             .n0 = data_or_null(in.n),
-                             .m0 = data_or_null(in.m),
-                             .h = h.data(),
-                             .c = c.data(),
-                             .n = n.data(),
-                             .m = m.data(),
-                             .steps = data_or_null(steps),
-                             .checkpoints = data_or_null(checkpoints),
-                             .B = B,
-                             .T = T,
-                             .H = H,
-                             .d = d,
-                             .eps = in.eps};
+  forward.h = h.data();
+  forward.c = c.data();
+  forward.n = n.data();
+  forward.m = m.data();
+  forward.steps = data_or_null(steps);
+  forward.checkpoints = data_or_null(checkpoints);
   launch(context, forward);
   const Kept kept{h, c, n, steps, checkpoints};
   const auto outputs =

@@ -5,8 +5,8 @@
 //   C_t = F_t C_{t-1} + I_t k_t v_t^T / sqrt(d),   n_t = F_t n_{t-1} + I_t k_t / sqrt(d)
 //   h_t = C_t^T q_t / (max(|n_t . q_t|, exp(-m_t)) + eps)
 // Without a state C and n start at 0 and m at -infinity, which kMlstmNothing stands for.
-// On the CPU long sequences go in chunks, whose work is matrix products, and a few steps one by one
-// (mlstm.md). On a GPU it is mlstm_by_steps.
+// Long sequences go in chunks, whose work is matrix products, and on the CPU a few steps one by one
+// (mlstm.md). On a GPU heads that the kernel does not take go as mlstm_by_steps.
 // Cost forward, a token and head: 5 d^2 flops, or 4 d^2 + 4 Q d in chunks of Q steps. Where a
 // gradient will be asked, the state before every chunk is kept.
 #pragma once
@@ -17,6 +17,7 @@
 namespace fprnn {
 
 inline constexpr int64_t kMlstmChunk = 64;
+inline constexpr int kMlstmGpuWidth = 128;  // the widest heads of the GPU's kernel
 inline constexpr real kMlstmNothing = static_cast<real>(-1e30);
 
 struct MlstmInputs {
@@ -39,7 +40,6 @@ MlstmResult mlstm(const MlstmInputs& inputs);
 MlstmResult mlstm_by_steps(const MlstmInputs& inputs);
 
 struct MlstmForward {
-  static constexpr std::string_view kCpuOnly = "mlstm";
   const real* q;      // (B, T, H, d)
   const real* k;      // (B, T, H, d)
   const real* v;      // (B, T, H, d)
@@ -73,5 +73,9 @@ struct MlstmBackward : MlstmForward {
 };
 void run(Cpu, const MlstmForward&);
 void run(Cpu, const MlstmBackward&);
+// Whether there are kernels for d.
+bool supports(Cuda, const MlstmForward&);
+void run(Cuda, const MlstmForward&);
+void run(Cuda, const MlstmBackward&);
 
 }  // namespace fprnn
