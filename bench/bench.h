@@ -92,6 +92,7 @@ std::vector<Result> selective_scan(const Context& context, const Options& option
 std::vector<Result> gated(const Context& context, const Options& options);
 std::vector<Result> delta_rule(const Context& context, const Options& options);
 std::vector<Result> ssd_scan(const Context& context, const Options& options);
+std::vector<Result> mlstm(const Context& context, const Options& options);
 std::vector<Result> attention(const Context& context, const Options& options);
 std::vector<Result> ladder(const Context& context, const Options& options);
 std::vector<Result> gpu_ladder(const Context& context,

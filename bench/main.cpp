@@ -32,6 +32,7 @@ const std::map<std::string, Entry> kBenchmarks = {
     {"gated", {bench::gated, "the sweeps of an LSTM and of an sLSTM"}},
     {"delta-rule", {bench::delta_rule, "gated delta rule, against a copy of as many bytes"}},
     {"ssd-scan", {bench::ssd_scan, "Mamba-2's scan, against a copy of as many bytes"}},
+    {"mlstm", {bench::mlstm, "the mLSTM, against a copy of as many bytes"}},
     {"attention", {bench::attention, "causal attention, of a sequence and of its last token"}},
     {"ladder", {ladder, "the scan and the solver of a GPU, rung by rung (cuda/ladder)"}},
     {"layer", {bench::layer, "one layer, forward and with gradients (--model, sizes)"}},

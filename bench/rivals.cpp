@@ -1,9 +1,10 @@
-// The kernels of the rivals: gated recurrences, the delta rule, Mamba-2's scan, attention.
+// The kernels of the rivals: gated recurrences, the delta rule, Mamba-2's scan, the mLSTM, attention.
 #include "bench.h"
 
 #include <fprnn/core/rng.h>
 #include <fprnn/ops/attention.h>
 #include <fprnn/ops/delta_rule.h>
+#include <fprnn/ops/mlstm.h>
 #include <fprnn/ops/recurrent.h>
 #include <fprnn/ops/slstm.h>
 #include <fprnn/ops/ssd_scan.h>
@@ -265,6 +266,85 @@ std::vector<Result> ssd_scan(const Context& context, const Options& options) {
                          .limit_milliseconds = times[i + 2].milliseconds,
                          .how = times[i].how});
   }
+  return results;
+}
+
+namespace {
+
+// The tensors of an mLSTM with H heads of d, and the two contracts over them.
+struct MlstmCase {
+  Tensor q, k, v, igate, fgate, dh, h, c, n, m, steps, checkpoints, dq, dk, dv, digate, dfgate;
+  MlstmForward forward;
+
+  MlstmCase(const Context& context, int64_t B, int64_t T, int64_t H, int64_t d) {
+    Rng rng;
+    const Shape wide{B, T, H, d}, narrow{B, T, H};
+    for (Tensor* x : {&q, &k, &v, &dh}) *x = uniform(context, wide, -1, 1, rng);
+    igate = uniform(context, narrow, -4, 0, rng);
+    fgate = uniform(context, narrow, 3, 6, rng);
+    for (Tensor* x : {&h, &dq, &dk, &dv}) *x = Tensor(context, wide);
+    for (Tensor* x : {&digate, &dfgate}) *x = Tensor(context, narrow);
+    c = Tensor(context, {B, H, d, d});
+    n = Tensor(context, {B, H, d});
+    m = Tensor(context, {B, H});
+    steps = Tensor(context, {2, B, T, H});
+    checkpoints = Tensor(context, {B, H, (T + kMlstmChunk - 1) / kMlstmChunk, d + 1, d});
+    forward = {.q = q.data(),
+               .k = k.data(),
+               .v = v.data(),
+               .igate = igate.data(),
+               .fgate = fgate.data(),
+               .c0 = nullptr,
+               .n0 = nullptr,
+               .m0 = nullptr,
+               .h = h.data(),
+               .c = c.data(),
+               .n = n.data(),
+               .m = m.data(),
+               .steps = steps.data(),
+               .checkpoints = checkpoints.data(),
+               .B = B,
+               .T = T,
+               .H = H,
+               .d = d,
+               .eps = real(1e-6)};
+  }
+  MlstmBackward backward() const {
+    MlstmBackward back{forward};
+    back.dh = dh.data();
+    back.dq = dq.data();
+    back.dk = dk.data();
+    back.dv = dv.data();
+    back.digate = digate.data();
+    back.dfgate = dfgate.data();
+    return back;
+  }
+};
+
+}  // namespace
+
+// Against a copy of as many bytes: q, k, v and h, and backward their gradients too. The rate counts the
+// flops of the recurrence, of which chunks need fewer or more.
+std::vector<Result> mlstm(const Context& context, const Options& options) {
+  const int64_t T = context.device() == DeviceKind::cuda ? 2048 : 256, B = T / 256, H = 4, d = 128;
+  const MlstmCase at(context, B, T, H, d);
+  const MlstmBackward back = at.backward();
+  launch(context, at.forward);  // the checkpoints that backward reads
+  const double elements = static_cast<double>(B * T * H * d);
+  const double bytes[] = {4 * elements * sizeof(real), 8 * elements * sizeof(real)};
+  const auto times = medians_and_copies(
+      context, options, {[&] { launch(context, at.forward); }, [&] { launch(context, back); }},
+      {bytes[0], bytes[1]});
+  std::vector<Result> results;
+  for (int i = 0; i < 2; ++i)
+    results.push_back({.name = i == 0 ? "mlstm-forward" : "mlstm-backward",
+                       .parameters = sizes({{"B", B}, {"T", T}, {"H", H}, {"d", d}}),
+                       .milliseconds = times[i].milliseconds,
+                       .gigabytes_per_second = bytes[i] / times[i].milliseconds / 1e6,
+                       .gigaflops = (i == 0 ? 5 : 13) * elements * d / times[i].milliseconds / 1e6,
+                       .runs = options.runs,
+                       .limit_milliseconds = times[i + 2].milliseconds,
+                       .how = times[i].how});
   return results;
 }
 

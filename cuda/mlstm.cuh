@@ -28,6 +28,8 @@ struct Work {
       flows;  // (B, H, chunks + 1, tiles^2, kWarps): parts of <Z, C> + zeta . n before each chunk, and
               // after the last
 };
+static_assert(kMlstmGpuWidth / kTile * (kMlstmGpuWidth / kTile) * kWarps <= kWarp,
+              "lanes have one");
 FPRNN_HOST_DEVICE inline int parts_of_flow(const Work& work) {
   return static_cast<int>(work.tiles * work.tiles) * kWarps;
 }

@@ -50,11 +50,11 @@ struct ChunkBlock {
   const int count, rows,
       part;  // of steps; the warp's first row, and which quarter of the columns it has
 
-  __device__ __forceinline__ ChunkBlock(const Work& work, Room& room)
-      : at(work, blockIdx.x / work.chunks),
+  __device__ __forceinline__ ChunkBlock(const Work& work, int64_t block, Room& room)
+      : at(work, block / work.chunks),
         args(at.args),
         room(room),
-        chunk(blockIdx.x % work.chunks),
+        chunk(block % work.chunks),
         begin(chunk * kSteps),
         count(at.count(begin)),
         rows(static_cast<int>(threadIdx.x) / kWarp % 2 * 32),
@@ -94,7 +94,7 @@ struct ChunkBlock {
   __device__ __forceinline__ void make_square() const {
     const int columns = part * 16;
     float scores[2][2][4]{};
-    if (columns < rows + 32)
+    if (columns < rows + 32 && rows < count)
       add_product<kExact>(scores, 0, D / 8, Along<true>{room.later + rows * kStride, kStride},
                           Along<true>{room.earlier + columns * kStride, kStride});
     const real unit = 1 / square_root(static_cast<real>(args.d));
@@ -185,6 +185,7 @@ struct ChunkBlock {
   }
   // The square, or turned, times the rows that have come.
   __device__ __forceinline__ void meet_rows(const real* y, Result& result) const {
+    if (rows >= count) return;
     const Down of_y{y + part * (D / 4), kStride};
     if constexpr (kTurned)
       add_product<kExact>(result, rows / 8, kSteps / 8, Down{&room.square[0][rows], kSquareStride},
@@ -236,18 +237,22 @@ struct ChunkBlock {
   }
 };
 
-template <Of kOf, int D, bool kExact>
+// Blocks that make one thing each of the same chunk are neighbours, so that its rows come from memory once.
+template <int D, bool kExact, Of... kOf>
 __global__ void __launch_bounds__(kThreads, 2) mlstm_chunk_kernel(const Work work) {
-  const ChunkBlock<kOf, D, kExact> block(work, shared_room<ChunkRoom<D>>());
-  block.run();
+  auto& room = shared_room<ChunkRoom<D>>();
+  const int64_t block = blockIdx.x / sizeof...(kOf);
+  int kind = static_cast<int>(blockIdx.x % sizeof...(kOf));
+  ((kind-- == 0 ? ChunkBlock<kOf, D, kExact>(work, block, room).run() : void()), ...);
 }
 
-template <Of kOf>
+template <Of... kOf>
 void run_chunks(Cuda cuda, std::string_view name, const Work& work, bool exact) {
   with_constant<64, kWidest>(work.args.d <= 64 ? 64 : kWidest, [&](auto width) {
     start(cuda, name,
-          exact ? mlstm_chunk_kernel<kOf, width(), true> : mlstm_chunk_kernel<kOf, width(), false>,
-          {.blocks = work.args.B * work.args.H * work.chunks,
+          exact ? mlstm_chunk_kernel<width(), true, kOf...>
+                : mlstm_chunk_kernel<width(), false, kOf...>,
+          {.blocks = work.args.B * work.args.H * work.chunks * int64_t{sizeof...(kOf)},
            .threads = kThreads,
            .shared_bytes = sizeof(ChunkRoom<width()>)},
           work);

@@ -55,14 +55,13 @@ __global__ void __launch_bounds__(kWarp) mlstm_gates_kernel(const Work work) {
   const Head at(work, blockIdx.x);
   const MlstmBackward& args = work.args;
   const int lane = lane_of(), parts = parts_of_flow(work);
-  const auto flow_of = [&](int64_t boundary) {
-    const real* const flow = work.flows + (at.unit * (work.chunks + 1) + boundary) * parts;
-    real sum = 0;
-    for (int i = lane; i < parts; i += kWarp) sum += flow[i];
-    return warp_sum(sum);
+  const auto part_of_flow = [&](int64_t boundary) {
+    return boundary >= 0 && lane < parts
+               ? work.flows[(at.unit * (work.chunks + 1) + boundary) * parts + lane]
+               : real(0);
   };
-  real flow = flow_of(work.chunks), behind = 0;
-  real dm = (args.dm == nullptr ? real(0) : args.dm[at.unit]) - flow;
+  real flow = warp_sum(part_of_flow(work.chunks)), next_flow = part_of_flow(work.chunks - 1);
+  real behind = 0, dm = (args.dm == nullptr ? real(0) : args.dm[at.unit]) - flow;
   int64_t begin = (work.chunks * kHalves - 1) * kWarp;
   GateStep next(at, begin + lane);
 #pragma unroll 1
@@ -70,10 +69,6 @@ __global__ void __launch_bounds__(kWarp) mlstm_gates_kernel(const Work work) {
     const GateStep own = next;
     const int64_t t = begin + lane;
     next = GateStep(at, t - kWarp);
-    if (begin % kSteps == kSteps - kWarp) {
-      flow = flow_of(begin / kSteps + 1);
-      behind = 0;
-    }
     const bool exists = t < args.T;
     const ValueAndSlope forget = log_sigmoid(own.fgate);
     const bool kept = !exists || (forget.value + own.before) - own.m >= 0;
@@ -91,16 +86,18 @@ __global__ void __launch_bounds__(kWarp) mlstm_gates_kernel(const Work work) {
       if (from == lane) mine = dm;
       if ((all_kept >> from & 1u) == 0) dm = 0;
     });
+    if (begin % kSteps == 0) {  // to the chunk before
+      behind = 0;
+      flow = warp_sum(next_flow);
+      next_flow = part_of_flow(begin / kSteps - 1);
+    }
     if (exists) {
       const int64_t step = at.step(t);
       args.digate[step] = own.column + (kept ? real(0) : mine);
       args.dfgate[step] = (dforget + (kept ? mine : real(0))) * forget.slope;
     }
   }
-  if (args.dm0 != nullptr) {
-    const real entered = flow_of(0);
-    if (lane == 0) args.dm0[at.unit] = dm + entered;
-  }
+  if (args.dm0 != nullptr && lane == 0) args.dm0[at.unit] = dm + flow;
 }
 
 }  // namespace
@@ -120,9 +117,7 @@ void run(Cuda cuda, const MlstmBackward& args) {
   const bool exact = gpu(cuda).matmul_precision == MatmulPrecision::fp32;
   start(cuda, "mlstm_moved", mlstm_moved_kernel, rows_by_warps<kWarps>(steps), work, steps);
   run_states<true>(cuda, "mlstm_cotangents", work, exact);
-  run_chunks<Of::dq>(cuda, "mlstm_dq", work, exact);
-  run_chunks<Of::dk>(cuda, "mlstm_dk", work, exact);
-  run_chunks<Of::dv>(cuda, "mlstm_dv", work, exact);
+  run_chunks<Of::dq, Of::dk, Of::dv>(cuda, "mlstm_backward", work, exact);
   start(cuda, "mlstm_gates", mlstm_gates_kernel, {.blocks = args.B * args.H, .threads = kWarp},
         work);
 }

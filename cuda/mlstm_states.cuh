@@ -24,7 +24,7 @@ struct States {
   const int first_row, first_column;  // of the block
   const int row_of_vector;            // the thread's own, or -1
   float c[2][2][4];
-  real n = 0;
+  real n;
 
   __device__ __forceinline__ States(const Work& work, StatesRoom& room)
       : at(work, blockIdx.x / (work.tiles * work.tiles)),
@@ -40,43 +40,46 @@ struct States {
     return i >= 0 && first_column == 0 && first_row + i < at.args.d ? first_row + i : -1;
   }
 
-  // visit(matrix's row, first column of a pair, its two numbers)
+  using Tile = float[2][2][4];
+
+  // visit(matrix's row, first column of a pair, its two numbers in the lane's part of a tile)
   template <class Visit>
-  __device__ __forceinline__ void each(const Visit& visit) {
+  __device__ __forceinline__ void each(Tile& tile, const Visit& visit) const {
     each_pair<2, 2>([&](int m, int n, int half, int i, int j) {
       const int row = first_row + rows + i;
       if (row < at.args.d)
-        visit(row, first_column + columns + j, c[m][n][2 * half], c[m][n][2 * half + 1]);
+        visit(row, first_column + columns + j, tile[m][n][2 * half], tile[m][n][2 * half + 1]);
     });
   }
-  __device__ __forceinline__ void load(const real* matrix, const real* vector) {
+  // Zeros for null.
+  __device__ __forceinline__ void load(const real* matrix, Tile& to) const {
     unrolled<2>(
-        [&](int m) { unrolled<2>([&](int n) { unrolled<4>([&](int i) { c[m][n][i] = 0; }); }); });
+        [&](int m) { unrolled<2>([&](int n) { unrolled<4>([&](int i) { to[m][n][i] = 0; }); }); });
     if (matrix != nullptr)
-      each([&](int i, int j, float& x, float& y) {
+      each(to, [&](int i, int j, float& x, float& y) {
         const Two two = load_two(matrix + i * at.args.d, j, at.args.d, at.work.pairs);
         x = static_cast<float>(two.v[0]);
         y = static_cast<float>(two.v[1]);
       });
-    n = vector != nullptr && row_of_vector >= 0 ? vector[row_of_vector] : real(0);
+  }
+  __device__ __forceinline__ real load(const real* vector) const {
+    return vector != nullptr && row_of_vector >= 0 ? vector[row_of_vector] : real(0);
   }
   __device__ __forceinline__ void store(real* matrix, real* vector) {
-    each([&](int i, int j, float x, float y) {
+    each(c, [&](int i, int j, float x, float y) {
       store_two(matrix + i * at.args.d, j, at.args.d, at.work.pairs, real(x), real(y));
     });
     if (row_of_vector >= 0) vector[row_of_vector] = n;
   }
-  // The warp's part of <matrix, own> + vector . own, at a chunk's boundary; 0 for null.
-  __device__ __forceinline__ void put_flow(int64_t boundary, const real* matrix,
-                                           const real* vector) {
-    real sum = 0;
-    if (matrix != nullptr) {
-      each([&](int i, int j, float x, float y) {
-        const Two two = load_two(matrix + i * at.args.d, j, at.args.d, at.work.pairs);
-        sum += two.v[0] * x + two.v[1] * y;
+  // The warp's part of <matrix, own> + vector . own, at a chunk's boundary.
+  __device__ __forceinline__ void put_flow(int64_t boundary, const Tile& matrix,
+                                           real vector) const {
+    real sum = vector * n;
+    unrolled<2>([&](int m) {
+      unrolled<2>([&](int k) {
+        unrolled<4>([&](int i) { sum += real(matrix[m][k][i]) * real(c[m][k][i]); });
       });
-      if (row_of_vector >= 0) sum += vector[row_of_vector] * n;
-    }
+    });
     sum = warp_sum(sum);
     if (lane_of() == 0)
       at.work.flows[(at.unit * (at.work.chunks + 1) + boundary) * parts_of_flow(at.work) +
@@ -129,13 +132,16 @@ __global__ void __launch_bounds__(kThreads, 2) mlstm_states_kernel(const Work wo
   const MlstmBackward& args = work.args;
   const bool first_warp = threadIdx.x < kWarp;
   const auto chunk_of = [&](int64_t i) { return kBack ? work.chunks - 1 - i : i; };
+  typename States<kBack>::Tile entering;
+  const bool given = args.dc != nullptr || args.dn != nullptr;
   if constexpr (kBack) {
-    states.load(args.dc == nullptr ? nullptr : args.dc + at.matrix(),
-                args.dn == nullptr ? nullptr : args.dn + at.vector());
-    const bool given = args.dc != nullptr || args.dn != nullptr;
-    states.put_flow(work.chunks, given ? args.c + at.matrix() : nullptr, args.n + at.vector());
+    states.load(args.dc == nullptr ? nullptr : args.dc + at.matrix(), states.c);
+    states.n = states.load(args.dn == nullptr ? nullptr : args.dn + at.vector());
+    states.load(given ? args.c + at.matrix() : nullptr, entering);
+    states.put_flow(work.chunks, entering, states.load(given ? args.n + at.vector() : nullptr));
   } else {
-    states.load(at.c(0), at.n(0));
+    states.load(at.c(0), states.c);
+    states.n = states.load(at.n(0));
   }
   if (work.chunks > 0) {
     states.fetch(chunk_of(0), 0);
@@ -153,8 +159,13 @@ __global__ void __launch_bounds__(kThreads, 2) mlstm_states_kernel(const Work wo
       real* const to = (kBack ? work.cotangents : args.checkpoints) + at.kept(chunk);
       states.store(to, to + args.d * args.d);
     }
+    real of_vector = 0;
+    if constexpr (kBack) {
+      states.load(at.c(chunk), entering);
+      of_vector = states.load(at.n(chunk));
+    }
     states.template advance<kExact>(stage);
-    if (kBack) states.put_flow(chunk, at.c(chunk), at.n(chunk));
+    if constexpr (kBack) states.put_flow(chunk, entering, of_vector);
     if (more && first_warp) make_gates<kBack>(at, chunk_of(i + 1) * kSteps, room.gates[stage ^ 1]);
   }
   if constexpr (!kBack)

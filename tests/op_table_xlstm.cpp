@@ -69,8 +69,11 @@ void add_mlstms(OpCases& cases) {
       floor{"floor", {-0.5, 0.5}, {-4, -3}, {-1, 1}, real(1e-6)},
       eps{"eps", {0.75, 1}, {1, 2}, {-1, 1}, real(0.5)},
       large{"large", {0.75, 1}, {-50, 50}, {-50, 50}, 0};
-  const Sizes sizes[] = {{1, 1, 1, 1},   {3, 2, 2, 3},  {3, 9, 1, 5},  {2, 12, 2, 4}, {1, 64, 1, 9},
-                         {1, 131, 2, 3}, {2, 3, 1, 70}, {1, 9, 1, 70}, {2, 0, 2, 3},  {0, 2, 1, 3}};
+  // The last four are the GPU's: rows of a tile and one more, over two chunks; the widest heads, and wider.
+  const Sizes sizes[] = {{1, 1, 1, 1},   {3, 2, 2, 3},   {3, 9, 1, 5},   {2, 12, 2, 4},
+                         {1, 64, 1, 9},  {1, 131, 2, 3}, {2, 3, 1, 70},  {1, 9, 1, 70},
+                         {2, 0, 2, 3},   {0, 2, 1, 3},   {1, 65, 1, 64}, {1, 66, 1, 65},
+                         {1, 2, 2, 128}, {1, 2, 1, 129}};
   for (const Sizes& size : sizes)
     for (const bool state : {false, true})
       for (const Draw& from : {reads, floor, eps}) {
