@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
   fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
   const int32_t count =
-      mixer.adjoint(local_parameters(in, true), offset, gain, weight, bias, y, w, v);
+      mixer.adjoint(local_parameters(in, true, true), offset, gain, weight, bias, y, w, v);
   if (team.rank == 0 && count > in.iterations[token]) in.iterations[token] = count;
   channels.each([&](int k, int64_t d) { in.v[first + d] = v[k]; });
 

@@ -17,6 +17,7 @@ LocalParameters parameters_of(const LocalMap& map, real tolerance = 0, int64_t m
           .scale = map.scale,
           .in_order = map.in_order,
           .normalised = map.weight != nullptr,
+          .centred = map.bias != nullptr,
           .eps = map.eps,
           .tolerance = tolerance,
           .max_iterations = max_iterations};

@@ -158,7 +158,7 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
   fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
   const int32_t count =
-      mixer.solve(local_parameters(in, true), offset, gain, weight, bias, y, mixed);
+      mixer.solve(local_parameters(in, true, true), offset, gain, weight, bias, y, mixed);
 
   // f at y: N(A + S . ((I - Q) y)) is all that it makes of y once A and S are there. Without N and
   // gate that is what the scan gives. Two teams may have the same sequence and write the same.

@@ -150,7 +150,7 @@ bool supports(Cuda cuda, const FpRnnAdjoint& args) { return fits_a_block(cuda, a
 void run(Cuda cuda, const FpRnnSweep& args) {
   const Tensor projected_y(cuda.context, {args.B, args.P});
   Step step{.in = args,
-            .parameters = local_parameters(args, false),
+            .parameters = local_parameters(args, false, false),
             .t = 0,
             .projected_y = nullptr,
             .before = args.state};
@@ -173,7 +173,7 @@ void run(Cuda cuda, const FpRnnAdjoint& args) {
   for (int64_t t = args.T - 1; t >= 0; --t) {
     const bool last = t == args.T - 1;
     const AdjointStep step{.in = args,
-                           .parameters = local_parameters(args, false),
+                           .parameters = local_parameters(args, false, false),
                            .t = t,
                            .dprevious = last || !sees_y ? nullptr : dprevious.data(),
                            .dstate = dstate.data(),

@@ -15,8 +15,8 @@ __device__ __forceinline__ real kronecker_normalised(const KroneckerParameters& 
   product.apply(y, n);
   c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * (at.scale * n[k]); });
   if (!at.normalised) return 1;
-  real shift = sum_over(c, [&](auto k) { return n[k]; }) / c.D;
-  const real inverse = center(c, at.eps, shift, n);
+  real shift = at.centred ? sum_over(c, [&](auto k) { return n[k]; }) / c.D : real(0);
+  const real inverse = at.centred ? center(c, at.eps, shift, n) : inverse_size(c, at.eps, n);
   c.each([&](auto k, auto) { n[k] *= inverse; });
   return inverse;
 }
@@ -37,7 +37,7 @@ __device__ __forceinline__ void back_through_norm(const KroneckerParameters& at,
     sums[1] += to[k] * n[k];
   });
   c.team.sums(sums);
-  const real mean = sums[0] / c.D, pull = sums[1] / c.D;
+  const real mean = at.centred ? sums[0] / c.D : real(0), pull = sums[1] / c.D;
   c.each([&](auto k, auto) { to[k] = gain[k] * (inverse * (to[k] - mean - n[k] * pull)); });
 }
 

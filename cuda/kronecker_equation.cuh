@@ -13,7 +13,7 @@ namespace fprnn::cuda {
 
 struct KroneckerParameters {
   real scale;
-  bool normalised;  // whether N is a LayerNorm
+  bool normalised, centred;  // whether N is a norm, and whether that is a LayerNorm
   real eps, tolerance;
   int32_t max_iterations;
 };
@@ -56,6 +56,13 @@ __device__ __forceinline__ real center(const Channels& c, real eps, real& shift,
   return inverse_root((variance < 0 ? real(0) : variance) + eps);
 }
 
+// 1 / sigma of RMS, which leaves x as it is.
+template <class Channels, class X>
+__device__ __forceinline__ real inverse_size(const Channels& c, real eps, const X& x) {
+  const real squares = sum_over(c, [&](auto k) { return x[k] * x[k]; });
+  return inverse_root(squares / static_cast<real>(c.D) + eps);
+}
+
 // The equation of one token: In and Vector are what a thread has of a vector.
 template <class Channels, class Product, class In, class Basis, class Vector>
 struct KroneckerEquation {
@@ -66,7 +73,7 @@ struct KroneckerEquation {
   Basis& basis;
   Krylov<std::decay_t<decltype(c.team)>, Basis::kMost> krylov;
   Vector &y, &n,
-      &v;  // n: f before weight and bias, if there is a LayerNorm; v: in the end (I - Q) y
+      &v;  // n: f before weight and bias, if there is a norm; v: in the end (I - Q) y
   real shift = 0, inverse = 1;
   Distance distance{};
   // Of a product with y, and with Krylov's vectors, whose length is 1.
@@ -125,7 +132,7 @@ struct KroneckerEquation {
     product.apply(y, v, of_y);
     c.each([&](auto k, auto) { n[k] = offset[k] + gain[k] * v[k]; });
     if (at.normalised) {
-      inverse = center(c, at.eps, shift, n);
+      inverse = at.centred ? center(c, at.eps, shift, n) : inverse_size(c, at.eps, n);
       c.each([&](auto k, auto) { n[k] *= inverse; });
     }
     distance = distance_of(
@@ -144,7 +151,7 @@ struct KroneckerEquation {
       sums[1] += v[k] * n[k];
     });
     c.team.sums(sums);
-    const real mean = sums[0] / c.D, along = sums[1] / c.D;
+    const real mean = at.centred ? sums[0] / c.D : real(0), along = sums[1] / c.D;
     c.each([&](auto k, auto) { v[k] = weight[k] * inverse * (v[k] - mean - along * n[k]); });
   }
 
@@ -157,7 +164,7 @@ struct KroneckerEquation {
       product.apply(v, v, of_y);
       c.each([&](auto k, auto) { v[k] = offset[k] + gain[k] * v[k]; });
       shift = 0;
-      subtract_mean();
+      if (at.centred) subtract_mean();
     }
     const auto squares_of_v = [&] { return sum_over(c, [&](auto k) { return v[k] * v[k]; }); };
     real squares = squares_of_v();
@@ -257,8 +264,8 @@ struct KroneckerEquation {
 #pragma unroll 1
     for (bool again = false;; again = true) {
       const Squares squares = m <= kFewVectors
-                                  ? orthogonalise<kFewVectors>(m, at.normalised, again)
-                                  : orthogonalise<kVectorsTogether>(m, at.normalised, again);
+                                  ? orthogonalise<kFewVectors>(m, at.centred, again)
+                                  : orthogonalise<kVectorsTogether>(m, at.centred, again);
       if (!again) before = squares.before;
       left = squares.left;
       if (!(left > squares.whole * static_cast<real>(0.1)))

@@ -262,6 +262,7 @@ class KroneckerMixer {
   __device__ KroneckerParameters parameters(const LocalParameters& at) const {
     return {.scale = mixer_.scale,
             .normalised = at.normalised,
+            .centred = at.centred,
             .eps = at.eps,
             .tolerance = at.tolerance,
             .max_iterations = static_cast<int32_t>(at.max_iterations < INT32_MAX ? at.max_iterations

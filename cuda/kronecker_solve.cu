@@ -5,6 +5,7 @@
 // on in shared memory, and then in memory of the thread, which the driver keeps for each that the
 // GPU can hold.
 // Cost: a vector of the space is a chain of the two products and the sums of Gram-Schmidt.
+#include <fprnn/core/vector.h>
 #include <fprnn/cuda/kronecker_equation.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/ops/kronecker_solve.h>
@@ -17,6 +18,7 @@ namespace {
 KroneckerParameters parameters_of(const KroneckerSolve& args) {
   return {.scale = args.scale,
           .normalised = args.weight != nullptr,
+          .centred = args.bias != nullptr,
           .eps = args.eps,
           .tolerance = args.tolerance,
           .max_iterations = static_cast<int32_t>(args.max_iterations)};
@@ -35,7 +37,7 @@ __device__ __forceinline__ void solve_in_registers(const KroneckerSolve& args,
     gain[k] = args.gain[first + d];
     if (parameters.normalised) {
       weight[k] = args.weight[d];
-      bias[k] = args.bias[d];
+      if (parameters.centred) bias[k] = args.bias[d];
     }
   });
   const int32_t count = kronecker_iterate(parameters, channels, product, offset, gain, weight, bias,
@@ -118,9 +120,13 @@ void start_any(Cuda cuda, const KroneckerSolve& args, const KroneckerParameters&
   if (D <= 128) return start_any<4, 1>(cuda, args, parameters);
   if (D <= 512) return start_any<4, 4>(cuda, args, parameters);
   if (D <= 1024) return start_any<8, 4>(cuda, args, parameters);
+  KroneckerSolve with_bias = args;
+  const Tensor none = parameters.normalised && !parameters.centred ? zeros(cuda.context, Shape{D})
+                                                                   : Tensor();
+  if (none.defined()) with_bias.bias = none.data();
   start_teams<kLongWarps>(
       cuda, "kronecker_solve", kronecker_solve_long_kernel, args.tokens,
-      Krylov<Team<kLongWarps>, kKrylovMostLong>::kSpace + (4 + kKrylovMostLong) * D, 1, args,
+      Krylov<Team<kLongWarps>, kKrylovMostLong>::kSpace + (4 + kKrylovMostLong) * D, 1, with_bias,
       parameters);
 }
 

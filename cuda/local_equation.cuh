@@ -18,7 +18,7 @@ struct LocalParameters {
   int64_t D;
   real scale;
   bool in_order;    // householder; false: dplr
-  bool normalised;  // whether N is a LayerNorm
+  bool normalised, centred;  // whether N is a norm, and whether that is a LayerNorm
   real eps, tolerance;
   int64_t max_iterations;
 };
@@ -184,7 +184,7 @@ __device__ __forceinline__ void make_rows(const Team& team, const LocalParameter
   }
 
   const auto inside = [&](int64_t k) { return team.rank + k * Team::kSize < at.D; };
-  const double part = at.normalised ? 1 / double(at.D) : 0;
+  const double part = at.centred ? 1 / double(at.D) : 0;
   mean_a *= static_cast<real>(part);
 #pragma unroll
   for (int64_t j = 0; j < n.r; ++j) {

@@ -153,7 +153,7 @@ __device__ __forceinline__ bool holds(const Team& team, const LocalParameters& a
     n.a[k] = inside(k) ? x.offset[k] + x.gain[k] * (y[k] - n.a[k]) : real(0);
     total += n.a[k];
   }
-  const real mean = team.sum(total) / static_cast<real>(at.D);
+  const real mean = at.centred ? team.sum(total) / static_cast<real>(at.D) : real(0);
   for (int64_t k = 0; k < n.c; ++k) n.a[k] = inside(k) ? n.a[k] - mean : real(0);
   const real variance = team.sum(inner(n, n.a, n.a)) / static_cast<real>(at.D);
   const real inverse = 1 / square_root(variance + at.eps);

@@ -10,13 +10,15 @@
 
 namespace fprnn::cuda {
 
-// Of a sweep's local equations; normalised: N is a LayerNorm.
+// Of a sweep's local equations.
 template <class Sweep>
-FPRNN_HOST_DEVICE inline LocalParameters local_parameters(const Sweep& in, bool normalised) {
+FPRNN_HOST_DEVICE inline LocalParameters local_parameters(const Sweep& in, bool normalised,
+                                                          bool centred) {
   return {.D = in.D,
           .scale = in.mixer.scale,
           .in_order = in.mixer.in_order,
           .normalised = normalised,
+          .centred = centred,
           .eps = in.eps,
           .tolerance = in.tolerance,
           .max_iterations = in.max_iterations};

@@ -151,8 +151,7 @@ ModelKind fp_mamba2_kind() {
   return {.name = "fp-mamba2",
           .about = "Mamba-2 with a dense transition, as the fixed point of mixing and scan",
           .declare = declare,
-          .solver = true,
-          .cpu_only = true};
+          .solver = true};
 }
 
 ModelKind fp_delta_net_kind() {
@@ -169,8 +168,7 @@ ModelKind fp_delta_net_kind() {
   return {.name = "fp-deltanet",
           .about = "The gated delta rule with a channel mixer in the loop, as a fixed point",
           .declare = declare,
-          .solver = true,
-          .cpu_only = true};
+          .solver = true};
 }
 
 }  // namespace fprnn

@@ -22,7 +22,7 @@ LocalMap map_of(std::string_view op, const LocalProblem& problem) {
           problem.alpha.shape());
   const int64_t r = u[-2], D = u[-1];
   require(1 <= r && r <= D, op, "the rank r must be 1 to D", r, D);
-  check_norm(op, problem.u.context(), problem.weight, problem.bias);
+  check_norm(op, problem.weight, problem.bias);
   for (const Tensor* parameter : {&problem.weight, &problem.bias})
     require(fits(*parameter, Shape{D}), op, "weight and bias must be (D)", parameter->shape(), D);
   require_together(op, problem.u, problem.alpha, problem.offset, problem.gain, problem.weight,

@@ -40,7 +40,7 @@ struct LocalSolution {
 // numbers that `real` has too few digits for the tolerance counts as missed. NaN among a token's
 // numbers makes its y NaN.
 // ShapeError: sizes do not fit. ValueError: tolerance or eps negative, scale or tolerance not
-// finite, max_iterations below 1. DeviceError: RMS on a GPU.
+// finite, max_iterations below 1.
 LocalSolution local_solve(const LocalProblem& problem, real tolerance, int64_t max_iterations);
 // The same with the counts on the device, in `iterations` (tokens): the host does not wait for
 // them.

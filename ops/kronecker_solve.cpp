@@ -23,7 +23,7 @@ Tensor kronecker_solve(const KroneckerProblem& problem, real tolerance, int64_t 
           problem.left.shape(), problem.right.shape(), shape);
   for (const Tensor* parameter : {&problem.weight, &problem.bias})
     require(fits(*parameter, Shape{D}), op, "weight and bias must be (D)", parameter->shape(), D);
-  check_norm(op, problem.offset.context(), problem.weight, problem.bias);
+  check_norm(op, problem.weight, problem.bias);
   require<ValueError>(tolerance >= 0 && std::isfinite(tolerance), op,
                       "the tolerance must be finite and not negative", tolerance);
   require<ValueError>(max_iterations >= 1 && max_iterations <= INT32_MAX, op,

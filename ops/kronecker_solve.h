@@ -25,7 +25,7 @@ struct KroneckerProblem {  // tokens = product of leading axes, D = m1 m2
 //   max |N(A + S . ((I - Q) y)) - y| <= tolerance (max |N(..)| + kResidualFloor)
 // NaN among a token's numbers makes its y NaN.
 // ShapeError: sizes do not fit. ValueError: tolerance negative or not finite, max_iterations below
-// 1. DeviceError: RMS on a GPU.
+// 1.
 LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
                               int64_t max_iterations);
 // The same with the counts on the device, in `iterations` (tokens): the host does not wait for

@@ -67,11 +67,8 @@ Var any_norm(const Var& x, const Var& weight, const Var& bias, real eps) {
   return bias.defined() ? layer_norm(x, weight, bias, eps) : rms_norm(x, weight, eps);
 }
 
-void check_norm(std::string_view op, const Context& context, const Tensor& weight,
-                const Tensor& bias) {
+void check_norm(std::string_view op, const Tensor& weight, const Tensor& bias) {
   require(weight.defined() || !bias.defined(), op, "a bias comes with a weight", bias.shape());
-  require<DeviceError>(!weight.defined() || bias.defined() || context.device() == DeviceKind::cpu,
-                       op, "a GPU has no kernel for RMS", weight.shape());
 }
 
 void run(Cpu cpu, const NormForward& args) {

@@ -26,10 +26,8 @@ Var l2_normalize(const Var& x, real eps);
 // with a weight alone, x itself with neither.
 Var any_norm(const Var& x, const Var& weight, const Var& bias, real eps);
 
-// Of an equation with such an N, whose solvers on a GPU do not know RMS. ShapeError: a bias without
-// a weight; DeviceError: RMS on a GPU.
-void check_norm(std::string_view op, const Context& context, const Tensor& weight,
-                const Tensor& bias);
+// Of an equation with such an N. ShapeError: a bias without a weight.
+void check_norm(std::string_view op, const Tensor& weight, const Tensor& bias);
 
 enum class Norm { layer, rms, l2 };
 

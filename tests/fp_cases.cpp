@@ -94,7 +94,6 @@ std::vector<Case> rnn_cases() {
 }
 
 std::vector<Case> block_cases() {
-  if (on_gpu()) return {};
   FpMamba2Options mamba;
   mamba.d_model = kWidth, mamba.d_state = 4, mamba.headdim = 4, mamba.scale = 1;
   FpDeltaNetOptions delta;

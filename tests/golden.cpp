@@ -217,9 +217,6 @@ Runners all_runners() {
   return all;
 }
 
-// What no GPU runs yet is compared on the CPU.
-bool cpu_only(const std::string& kind) { return kind == "fp_mamba2"; }
-
 // Runs one file and prints its line; true if it agrees.
 bool run_file(const std::filesystem::path& path, const Context& context) {
   try {
@@ -228,7 +225,7 @@ bool run_file(const std::filesystem::path& path, const Context& context) {
     require<FormatError>(spec != file.metadata().end(), "golden", "a case must have a spec");
     const Json fields = Json::parse(spec->second);
     const std::string kind = fields.at("kind");
-    Case c{std::move(file), fields, cpu_only(kind) ? tests::host_context() : context};
+    Case c{std::move(file), fields, context};
     static const Runners runners = all_runners();
     const auto runner = runners.find(kind);
     require<FormatError>(runner != runners.end(), "golden", "the kind must be known", kind);

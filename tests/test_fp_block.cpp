@@ -75,7 +75,6 @@ TEST_CASE("fp block: sizes that do not divide, and what no cell here can do, are
   delta("heads must divide d_model", [](auto& o) { o.heads = 16; });
   delta("", [](auto& o) { o.head_dim = -1; });
   delta("", [](auto& o) { o.head_dim = kMaxSize; });
-  if (on_gpu()) return;
   const Context context = test_context();
   for (const Case& entry : block_cases()) {
     Built built(context, entry);
