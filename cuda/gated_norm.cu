@@ -55,7 +55,8 @@ struct RegisterRow {
   }
 };
 
-template <int W>
+// kCentred: a LayerNorm; else RMS, without bias.
+template <bool kCentred, int W>
 __global__ void __launch_bounds__(kRowThreads)
     gated_norm_forward_kernel(const GatedNormForward args) {
   __shared__ RowSpace<1> spaces[2];
@@ -63,9 +64,13 @@ __global__ void __launch_bounds__(kRowThreads)
   OwnChannels v, weight, bias;
   load_gated<W>(args.x + first, args.z == nullptr ? nullptr : args.z + first, D, v);
   RowPacks<W>::load(D, args.weight, weight);
-  RowPacks<W>::load(D, args.bias, bias);
-  const RowStatistics s = statistics_of(Norm::layer, RegisterRow<W>{v, D, spaces}, D, args.eps);
-  unrolled<kOwn>([&](int k) { v[k] = s.normal(v[k]) * weight[k] + bias[k]; });
+  if constexpr (kCentred) RowPacks<W>::load(D, args.bias, bias);
+  const RowStatistics s =
+      statistics_of(kCentred ? Norm::layer : Norm::rms, RegisterRow<W>{v, D, spaces}, D, args.eps);
+  unrolled<kOwn>([&](int k) {
+    v[k] = s.normal(v[k]) * weight[k];
+    if constexpr (kCentred) v[k] += bias[k];
+  });
   RowPacks<W>::store(D, v, args.y + first);
   if (args.statistics != nullptr && threadIdx.x == 0) {
     args.statistics[2 * row] = s.center + s.rest;
@@ -100,7 +105,7 @@ struct GatedRow {
 };
 
 // shares: (2, pieces, D), of dweight and of dbias, or null.
-template <bool kGated, int W>
+template <bool kCentred, bool kGated, int W>
 __global__ void __launch_bounds__(kRowThreads)
     gated_norm_backward_kernel(const GatedNormBackward args, int64_t piece, real* shares) {
   __shared__ RowSpace<2> spaces[2];
@@ -126,7 +131,7 @@ __global__ void __launch_bounds__(kRowThreads)
       dbias[k] += now.dy[k];
     });
     sum_row(sums, spaces[row % 2]);
-    const real shift = sums[0] / D, pull = sums[1] / D;
+    const real shift = kCentred ? sums[0] / D : real(0), pull = sums[1] / D;
     unrolled<kOwn>([&](int k) { n[k] = scale * (weight[k] * now.dy[k] - shift - n[k] * pull); });
     if constexpr (kGated) {
       OwnChannels dz;
@@ -186,8 +191,10 @@ bool supports(Cuda, const GatedNormForward& args) { return args.D <= kMostOfRow;
 void run(Cuda cuda, const GatedNormForward& args) {
   const bool aligned = quads_aligned(args.x, args.z, args.weight, args.bias, args.y, args.before);
   with_width(args.D, aligned, [&](auto width) {
-    start(cuda, "gated_norm_forward", gated_norm_forward_kernel<width()>,
-          {.blocks = args.rows, .threads = row_threads(args.D)}, args);
+    const auto kernel = args.bias != nullptr ? gated_norm_forward_kernel<true, width()>
+                                             : gated_norm_forward_kernel<false, width()>;
+    start(cuda, "gated_norm_forward", kernel, {.blocks = args.rows, .threads = row_threads(args.D)},
+          args);
   });
 }
 
@@ -203,16 +210,20 @@ void run(Cuda cuda, const GatedNormBackward& args) {
   const bool aligned = quads_aligned(args.x, args.z, args.weight, args.dy, args.dx, args.dz) &&
                        quads_aligned(of_pieces);
   with_width(args.D, aligned, [&](auto width) {
-    const auto kernel = args.z != nullptr ? gated_norm_backward_kernel<true, width()>
-                                          : gated_norm_backward_kernel<false, width()>;
+    const auto kernel =
+        args.bias != nullptr
+            ? (args.z != nullptr ? gated_norm_backward_kernel<true, true, width()>
+                                 : gated_norm_backward_kernel<true, false, width()>)
+            : (args.z != nullptr ? gated_norm_backward_kernel<false, true, width()>
+                                 : gated_norm_backward_kernel<false, false, width()>);
     start(cuda, "gated_norm_backward", kernel, {.blocks = pieces, .threads = threads}, args, piece,
           of_pieces);
   });
   if (!parameters) return;
   const int64_t tiles = ceil_div(args.D, kSumColumns);
   start(cuda, "gated_norm_parameters", gated_norm_parameters_kernel,
-        {.blocks = 2 * tiles, .threads = kSumThreads}, args, pieces, tiles,
-        static_cast<const real*>(of_pieces));
+        {.blocks = (args.bias != nullptr ? 2 : 1) * tiles, .threads = kSumThreads}, args, pieces,
+        tiles, static_cast<const real*>(of_pieces));
 }
 
 }  // namespace fprnn

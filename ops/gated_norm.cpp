@@ -32,10 +32,6 @@ Var by_parts(const Var& x, const Var& z, const Var& weight, const Var& bias, rea
   return any_norm(z.defined() ? mul(x, silu(z)) : x, weight, bias, eps);
 }
 
-bool has_kernel(const Context& context, const GatedNormForward& forward) {
-  return forward.bias != nullptr && has_fused(context, forward);
-}
-
 }  // namespace
 
 Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, real eps,
@@ -46,7 +42,7 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
           x.shape());
   require_together("gated_norm", x, trace.y, trace.statistics);
   const Context& context = x.context();
-  if (!has_kernel(context, forward)) return by_parts(x, z, weight, bias, eps);
+  if (!has_fused(context, forward)) return by_parts(x, z, weight, bias, eps);
   GatedNormTrace made = trace;
   if (!made.y.defined()) {
     made = {Tensor(context, x.shape()), Tensor(context, x.shape().with(-1, 2))};
@@ -55,11 +51,12 @@ Var gated_norm(const Var& x, const Var& z, const Var& weight, const Var& bias, r
     launch_fused(context, forward);
   }
   return record("gated_norm", {x, z, weight, bias}, made.y,
-                [forward, x, z, weight, statistics = made.statistics](Backward& back) {
+                [forward, x, z, weight, centred = bias.defined(),
+                 statistics = made.statistics](Backward& back) {
                   const bool parameters = back.wants(2) || back.wants(3);
                   const Tensor dx = like(x), dz = wanted_like(back, 1, z);
                   const Tensor dweight = parameters ? like(weight) : Tensor();
-                  const Tensor dbias = parameters ? like(weight) : Tensor();
+                  const Tensor dbias = parameters && centred ? like(weight) : Tensor();
                   GatedNormBackward backward{forward};
                   backward.statistics = statistics.data();
                   backward.dy = back.output().data();
@@ -82,7 +79,7 @@ GatedNormBeside gated_norm_beside(const Tensor& before, const Var& x, const Var&
     require<UsageError>(!input.differentiable(), "gated_norm",
                         "what is compared with y before is not recorded");
   const Context& context = x.context();
-  if (!has_kernel(context, forward)) return {by_parts(x, z, weight, bias, eps), {}};
+  if (!has_fused(context, forward)) return {by_parts(x, z, weight, bias, eps), {}};
   const Tensor y(context, x.shape()), residual(context, x.shape().without(-1));
   forward.y = y.data();
   forward.before = before.data();

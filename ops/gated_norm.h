@@ -1,6 +1,6 @@
 // LayerNorm over the last axis of a gated vector:
 //   v = SiLU(z) . x,   y = weight (v - mean v) / sqrt(variance v + eps) + bias
-// Without z, v = x; without bias, op by op,
+// Without z, v = x; without bias it is RMS,
 //   y = weight v / sqrt(mean(v^2) + eps)
 // Cost on a GPU: one read of x and z and one write; backward reads dy too and writes dx and dz. It
 // keeps x, z and each row's mean and scale. Without a kernel it runs op by op.
@@ -38,7 +38,7 @@ struct GatedNormForward {
   const real* x;                 // (rows, D)
   const real* z;                 // (rows, D) or null
   const real* weight;            // (D)
-  const real* bias;              // (D)
+  const real* bias;              // (D), null: RMS
   real* y = nullptr;             // (rows, D)
   real* statistics = nullptr;    // (rows, 2): mean and scale; null if not wanted
   const real* before = nullptr;  // (rows, D) or null
@@ -47,12 +47,12 @@ struct GatedNormForward {
   real eps;
 };
 // Parameter gradients are sums over pieces of rows, which are added in order.
-struct GatedNormBackward : GatedNormForward {  // bias and y are not read
+struct GatedNormBackward : GatedNormForward {  // y is not read, of bias whether there is one
   const real* dy = nullptr;                    // (rows, D)
   real* dx = nullptr;                          // (rows, D)
   real* dz = nullptr;                          // (rows, D) or null
   real* dweight = nullptr;                     // (D) or null, and dbias likewise
-  real* dbias = nullptr;                       // (D)
+  real* dbias = nullptr;                       // (D); null also without bias
 };
 // Whether there is a kernel for this D.
 bool supports(Cuda, const GatedNormForward&);
