@@ -220,6 +220,7 @@ struct SsdCase {
                             .softplus = true,
                             .channel_skip = false,
                             .negative = false,
+                            .exact = false,
                             .chunked = T > 1},
                 .dy = dy.data(),
                 .dstate = nullptr,

@@ -151,7 +151,7 @@ bool by_steps(const DeltaRuleForward& args) { return args.T * args.n <= kDeltaRu
 template <class F>
 void run_chunks(Cuda cuda, const DeltaRuleForward& args) {
   const Plan plan = plan_of<F>(args);
-  const bool fp32 = gpu(cuda).matmul_precision == MatmulPrecision::fp32;
+  const bool fp32 = args.exact || gpu(cuda).matmul_precision == MatmulPrecision::fp32;
   start(cuda, "delta_rule_forward",
         fp32 ? delta_rule_forward_kernel<3, F> : delta_rule_forward_kernel<1, F>,
         {.blocks = args.B * args.HV * plan.tiles,

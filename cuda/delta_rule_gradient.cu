@@ -345,7 +345,7 @@ void run_chunks(Cuda cuda, const DeltaRuleBackward& args) {
     x.space = Tensor(cuda.context, Shape{x.shares, x.count});
     *x.place = x.space.data();
   }
-  const bool fp32 = gpu(cuda).matmul_precision == MatmulPrecision::fp32;
+  const bool fp32 = args.exact || gpu(cuda).matmul_precision == MatmulPrecision::fp32;
   start(cuda, "delta_rule_backward",
         fp32 ? delta_rule_backward_kernel<3, F> : delta_rule_backward_kernel<1, F>,
         {.blocks = args.B * args.HV * plan.tiles,

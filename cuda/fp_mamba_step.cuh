@@ -8,29 +8,70 @@
 #include <fprnn/cuda/sweep_mixer.cuh>
 #include <fprnn/ops/fp_mamba_sweep.h>
 #include <fprnn/ops/selective_scan.h>
+#include <fprnn/ops/ssd_scan.h>
 
 namespace fprnn::cuda {
+
+// The layers whose steps these are. A channel's states have step sizes and decays of their own, or
+// a head has one of each; N is a LayerNorm or RMS.
+struct OfFpMamba {
+  static constexpr bool kHeads = false, kCentred = true;
+  // Step sizes of a token, and which of them a channel has.
+  FPRNN_HOST_DEVICE static int64_t sizes(const FpMambaSweep& in) { return in.D; }
+  static __device__ __forceinline__ int64_t size_of(const FpMambaSweep&, int64_t d) { return d; }
+  // Of the states that are kept of a sequence: their reals, where those before step t begin, and
+  // the row of channel d from there on.
+  static int64_t kept(const FpMambaSweep& in) {
+    return (selective_scan_chunks(in.T) - 1) * selective_scan_channels(in.D) * in.N;
+  }
+  static constexpr int64_t kChunk = kSelectiveScanChunk;
+  static __device__ __forceinline__ int64_t kept_at(const FpMambaSweep& in, int64_t b, int64_t t) {
+    const int64_t kept = b * (selective_scan_chunks(in.T) - 1) + t / kChunk - 1;
+    return kept * selective_scan_channels(in.D) * in.N;
+  }
+  static __device__ __forceinline__ int64_t kept_row(const FpMambaSweep&, int64_t d) { return d; }
+};
+struct OfFpMamba2 {
+  static constexpr bool kHeads = true, kCentred = false;
+  FPRNN_HOST_DEVICE static int64_t sizes(const FpMambaSweep& in) { return in.D / in.head; }
+  static __device__ __forceinline__ int size_of(const FpMambaSweep& in, int64_t d) {
+    return static_cast<int>(d) / static_cast<int>(in.head);
+  }
+  static constexpr int64_t kChunk = kSsdGpuChunk;
+  FPRNN_HOST_DEVICE static int64_t chunks(const FpMambaSweep& in) {  // whose states are kept
+    return (in.T + kChunk - 1) / kChunk - 1;
+  }
+  static int64_t kept(const FpMambaSweep& in) { return chunks(in) * in.D * in.N; }
+  static __device__ __forceinline__ int64_t kept_at(const FpMambaSweep& in, int64_t b, int64_t t) {
+    return (b * sizes(in) * chunks(in) + t / kChunk - 1) * in.head * in.N;
+  }
+  static __device__ __forceinline__ int64_t kept_row(const FpMambaSweep& in, int64_t d) {
+    return d + size_of(in, d) * (chunks(in) - 1) * in.head;
+  }
+};
 
 // Where in shared memory a step has what x decides of it, each at a multiple of 16 bytes; z may be missing.
 struct StepPlaces {
   int64_t x, delta, z, end;
-  FPRNN_HOST_DEVICE explicit StepPlaces(const FpMambaSweep& in) {
+  // sizes: of step sizes.
+  FPRNN_HOST_DEVICE StepPlaces(const FpMambaSweep& in, int64_t sizes) {
     const auto after = [](int64_t reals) {
       return (reals + Quad::kCount - 1) / Quad::kCount * Quad::kCount;
     };
     x = after(in.P);
     delta = x + after(in.D);
-    z = delta + after(in.D);
+    z = delta + after(sizes);
     end = z + (in.z == nullptr ? 0 : after(in.D));
   }
 };
 
 // The step's token: its numbers in the sweep's arrays, of which some may have been brought nearer, and what it
 // has from y_{t-1}, P numbers or null.
+template <class Of>
 struct StepToken {
   const FpMambaSweep& in;
   int64_t b, t, row;                      // row: of all tokens
-  const real *projected, *x, *delta, *z;  // (P), (D), (D), (D) or null
+  const real *projected, *x, *delta, *z;  // (P), (D), (D) or (H), (D) or null
   const real* projected_y;
 
   __device__ __forceinline__ StepToken(const FpMambaSweep& in, int64_t b, int64_t t,
@@ -41,7 +82,7 @@ struct StepToken {
         row(b * in.T + t),
         projected(in.projected + row * in.P),
         x(in.x + row * in.D),
-        delta(in.delta + row * in.D),
+        delta(in.delta + row * Of::sizes(in)),
         z(in.z == nullptr ? nullptr : in.z + row * in.D),
         projected_y(projected_y) {}
   // The same with what has been brought to `near`.
@@ -56,11 +97,10 @@ struct StepToken {
   __device__ __forceinline__ real p(int64_t j) const {
     return projected_y == nullptr ? projected[j] : projected[j] + projected_y[j];
   }
-  // Where the state before the step is kept (D, N), or null.
+  // Where the state before the step is kept, or null.
   __device__ __forceinline__ real* checkpoint() const {
-    if (in.trace.checkpoints == nullptr || t == 0 || t % kSelectiveScanChunk != 0) return nullptr;
-    const int64_t kept = b * (selective_scan_chunks(in.T) - 1) + t / kSelectiveScanChunk - 1;
-    return in.trace.checkpoints + kept * selective_scan_channels(in.D) * in.N;
+    if (in.trace.checkpoints == nullptr || t == 0 || t % Of::kChunk != 0) return nullptr;
+    return in.trace.checkpoints + Of::kept_at(in, b, t);
   }
 };
 
@@ -76,28 +116,27 @@ __device__ __forceinline__ void bring(const T& team, int64_t reals, const real* 
     team.each(reals, [&](auto i) { copy_async<sizeof(real)>(to + i, from + i, true); });
 }
 // What x decides of a step, to where StepPlaces says.
-template <class T>
-__device__ __forceinline__ void bring_step(const T& team, const StepToken& at,
+template <class T, class Of>
+__device__ __forceinline__ void bring_step(const T& team, const StepToken<Of>& at,
                                            const StepPlaces& places, real* to) {
   bring(team, at.in.P, at.projected, to);
   bring(team, at.in.D, at.x, to + places.x);
-  bring(team, at.in.D, at.delta, to + places.delta);
+  bring(team, Of::sizes(at.in), at.delta, to + places.delta);
   if (at.z != nullptr) bring(team, at.in.D, at.z, to + places.z);
 }
 
 // What happens to four of a channel's states in a step: h <- h + gained before^T, which is the state before the
-// step and goes to `checkpoint` unless that is null, then h <- k exp(dt A) h. Returns h . c. k, 1
-// or 0, is given as log2(k).
-__device__ __forceinline__ real decay_quad(Quad& h, const Quad& a, real gained, const Quad& before,
-                                           const Quad& c, real of_step, real keep,
-                                           real* checkpoint) {
+// step and goes to `checkpoint` unless that is null, then h <- factor(j) h. Returns h . c.
+template <class Factor>
+__device__ __forceinline__ real decay_quad(Quad& h, const Factor& factor, real gained,
+                                           const Quad& before, const Quad& c, real* checkpoint) {
 #pragma unroll
   for (int j = 0; j < Quad::kCount; ++j) h.v[j] += gained * before.v[j];
   if (checkpoint != nullptr) store_states(checkpoint, h);
   real total = 0;
 #pragma unroll
   for (int j = 0; j < Quad::kCount; ++j) {
-    h.v[j] *= exp2_decay(of_step * a.v[j] + keep);
+    h.v[j] *= factor(j);
     total += h.v[j] * c.v[j];
   }
   return total;
@@ -118,13 +157,14 @@ struct StepSolved {
 // gained: what the step before has added to each channel, times its b (`before`, N in shared
 // memory, 0 where there was no step); becomes this step's. b and c (N each) and space are shared
 // memory, at multiples of 16 bytes. State has decay(team, channels, gained, before, c, dt, log2(k),
-// checkpoint, carried), which decays the state of all channels; carried is h . c. residual becomes
-// this step's if it is larger.
-template <class Mixer, class State>
-__device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, const StepToken& at,
-                                                 const State& state, const real* before, real* b,
-                                                 real* c, real* space, real (&gained)[Mixer::C],
-                                                 real (&y)[Mixer::C], real& residual) {
+// checkpoint, carried), which decays the state of all channels by k exp(dt A), where k is 1 or 0;
+// carried is h . c. residual becomes this step's if it is larger.
+template <class Mixer, class Of, class State>
+__device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team,
+                                                 const StepToken<Of>& at, const State& state,
+                                                 const real* before, real* b, real* c, real* space,
+                                                 real (&gained)[Mixer::C], real (&y)[Mixer::C],
+                                                 real& residual) {
   constexpr int C = Mixer::C;
   const FpMambaSweep& in = at.in;
   const auto p = [&](int64_t j) { return at.p(j); };
@@ -144,7 +184,10 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
   real unmixed[C], dt[C], carried[C]{}, offset[C]{}, gain[C]{};
   fill_channels(channels, unmixed, [&](int64_t d) { return at.x[d]; });
   mixer.apply(unmixed);
-  fill_channels(channels, dt, [&](int64_t d) { return softplus(at.delta[d] + in.delta_bias[d]); });
+  fill_channels(channels, dt, [&](int64_t d) {
+    const auto i = Of::size_of(in, d);
+    return softplus(at.delta[i] + in.delta_bias[i]);
+  });
   state.decay(team, channels, gained, before, s.c, dt, keep, at.checkpoint(), carried);
   const auto gate_of = [&](int64_t d) { return at.z == nullptr ? real(1) : open_gate(at.z[d]); };
   channels.each([&](int k, int64_t d) {
@@ -156,9 +199,10 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
 
   real weight[C], bias[C], mixed[C];
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
-  fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
+  fill_channels(channels, bias,
+                [&](int64_t d) { return Of::kCentred ? in.norm_bias[d] : real(0); });
   const int32_t count =
-      mixer.solve(local_parameters(in, true, true), offset, gain, weight, bias, y, mixed);
+      mixer.solve(local_parameters(in, true, Of::kCentred), offset, gain, weight, bias, y, mixed);
 
   // f at y: N(A + S . ((I - Q) y)) is all that it makes of y once A and S are there. Without N and
   // gate that is what the scan gives. Two teams may have the same sequence and write the same.
@@ -167,8 +211,11 @@ __device__ __forceinline__ StepSolved solve_step(const typename Mixer::T& team, 
     f[k] = offset[k] + gain[k] * (y[k] - mixed[k]);
     if (record.scanned != nullptr) record.scanned[at.row * in.D + d] = f[k] / gate_of(d);
   });
-  real mean = sum_over(channels, [&](int k) { return f[k]; }) / static_cast<real>(in.D);
-  const real inverse = center(channels, in.eps, mean, f);
+  real mean = 0;
+  if constexpr (Of::kCentred)
+    mean = sum_over(channels, [&](int k) { return f[k]; }) / static_cast<real>(in.D);
+  const real inverse =
+      Of::kCentred ? center(channels, in.eps, mean, f) : inverse_size(channels, in.eps, f);
   if (record.statistics != nullptr && team.rank == 0) {
     record.statistics[2 * at.row] = mean;
     record.statistics[2 * at.row + 1] = inverse;

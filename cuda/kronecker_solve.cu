@@ -121,8 +121,8 @@ void start_any(Cuda cuda, const KroneckerSolve& args, const KroneckerParameters&
   if (D <= 512) return start_any<4, 4>(cuda, args, parameters);
   if (D <= 1024) return start_any<8, 4>(cuda, args, parameters);
   KroneckerSolve with_bias = args;
-  const Tensor none = parameters.normalised && !parameters.centred ? zeros(cuda.context, Shape{D})
-                                                                   : Tensor();
+  const Tensor none =
+      parameters.normalised && !parameters.centred ? zeros(cuda.context, Shape{D}) : Tensor();
   if (none.defined()) with_bias.bias = none.data();
   start_teams<kLongWarps>(
       cuda, "kronecker_solve", kronecker_solve_long_kernel, args.tokens,

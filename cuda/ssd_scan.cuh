@@ -186,7 +186,7 @@ inline SsdPlan plan_ssd(const SsdScanForward& args, bool channels, bool states) 
 // all bits of their factors.
 template <class Visit>
 void with_ssd_kernel(Cuda cuda, const SsdScanForward& args, const Visit& visit) {
-  const bool exact = gpu(cuda).matmul_precision == MatmulPrecision::fp32;
+  const bool exact = args.exact || gpu(cuda).matmul_precision == MatmulPrecision::fp32;
   with_constant<16, 64, kSsdGpuStates>(args.N <= 16   ? 16
                                        : args.N <= 64 ? 64
                                                       : kSsdGpuStates,

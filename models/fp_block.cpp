@@ -51,12 +51,15 @@ Projection FpBlock::projection(const Var& x) {
   constexpr int kZeros = ProjectionRows::kZeros;
   ProjectionRows rows(*mixer_, x, inner_, sees.q);
   const int bc = rows.source(bc_y_proj_.get()), gate = rows.source(z_y_proj_.get());
+  // Unused, so that rows of p begin at a multiple of 16 bytes.
+  const int64_t unused = (4 - (mixer_->outputs() + 2 * of_.directions) % 4) % 4;
+  rows.add({kZeros, unused});
   rows.add({kZeros, of_.directions}, sees.b ? bc : kZeros);
   rows.add({kZeros, of_.directions}, sees.c ? bc : kZeros, of_.directions);
   if (gate != kZeros) rows.add_other({gate, inner_});
   Projection made = rows.made();
-  made.weight_x = slice(made.weight_x, 0, 0, mixer_->outputs());
-  made.bias = slice(made.bias, 0, 0, mixer_->outputs());
+  made.weight_x = slice(made.weight_x, 0, 0, mixer_->outputs() + unused);
+  made.bias = slice(made.bias, 0, 0, mixer_->outputs() + unused);
   return made;
 }
 

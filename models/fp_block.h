@@ -58,7 +58,7 @@ class FpBlock : public FixedPointLayer {
   std::vector<Shape> convolution_shapes(int64_t B) const final;
 
  private:
-  // Its weight_x and bias are the mixer's rows alone; the gate's weight is the only other.
+  // Its weight_x and bias are the rows before those of b; the gate's weight is the only other.
   Projection projection(const Var& x);
 
   FpBlockOptions options_;

@@ -81,7 +81,8 @@ DeltaRuleResult delta_rule(const DeltaRuleInputs& in) {
       .K = K,
       .V = V,
       .scale = in.scale,
-      .chunk = gpu ? std::max<int64_t>(kDeltaRuleSteps / n, 1) : kDeltaRuleChunk};
+      .chunk = gpu ? std::max<int64_t>(kDeltaRuleSteps / n, 1) : kDeltaRuleChunk,
+      .exact = in.exact};
   if (gpu && !has_fused(context, forward)) return delta_rule_by_steps(in);
   const std::vector<Var> inputs{in.q, in.k, in.v, in.beta, in.g, in.state};
   const Tensor o(context, Shape{B, T, HV, V}), state(context, Shape{B, HV, K, V});

@@ -19,13 +19,14 @@ inline constexpr int64_t kDeltaRuleChunk = 16;  // tokens between checkpoints
 inline constexpr int64_t kDeltaRuleSteps = 32;  // on a GPU, sub-steps between them
 
 struct DeltaRuleInputs {
-  Var q;           // (B, T, H, d_k)
-  Var k;           // (B, T, n, H, d_k)
-  Var v;           // (B, T, n, HV, d_v)
-  Var beta;        // (B, T, n, HV)
-  Var g = {};      // (B, T, HV): logarithm of the forget gate, or undefined for 0
-  Var state = {};  // (B, HV, d_k, d_v): S before the first token, or undefined for zero
-  real scale = 1;  // of the output
+  Var q;               // (B, T, H, d_k)
+  Var k;               // (B, T, n, H, d_k)
+  Var v;               // (B, T, n, HV, d_v)
+  Var beta;            // (B, T, n, HV)
+  Var g = {};          // (B, T, HV): logarithm of the forget gate, or undefined for 0
+  Var state = {};      // (B, HV, d_k, d_v): S before the first token, or undefined for zero
+  real scale = 1;      // of the output
+  bool exact = false;  // as in SsdScanInputs: products are in fp32 whatever the Context's precision
 };
 
 struct DeltaRuleResult {
@@ -53,6 +54,7 @@ struct DeltaRuleForward {
   real scale;
   // Tokens between checkpoints: kDeltaRuleChunk, and on a GPU as many as kDeltaRuleSteps allows.
   int64_t chunk;
+  bool exact = false;
 };
 struct DeltaRuleBackward : DeltaRuleForward {  // entering, o and state are not read
   const real* d_o = nullptr;                   // (B, T, HV, V) or null

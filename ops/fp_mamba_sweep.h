@@ -1,6 +1,8 @@
-// FP-Mamba's fixed point and its exact adjoint, for all sequences at once, one time step after the
-// other: what models/solvers/sequential does op by op, as contracts for a device that has kernels
-// for it. The equations are those of models/fp_mamba.h. A step is a product y_{t-1} W^T and one
+// FP-Mamba's and FP-Mamba-2's fixed point and its exact adjoint, for all sequences at once, one time
+// step after the other: what models/solvers/sequential does op by op, as contracts for a device that
+// has kernels for it. The equations are those of models/fp_mamba.h and, with `head` and without
+// norm_bias, of models/fp_mamba2.h with one group: a head has one step size and one decay, N is RMS.
+// A step is a product y_{t-1} W^T and one
 // kernel, which computes the mixer, b and c, decays the state, solves the local equation
 // (ops/fp_mamba_solve.md) and leaves what the state gains to the next step. Where W is small, one
 // kernel does all steps. Cost a step: 2 B D P flops, B D N exponentials, one read and one write of
@@ -22,7 +24,7 @@ struct FpMambaSweepTrace {
   real *product, *of_previous;
   real* mixed;        // (B, T, D): the result of fp_mamba_mix
   real *b, *c;        // (B, T, N)
-  real* scanned;      // (B, T, D): the result of selective_scan
+  real* scanned;      // (B, T, D): the result of selective_scan or ssd_scan
   real* checkpoints;  // and its checkpoints; null also where it has one chunk only
   real* statistics;   // (B, T, 2): what gated_norm saves
 };
@@ -31,15 +33,15 @@ struct FpMambaSweepTrace {
 struct FpMambaSweep {
   const real* x;            // (B, T, D)
   const real* projected;    // (B, T, P): the P numbers, their part from x
-  const real* delta;        // (B, T, D)
+  const real* delta;        // (B, T, D); FP-Mamba-2, whose heads are H = D / head: (B, T, H)
   const real* z;            // (B, T, D) or null: the gate inside the loop
   const real* keep;         // (B, T) or null
   const real* weight_y;     // (P, D) or null: W, their part from y_{t-1}
-  const real* a;            // (D, N)
+  const real* a;            // (D, N); FP-Mamba-2: (H)
   const real* skip;         // (D)
-  const real* delta_bias;   // (D)
+  const real* delta_bias;   // (D); FP-Mamba-2: (H)
   const real* norm_weight;  // (D)
-  const real* norm_bias;    // (D)
+  const real* norm_bias;    // (D); FP-Mamba-2: null
   const real* previous;     // (B, D) or null: y before the first step
   const real* state;        // (B, D, N) or null: the scan's state there
   real* y;                  // (B, T, D)
@@ -52,6 +54,7 @@ struct FpMambaSweep {
   bool bc_norm, state_wanted;
   real eps, tolerance;
   int64_t max_iterations;
+  int64_t head = 0;  // channels of a head of FP-Mamba-2; 0: FP-Mamba
 };
 // Whether there is a kernel for these sizes and this mixer.
 bool supports(Cuda, const FpMambaSweep&);
@@ -76,7 +79,7 @@ struct FpMambaAdjoint {
   const real* a;            // (D, N)
   const real* skip;         // (D)
   const real* norm_weight;  // (D)
-  const real* norm_bias;    // (D)
+  const real* norm_bias;    // (D) or null: N is RMS
   const real* state;        // (B, D, N) or null: before the first step
   real* v;                  // (B, T, D): g on entry, v on return
   int32_t* iterations;      // (B): raised to the most that a step's equation took

@@ -51,12 +51,6 @@ void check_shapes(const SsdScanInputs& in) {
   require_together(op, in.x, in.dt, in.a, in.b, in.c, in.skip, in.dt_bias, in.h0);
 }
 
-Shape checkpoints_of(const Context& context, const Sizes& of) {
-  if (context.device() == DeviceKind::cuda)
-    return {of.B, of.H, std::max<int64_t>(pieces(of.T, kSsdGpuChunk) - 1, 0), of.P, of.N};
-  return {of.B, of.H, pieces(of.T, kSsdChunk), pieces(of.P, 16) * 16, of.N};
-}
-
 bool limited(const SsdScanInputs& in) { return in.dt_min > -INFINITY || in.dt_max < INFINITY; }
 
 SsdScanForward contract_of(const SsdScanInputs& in, const Tensor& y, const Tensor& state,
@@ -84,6 +78,7 @@ SsdScanForward contract_of(const SsdScanInputs& in, const Tensor& y, const Tenso
           .softplus = in.softplus,
           .channel_skip = in.skip.defined() && in.skip.shape().rank() == 2,
           .negative = in.negative,
+          .exact = in.exact,
           .chunked = !in.negative && chunks_pay(of)};
 }
 
@@ -113,6 +108,13 @@ Var to_channels(const Var& per_head, const Shape& with_channels, const Shape& fl
 }
 
 }  // namespace
+
+Shape ssd_scan_checkpoints(const Context& context, int64_t B, int64_t T, int64_t H, int64_t P,
+                           int64_t N) {
+  if (context.device() == DeviceKind::cuda)
+    return {B, H, std::max<int64_t>(pieces(T, kSsdGpuChunk) - 1, 0), P, N};
+  return {B, H, pieces(T, kSsdChunk), pieces(P, 16) * 16, N};
+}
 
 SsdScanResult ssd_scan_by_parts(const SsdScanInputs& in) {
   check_shapes(in);
@@ -155,25 +157,32 @@ SsdScanResult ssd_scan_by_parts(const SsdScanInputs& in) {
   return {reshape(concat(y, -1), {B, T, H, P}), reshape(concat(state, 1), {B, H, P, N})};
 }
 
-SsdScanResult ssd_scan(const SsdScanInputs& in) {
+SsdScanResult ssd_scan(const SsdScanInputs& in, const SsdScanTrace& trace) {
   check_shapes(in);
   const Context& context = in.x.context();
+  const Sizes of(in);
+  const Shape states{of.B, of.H, of.P, of.N};
+  const Shape kept = ssd_scan_checkpoints(context, of.B, of.T, of.H, of.P, of.N);
+  require(all_or_none({{trace.y, in.x.shape()}, {trace.state, states}, {trace.checkpoints, kept}}),
+          "ssd_scan", "a trace must be y, state and checkpoints, all or none", in.x.shape(), kept);
+  require_together("ssd_scan", in.x, trace.y, trace.state, trace.checkpoints);
   if (context.device() == DeviceKind::cuda && !has_fused(context, contract_of(in, {}, {}, {}))) {
     require<DeviceError>(!limited(in), "ssd_scan", "a GPU has no limits of dt at these sizes",
                          in.dt_min, in.dt_max);
     return ssd_scan_by_parts(in);
   }
-  const Sizes of(in);
   const std::vector<Var> inputs{in.x, in.dt, in.a, in.b, in.c, in.skip, in.dt_bias, in.h0};
-  const Tensor y = like(in.x), state(context, Shape{of.B, of.H, of.P, of.N});
-  const Tensor checkpoints = std::ranges::any_of(inputs, &Var::differentiable)
-                                 ? Tensor(context, checkpoints_of(context, of))
-                                 : Tensor();
-  const SsdScanForward forward = contract_of(in, y, state, checkpoints);
-  launch(context, forward);
-  const auto outputs =
-      record_all("ssd_scan", inputs, {y, state},
-                 [in, forward, checkpoints](Backward& back) { give_gradients(forward, in, back); });
+  SsdScanTrace made = trace;
+  if (context.device() == DeviceKind::cpu || !made.y.defined()) {
+    const bool keeps = std::ranges::any_of(inputs, &Var::differentiable);
+    made = {like(in.x), Tensor(context, states), keeps ? Tensor(context, kept) : Tensor()};
+    launch(context, contract_of(in, made.y, made.state, made.checkpoints));
+  }
+  const SsdScanForward forward = contract_of(in, made.y, made.state, made.checkpoints);
+  const auto outputs = record_all("ssd_scan", inputs, {made.y, made.state},
+                                  [in, forward, checkpoints = made.checkpoints](Backward& back) {
+                                    give_gradients(forward, in, back);
+                                  });
   return {outputs[0], outputs[1]};
 }
 

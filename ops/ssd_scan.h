@@ -34,16 +34,29 @@ struct SsdScanInputs {
   real dt_min = -std::numeric_limits<real>::infinity();
   real dt_max = std::numeric_limits<real>::infinity();
   bool negative = false;  // eigenvalues
+  // Products keep all bits of their factors, whatever the Context's precision: one step gives what
+  // it gives among many.
+  bool exact = false;
 };
 
 struct SsdScanResult {
   Var y;      // (B, T, H, P)
   Var state;  // (B, H, P, N): S after the last step
 };
+// The results and checkpoints, where a sweep on a GPU has computed them already
+// (ops/fp_mamba_sweep.h): all three or none. state is not read if the sweep was not asked for it.
+// Not used without a kernel.
+struct SsdScanTrace {
+  Tensor y;            // (B, T, H, P)
+  Tensor state;        // (B, H, P, N)
+  Tensor checkpoints;  // of ssd_scan_checkpoints
+};
+Shape ssd_scan_checkpoints(const Context& context, int64_t B, int64_t T, int64_t H, int64_t P,
+                           int64_t N);
 
-// ShapeError: shapes that do not fit. ValueError: dt_min above dt_max. DeviceError: limits of
-// dt on a GPU where its kernel does not take the sizes.
-SsdScanResult ssd_scan(const SsdScanInputs& inputs);
+// ShapeError: shapes that do not fit, or a part of a trace. ValueError: dt_min above dt_max.
+// DeviceError: limits of dt on a GPU where its kernel does not take the sizes.
+SsdScanResult ssd_scan(const SsdScanInputs& inputs, const SsdScanTrace& trace = {});
 
 // The same as a selective scan of each group. UsageError: limits of dt.
 SsdScanResult ssd_scan_by_parts(const SsdScanInputs& inputs);
@@ -59,11 +72,12 @@ struct SsdScanForward {
   const real* h0;       // (B, H, P, N) or null
   real* y;              // (B, T, H, P)
   real* state;          // (B, H, P, N)
-  real* checkpoints;    // or null: the states before chunks, (B, H, chunks, P rounded up to 16, N) in a
-                        // kernel's own order; on a GPU (B, H, chunks - 1, P, N), without the first
+  real*
+      checkpoints;  // or null: the states before chunks, (B, H, chunks, P rounded up to 16, N) in a
+                    // kernel's own order; on a GPU (B, H, chunks - 1, P, N), without the first
   int64_t B, T, H, P, G, N;
   real dt_min, dt_max;
-  bool softplus, channel_skip, negative;
+  bool softplus, channel_skip, negative, exact;
   bool chunked;  // which of the CPU's two kernels
 };
 

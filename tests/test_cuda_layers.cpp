@@ -104,13 +104,22 @@ struct Width {
   int64_t rank;
 };
 Case wide_mamba(const Width& of, bool glu_in_loop = false) {
-  return mamba_case(fmt::format("{} {} {}", of.width, name_of(of.mixer), of.rank),
+  return mamba_case(fmt::format("{} {} {}{}", of.width, name_of(of.mixer), of.rank,
+                                glu_in_loop ? ", gate in the loop" : ""),
                     {.d_model = of.width,
                      .d_state = of.states,
                      .mixer = of.mixer,
                      .rank = of.rank,
                      .scale = 1,
                      .glu_in_loop = glu_in_loop});
+}
+Case wide_mamba2(const Width& of) {
+  FpMamba2Options options;
+  options.d_model = of.width, options.d_state = of.states, options.scale = 1;
+  options.mixer = of.mixer, options.rank = of.rank;
+  options.headdim = std::min<int64_t>(of.width / 2, 64);
+  return block_case<FpMamba2>(fmt::format("mamba2 {} {} {}", of.width, name_of(of.mixer), of.rank),
+                              options);
 }
 Case wide_rnn(const Width& of) {
   return rnn_case(fmt::format("{} {} {}", of.width, name_of(of.mixer), of.rank),
@@ -141,7 +150,7 @@ TEST_CASE("cuda: wide fixed-point layers give what the CPU gives" * needs_gpu())
                           {512, 16, MixerKind::kronecker, 1}};
   for (const Width& of : widths) {
     if (small_only() && of.width > 32 && of.width != 128) continue;
-    for (const Case& entry : {wide_mamba(of), wide_rnn(of)}) {
+    for (const Case& entry : {wide_mamba(of), wide_rnn(of), wide_mamba2(of)}) {
       Twins twins(cpu, gpu, entry, {5, small_only() ? 3 : 17, of.width});
       // racecheck takes it for a race if a warp that reads has waited less often than the one that
       // wrote, whatever for; of equal sequences all wait as often.
@@ -165,11 +174,10 @@ TEST_CASE("cuda: gradients through several chunks of the scan are the CPU's" * n
   for (const Width& of : {Width{64, 16, MixerKind::householder, 2},
                           {256, 16, MixerKind::householder, 2},
                           {128, 16, MixerKind::kronecker, 1}})
-    for (const bool gate : {false, true}) {
-      const Case entry = wide_mamba(of, gate);
+    for (const Case& entry : {wide_mamba(of), wide_mamba(of, true), wide_mamba2(of)}) {
       Twins twins(cpu, gpu, entry, {3, kSteps, of.width});
       twins.both([](Built& built) { built.set(Solver::sequential); });
-      check_twins(twins, fmt::format("{}, gate {}", entry.name, gate), kFirst);
+      check_twins(twins, entry.name, kFirst);
     }
 }
 
@@ -190,27 +198,28 @@ TEST_CASE("cuda: layers with products in tf32 are solved by their own map" * nee
                           {256, 16, MixerKind::householder, 2},
                           {128, 16, MixerKind::kronecker, 1}}) {
     if (small_only() && of.mixer != MixerKind::householder) continue;
-    const Case entry = wide_mamba(of);
-    INFO(entry.name);
-    Twins twins(cpu, gpu, entry, {5, kSteps, of.width});
-    if (small_only()) twins.repeat_first_sequence();
-    twins.both([&](Built& built) {
-      built.set(Solver::sequential);
-      built.layer->solver.tolerance = real(1e-5);
-      built.layer->solver.unconverged = Unconverged::fail;
-    });
-    const Found here(twins.here), there(twins.there);
-    for (size_t i = 1; i < here.values.size(); ++i)
-      check_close(fmt::format("{}, value {}", entry.name, i), there.values[i], here.values[i],
-                  kNear);
-    REQUIRE(there.gradients.size() == here.gradients.size());
-    for (size_t i = 0; i < here.gradients.size(); ++i)
-      check_close(fmt::format("{}, gradient {}", entry.name, i), there.gradients[i],
-                  here.gradients[i], kNearGradient);
-    FixedPointState state;
-    for (const int64_t begin : {int64_t{0}, kFirst}) {
-      const int64_t end = begin == 0 ? kFirst : kSteps;
-      twins.there.layer->forward(slice(twins.there.u, 1, begin, end), state);
+    for (const Case& entry : {wide_mamba(of), wide_mamba2(of)}) {
+      INFO(entry.name);
+      Twins twins(cpu, gpu, entry, {5, kSteps, of.width});
+      if (small_only()) twins.repeat_first_sequence();
+      twins.both([&](Built& built) {
+        built.set(Solver::sequential);
+        built.layer->solver.tolerance = real(1e-5);
+        built.layer->solver.unconverged = Unconverged::fail;
+      });
+      const Found here(twins.here), there(twins.there);
+      for (size_t i = 1; i < here.values.size(); ++i)
+        check_close(fmt::format("{}, value {}", entry.name, i), there.values[i], here.values[i],
+                    kNear);
+      REQUIRE(there.gradients.size() == here.gradients.size());
+      for (size_t i = 0; i < here.gradients.size(); ++i)
+        check_close(fmt::format("{}, gradient {}", entry.name, i), there.gradients[i],
+                    here.gradients[i], kNearGradient);
+      FixedPointState state;
+      for (const int64_t begin : {int64_t{0}, kFirst}) {
+        const int64_t end = begin == 0 ? kFirst : kSteps;
+        twins.there.layer->forward(slice(twins.there.u, 1, begin, end), state);
+      }
     }
   }
 }
@@ -302,8 +311,8 @@ TEST_CASE("cuda: a training step done a hundred times gives the same bytes each 
 // A Training records its second step: one that is made anew for each step never does.
 TEST_CASE("cuda: a training that is recorded gives the bytes of one that is not" * needs_gpu()) {
   const Width low_rank{16, 8, MixerKind::householder, 2}, full{16, 8, MixerKind::kronecker, 1};
-  for (const Case& entry :
-       {wide_mamba(low_rank), wide_mamba(full), wide_rnn(low_rank), wide_rnn(full)}) {
+  for (const Case& entry : {wide_mamba(low_rank), wide_mamba(full), wide_mamba2(low_rank),
+                            wide_rnn(low_rank), wide_rnn(full)}) {
     INFO(entry.name);
     Tracker recorded(entry), plain(entry);
     Training whole(*recorded.model, recorded.task, recorded.context, recorded.options);

@@ -14,6 +14,7 @@
 #include <fprnn/ops/norm.h>
 #include <fprnn/ops/scan.h>
 #include <fprnn/ops/selective_scan.h>
+#include <fprnn/ops/ssd_scan.h>
 
 #include <cmath>
 
@@ -92,10 +93,10 @@ Tensor every_nth(const Tensor& x, int64_t n, real value, int64_t last) {
 struct SweepSizes {
   int64_t B, T, D;
   MixerKind kind;
-  int64_t rank, N = 16;
+  int64_t rank, N = 16, head = 0;  // channels of a head of FP-Mamba-2
   std::string name(int64_t iterations) const {
-    return fmt::format("{} x {} x {} x {} {} {}, {} iterations", B, T, D, N, name_of(kind), rank,
-                       iterations);
+    return fmt::format("{} x {} x {} x {} {} {}, heads of {}, {} iterations", B, T, D, N,
+                       name_of(kind), rank, head, iterations);
   }
 };
 
@@ -109,9 +110,10 @@ Tensor lengthened(const Tensor& p, const SweepMixer& mixer, int64_t D, real size
   return Tensor(p.context(), p.shape(), numbers);
 }
 
-// Every input that may be missing is there, or none is. size: of vectors and directions.
+// Every input that may be missing is there, or none is; FP-Mamba-2 has fewer. size: of vectors and
+// directions.
 struct MambaSweepCase {
-  int64_t N, P;
+  int64_t N, P, head;
   Tensor x, projected, delta, z, keep, weight_y, a, skip, delta_bias, weight, bias, previous, state;
   Tensor y, state_out, residual, product, of_previous, mixed, b, c, scanned, checkpoints,
       statistics;
@@ -119,8 +121,8 @@ struct MambaSweepCase {
   FpMambaSweep sweep;
 
   MambaSweepCase(const Context& context, const SweepSizes& sizes, bool all, int64_t cap, real size)
-      : N(sizes.N) {
-    const int64_t B = sizes.B, T = sizes.T, D = sizes.D;
+      : N(sizes.N), head(sizes.head) {
+    const int64_t B = sizes.B, T = sizes.T, D = sizes.D, H = head > 0 ? D / head : D;
     const SweepMixer mixer = mixer_of(sizes.kind, sizes.rank, D);
     P = (numbers_of(mixer, D) + 2 * N + 3) / 4 * 4;
     const real reach = 1 / std::sqrt(static_cast<real>(D));
@@ -131,17 +133,18 @@ struct MambaSweepCase {
     };
     x = made({B, T, D}, 2);
     projected = lengthened(made({B, T, P}, 2), mixer, D, size);
-    delta = made({B, T, D}, 1);
+    delta = made({B, T, H}, 1);
     weight_y = made({P, D}, reach);
-    a = affine(made({D, N}, 1), 4, -5).value();
-    skip = made({D}, 1), delta_bias = affine(made({D}, 1), 2, -3).value();
-    weight = affine(made({D}, real(0.1)), 1, real(0.5)).value(), bias = made({D}, real(0.1));
+    a = affine(made(head > 0 ? Shape{H} : Shape{D, N}, 1), 4, -5).value();
+    skip = made({D}, 1), delta_bias = affine(made({H}, 1), 2, -3).value();
+    weight = affine(made({D}, real(0.1)), 1, real(0.5)).value();
+    if (head == 0) bias = made({D}, real(0.1));
     if (all) {
       // Gates that are shut, one here and there and all of a token's, or as good as that; dropped states.
       z = every_nth(made({B, T, D}, 2), 3, 0, B * T * D);
       z = every_nth(z, 7, -80, B * T * D), z = every_nth(z, 11, -200, B * T * D);
       z = every_nth(z, 1, 0, D);
-      keep = every_nth(full(context, {B, T}, 1), 5, 0, B * T);
+      if (head == 0) keep = every_nth(full(context, {B, T}, 1), 5, 0, B * T);
       previous = made({B, D}, 1), state = made({B, D, N}, 1);
       of_previous = Tensor(context, {B, P});
     }
@@ -149,7 +152,8 @@ struct MambaSweepCase {
     for (Tensor* of : {&b, &c}) *of = Tensor(context, {B, T, N});
     state_out = Tensor(context, {B, D, N}), residual = Tensor(context, {B});
     product = Tensor(context, {B, T, P}), statistics = Tensor(context, {B, T, 2});
-    checkpoints = Tensor(context, selective_scan_checkpoints(context, B, T, D, N));
+    checkpoints = Tensor(context, head > 0 ? ssd_scan_checkpoints(context, B, T, H, head, N)
+                                           : selective_scan_checkpoints(context, B, T, D, N));
     iterations = int_zeros(context, {B});
     const auto or_null = [](const Tensor& of) { return of.defined() ? of.data() : nullptr; };
     sweep = {.x = x.data(),
@@ -162,7 +166,7 @@ struct MambaSweepCase {
              .skip = skip.data(),
              .delta_bias = delta_bias.data(),
              .norm_weight = weight.data(),
-             .norm_bias = bias.data(),
+             .norm_bias = or_null(bias),
              .previous = or_null(previous),
              .state = or_null(state),
              .y = y.data(),
@@ -187,7 +191,8 @@ struct MambaSweepCase {
              .state_wanted = true,
              .eps = kEps,
              .tolerance = kDouble ? real(1e-12) : real(1e-5),
-             .max_iterations = cap};
+             .max_iterations = cap,
+             .head = head};
     REQUIRE(has_fused(context, sweep));
     launch_fused(context, sweep);
   }
@@ -197,6 +202,20 @@ struct MambaSweepCase {
     const auto first = [&](const Tensor& of) {
       return of.defined() ? slice(of, 1, 0, steps) : Var();
     };
+    if (head > 0) {
+      const int64_t B = x.size(0), D = x.size(2), H = D / head;
+      const auto [of_heads, after] =
+          ssd_scan({.x = reshape(first(mixed), {B, steps, H, head}),
+                    .dt = first(delta),
+                    .a = a,
+                    .b = reshape(first(b), {B, steps, 1, N}),
+                    .c = reshape(first(c), {B, steps, 1, N}),
+                    .skip = reshape(skip, {H, head}),
+                    .dt_bias = delta_bias,
+                    .h0 = state.defined() ? reshape(state, {B, H, head, N}) : Var(),
+                    .exact = true});
+      return {reshape(of_heads, {B, steps, D}), reshape(after, {B, D, N})};
+    }
     const Var kept = first(keep);
     return selective_scan({.u = first(mixed),
                            .delta = first(delta),
@@ -235,16 +254,19 @@ void check_mamba_sweep(const Context& context, const SweepSizes& sizes, bool all
   const auto [v, state] = at.scan(T);
   alike("scan", at.scanned, v);
   alike("state", at.state_out, state);
-  const int64_t chunks = selective_scan_chunks(T);
-  for (int64_t chunk = 1; chunk < chunks; ++chunk)
+  const int64_t of_chunk = at.head > 0 ? kSsdGpuChunk : kSelectiveScanChunk;
+  for (int64_t chunk = 1; chunk * of_chunk < T; ++chunk) {
+    const Var kept = slice(at.checkpoints, at.head > 0 ? 2 : 1, chunk - 1, chunk);
     alike(fmt::format("checkpoint {}", chunk),
-          slice(slice(at.checkpoints, 1, chunk - 1, chunk), 2, 0, D),
-          reshape(at.scan(chunk * kSelectiveScanChunk).state, {B, 1, D, at.N}));
+          at.head > 0 ? reshape(kept, {B, 1, D, at.N}) : slice(kept, 2, 0, D),
+          reshape(at.scan(chunk * of_chunk).state, {B, 1, D, at.N}));
+  }
 
   const Var gated = at.z.defined() ? mul(v, silu(at.z)) : v;
-  const Var f = gated_norm(v, or_none(at.z), at.weight, at.bias, kEps);
+  const Var f = gated_norm(v, or_none(at.z), at.weight, or_none(at.bias), kEps);
   const Var mean = slice(at.statistics, -1, 0, 1), scale = slice(at.statistics, -1, 1, 2);
-  alike("statistics", add(mul(mul(sub(gated, mean), scale), at.weight), at.bias), f);
+  const Var normal = mul(mul(sub(gated, mean), scale), at.weight);
+  alike("statistics", at.bias.defined() ? add(normal, at.bias) : normal, f);
   check_residuals(name, at.residual, f, at.y);
 }
 
@@ -299,7 +321,8 @@ void check_rnn_sweep(const Context& context, const SweepSizes& sizes, bool all, 
 
 // In one kernel and step by step, there in one piece and in two halves of many sequences; time is a step, or whole
 // chunks of the scan and a part of one.
-TEST_CASE("sweeps: what FP-Mamba's records is what the ops make of its solution" * needs_gpu()) {
+TEST_CASE("sweeps: what FP-Mamba's and FP-Mamba-2's records is what the ops make of its solution" *
+          needs_gpu()) {
   for (const bool rounded : {false, true}) {
     if (rounded && kDouble) continue;
     ContextOptions options = test_options();
@@ -314,7 +337,11 @@ TEST_CASE("sweeps: what FP-Mamba's records is what the ops make of its solution"
                                     {67, 1, 512, MixerKind::householder, 2},
                                     {301, 1, 512, MixerKind::householder, 2},
                                     {3, 37, 256, MixerKind::kronecker, 0},
-                                    {3, 37, 1024, MixerKind::kronecker, 0}})
+                                    {3, 37, 1024, MixerKind::kronecker, 0},
+                                    {3, 70, 64, MixerKind::householder, 1, 16, 16},
+                                    {5, 70, 512, MixerKind::dplr, 2, 32, 64},
+                                    {301, 17, 512, MixerKind::householder, 2, 16, 64},
+                                    {3, 37, 256, MixerKind::kronecker, 0, 16, 64}})
       for (const bool all : {false, true})
         for (const int64_t cap : {2, 200})
           check_mamba_sweep(context, sizes, all, cap, rounded ? 2e-3 : kAlike);

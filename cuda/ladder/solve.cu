@@ -134,12 +134,12 @@ class Rounding {
 // numbers.
 void solve_by_steps(Cuda cuda, const FpMambaSweep& in) {
   const Rounding rounding(cuda, MatmulPrecision::fp32);
-  run_step_by_step(cuda, in);
+  run_step_by_step<OfFpMamba>(cuda, in);
 }
 // 3. All steps in one kernel, a block for four sequences, which reads all of W each step.
 void solve_persistently(Cuda cuda, const FpMambaSweep& in) {
   const Rounding rounding(cuda, MatmulPrecision::fp32);
-  run_persistent(cuda, in);
+  run_persistent<OfFpMamba>(cuda, in);
 }
 // 4. ops/fp_mamba_sweep.h itself: W in 16 bits a number.
 void solve_in_use(Cuda cuda, const FpMambaSweep& in) {

@@ -27,6 +27,7 @@ Vars DeltaCell::token(const Var& p, const Vars& signals, const Vars&) const {
   return {parts[0], parts[1], signals[0], signals[1]};
 }
 
+// Exactly: f is compared with its own steps.
 Cell::Scanned DeltaCell::scan(const Var& mixed, const Vars& token, const Var& carry) const {
   const int64_t B = mixed.size(0), T = mixed.size(1), H = of_.heads;
   const auto [v, state] = delta_rule({.q = token[kQuery],
@@ -35,7 +36,8 @@ Cell::Scanned DeltaCell::scan(const Var& mixed, const Vars& token, const Var& ca
                                       .beta = reshape(token[kBeta], {B, T, 1, H}),
                                       .g = token[kGate],
                                       .state = carry,
-                                      .scale = scale()});
+                                      .scale = scale(),
+                                      .exact = true});
   return {reshape(v, mixed.shape()), state};
 }
 

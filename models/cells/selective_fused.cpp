@@ -1,10 +1,7 @@
 #include <fprnn/core/vector.h>
-#include <fprnn/models/cells/fused.h>
+#include <fprnn/models/cells/mamba_forms.h>
 #include <fprnn/models/cells/selective.h>
 #include <fprnn/ops/elementwise.h>
-#include <fprnn/ops/fp_mamba_mix.h>
-#include <fprnn/ops/fp_mamba_sweep.h>
-#include <fprnn/ops/gated_norm.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/selective_scan.h>
@@ -13,51 +10,25 @@ namespace fprnn {
 
 namespace {
 
-// All that f makes of its solution y, and the products with W of y and of what came before it, if
-// there is any.
-struct SelectiveTrace : Trace {
-  Tensor product;      // (B, T, P), but the last step's is not written
-  Tensor of_previous;  // (B, P)
-  FpMambaMixTrace mix;
+struct SelectiveTrace : MambaTrace {
   SelectiveScanTrace scan;
-  GatedNormTrace norm;
 };
 
 const SelectiveOptions& options_of(const FixedPointMap& map) {
   return static_cast<const SelectiveCell&>(map.cell).options();
 }
 
-Var product_with(const Var& weight, const Var& y, const Tensor& saved) {
-  if (!y.defined() || !weight.defined()) return {};
-  return linear(y, weight, {}, saved);
-}
-
 // Memory for what the sweep is to leave, and where it lies.
 std::shared_ptr<SelectiveTrace> make_trace(FpMambaSweep& sweep, const Tensor& y,
                                            const Tensor& state_out, const Var& previous) {
   const Context& context = y.context();
-  const int64_t B = sweep.B, T = sweep.T, D = sweep.D, N = sweep.N;
   const auto made = std::make_shared<SelectiveTrace>();
-  const auto product_of = [&](const Tensor& v) {
-    return Tensor(context, v.shape().with(-1, sweep.P));
-  };
-  if (sweep.weight_y != nullptr) {
-    made->product = product_of(y);
-    if (previous.defined()) made->of_previous = product_of(previous.value());
-  }
-  made->mix = {Tensor(context, y.shape()), Tensor(context, {B, T, N}), Tensor(context, {B, T, N})};
-  made->scan = {Tensor(context, y.shape()), state_out,
-                Tensor(context, selective_scan_checkpoints(context, B, T, D, N))};
-  made->norm = {y, Tensor(context, {B, T, 2})};
-  const auto place = [](const Tensor& x) { return x.defined() ? x.data() : nullptr; };
-  sweep.trace = {.product = place(made->product),
-                 .of_previous = place(made->of_previous),
-                 .mixed = made->mix.mixed.data(),
-                 .b = made->mix.b.data(),
-                 .c = made->mix.c.data(),
-                 .scanned = made->scan.y.data(),
-                 .checkpoints = made->scan.checkpoints.data(),
-                 .statistics = made->norm.statistics.data()};
+  keep_trace(sweep, *made, y, previous);
+  made->scan = {
+      Tensor(context, y.shape()), state_out,
+      Tensor(context, selective_scan_checkpoints(context, sweep.B, sweep.T, sweep.D, sweep.N))};
+  sweep.trace.scanned = made->scan.y.data();
+  sweep.trace.checkpoints = made->scan.checkpoints.data();
   return made;
 }
 
@@ -91,12 +62,7 @@ class SelectiveForms : public FusedForms {
                                             trace.mix);
     const Vars at = SelectiveCell::token_of(cell.delta_of(p, in.signals, in.weights), b, c,
                                             in.signals, in.weights);
-    const auto [v, carry] = cell.scan(mixed, at, past.carry, trace.scan);
-    if (y.differentiable())
-      return {{gated_norm(v, in.gate, in.norm_weight, in.norm_bias, map.eps, trace.norm), carry}};
-    const auto [f, residual] =
-        gated_norm_beside(y.value(), v, in.gate, in.norm_weight, in.norm_bias, map.eps);
-    return {{f, carry, residual}};
+    return applied(map, y, in, cell.scan(mixed, at, past.carry, trace.scan), trace);
   }
 
   std::optional<Swept> sweep(const FixedPointMap& map, const Past& past, const FixedPointInputs& in,
@@ -108,41 +74,11 @@ class SelectiveForms : public FusedForms {
         y.elements() == 0)
       return std::nullopt;
     const Context& context = y.context();
-    FpMambaSweep sweep{.x = in.x.data(),
-                       .projected = in.projected.data(),
-                       .delta = in.signals[0].data(),
-                       .z = data_or_null(in.gate),
-                       .keep = data_or_null(in.signals[1]),
-                       .weight_y = data_or_null(in.weight_y),
-                       .a = in.weights[0].data(),
-                       .skip = in.weights[1].data(),
-                       .delta_bias = in.weights[2].data(),
-                       .norm_weight = in.norm_weight.data(),
-                       .norm_bias = in.norm_bias.data(),
-                       .previous = data_or_null(past.y),
-                       .state = data_or_null(past.carry),
-                       .y = y.data(),
-                       .state_out = nullptr,
-                       .iterations = nullptr,
-                       .residual = nullptr,
-                       .trace = {},
-                       .B = y.size(0),
-                       .T = y.size(1),
-                       .D = y.size(2),
-                       .N = options.states,
-                       .P = in.projected.size(-1),
-                       .mixer = *mixer,
-                       .bc_norm = options.bc_norm,
-                       .state_wanted = to.carry_wanted,
-                       .eps = map.eps,
-                       .tolerance = to.tolerance,
-                       .max_iterations = to.max_iterations};
+    FpMambaSweep sweep = sweep_of(past, in, to, map, *mixer, options.states, options.bc_norm);
+    sweep.delta = in.signals[0].data();
+    sweep.keep = data_or_null(in.signals[1]);
     if (!has_fused(context, sweep)) return std::nullopt;
-    Swept swept{int_zeros(context, {sweep.B}), Tensor(context, {sweep.B}),
-                Tensor(context, {sweep.B, sweep.D, sweep.N}), nullptr};
-    sweep.state_out = swept.carry.data();
-    sweep.iterations = swept.iterations.data();
-    sweep.residual = swept.residual.data();
+    Swept swept = outputs_of(sweep, context, map.cell.carry_shape(sweep.B));
     if (to.traced) swept.trace = make_trace(sweep, y, swept.carry, past.y);
     launch_fused(context, sweep);
     return swept;
@@ -157,38 +93,10 @@ class SelectiveForms : public FusedForms {
         y.elements() == 0)
       return false;
     const Context& context = y.context();
-    FpMambaAdjoint sweep{.x = in.x.data(),
-                         .y = y.data(),
-                         .p = nullptr,
-                         .dt = nullptr,
-                         .mixed = nullptr,
-                         .b = nullptr,
-                         .z = data_or_null(in.gate),
-                         .keep = data_or_null(in.signals[1]),
-                         .weight_y = data_or_null(in.weight_y),
-                         .a = in.weights[0].data(),
-                         .skip = in.weights[1].data(),
-                         .norm_weight = in.norm_weight.data(),
-                         .norm_bias = in.norm_bias.data(),
-                         .state = data_or_null(past.carry),
-                         .v = to.v.data(),
-                         .iterations = to.iterations.data(),
-                         .B = y.size(0),
-                         .T = y.size(1),
-                         .D = y.size(2),
-                         .N = options.states,
-                         .P = in.projected.size(-1),
-                         .mixer = *mixer,
-                         .bc_norm = options.bc_norm,
-                         .eps = map.eps,
-                         .tolerance = to.rule.tolerance,
-                         .max_iterations = to.rule.max_iterations};
+    FpMambaAdjoint sweep = adjoint_of(past, in, to, map, *mixer, options.states, options.bc_norm);
+    sweep.keep = data_or_null(in.signals[1]);
     if (!has_fused(context, sweep)) return false;
-    // With the products of the sweep that found y, as f was recorded.
-    const auto* trace = static_cast<const SelectiveTrace*>(to.trace);
-    const Var p = trace != nullptr && trace->product.defined()
-                      ? add(in.projected, shift(trace->product, trace->of_previous))
-                      : map.raw(y, past, in);
+    const Var p = projections_at(map, past, in, to);
     const FixedPointMap::Token at = map.token(p, in);
     const Var dt = softplus(add(in.signals[0], in.weights[2])), mixed = map.mixed(at.q, in.x, y);
     sweep.p = p.data();

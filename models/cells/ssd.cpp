@@ -7,13 +7,6 @@
 
 namespace fprnn {
 
-namespace {
-
-// A token's parameters, in this order.
-enum { kDt, kB, kC, kA, kSkip, kDtBias };
-
-}  // namespace
-
 Vars SsdCell::token(const Var& p, const Vars& signals, const Vars& weights) const {
   const int64_t B = p.size(0), T = p.size(1), G = of_.groups, N = of_.states;
   Var bc = reshape(p, {B, T, 2 * G, N});
@@ -22,7 +15,9 @@ Vars SsdCell::token(const Var& p, const Vars& signals, const Vars& weights) cons
   return {signals[0], parts[0], parts[1], weights[0], weights[1], weights[2]};
 }
 
-Cell::Scanned SsdCell::scan(const Var& mixed, const Vars& token, const Var& carry) const {
+// Exactly: f is compared with its own steps.
+Cell::Scanned SsdCell::scan(const Var& mixed, const Vars& token, const Var& carry,
+                            const SsdScanTrace& trace) const {
   const auto [v, state] =
       ssd_scan({.x = reshape(mixed, {mixed.size(0), mixed.size(1), of_.heads, of_.channels}),
                 .dt = token[kDt],
@@ -31,7 +26,9 @@ Cell::Scanned SsdCell::scan(const Var& mixed, const Vars& token, const Var& carr
                 .c = token[kC],
                 .skip = token[kSkip],
                 .dt_bias = token[kDtBias],
-                .h0 = carry});
+                .h0 = carry,
+                .exact = true},
+               trace);
   return {reshape(v, mixed.shape()), state};
 }
 

@@ -25,12 +25,23 @@ struct SsdOptions {
 class SsdCell final : public Cell {
  public:
   explicit SsdCell(const SsdOptions& options) : of_(options) {}
+  const SsdOptions& options() const { return of_; }
+
+  // A token's parameters, in this order.
+  enum { kDt, kB, kC, kA, kSkip, kDtBias };
+  // The scan, recorded from what a trace has of it.
+  Scanned scan(const Var& mixed, const Vars& token, const Var& carry,
+               const SsdScanTrace& trace) const;
+
   Shape carry_shape(int64_t B) const override { return {B, of_.heads, of_.channels, of_.states}; }
   int64_t raw_size() const override { return 2 * of_.groups * of_.states; }
   Vars token(const Var& p, const Vars& signals, const Vars& weights) const override;
-  Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const override;
+  Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const override {
+    return scan(mixed, token, carry, {});
+  }
   Opened open(const Var& mixed, const Vars& token, const Var& carry) const override;
   Var close(const Opened& step, const Var& moved) const override;
+  const FusedForms* fused() const override;
 
  private:
   SsdOptions of_;

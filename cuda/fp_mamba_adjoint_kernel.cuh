@@ -3,7 +3,10 @@
 // one that a first pass left at its beginning; as many steps as fit kStatesAtOnce make a chunk. The
 // kernel goes through the state and its cotangent twice, the second time out of the first-level
 // cache.
+#pragma once
+
 #include <fprnn/core/vector.h>
+#include <fprnn/cuda/fp_mamba_adjoint.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/sweep.cuh>
 #include <fprnn/cuda/sweep_mixer.cuh>
@@ -12,9 +15,8 @@
 
 #include <vector>
 
-namespace fprnn {
+namespace fprnn::cuda {
 
-namespace cuda {
 namespace {
 
 constexpr int64_t kStatesAtOnce = int64_t{1} << 26;
@@ -27,7 +29,7 @@ struct Recurrence {
   real* all;         // (end - begin, B, D, N) or null
   real* last;        // (B, D, N) or null
 };
-void make_states(Cuda cuda, const Recurrence& args) {
+inline void make_states(Cuda cuda, const Recurrence& args) {
   const int64_t count = args.in.B * args.in.D * args.in.N;
   for_each(cuda, "fp_mamba_states", count, [args, count] __device__(int64_t i) {
     const FpMambaAdjoint& in = args.in;
@@ -92,18 +94,18 @@ __device__ __forceinline__ void read_channels(const Channels& c, const Step& ste
   });
 }
 
-// (dLayerNorm / dv)^T v at `value`, whose lanes beyond the last channel are 0.
-template <class Channels, int C>
+// (dN / dv)^T v at `value`, whose lanes beyond the last channel are 0.
+template <bool kCentred, class Channels, int C>
 __device__ __forceinline__ void through_norm(const Channels& c, const FpMambaAdjoint& in,
                                              const real (&value)[C], real (&v)[C]) {
   real n[C]{}, g[C]{};
-  const real mean = sum_over(c, [&](auto k) { return value[k]; }) / in.D;
+  const real mean = kCentred ? sum_over(c, [&](auto k) { return value[k]; }) / in.D : real(0);
   c.each([&](int k, int64_t) { n[k] = value[k] - mean; });
   const auto variance_of_n = [&] {
     return sum_over(c, [&](auto k) { return n[k] * n[k]; }) / in.D + in.eps;
   };
   real variance = variance_of_n();
-  if (is_far(mean, variance)) [[unlikely]] {
+  if (kCentred && is_far(mean, variance)) [[unlikely]] {
     const real rest = sum_over(c, [&](auto k) { return n[k]; }) / in.D;
     c.each([&](int k, int64_t) { n[k] -= rest; });
     variance = variance_of_n();
@@ -117,7 +119,7 @@ __device__ __forceinline__ void through_norm(const Channels& c, const FpMambaAdj
     sums[1] += g[k] * n[k];
   });
   c.team.sums(sums);
-  const real shift = sums[0] / in.D, pull = sums[1] / in.D;
+  const real shift = kCentred ? sums[0] / in.D : real(0), pull = sums[1] / in.D;
 #pragma unroll
   for (int k = 0; k < C; ++k) v[k] = inverse * (g[k] - shift - n[k] * pull);
 }
@@ -164,7 +166,7 @@ __device__ __forceinline__ void through_states(const Channels& channels, const S
   s.team.sync();
 }
 
-template <class Mixer>
+template <class Mixer, bool kCentred>
 __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const Step step) {
   constexpr int C = Mixer::C;
   extern __shared__ __align__(16) unsigned char bytes[];
@@ -200,14 +202,14 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
     if (step.dprevious != nullptr) w[k] += step.dprevious[token * D + d];
   });
   fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
-  fill_channels(channels, bias, [&](int64_t d) { return in.norm_bias[d]; });
+  fill_channels(channels, bias, [&](int64_t d) { return kCentred ? in.norm_bias[d] : real(0); });
   const int32_t count =
-      mixer.adjoint(local_parameters(in, true, true), offset, gain, weight, bias, y, w, v);
+      mixer.adjoint(local_parameters(in, true, kCentred), offset, gain, weight, bias, y, w, v);
   if (team.rank == 0 && count > in.iterations[token]) in.iterations[token] = count;
   channels.each([&](int k, int64_t d) { in.v[first + d] = v[k]; });
 
   // Back to the step before: through the norm, the states, and Q, b and c to y_{t-1}.
-  through_norm(channels, in, value, v);
+  through_norm<kCentred>(channels, in, value, v);
 #pragma unroll
   for (int k = 0; k < C; ++k) v[k] *= gate[k];
   real* const db = shared + 2 * N;
@@ -228,15 +230,17 @@ Grid grid_of(const FpMambaAdjoint& in) {
   const int64_t reals = Mixer::T::kSpace + 4 * in.N + Mixer::space(in.mixer, true);
   return {.blocks = in.B, .threads = Mixer::T::kSize, .shared_bytes = reals * sizeof(real)};
 }
+template <bool kCentred>
 void start_step(Cuda cuda, const Step& step) {
   with_mixer(step.in.mixer, step.in.D, [&](auto type) {
     using Mixer = typename decltype(type)::type;
-    start(cuda, "fp_mamba_adjoint", fp_mamba_adjoint_kernel<Mixer>, grid_of<Mixer>(step.in), step);
+    start(cuda, "fp_mamba_adjoint", fp_mamba_adjoint_kernel<Mixer, kCentred>,
+          grid_of<Mixer>(step.in), step);
   });
 }
 
 // The states before each chunk.
-std::vector<Tensor> chunk_starts(Cuda cuda, const FpMambaAdjoint& in, int64_t chunk) {
+inline std::vector<Tensor> chunk_starts(Cuda cuda, const FpMambaAdjoint& in, int64_t chunk) {
   std::vector<Tensor> starts(1);
   for (int64_t begin = 0; begin + chunk < in.T; begin += chunk) {
     const Tensor last(cuda.context, {in.B, in.D, in.N});
@@ -252,11 +256,9 @@ std::vector<Tensor> chunk_starts(Cuda cuda, const FpMambaAdjoint& in, int64_t ch
 }
 
 }  // namespace
-}  // namespace cuda
 
-using namespace cuda;
-
-bool supports(Cuda cuda, const FpMambaAdjoint& args) {
+template <bool kCentred>
+bool fits_adjoint(Cuda cuda, const FpMambaAdjoint& args) {
   if (!fits_a_team(args.mixer, args.D) || !states_fit(args)) return false;
   bool fits = false;
   with_mixer(args.mixer, args.D, [&](auto type) {
@@ -265,7 +267,8 @@ bool supports(Cuda cuda, const FpMambaAdjoint& args) {
   return fits;
 }
 
-void run(Cuda cuda, const FpMambaAdjoint& args) {
+template <bool kCentred>
+void run_adjoint(Cuda cuda, const FpMambaAdjoint& args) {
   const int64_t states = args.B * args.D * args.N;
   if (states * args.T == 0) return;
   const int64_t chunk = std::clamp<int64_t>(kStatesAtOnce / states, 1, args.T);
@@ -283,16 +286,16 @@ void run(Cuda cuda, const FpMambaAdjoint& args) {
                        .last = nullptr});
     for (int64_t t = end - 1; t >= begin; --t) {
       const bool last = t == args.T - 1, sees_y = args.weight_y != nullptr;
-      start_step(cuda, {.in = args,
-                        .t = t,
-                        .states = all.data() + (t - begin) * states,
-                        .dstate = dstate.data(),
-                        .dprevious = last || !sees_y ? nullptr : dprevious.data(),
-                        .dp = dp.data(),
-                        .last = last});
+      start_step<kCentred>(cuda, {.in = args,
+                                  .t = t,
+                                  .states = all.data() + (t - begin) * states,
+                                  .dstate = dstate.data(),
+                                  .dprevious = last || !sees_y ? nullptr : dprevious.data(),
+                                  .dp = dp.data(),
+                                  .last = last});
       if (t > 0 && sees_y) multiply_back(cuda, args, dp.data(), dprevious.data());
     }
   }
 }
 
-}  // namespace fprnn
+}  // namespace fprnn::cuda
