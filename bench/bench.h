@@ -19,7 +19,8 @@ struct Options {
   double seconds = 0.02;  // each run repeats the work until it lasts so long
   bool full = false;      // gemm: every size of the table instead of a selection
   std::string device = "cpu", matmul_precision = "fp32";
-  // Of layer, lengths and train; 0, as the model's width: what that benchmark has by itself.
+  // Of layer, lengths, train and decode; 0, as the model's width and layers: what that benchmark
+  // has by itself.
   int64_t batch = 0, length = 0;
   ModelSettings* model = nullptr;
   const Settings* settings = nullptr;  // the model's
@@ -83,6 +84,12 @@ struct ScanCase {
   ScanCase(const Context& context, const Shape& shape);
 };
 
+// Sizes that were not asked for are the benchmark's own.
+Options with_sizes(Options options, int64_t batch, int64_t length, int64_t d_model,
+                   int64_t layers = 1);
+// What distinguishes measurements of a layer: its settings, its sizes, how its last solves went.
+Sizes parameters_of(const Options& options, const Layer& layer);
+
 using Benchmark = std::vector<Result> (*)(const Context&, const Options&);
 std::vector<Result> copy(const Context& context, const Options& options);
 std::vector<Result> arithmetic(const Context& context, const Options& options);
@@ -100,5 +107,6 @@ std::vector<Result> gpu_ladder(const Context& context,
 std::vector<Result> layer(const Context& context, const Options& options);
 std::vector<Result> lengths(const Context& context, const Options& options);
 std::vector<Result> train(const Context& context, const Options& options);
+std::vector<Result> decode(const Context& context, const Options& options);
 
 }  // namespace fprnn::bench

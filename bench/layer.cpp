@@ -7,15 +7,16 @@
 
 namespace fprnn::bench {
 
-namespace {
-
-// Sizes that were not asked for are the benchmark's own.
-Options with_sizes(Options options, int64_t batch, int64_t length, int64_t d_model) {
+Options with_sizes(Options options, int64_t batch, int64_t length, int64_t d_model,
+                   int64_t layers) {
   if (options.batch == 0) options.batch = batch;
   if (options.length == 0) options.length = length;
   if (options.model->d_model == 0) options.model->d_model = d_model;
+  if (options.model->layers == 0) options.model->layers = layers;
   return options;
 }
+
+namespace {
 
 using Parameters = std::map<std::string, std::string>;
 
@@ -32,7 +33,9 @@ Parameters settings_of(const Options& options) {
   return parameters;
 }
 
-Parameters parameters_of(const Options& options, const Layer& layer) {
+}  // namespace
+
+Sizes parameters_of(const Options& options, const Layer& layer) {
   Parameters parameters = settings_of(options);
   parameters["batch"] = std::to_string(options.batch);
   parameters["length"] = std::to_string(options.length);
@@ -58,8 +61,6 @@ Parameters parameters_of(const Options& options, const Layer& layer) {
   }
   return parameters;
 }
-
-}  // namespace
 
 // Forward, and forward with all gradients, of one layer without norm or residual, as it starts.
 // peak_mib is the tensor memory in use at most.

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/run/command_line.h>
 #include <fprnn/tasks/run/options.h>
 #include <fprnn/tasks/run/output.h>
@@ -21,6 +22,7 @@ struct Entry {
   Benchmark run;
   const char* what;
   bool solves = false;  // of a model with fixed points alone
+  bool each = false;    // of the models named, or all of them, one after the other
 };
 const std::map<std::string, Entry> kBenchmarks = {
     {"copy", {bench::copy, "copies that fit the CPU's second-level cache, a larger one and none"}},
@@ -39,10 +41,13 @@ const std::map<std::string, Entry> kBenchmarks = {
     {"lengths",
      {lengths, "a fixed-point layer at 1,024 to 65,536 tokens, with either gradient", true}},
     {"train", {bench::train, "one step of training a layer on A5 (--model, sizes)"}},
+    {"models",
+     {bench::train, "train for every model, or for --model A,B,.. one after the other", false,
+      true}},
+    {"decode", {bench::decode, "one more token of one sequence, 8 layers, as models", false, true}},
 };
 
-void print_json(const Context& context, const std::vector<Result>& results) {
-  nlohmann::json array = nlohmann::json::array();
+void add_json(const Context& context, const std::vector<Result>& results, nlohmann::json& array) {
   for (const Result& r : results) {
     nlohmann::json object{{"name", r.name},
                           {"parameters", r.parameters},
@@ -60,11 +65,9 @@ void print_json(const Context& context, const std::vector<Result>& results) {
     }
     array.push_back(std::move(object));
   }
-  print(fmt::format("{}\n", array.dump(2)));
 }
 
-void print_table(const Context& context, const std::vector<Result>& results) {
-  print(fmt::format("device {}\n", describe(context)));
+void print_rows(const std::vector<Result>& results) {
   for (const Result& r : results) {
     std::string parameters;
     for (const auto& [name, value] : r.parameters)
@@ -95,7 +98,13 @@ struct Program {
   int run(int argc, char** argv);
 
  private:
-  void read_model(bool solves);
+  std::vector<std::string> read_models(const Entry& entry);
+  void measure(Benchmark what);
+  void measure_each(Benchmark what, const std::vector<std::string>& models);
+  void show(const Context& context, const std::vector<Result>& results);
+
+  nlohmann::json array_ = nlohmann::json::array();
+  std::string device_;  // of the rows above
 };
 
 Program::Program() {
@@ -110,10 +119,11 @@ Program::Program() {
   app.add_option("--threads", options.threads, "CPU threads, 0 for all cores");
   app.add_option("--runs", options.runs, "Runs that the median is over")
       ->check(CLI::Range(1, 10000));
-  app.add_option("--batch", options.batch, "layer, train: sequences");
-  app.add_option("--length", options.length,
-                 "layer, train: tokens in a sequence; lengths: at most");
-  model.d_model = 0;  // what the benchmark has by itself
+  app.add_option("--batch", options.batch, "layer, train, models: sequences");
+  app.add_option(
+      "--length", options.length,
+      "layer, train, models: tokens in a sequence; lengths: at most; decode: read before");
+  model.d_model = model.layers = 0;  // what the benchmark has by itself
   model.add_to(settings);
   settings.set(Preset{
       "of bench", "", {{"model", "mamba"}, {"mixer", "householder"}, {"solver", "sequential"}}});
@@ -123,12 +133,53 @@ Program::Program() {
 }
 
 // What the command line says of the model; of fixed points, if it names none, the first with them.
-void Program::read_model(bool solves) {
-  if (solves && !model.any_has(&ModelKind::solver))
+// The models to go through one after the other, if it is a benchmark of such.
+std::vector<std::string> Program::read_models(const Entry& entry) {
+  if (entry.solves && !model.any_has(&ModelKind::solver))
     model.model = std::ranges::find(model.models().all(), true, &ModelKind::solver)->name;
+  std::vector<std::string> models;
+  if (entry.each) {
+    const auto named = said.extract("model");
+    models = named.empty() ? model.models().names() : split(named.mapped(), ',');
+  }
+  for (const std::string& each : models) model.models().at(each);
   for (const auto& [key, text] : said) settings.set(key, text, "command line");
+  return models;
+}
+
+void Program::show(const Context& context, const std::vector<Result>& results) {
+  if (json) return add_json(context, results, array_);
+  const std::string device = describe(context);
+  if (device != device_) print(fmt::format("device {}\n", device));
+  device_ = device;
+  print_rows(results);
+}
+
+// Of the model as it is now, in a Context of its own: what its memory held at most is of this model.
+void Program::measure(Benchmark what) {
   model.check();
   settings.check(model.model);
+  const Context context = open_device({.device = options.device,
+                                       .matmul_precision = options.matmul_precision,
+                                       .threads = options.threads},
+                                      !model.any_has(&ModelKind::cpu_only));
+  show(context, what(context, options));
+}
+
+// A model that cannot says why, and the next one follows.
+void Program::measure_each(Benchmark what, const std::vector<std::string>& models) {
+  for (const std::string& each : models) {
+    model.model = each;
+    try {
+      measure(what);
+    } catch (const Error& error) {
+      if (json)
+        array_.push_back(
+            {{"name", name}, {"parameters", {{"model", each}}}, {"refused", error.what()}});
+      else
+        print(fmt::format("{:29} model {}: {}\n", name, each, error.what()));
+    }
+  }
 }
 
 int Program::run(int argc, char** argv) {
@@ -149,15 +200,12 @@ int Program::run(int argc, char** argv) {
   const auto found = kBenchmarks.find(name);
   require<ValueError>(found != kBenchmarks.end(), "bench", "the name must be one of bench --list",
                       name);
-  read_model(found->second.solves);
-  const Context context = open_device({.device = options.device,
-                                       .matmul_precision = options.matmul_precision,
-                                       .threads = options.threads});
-  const auto results = found->second.run(context, options);
-  if (json)
-    print_json(context, results);
+  const std::vector<std::string> models = read_models(found->second);
+  if (found->second.each)
+    measure_each(found->second.run, models);
   else
-    print_table(context, results);
+    measure(found->second.run);
+  if (json) print(fmt::format("{}\n", array_.dump(2)));
   return 0;
 }
 

@@ -29,7 +29,7 @@ if(FPRNN_BUILD_PROGRAMS)
   fprnn_program(state_tracking tasks/state_tracking.cpp)
   target_link_libraries(state_tracking PRIVATE fprnn_tasks)
 
-  fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/rivals.cpp bench/layer.cpp)
+  fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/rivals.cpp bench/layer.cpp bench/models.cpp)
   target_link_libraries(bench PRIVATE fprnn_tasks)
   fprnn_kernels(bench bench/limits_kernel.cpp)
   if(FPRNN_CUDA)
