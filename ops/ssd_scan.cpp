@@ -24,7 +24,7 @@ struct Sizes {
 
 // Where matrix products are faster than the recurrence (ssd_scan.md). Of the sizes of one head alone:
 // other sequences and heads must not change a sequence's bits.
-bool chunks_pay(const Sizes& of) { return of.P * of.N >= (of.T <= 32 ? 256 : 2048); }
+bool chunks_pay(const Sizes& of) { return of.T > 1 && of.P * of.N >= (of.T <= 32 ? 256 : 2048); }
 
 void check_shapes(const SsdScanInputs& in) {
   const std::string_view op = "ssd_scan";
