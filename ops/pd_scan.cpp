@@ -9,10 +9,10 @@
 
 namespace fprnn {
 
-FPRNN_KERNEL(void pd_softmax(real* rows, int64_t count, int64_t n))
-FPRNN_KERNEL(void pd_softmax_gradient(const real* soft, real* drows, int64_t count, int64_t n))
-FPRNN_KERNEL(void pd_choose(const real* rows, int32_t* chosen, int64_t count, int64_t n))
-FPRNN_KERNEL(void pd_select_cotangent(const real* left, const real* right, real* m, int64_t N))
+FPRNN_KERNEL(int64_t pd_select_space(int64_t count, int64_t N, int64_t K))
+FPRNN_KERNEL(void pd_select(const PdSelect&, int64_t begin, int64_t count, real* space))
+FPRNN_KERNEL(void pd_select_backward(const PdSelectBackward&, int64_t begin, int64_t count,
+                                     real* ddictionary, real* space))
 FPRNN_KERNEL(void pd_scan_forward(const PdScanForward&, int64_t begin, int64_t end, real* space))
 FPRNN_KERNEL(void pd_scan_backward(const PdScanBackward&, int64_t begin, int64_t end, real* space))
 
@@ -190,28 +190,19 @@ Var pd_scan_by_parts(const PdScanInputs& inputs) {
 
 namespace {
 
-// M of so many tokens is a block that fits the second-level cache.
-int64_t tokens_of_block(int64_t N) { return std::clamp<int64_t>((1 << 18) / (N * N), 1, 256); }
-
-// m (tokens, N N) <- pi dictionary^T.
-Gemm mixture(const real* pi, const real* dictionary, int64_t tokens, int64_t N, int64_t K,
-             real* m) {
-  return contiguous_product({pi, tokens, K}, {dictionary, N * N, K, true}, m);
-}
+// M of a slot, of so many tokens, fits the first-level cache, where that is enough for the products.
+int64_t tokens_of_block(int64_t N) { return std::clamp<int64_t>((1 << 12) / N, 32, 256); }
 
 }  // namespace
 
 void run(Cpu cpu, const PdSelect& args) {
-  const auto [N, K] = std::pair(args.N, args.K);
-  const int64_t block = tokens_of_block(N);
-  std::copy(args.selection, args.selection + args.tokens * K, args.pi);
-  parallel_tasks(cpu, pieces(args.tokens, block), [&, N = N, K = K](int64_t piece) {
-    const int64_t begin = piece * block, tokens = std::min(block, args.tokens - begin);
-    real* const pi = args.pi + begin * K;
-    FPRNN_SELECT(cpu, pd_softmax)(pi, tokens, K);
-    const Tensor m(cpu.context, Shape{tokens, N * N});
-    run(cpu, mixture(pi, args.dictionary, tokens, N, K, m.data()));
-    FPRNN_SELECT(cpu, pd_choose)(m.data(), args.chosen + begin * N, tokens * N, N);
+  const int64_t block = tokens_of_block(args.N);
+  const int64_t size = FPRNN_SELECT(cpu, pd_select_space)(block, args.N, args.K);
+  parallel_tasks(cpu, pieces(args.tokens, block), [&](int64_t piece) {
+    const Tensor space(cpu.context, Shape{size});
+    const int64_t begin = piece * block;
+    FPRNN_SELECT(cpu, pd_select)
+    (args, begin, std::min(block, args.tokens - begin), space.data());
   });
 }
 
@@ -219,29 +210,18 @@ void run(Cpu cpu, const PdSelect& args) {
 // the sizes alone.
 void run(Cpu cpu, const PdSelectBackward& args) {
   constexpr int64_t kSums = 16;
-  const int64_t N = args.N, K = args.K, entries = N * N * K, block = tokens_of_block(N);
+  const int64_t entries = args.N * args.N * args.K, block = tokens_of_block(args.N);
+  const int64_t size = FPRNN_SELECT(cpu, pd_select_space)(block, args.N, args.K);
   const int64_t blocks = pieces(args.tokens, block),
                 part = std::max<int64_t>(1, pieces(blocks, kSums));
   const int64_t parts = std::max<int64_t>(1, pieces(blocks, part));
   const Tensor sums = zeros(cpu.context, Shape{parts, entries});
   parallel_tasks(cpu, pieces(blocks, part), [&](int64_t i) {
-    const Tensor m(cpu.context, Shape{block, N * N});
-    for (int64_t begin = i * part * block; begin < std::min(args.tokens, (i + 1) * part * block);
-         begin += block) {
-      const int64_t tokens = std::min(block, args.tokens - begin);
-      const real* const pi = args.pi + begin * K;
-      real* const dselection = args.dselection + begin * K;
-      run(cpu, mixture(pi, args.dictionary, tokens, N, K, m.data()));
-      for (int64_t t = 0; t < tokens; ++t) FPRNN_SELECT(cpu, pd_select_cotangent)
-      (args.left + (begin + t) * 2 * N, args.right + (begin + t) * 2 * N, m.data() + t * N * N, N);
-      run(cpu,
-          contiguous_product({m.data(), tokens, N * N}, {args.dictionary, N * N, K}, dselection));
-      FPRNN_SELECT(cpu, pd_softmax_gradient)(pi, dselection, tokens, K);
-      Gemm more = contiguous_product({m.data(), tokens, N * N, true}, {pi, tokens, K},
-                                     sums.data() + i * entries);
-      more.accumulate = true;
-      run(cpu, more);
-    }
+    const Tensor space(cpu.context, Shape{size});
+    const int64_t end = std::min(args.tokens, (i + 1) * part * block);
+    for (int64_t begin = i * part * block; begin < end; begin += block)
+      FPRNN_SELECT(cpu, pd_select_backward)
+    (args, begin, std::min(block, end - begin), sums.data() + i * entries, space.data());
   });
   run(cpu,
       SumMiddle{

@@ -1,5 +1,5 @@
 // Complex numbers stand as N real and N imaginary parts. Derivation: ops/pd_scan.md.
-#include <fprnn/core/vector_math.h>
+#include <fprnn/ops/chunks.h>
 #include <fprnn/ops/pd_scan.h>
 
 namespace fprnn::FPRNN_ISA {
@@ -63,10 +63,29 @@ FPRNN_INLINE void scatter(const real* x, const int32_t* chosen, real* to, int64_
   }
 }
 
-}  // namespace
+// The first of the largest; 0 where there is none.
+FPRNN_INLINE int64_t first_largest(const real* x, int64_t count) {
+  if (count < kLanes) {
+    int64_t at = 0;
+    for (int64_t i = 1; i < count; ++i) at = x[i] > x[at] ? i : at;
+    return at;
+  }
+  Vec place, top = load(x);  // of each lane: the largest, and where it first was
+  for (int64_t i = 0; i < kLanes; ++i) place[i] = static_cast<real>(i);
+  const Vec lanes = place;
+  for (int64_t at = kLanes; at < count; at += kLanes) {
+    const int64_t i = minimum(at, count - kLanes);
+    const Vec values = load(x + i);
+    place = select(values > top, lanes + static_cast<real>(i), place);
+    top = larger(values, top);
+  }
+  const Vec none = splat(static_cast<real>(count));
+  const auto first = static_cast<int64_t>(-largest(-select(top == largest(top), place, none)));
+  return first < count ? first : 0;
+}
 
 // rows (count, n) <- their softmax.
-void pd_softmax(real* rows, int64_t count, int64_t n) {
+FPRNN_INLINE void softmax(real* rows, int64_t count, int64_t n) {
   for (; count > 0; --count, rows += n) {
     const real total = exponentials(rows, n);
     for_lanes(n,
@@ -75,45 +94,71 @@ void pd_softmax(real* rows, int64_t count, int64_t n) {
 }
 
 // drows (count, n) <- soft . (drows - sum_i soft_i drows_i).
-void pd_softmax_gradient(const real* soft, real* drows, int64_t count, int64_t n) {
+FPRNN_INLINE void softmax_gradient(const real* soft, real* drows, int64_t count, int64_t n) {
   for (; count > 0; --count, soft += n, drows += n) {
-    Vec products{};
-    for_lanes(n, [&](int64_t i, auto lanes) {
-      products += lanes.load(soft + i) * lanes.load(drows + i);
-    });
-    const real mean = sum(products);
+    const real mean = dot(soft, drows, n);
     for_lanes(n, [&](int64_t i, auto lanes) {
       lanes.store(drows + i, lanes.load(soft + i) * (lanes.load(drows + i) - mean));
     });
   }
 }
 
-// The first of the largest of each row, 0 where none is larger than the first.
-void pd_choose(const real* rows, int32_t* chosen, int64_t count, int64_t n) {
-  for (; count > 0; --count, rows += n, ++chosen) {
-    const real most = largest_of(rows, n);
-    int64_t at = 0;
-    while (at + 1 < n && !(rows[at] == most)) ++at;
-    *chosen = rows[at] == most ? static_cast<int32_t>(at) : 0;
+// m (N candidates), of a slot and token, <- its cotangent.
+FPRNN_INLINE void slot_cotangent(const real* left, real re, real im, real* m, int64_t N) {
+  const real share = 1 / exponentials(m, N);
+  Vec products{};
+  for_lanes(N, [&](int64_t c, auto lanes) {
+    const Vec dp = re * lanes.load(left + c) + im * lanes.load(left + N + c);
+    products += lanes.load(m + c) * dp;
+  });
+  const real mean = sum(products) * share;
+  for_lanes(N, [&](int64_t c, auto lanes) {
+    const Vec dp = re * lanes.load(left + c) + im * lanes.load(left + N + c);
+    lanes.store(m + c, lanes.load(m + c) * (share * (dp - mean)));
+  });
+}
+
+}  // namespace
+
+// Working space, in reals, of the two below for `count` tokens.
+int64_t pd_select_space(int64_t count, int64_t N, int64_t K) {
+  const int64_t wider = N > K ? N : K;
+  return count * N + product_space(wider > count ? wider : count);
+}
+
+// Tokens begin .. begin + count - 1. M of a slot is made for all of them and used while it is in the cache.
+void pd_select(const PdSelect& args, int64_t begin, int64_t count, real* space) {
+  const int64_t N = args.N, K = args.K;
+  real* const pi = args.pi + begin * K;
+  int32_t* const chosen = args.chosen + begin * N;
+  const Product multiply{space + count * N};
+  copy(args.selection + begin * K, pi, count * K);
+  softmax(pi, count, K);
+  for (int64_t s = 0; s < N; ++s) {
+    multiply({pi, K}, {args.dictionary + s * N * K, K, true}, space, N, count, N, K, false);
+    for (int64_t t = 0; t < count; ++t)
+      chosen[t * N + s] = static_cast<int32_t>(first_largest(space + t * N, N));
   }
 }
 
-// m (N slots, N candidates) of a token <- the cotangent of M.
-void pd_select_cotangent(const real* left, const real* right, real* m, int64_t N) {
-  for (int64_t s = 0; s < N; ++s, m += N) {
-    const real re = right[s], im = right[N + s];
-    const real total = exponentials(m, N);
-    Vec products{};
-    for_lanes(N, [&](int64_t c, auto lanes) {
-      const Vec dp = re * lanes.load(left + c) + im * lanes.load(left + N + c);
-      products += lanes.load(m + c) * dp;
-    });
-    const real mean = sum(products) / total;
-    for_lanes(N, [&](int64_t c, auto lanes) {
-      const Vec dp = re * lanes.load(left + c) + im * lanes.load(left + N + c);
-      lanes.store(m + c, lanes.load(m + c) / total * (dp - mean));
-    });
+// Likewise; adds to ddictionary.
+void pd_select_backward(const PdSelectBackward& args, int64_t begin, int64_t count,
+                        real* ddictionary, real* space) {
+  const int64_t N = args.N, K = args.K;
+  const real *const pi = args.pi + begin * K, *const left = args.left + begin * 2 * N,
+                    *const right = args.right + begin * 2 * N;
+  real* const dselection = args.dselection + begin * K;
+  const Product multiply{space + count * N};
+  for (int64_t s = 0; s < N; ++s) {
+    const Matrix slot{args.dictionary + s * N * K, K};
+    multiply({pi, K}, transpose_of(slot), space, N, count, N, K, false);
+    for (int64_t t = 0; t < count; ++t)
+      slot_cotangent(left + t * 2 * N, right[t * 2 * N + s], right[t * 2 * N + N + s],
+                     space + t * N, N);
+    multiply({space, N}, slot, dselection, K, count, K, N, s > 0);
+    multiply({space, N, true}, {pi, K}, ddictionary + s * N * K, K, N, K, count, true);
   }
+  softmax_gradient(pi, dselection, count, K);
 }
 
 // Sequences begin .. end - 1; space (2 N).
