@@ -7,11 +7,6 @@
 
 namespace fprnn::cuda {
 
-// Vectors of Krylov's space for up to D channels.
-constexpr int krylov_most(int D) {
-  return D > kKrylovLong ? kKrylovMostLong : D < kKrylovMost ? D : kKrylovMost;
-}
-
 // What goes through one exchange of a team: so many vectors' products with another, and two sums. Where there
 // are few vectors, or few beyond those, fewer.
 inline constexpr int kVectorsTogether = 14, kFewVectors = 6;

@@ -1,5 +1,5 @@
 #include <fprnn/core/isa.h>
-#include <fprnn/ops/kronecker_solve.h>
+#include <fprnn/ops/krylov_solve.h>
 #include <fprnn/ops/norm.h>
 #include <fprnn/ops/op.h>
 
@@ -63,10 +63,9 @@ LocalSolution kronecker_solve(const KroneckerProblem& problem, real tolerance,
 
 void run(Cpu cpu, const KroneckerSolve& args) {
   const int64_t D = args.m1 * args.m2;
-  const int64_t most = std::min<int64_t>(D, D <= kKrylovLong ? kKrylovMost : kKrylovMostLong);
-  const int64_t reals = (4 + most + 1) * D + (2 + most + 1 + kKrylovSections) * most;
+  const int64_t reals = 4 * D + krylov_space(D) + krylov_work(D);
   run_with_space(cpu, FPRNN_SELECT(cpu, kronecker_solve), args, args.tokens,
-                 16 * D * (args.m1 + args.m2), (reals + 15) / 16 * 16);
+                 16 * D * (args.m1 + args.m2), pieces(reals, 16) * 16);
 }
 
 }  // namespace fprnn

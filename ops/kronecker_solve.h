@@ -51,6 +51,11 @@ inline constexpr real kKrylovMatch = static_cast<real>(kDouble ? 1e-14 : 2e-6);
 // Plain steps have reached their root when they move by less than this, relative to max |f|: the
 // rest is rounding.
 inline constexpr real kKrylovNear = static_cast<real>(kDouble ? 1e-14 : 2e-6);
+// The most vectors of the space of D channels. Always inlined, like everything that kernel files
+// share (core/simd.h).
+inline __attribute__((always_inline)) constexpr int64_t krylov_most(int64_t D) {
+  return D > kKrylovLong ? kKrylovMostLong : D < kKrylovMost ? D : kKrylovMost;
+}
 
 struct KroneckerSolve {
   const real* left;     // (tokens, m1, m1)

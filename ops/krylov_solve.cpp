@@ -57,9 +57,7 @@ Tensor krylov_solve(const RowEquation& at, const Products& products, real tolera
                    : at.weight.defined() ? clone(zeros(context, shape))
                                          : clone(at.offset);
   const Tensor ask = clone(y);
-  const int64_t most = std::min<int64_t>(D, D <= kKrylovLong ? kKrylovMost : kKrylovMostLong);
-  const int64_t reals = (most + 2) * D + (most + 2) * most;
-  const Tensor space(context, {rows, reals});
+  const Tensor space(context, {rows, krylov_space(D)});
   std::vector<KrylovRow> state(rows);
   const auto done = [&] { return std::ranges::all_of(state, &KrylovRow::done); };
   while (!done()) {
@@ -77,8 +75,6 @@ Tensor krylov_solve(const RowEquation& at, const Products& products, real tolera
                                   .iterations = counts.data(),
                                   .rows = rows,
                                   .D = D,
-                                  .most = most,
-                                  .reals = reals,
                                   .eps = at.eps,
                                   .tolerance = tolerance,
                                   .max_iterations = as_count(max_iterations)});
@@ -87,9 +83,8 @@ Tensor krylov_solve(const RowEquation& at, const Products& products, real tolera
 }
 
 void run(Cpu cpu, const KrylovAdvance& args) {
-  const int64_t reals = (2 + kKrylovSections) * args.most;
   run_with_space(cpu, FPRNN_SELECT(cpu, krylov_advance), args, args.rows, 64 * args.D,
-                 (reals + 15) / 16 * 16);
+                 pieces(krylov_work(args.D), 16) * 16);
 }
 
 }  // namespace fprnn

@@ -53,13 +53,22 @@ struct KrylovAdvance {
   const real* bias;     // (D), null: not a LayerNorm
   real* y;              // (rows, D)
   real* ask;            // (rows, D)
-  real* space;          // (rows, reals), of each row's own
+  real* space;          // (rows, krylov_space(D)), of each row's own
   KrylovRow* state;     // (rows)
   int32_t* iterations;  // (rows)
-  int64_t rows, D, most, reals;
+  int64_t rows, D;
   real eps, tolerance;
   int64_t max_iterations;
 };
 void run(Cpu, const KrylovAdvance&);
+
+// Reals of a row's space, and of the working space of one row at a time.
+inline __attribute__((always_inline)) int64_t krylov_space(int64_t D) {
+  const int64_t most = krylov_most(D);
+  return (most + 2) * D + (most + 2) * most;
+}
+inline __attribute__((always_inline)) int64_t krylov_work(int64_t D) {
+  return (2 + kKrylovSections) * krylov_most(D);
+}
 
 }  // namespace fprnn
