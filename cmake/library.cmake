@@ -11,7 +11,7 @@ set(FPRNN_SOURCES
     autograd/solve_report.cpp autograd/fixed_point.cpp
     ops/elementwise.cpp ops/reduce.cpp ops/layout.cpp ops/gemm.cpp ops/matmul.cpp ops/norm.cpp
     ops/linear.cpp ops/block_linear.cpp ops/conv.cpp ops/scan.cpp ops/selective_scan.cpp ops/ssd_scan.cpp ops/ssd_chunks.cpp ops/delta_rule.cpp ops/low_rank.cpp
-    ops/recurrent.cpp ops/attention.cpp ops/mlstm.cpp ops/slstm.cpp ops/act.cpp ops/pd_scan.cpp
+    ops/gate_weights.cpp ops/recurrent.cpp ops/attention.cpp ops/mlstm.cpp ops/slstm.cpp ops/act.cpp ops/pd_scan.cpp
     ops/gated_norm.cpp
     ops/kronecker.cpp ops/outer.cpp ops/fp_mamba_mix.cpp ops/fp_mamba_gate.cpp
     ops/fp_mamba_solve.cpp ops/kronecker_solve.cpp ops/krylov_solve.cpp ops/cross_entropy.cpp ops/adamw_update.cpp

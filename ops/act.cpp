@@ -2,6 +2,7 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/act_block.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/gate_weights.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/matmul.h>
@@ -12,14 +13,7 @@
 
 namespace fprnn {
 
-FPRNN_KERNEL(int64_t vector_lanes())
-FPRNN_KERNEL(int64_t recurrent_forward_panels(const RecurrentForward&))
-FPRNN_KERNEL(int64_t recurrent_backward_panels(const RecurrentForward&))
-FPRNN_KERNEL(void pack_recurrent_forward(const RecurrentForward&, real* to))
-FPRNN_KERNEL(void pack_recurrent_backward(const RecurrentForward&, real* to))
 FPRNN_KERNEL(int64_t act_numbers(const ActForward&))
-FPRNN_KERNEL(int64_t act_forward_space(const ActForward&))
-FPRNN_KERNEL(int64_t act_backward_space(const ActForward&))
 FPRNN_KERNEL(void act_forward(const ActForward&, const real* panels, ActBlock& block,
                               const ActRoom& room, real* scratch))
 FPRNN_KERNEL(void act_backward(const ActBackward&, const real* panels, ActBlock& block,
@@ -249,24 +243,8 @@ ActResult act_by_parts(const ActInputs& in) {
 
 namespace {
 
-// The panels of the recurrent weights are those of ops/recurrent_kernel.cpp.
-RecurrentForward weights_of(const ActForward& args) {
-  RecurrentForward of{};
-  of.cell = args.cell;
-  of.weight = args.weight;
-  of.bias = args.bias;
-  of.H = args.H;
-  return of;
-}
-
-// A block of sequences is one thread's. No bit depends on the block.
-int64_t sequences_of_block(Cpu cpu, const ActForward& args) {
-  constexpr int64_t kWorthAThread = 1 << 19;  // multiply-adds
-  const int64_t lanes = FPRNN_SELECT(cpu, vector_lanes)();
-  const int64_t work = args.B * args.T * gates_of(args.cell) * args.H * args.H;
-  const int64_t threads = std::clamp<int64_t>(work / kWorthAThread, 1, cpu.context.threads());
-  const int64_t blocks = pieces(pieces(args.B, lanes), threads) * threads;
-  return std::max<int64_t>(1, pieces(args.B, blocks));
+GateWeights weights_of(const ActForward& args) {
+  return {args.weight, args.bias, 1, gates_of(args.cell), args.H};
 }
 
 // At their first token, or at their last.
@@ -295,11 +273,10 @@ ActBlock block_of(const ActForward& args, int64_t begin, int64_t sequences, bool
 
 void run(Cpu cpu, const ActForward& args) {
   if (args.B == 0 || args.T == 0) return;
-  const RecurrentForward weights = weights_of(args);
-  const Tensor panels(cpu.context, Shape{FPRNN_SELECT(cpu, recurrent_forward_panels)(weights)});
-  FPRNN_SELECT(cpu, pack_recurrent_forward)(weights, panels.data());
+  const Tensor panels = packed_gates(cpu, weights_of(args), Sweep::forward);
   const auto kernel = FPRNN_SELECT(cpu, act_forward);
-  const int64_t rows = sequences_of_block(cpu, args), blocks = pieces(args.B, rows);
+  const int64_t rows = sequences_of_block(cpu, weights_of(args), args.B, args.T);
+  const int64_t blocks = pieces(args.B, rows);
   // A token takes at least one cell; what the last chunk has too many costs little.
   const int64_t rounds = args.log != nullptr ? pieces(args.T, 4) : 1;
   const Shape chunk_shape{rounds, rows, FPRNN_SELECT(cpu, act_numbers)(args)};
@@ -310,7 +287,7 @@ void run(Cpu cpu, const ActForward& args) {
   parallel_tasks(cpu, blocks, [&](int64_t i) {
     const int64_t begin = i * rows;
     ActBlock block = block_of(args, begin, std::min(args.B - begin, rows), false);
-    const Tensor scratch(cpu.context, Shape{FPRNN_SELECT(cpu, act_forward_space)(args)});
+    const Tensor scratch(cpu.context, Shape{state_reals(cpu, args.H)});
     Tensor chunk;
     std::vector<Tensor> chunks;
     for (int64_t first = 0; block.active > 0; first += rounds) {
@@ -328,14 +305,13 @@ void run(Cpu cpu, const ActBackward& args) {
   const ActForward& in = args.forward;
   for (real* const first : {args.dh0, args.dc0})  // where there is no step to reach them
     if (first != nullptr && in.T == 0) std::fill(first, first + in.B * in.H, real(0));
-  const RecurrentForward weights = weights_of(in);
-  const Tensor panels(cpu.context, Shape{FPRNN_SELECT(cpu, recurrent_backward_panels)(weights)});
-  FPRNN_SELECT(cpu, pack_recurrent_backward)(weights, panels.data());
+  const Tensor panels = packed_gates(cpu, weights_of(in), Sweep::backward);
+  const int64_t space = (4 + gates_of(in.cell)) * state_reals(cpu, in.H);
   const auto kernel = FPRNN_SELECT(cpu, act_backward);
   const std::vector<ActLog::Block>& blocks = in.log->blocks;
   parallel_tasks(cpu, static_cast<int64_t>(blocks.size()), [&](int64_t i) {
     ActBlock block = block_of(in, blocks[i].begin, blocks[i].sequences, true);
-    const Tensor scratch(cpu.context, Shape{FPRNN_SELECT(cpu, act_backward_space)(in)});
+    const Tensor scratch(cpu.context, Shape{space});
     std::vector<real*> chunks;
     for (const Tensor& chunk : blocks[i].chunks) chunks.push_back(chunk.data());
     kernel(args, panels.data(), block, {.chunks = chunks.data(), .rounds = in.log->rounds},

@@ -12,9 +12,6 @@ namespace {
 
 static_assert(kLanes <= kActSequences);
 
-FPRNN_INLINE int64_t gates_in(const ActForward& args) {
-  return args.cell == RecurrentCell::lstm ? LstmCell::kGates : GruCell::kGates;
-}
 // Of a cell: what its gradient takes, h, c of an lstm, p_n and w_n.
 FPRNN_INLINE int64_t numbers_of(const ActForward& args) {
   return (kRecurrentSaved + (args.cell == RecurrentCell::lstm ? 2 : 1)) * args.H + 2;
@@ -40,17 +37,12 @@ struct Places {
   FPRNN_INLINE real* weights(real* saved) const { return saved + numbers_of(args) - 2; }
 };
 
-template <class Lanes>
-FPRNN_INLINE Vec load_or_zero(const Lanes& lanes, const real* from, int64_t c) {
-  return from != nullptr ? lanes.load(from + c) : Vec{};
-}
-
 // The states that the cells start from -> (H, kLanes).
 FPRNN_INLINE void transpose_states(const ActBlock& block, int64_t H, real* to) {
   for_channels(H, [&](int64_t c, auto lanes, int64_t) {
     Vec column[kLanes]{};
     for (int64_t i = 0; i < block.active; ++i)
-      column[i] = load_or_zero(lanes, block.places[i].h, c);
+      column[i] = load_or_zero(block.places[i].h, c, lanes);
     transpose(column);
     for (int64_t j = 0; j < kLanes; ++j) store(to + (c + j) * kLanes, column[j]);
   });
@@ -69,7 +61,7 @@ FPRNN_INLINE Vec step_row(const Places<Cell>& of, const ActPlace& at, int64_t c,
     if (at.n == 1) x[g] += lanes.load(args.flag + g * H + c);
     s[g] = load(sums + g * kLanes);
   }
-  const CellStep<Vec> now = Cell::step(x, s, load_or_zero(lanes, Cell::kCarriesC ? at.c : at.h, c));
+  const CellStep<Vec> now = Cell::step(x, s, load_or_zero(Cell::kCarriesC ? at.c : at.h, c, lanes));
   real* const saved = of.saved(at, at.cell);
   for (int k = 0; k < kRecurrentSaved; ++k) lanes.store(saved + k * H + c, now.saved[k]);
   lanes.store(of.h(saved) + c, now.h);
@@ -117,24 +109,15 @@ FPRNN_INLINE bool halted(const Places<Cell>& of, ActPlace& at, real p) {
 
 template <class Cell>
 void forward_round(const Places<Cell>& of, ActBlock& block, const real* panels, real* before) {
-  constexpr int64_t kWidth = Cell::kGates * kLanes;
+  constexpr int64_t G = Cell::kGates;
   const ActForward& args = of.args;
   const int64_t H = args.H;
-  alignas(64) real sums[kLanes * kWidth];
   Vec logits[kLanes]{};
   transpose_states(block, H, before);
-  for_channels(H, [&](int64_t c, auto lanes, int64_t) {
-    const real* const panel = panels + c / kLanes * (H + 1) * kWidth;
-    multiply_panel<Cell::kGates>(block.active, {.x = before,
-                                                .panel = panel + kWidth,
-                                                .depth = H,
-                                                .start = panel,
-                                                .start_stride = 0,
-                                                .out = sums,
-                                                .out_stride = kWidth});
+  for_gates<G>(block.active, H, panels, before, H, [&](int64_t c, auto lanes, const real* sums) {
     const Vec halt = lanes.load(args.halt_weight + c);
     for (int64_t i = 0; i < block.active; ++i)
-      logits[i] += halt * step_row(of, block.places[i], c, lanes, sums + i * kWidth);
+      logits[i] += halt * step_row(of, block.places[i], c, lanes, sums + i * G * kLanes);
   });
   Vec logit{};
   for (int64_t i = 0; i < block.active; ++i) logit[i] = sum(logits[i]) + *args.halt_bias;
@@ -151,12 +134,9 @@ void forward_block(const ActForward& args, const real* panels, ActBlock& block, 
     forward_round(of, block, panels, scratch);
 }
 
-// What goes back through time, a row of `stride` for each place of the block.
-struct Carried {
-  real *dh, *dc;    // of the state that the cells end in, by what follows them; dc of an lstm
-  real *dsh, *dsc;  // of the token's state
-  int64_t stride;
-};
+// What goes back through time: the cotangents of the state that the cells end in, by what follows
+// them, and of the token's state. Those of c are an lstm's.
+enum Carried { kDh, kDc, kDsh, kDsc, kCarried };
 
 // A cell of the round.
 struct Row {
@@ -195,7 +175,7 @@ FPRNN_INLINE Row row_of(const ActBackward& args, const Places<Cell>& of, const A
 // The cotangent of a state: what comes from outside and what is carried, which starts again.
 FPRNN_INLINE void open_state(const real* outside, real* carried, real* total, int64_t H) {
   for_lanes(H, [&](int64_t c, auto lanes) {
-    store(total + c, load_or_zero(lanes, outside, c) + load(carried + c));
+    store(total + c, load_or_zero(outside, c, lanes) + load(carried + c));
     store(carried + c, Vec{});
   });
 }
@@ -203,14 +183,14 @@ FPRNN_INLINE void open_state(const real* outside, real* carried, real* total, in
 // The cotangents of w_n, R and the logit of p_n, of the place's cell.
 template <class Cell>
 FPRNN_INLINE void open_row(const ActBackward& args, const Places<Cell>& of, ActPlace& at, Row& row,
-                           const Carried& carried, int64_t i) {
+                           const CarriedRows& carried, int64_t i) {
   const int64_t H = args.forward.H, from = row.token * H, logit = Cell::kGates * H;
-  real* const dsh = carried.dsh + i * carried.stride;
-  real* const dsc = carried.dsc + i * carried.stride;
+  real* const dsh = carried[kDsh] + i * carried.stride;
+  real* const dsc = carried[kDsc] + i * carried.stride;
   if (row.last) {
-    open_state(args.dh + from, carried.dh + i * carried.stride, dsh, H);
+    open_state(args.dh + from, carried[kDh] + i * carried.stride, dsh, H);
     if constexpr (Cell::kCarriesC)
-      open_state(args.dc != nullptr ? args.dc + from : nullptr, carried.dc + i * carried.stride,
+      open_state(args.dc != nullptr ? args.dc + from : nullptr, carried[kDc] + i * carried.stride,
                  dsc, H);
   }
   Vec products{};
@@ -233,19 +213,19 @@ FPRNN_INLINE void open_row(const ActBackward& args, const Places<Cell>& of, ActP
 template <class Cell, class Lanes>
 FPRNN_INLINE void cotangents_row(const ActBackward& args, const Places<Cell>& of, const Row& row,
                                  int64_t sequence, int64_t i, int64_t c, const Lanes& lanes,
-                                 const Carried& carried, Vec (&into)[Cell::kGates][kLanes]) {
+                                 const CarriedRows& carried, Vec (&into)[Cell::kGates][kLanes]) {
   constexpr int64_t G = Cell::kGates;
   const int64_t H = args.forward.H, at = i * carried.stride + c;
   Vec saved[kRecurrentSaved];
   for (int k = 0; k < kRecurrentSaved; ++k) saved[k] = lanes.load(row.saved + k * H + c);
-  const Vec h_before = load_or_zero(lanes, row.h_before, c);
-  const Vec dh = load(carried.dh + at) + row.weight * load(carried.dsh + at) +
+  const Vec h_before = load_or_zero(row.h_before, c, lanes);
+  const Vec dh = load(carried[kDh] + at) + row.weight * load(carried[kDsh] + at) +
                  row.dlogit * lanes.load(args.forward.halt_weight + c);
   Vec carry{}, dcarry{}, before = h_before;
   if constexpr (Cell::kCarriesC) {
     carry = lanes.load(of.c(row.saved) + c);
-    dcarry = load(carried.dc + at) + row.weight * load(carried.dsc + at);
-    before = load_or_zero(lanes, row.c_before, c);
+    dcarry = load(carried[kDc] + at) + row.weight * load(carried[kDsc] + at);
+    before = load_or_zero(row.c_before, c, lanes);
   }
   const auto back = Cell::cotangents(saved, before, carry, dh, dcarry);
   for (int g = 0; g < G; ++g) {
@@ -257,8 +237,8 @@ FPRNN_INLINE void cotangents_row(const ActBackward& args, const Places<Cell>& of
     into[g][i] = back.ds[g];
   }
   lanes.store(args.before + row.number * H + c, h_before);
-  store(carried.dh + at, Cell::kCarriesC ? Vec{} : lanes.keep(back.dcarry));
-  if constexpr (Cell::kCarriesC) store(carried.dc + at, lanes.keep(back.dcarry));
+  store(carried[kDh] + at, Cell::kCarriesC ? Vec{} : lanes.keep(back.dcarry));
+  if constexpr (Cell::kCarriesC) store(carried[kDc] + at, lanes.keep(back.dcarry));
 }
 
 FPRNN_INLINE void copy_row(const real* from, real* to, int64_t H) {
@@ -268,7 +248,7 @@ FPRNN_INLINE void copy_row(const real* from, real* to, int64_t H) {
 // To the cell before; true at the sequence's start, where what is carried is of the first state.
 template <class Cell>
 FPRNN_INLINE bool went_back(const ActBackward& args, const Places<Cell>& of, ActPlace& at,
-                            const Carried& carried, int64_t i) {
+                            const CarriedRows& carried, int64_t i) {
   const ActForward& in = args.forward;
   --at.cell;
   if (at.n > 1) {
@@ -280,45 +260,34 @@ FPRNN_INLINE bool went_back(const ActBackward& args, const Places<Cell>& of, Act
     return false;
   }
   const int64_t to = (of.block.begin + at.sequence) * in.H;
-  if (args.dh0 != nullptr) copy_row(carried.dh + i * carried.stride, args.dh0 + to, in.H);
-  if (args.dc0 != nullptr) copy_row(carried.dc + i * carried.stride, args.dc0 + to, in.H);
+  if (args.dh0 != nullptr) copy_row(carried[kDh] + i * carried.stride, args.dh0 + to, in.H);
+  if (args.dc0 != nullptr) copy_row(carried[kDc] + i * carried.stride, args.dc0 + to, in.H);
   return true;
 }
 
 template <class Cell>
 void backward_round(const ActBackward& args, const Places<Cell>& of, ActBlock& block,
-                    const real* panels, const Carried& carried, real* ds) {
-  const int64_t H = args.forward.H, depth = Cell::kGates * H, width = kBackColumns * kLanes;
+                    const real* panels, const CarriedRows& carried) {
+  constexpr int64_t G = Cell::kGates;
+  const int64_t H = args.forward.H;
+  real* const ds = carried[kCarried];  // (G H, kLanes)
   Row rows[kLanes];
   for (int64_t i = 0; i < block.active; ++i) {
     rows[i] = row_of(args, of, block.places[i]);
     open_row(args, of, block.places[i], rows[i], carried, i);
   }
-  for_channels(H, [&](int64_t c, auto lanes, int64_t channels) {
-    Vec into[Cell::kGates][kLanes]{};
-    for (int64_t i = 0; i < block.active; ++i)
-      cotangents_row(args, of, rows[i], block.begin + block.places[i].sequence, i, c, lanes,
-                     carried, into);
-    for (int g = 0; g < Cell::kGates; ++g) {
-      transpose(into[g]);
-      for (int64_t j = 0; j < channels; ++j) store(ds + (g * H + c + j) * kLanes, into[g][j]);
-    }
-  });
-  for (int64_t c = 0; c < H; c += width)
-    multiply_panel<kBackColumns>(block.active, {.x = ds,
-                                                .panel = panels + c * depth,
-                                                .depth = depth,
-                                                .start = carried.dh + c,
-                                                .start_stride = carried.stride,
-                                                .out = carried.dh + c,
-                                                .out_stride = carried.stride});
+  gate_cotangents<G>(block.active, H, ds,
+                     [&](int64_t i, int64_t c, auto lanes, auto& into) FPRNN_LAMBDA {
+                       cotangents_row(args, of, rows[i], block.begin + block.places[i].sequence, i,
+                                      c, lanes, carried, into);
+                     });
+  add_through_gates(block.active, H, G, panels, ds, carried[kDh], carried.stride);
   for (int64_t i = block.active - 1; i >= 0; --i) {
     if (!went_back(args, of, block.places[i], carried, i)) continue;
     const int64_t last = --block.active;
     block.places[i] = block.places[last];
-    real* const all[] = {carried.dh, carried.dc, carried.dsh, carried.dsc};
-    for (real* const each : all)
-      copy_row(each + last * carried.stride, each + i * carried.stride, H);
+    for (int64_t each = kDh; each < kCarried; ++each)
+      copy_row(carried[each] + last * carried.stride, carried[each] + i * carried.stride, H);
   }
 }
 
@@ -326,21 +295,14 @@ template <class Cell>
 void backward_block(const ActBackward& args, const real* panels, ActBlock& block,
                     const ActRoom& room, real* scratch) {
   const Places<Cell> of{args.forward, block, room};
-  const int64_t stride = rounded(args.forward.H, kBackColumns * kLanes), each = kLanes * stride;
-  for (int64_t i = 0; i < 4 * each; i += kLanes) store(scratch + i, Vec{});
-  const Carried carried{scratch, scratch + each, scratch + 2 * each, scratch + 3 * each, stride};
-  while (block.active > 0) backward_round(args, of, block, panels, carried, scratch + 4 * each);
+  const CarriedRows carried(scratch, args.forward.H);
+  for (real* x = scratch; x < carried[kCarried]; x += kLanes) store(x, Vec{});
+  while (block.active > 0) backward_round(args, of, block, panels, carried);
 }
 
 }  // namespace
 
 int64_t act_numbers(const ActForward& args) { return numbers_of(args); }
-
-// Reals of room that a block works in.
-int64_t act_forward_space(const ActForward& args) { return rounded(args.H, kLanes) * kLanes; }
-int64_t act_backward_space(const ActForward& args) {
-  return 4 * kLanes * rounded(args.H, kBackColumns * kLanes) + gates_in(args) * args.H * kLanes;
-}
 
 void act_forward(const ActForward& args, const real* panels, ActBlock& block, const ActRoom& room,
                  real* scratch) {

@@ -1,12 +1,13 @@
-// How kernels of gated recurrences hold their weights and their state: the gates of one vector of
-// channels in one panel (ops/panels.h), and h of some sequences transposed. For kernel files only.
+// How kernels of gated recurrences go through time. h of a block's sequences stands transposed,
+// (H, kLanes), which the tiles of ops/panels.h read; a panel of the recurrent weights has the gates
+// of one vector of channels, so that the elementwise part follows while its sums are in the
+// first-level cache. For kernel files only.
 #pragma once
 
+#include <fprnn/ops/gate_weights.h>
 #include <fprnn/ops/panels.h>
 
 namespace fprnn::FPRNN_ISA {
-
-inline constexpr int kBackColumns = 2;  // vectors of a panel of the transposed product
 
 // rows of x (rows, H), `stride` apart, -> (H, kLanes).
 FPRNN_INLINE void transpose_rows(const real* x, int64_t stride, int64_t rows, int64_t H, real* to) {
@@ -18,48 +19,86 @@ FPRNN_INLINE void transpose_rows(const real* x, int64_t stride, int64_t rows, in
   });
 }
 
-// The recurrent weights of G gates.
-struct GateWeights {
-  const real* weight;  // (G H, H)
-  const real* bias;    // (G, H), rows bias_stride apart, or null
-  int64_t bias_stride, G, H;
+// visit(c, lanes, sums) for each vector of channels: sums (rows, G, kLanes) of bias + x W^T, of the
+// first `depth` of x (H, kLanes).
+template <int64_t G, class Visit>
+FPRNN_INLINE void for_gates(int64_t rows, int64_t H, const real* panels, const real* x,
+                            int64_t depth, const Visit& visit) {
+  constexpr int64_t kWidth = G * kLanes;
+  alignas(64) real sums[kLanes * kWidth];
+  for_channels(H, [&](int64_t c, auto lanes, int64_t) {
+    const real* const panel = panels + c * (H + 1) * G;
+    multiply_panel<G>(rows, {.x = x,
+                             .panel = panel + kWidth,
+                             .depth = depth,
+                             .start = panel,
+                             .start_stride = 0,
+                             .out = sums,
+                             .out_stride = kWidth});
+    visit(c, lanes, sums);
+  });
+}
 
-  // Reals of the packed forms.
-  FPRNN_INLINE int64_t forward_panels() const { return (H + 1) * G * rounded(H, kLanes); }
-  FPRNN_INLINE int64_t backward_panels() const { return G * H * rounded(H, kBackColumns * kLanes); }
+// All T steps: h <- row(i, t, c, lanes, sums) for each row of the block. h0 is h before the first
+// step, rows `stride` apart, or null for zero. Takes two states of scratch.
+template <int64_t G, class Row>
+FPRNN_INLINE void sweep_forward(const SequenceBlock& block, int64_t H, int64_t T, const real* h0,
+                                int64_t stride, const Row& row) {
+  real* before = block.scratch;
+  real* after = before + rounded(H, kLanes) * kLanes;
+  if (h0 != nullptr) transpose_rows(h0, stride, block.rows, H, before);
+  for (int64_t t = 0; t < T; ++t) {
+    const int64_t depth = t > 0 || h0 != nullptr ? H : 0;
+    for_gates<G>(block.rows, H, block.panels, before, depth,
+                 [&](int64_t c, auto lanes, const real* sums) {
+                   Vec h[kLanes]{};
+                   for (int64_t i = 0; i < block.rows; ++i)
+                     h[i] = row(i, t, c, lanes, sums + i * G * kLanes);
+                   transpose(h);
+                   for (int64_t j = 0; j < kLanes; ++j) store(after + (c + j) * kLanes, h[j]);
+                 });
+    real* const swapped = before;
+    before = after;
+    after = swapped;
+  }
+}
+
+// What goes back through time, one behind the other: a row of `stride` for each sequence.
+struct CarriedRows {
+  real* space;
+  int64_t stride;
+
+  FPRNN_INLINE CarriedRows(real* scratch, int64_t H)
+      : space(scratch), stride(rounded(H, kBackColumns * kLanes)) {}
+  FPRNN_INLINE real* operator[](int64_t which) const { return space + which * kLanes * stride; }
 };
 
-// (G H, H) -> (panels, 1 + H, G, kLanes), the bias before the columns of each panel.
-FPRNN_INLINE void pack_forward(const GateWeights& gates, real* to) {
-  const int64_t H = gates.H, G = gates.G;
+// row(i, c, lanes, into) puts the cotangents of row i's gates into lane i of into[g]; all of them
+// go to ds (G H, kLanes).
+template <int64_t G, class Row>
+FPRNN_INLINE void gate_cotangents(int64_t rows, int64_t H, real* ds, const Row& row) {
   for_channels(H, [&](int64_t c, auto lanes, int64_t channels) {
-    real* const panel = to + c * (H + 1) * G;
+    Vec into[G][kLanes]{};
+    for (int64_t i = 0; i < rows; ++i) row(i, c, lanes, into);
     for (int64_t g = 0; g < G; ++g) {
-      const real* const bias = gates.bias;
-      store(panel + g * kLanes,
-            bias != nullptr ? lanes.load(bias + g * gates.bias_stride + c) : Vec{});
-      for (int64_t k = 0; k < H; k += kLanes) {
-        const int64_t depth = minimum(kLanes, H - k);
-        Vec x[kLanes]{};
-        for (int64_t i = 0; i < channels; ++i)
-          x[i] = load_partial(gates.weight + (g * H + c + i) * H + k, depth);
-        transpose(x);
-        for (int64_t j = 0; j < depth; ++j) store(panel + ((1 + k + j) * G + g) * kLanes, x[j]);
-      }
+      transpose(into[g]);
+      for (int64_t j = 0; j < channels; ++j) store(ds + (g * H + c + j) * kLanes, into[g][j]);
     }
   });
 }
 
-// (G H, H) -> (panels, G H, kBackColumns, kLanes).
-FPRNN_INLINE void pack_backward(const GateWeights& gates, real* to) {
-  const int64_t H = gates.H, depth = gates.G * H;
-  for (int64_t c = 0; c < H; c += kBackColumns * kLanes)
-    for (int64_t k = 0; k < depth; ++k)
-      for (int64_t v = 0; v < kBackColumns; ++v, to += kLanes) {
-        const int64_t first = c + v * kLanes;
-        store(to, first < H ? load_partial(gates.weight + k * H + first, minimum(kLanes, H - first))
-                            : Vec{});
-      }
+// dh (rows, stride) <- dh + ds W.
+FPRNN_INLINE void add_through_gates(int64_t rows, int64_t H, int64_t G, const real* panels,
+                                    const real* ds, real* dh, int64_t stride) {
+  constexpr int64_t kWidth = kBackColumns * kLanes;
+  for (int64_t c = 0; c < H; c += kWidth)
+    multiply_panel<kBackColumns>(rows, {.x = ds,
+                                        .panel = panels + c * G * H,
+                                        .depth = G * H,
+                                        .start = dh + c,
+                                        .start_stride = stride,
+                                        .out = dh + c,
+                                        .out_stride = stride});
 }
 
 }  // namespace fprnn::FPRNN_ISA

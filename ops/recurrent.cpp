@@ -1,6 +1,7 @@
 #include <fprnn/core/isa.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/gate_weights.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/matmul.h>
@@ -10,17 +11,8 @@
 
 namespace fprnn {
 
-FPRNN_KERNEL(int64_t vector_lanes())
-FPRNN_KERNEL(int64_t recurrent_forward_panels(const RecurrentForward&))
-FPRNN_KERNEL(int64_t recurrent_backward_panels(const RecurrentForward&))
-FPRNN_KERNEL(int64_t recurrent_forward_space(const RecurrentForward&))
-FPRNN_KERNEL(int64_t recurrent_backward_space(const RecurrentForward&))
-FPRNN_KERNEL(void pack_recurrent_forward(const RecurrentForward&, real* to))
-FPRNN_KERNEL(void pack_recurrent_backward(const RecurrentForward&, real* to))
-FPRNN_KERNEL(void recurrent_forward(const RecurrentForward&, const real* panels, int64_t begin,
-                                    int64_t end, real* scratch))
-FPRNN_KERNEL(void recurrent_backward(const RecurrentBackward&, const real* panels, int64_t begin,
-                                     int64_t end, real* scratch))
+FPRNN_KERNEL(void recurrent_forward(const RecurrentForward&, const SequenceBlock&))
+FPRNN_KERNEL(void recurrent_backward(const RecurrentBackward&, const SequenceBlock&))
 
 namespace {
 
@@ -185,45 +177,23 @@ Var gru_by_parts(const GruInputs& inputs) { return by_parts(inputs_of("gru_by_pa
 
 namespace {
 
-// A block of sequences is one thread's, all their steps: as many as the vectors have lanes, or fewer
-// where that leaves threads idle. No bit depends on the block.
-template <class Kernel>
-void over_sequences(Cpu cpu, const RecurrentForward& args, int64_t space, const Kernel& kernel) {
-  constexpr int64_t kWorthAThread = 1 << 19;  // multiply-adds
-  const int64_t lanes = FPRNN_SELECT(cpu, vector_lanes)();
-  const int64_t work = args.B * args.T * gates_of(args.cell) * args.H * args.H;
-  const int64_t threads = std::clamp<int64_t>(work / kWorthAThread, 1, cpu.context.threads());
-  const int64_t blocks = pieces(pieces(args.B, lanes), threads) * threads;
-  const int64_t rows = std::max<int64_t>(1, pieces(args.B, blocks));
-  const Tensor scratch(cpu.context, Shape{pieces(args.B, rows), space});
-  parallel_for(cpu, args.B, rows, [&](int64_t begin, int64_t end) {
-    kernel(begin, end, scratch.data() + begin / rows * space);
-  });
+GateWeights weights_of(const RecurrentForward& args) {
+  return {args.weight, args.bias, 1, gates_of(args.cell), args.H};
 }
 
 }  // namespace
 
 void run(Cpu cpu, const RecurrentForward& args) {
-  if (args.B == 0 || args.T == 0) return;
-  const Tensor panels(cpu.context, Shape{FPRNN_SELECT(cpu, recurrent_forward_panels)(args)});
-  FPRNN_SELECT(cpu, pack_recurrent_forward)(args, panels.data());
   const auto kernel = FPRNN_SELECT(cpu, recurrent_forward);
-  over_sequences(cpu, args, FPRNN_SELECT(cpu, recurrent_forward_space)(args),
-                 [&](int64_t begin, int64_t end, real* scratch) {
-                   kernel(args, panels.data(), begin, end, scratch);
-                 });
+  for_blocks(cpu, weights_of(args), Sweep::forward, args.B, args.T, 2,
+             [&](const SequenceBlock& block) { kernel(args, block); });
 }
 
 void run(Cpu cpu, const RecurrentBackward& args) {
   const RecurrentForward& in = args.forward;
-  if (in.B == 0) return;
-  const Tensor panels(cpu.context, Shape{FPRNN_SELECT(cpu, recurrent_backward_panels)(in)});
-  FPRNN_SELECT(cpu, pack_recurrent_backward)(in, panels.data());
   const auto kernel = FPRNN_SELECT(cpu, recurrent_backward);
-  over_sequences(cpu, in, FPRNN_SELECT(cpu, recurrent_backward_space)(in),
-                 [&](int64_t begin, int64_t end, real* scratch) {
-                   kernel(args, panels.data(), begin, end, scratch);
-                 });
+  for_blocks(cpu, weights_of(in), Sweep::backward, in.B, in.T, 2 + gates_of(in.cell),
+             [&](const SequenceBlock& block) { kernel(args, block); });
 }
 
 }  // namespace fprnn

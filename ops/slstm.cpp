@@ -2,6 +2,7 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/ops/block_linear.h>
 #include <fprnn/ops/elementwise.h>
+#include <fprnn/ops/gate_weights.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/matmul.h>
 #include <fprnn/ops/op.h>
@@ -10,17 +11,8 @@
 
 namespace fprnn {
 
-FPRNN_KERNEL(int64_t vector_lanes())
-FPRNN_KERNEL(int64_t slstm_forward_panels(const SlstmForward&))
-FPRNN_KERNEL(int64_t slstm_backward_panels(const SlstmForward&))
-FPRNN_KERNEL(int64_t slstm_forward_space(const SlstmForward&))
-FPRNN_KERNEL(int64_t slstm_backward_space(const SlstmForward&))
-FPRNN_KERNEL(void pack_slstm_forward(const SlstmForward&, int64_t head, real* to))
-FPRNN_KERNEL(void pack_slstm_backward(const SlstmForward&, int64_t head, real* to))
-FPRNN_KERNEL(void slstm_forward(const SlstmForward&, int64_t head, int64_t begin, int64_t end,
-                                const real* panels, real* scratch))
-FPRNN_KERNEL(void slstm_backward(const SlstmBackward&, int64_t head, int64_t begin, int64_t end,
-                                 const real* panels, real* scratch))
+FPRNN_KERNEL(void slstm_forward(const SlstmForward&, const SequenceBlock&))
+FPRNN_KERNEL(void slstm_backward(const SlstmBackward&, const SequenceBlock&))
 
 namespace {
 
@@ -169,53 +161,23 @@ SlstmResult slstm_by_steps(const SlstmInputs& in) {
 
 namespace {
 
-// A unit is some sequences of a head: as many as the vectors have lanes, or fewer where that leaves
-// threads idle. No bit depends on it. kernel(head, begin, end, panels, scratch).
-template <class Pack, class Kernel>
-void over_heads(Cpu cpu, const SlstmForward& args, int64_t panel_reals, int64_t space,
-                const Pack& pack, const Kernel& kernel) {
-  constexpr int64_t kWorthAThread = 1 << 19;  // multiply-adds
-  if (args.B == 0) return;
-  const Tensor panels(cpu.context, Shape{args.H, panel_reals});
-  parallel_for(cpu, args.H, grain_for(panel_reals), [&](int64_t begin, int64_t end) {
-    for (int64_t head = begin; head < end; ++head)
-      pack(args, head, panels.data() + head * panel_reals);
-  });
-  const int64_t lanes = FPRNN_SELECT(cpu, vector_lanes)();
-  const int64_t work = args.B * args.T * kGates * args.H * args.d * args.d;
-  const int64_t threads = std::clamp<int64_t>(work / kWorthAThread, 1, cpu.context.threads());
-  const int64_t rows = std::min(lanes, std::max<int64_t>(1, pieces(args.B * args.H, threads)));
-  const int64_t blocks = pieces(args.B, rows), units = args.H * blocks;
-  const int64_t grain = threads > 1 ? pieces(units, 4 * threads) : units;
-  const Tensor scratch(cpu.context, Shape{pieces(units, grain), space});
-  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit) {
-      const int64_t head = unit / blocks, first = unit % blocks * rows;
-      kernel(head, first, std::min(args.B, first + rows), panels.data() + head * panel_reals,
-             scratch.data() + begin / grain * space);
-    }
-  });
+GateWeights weights_of(const SlstmForward& args) {
+  return {args.weight, args.bias, args.H, kGates, args.d};
 }
 
 }  // namespace
 
 void run(Cpu cpu, const SlstmForward& args) {
   const auto kernel = FPRNN_SELECT(cpu, slstm_forward);
-  over_heads(cpu, args, FPRNN_SELECT(cpu, slstm_forward_panels)(args),
-             FPRNN_SELECT(cpu, slstm_forward_space)(args), FPRNN_SELECT(cpu, pack_slstm_forward),
-             [&](int64_t head, int64_t begin, int64_t end, const real* panels, real* scratch) {
-               kernel(args, head, begin, end, panels, scratch);
-             });
+  for_blocks(cpu, weights_of(args), Sweep::forward, args.B, args.T, 2,
+             [&](const SequenceBlock& block) { kernel(args, block); });
 }
 
 void run(Cpu cpu, const SlstmBackward& args) {
   const SlstmForward& in = args.forward;
   const auto kernel = FPRNN_SELECT(cpu, slstm_backward);
-  over_heads(cpu, in, FPRNN_SELECT(cpu, slstm_backward_panels)(in),
-             FPRNN_SELECT(cpu, slstm_backward_space)(in), FPRNN_SELECT(cpu, pack_slstm_backward),
-             [&](int64_t head, int64_t begin, int64_t end, const real* panels, real* scratch) {
-               kernel(args, head, begin, end, panels, scratch);
-             });
+  for_blocks(cpu, weights_of(in), Sweep::backward, in.B, in.T, 4 + kGates,
+             [&](const SequenceBlock& block) { kernel(args, block); });
 }
 
 }  // namespace fprnn
