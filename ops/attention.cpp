@@ -209,20 +209,12 @@ Var rotary_by_parts(const Var& x, int64_t r, double base, int64_t first) {
 
 namespace {
 
-// kernel(args, space, unit) for each unit, with working space of its own for each piece of them:
-// units do not meet, so how many make a piece changes no bits.
+// The later blocks of a head have more keys: many pieces even that out.
 template <class Kernel, class Args>
 void for_units(Cpu cpu, const Kernel& kernel, const Args& args, int64_t units) {
-  if (units == 0) return;
   const int64_t blocks = std::max<int64_t>(1, units / std::max<int64_t>(1, args.B * args.H));
-  const int64_t cost = args.S * pieces(args.T, blocks) * args.d;
-  const int64_t grain = std::max(grain_for(cost), pieces(units, 16 * cpu.context.threads()));
-  const int64_t reals = FPRNN_SELECT(cpu, attention_space)(args);
-  const Tensor space(cpu.context, Shape{pieces(units, grain), reals});
-  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit)
-      kernel(args, space.data() + begin / grain * reals, unit);
-  });
+  run_units(cpu, kernel, args, units, args.S * pieces(args.T, blocks) * args.d,
+            FPRNN_SELECT(cpu, attention_space)(args), 16);
 }
 
 }  // namespace

@@ -132,32 +132,14 @@ DeltaRuleResult delta_rule_by_steps(const DeltaRuleInputs& in) {
   return {concat(o, 1), S};
 }
 
-namespace {
-
-// kernel(args, space, unit) for each unit, with working space of its own for each piece of them:
-// units do not meet, so how many make a piece changes no bits.
-template <class Kernel, class Args>
-void for_units(Cpu cpu, const Kernel& kernel, const Args& args, int64_t units, int64_t reals) {
-  if (units == 0) return;
-  const int64_t cost = args.T * args.n * args.K * args.V;
-  const int64_t grain = std::max(grain_for(cost), pieces(units, 4 * cpu.context.threads()));
-  const Tensor space(cpu.context, Shape{pieces(units, grain), reals});
-  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit)
-      kernel(args, space.data() + begin / grain * reals, unit);
-  });
-}
-
-}  // namespace
-
 void run(Cpu cpu, const DeltaRuleForward& args) {
-  for_units(cpu, FPRNN_SELECT(cpu, delta_rule_forward), args, args.B * args.HV,
-            FPRNN_SELECT(cpu, delta_rule_space)(args, false));
+  run_units(cpu, FPRNN_SELECT(cpu, delta_rule_forward), args, args.B * args.HV,
+            args.T * args.n * args.K * args.V, FPRNN_SELECT(cpu, delta_rule_space)(args, false));
 }
 
 void run(Cpu cpu, const DeltaRuleBackward& args) {
-  for_units(cpu, FPRNN_SELECT(cpu, delta_rule_backward), args, args.B * args.H,
-            FPRNN_SELECT(cpu, delta_rule_space)(args, true));
+  run_units(cpu, FPRNN_SELECT(cpu, delta_rule_backward), args, args.B * args.H,
+            args.T * args.n * args.K * args.V, FPRNN_SELECT(cpu, delta_rule_space)(args, true));
 }
 
 }  // namespace fprnn

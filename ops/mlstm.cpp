@@ -164,31 +164,15 @@ MlstmResult mlstm_by_steps(const MlstmInputs& in) {
   return {concat(h, 1), c, reshape(n, Shape{B, H, d}), reshape(m, Shape{B, H})};
 }
 
-namespace {
-
-// kernel(args, space, unit) for each head of each sequence, with working space for each piece of
-// them: heads do not meet, so how many make a piece changes no bits.
-template <class Kernel, class Args>
-void for_heads(Cpu cpu, const Kernel& kernel, const Args& args) {
-  const int64_t units = args.B * args.H, reals = FPRNN_SELECT(cpu, mlstm_space)(args.d);
-  if (units == 0) return;
-  const int64_t grain =
-      std::max(grain_for(args.T * args.d * args.d), pieces(units, 4 * cpu.context.threads()));
-  const Tensor space(cpu.context, Shape{pieces(units, grain), reals});
-  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
-    for (int64_t unit = begin; unit < end; ++unit)
-      kernel(args, space.data() + begin / grain * reals, unit);
-  });
-}
-
-}  // namespace
-
+// A unit is a head of a sequence.
 void run(Cpu cpu, const MlstmForward& args) {
-  for_heads(cpu, FPRNN_SELECT(cpu, mlstm_forward), args);
+  run_units(cpu, FPRNN_SELECT(cpu, mlstm_forward), args, args.B * args.H, args.T * args.d * args.d,
+            FPRNN_SELECT(cpu, mlstm_space)(args.d));
 }
 
 void run(Cpu cpu, const MlstmBackward& args) {
-  for_heads(cpu, FPRNN_SELECT(cpu, mlstm_backward), args);
+  run_units(cpu, FPRNN_SELECT(cpu, mlstm_backward), args, args.B * args.H, args.T * args.d * args.d,
+            FPRNN_SELECT(cpu, mlstm_space)(args.d));
 }
 
 }  // namespace fprnn

@@ -58,5 +58,18 @@ void run_with_space(Cpu cpu, const Kernel& kernel, const Args& args, int64_t cou
     kernel(args, space.data() + begin / grain * reals, begin, end);
   });
 }
+// kernel(args, space, unit) for each unit, where each costs `cost` operations: at most `many`
+// pieces a thread, each with `reals` of working space of its own. Units do not meet, so how many
+// make a piece changes no bits.
+template <class Kernel, class Args>
+void run_units(Cpu cpu, const Kernel& kernel, const Args& args, int64_t units, int64_t cost,
+               int64_t reals, int64_t many = 4) {
+  const int64_t grain = std::max(grain_for(cost), pieces(units, many * cpu.context.threads()));
+  const Tensor space(cpu.context, Shape{pieces(units, grain), reals});
+  parallel_for(cpu, units, grain, [&](int64_t begin, int64_t end) {
+    for (int64_t unit = begin; unit < end; ++unit)
+      kernel(args, space.data() + begin / grain * reals, unit);
+  });
+}
 
 }  // namespace fprnn

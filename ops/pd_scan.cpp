@@ -13,8 +13,8 @@ FPRNN_KERNEL(int64_t pd_select_space(int64_t count, int64_t N, int64_t K))
 FPRNN_KERNEL(void pd_select(const PdSelect&, int64_t begin, int64_t count, real* space))
 FPRNN_KERNEL(void pd_select_backward(const PdSelectBackward&, int64_t begin, int64_t count,
                                      real* ddictionary, real* space))
-FPRNN_KERNEL(void pd_scan_forward(const PdScanForward&, int64_t begin, int64_t end, real* space))
-FPRNN_KERNEL(void pd_scan_backward(const PdScanBackward&, int64_t begin, int64_t end, real* space))
+FPRNN_KERNEL(void pd_scan_forward(const PdScanForward&, real* space, int64_t begin, int64_t end))
+FPRNN_KERNEL(void pd_scan_backward(const PdScanBackward&, real* space, int64_t begin, int64_t end))
 
 namespace {
 
@@ -228,24 +228,13 @@ void run(Cpu cpu, const PdSelectBackward& args) {
           .x = sums.data(), .y = args.ddictionary, .outer = 1, .middle = parts, .inner = entries});
 }
 
-namespace {
-
-template <class Kernel, class Args>
-void over_sequences(Cpu cpu, const Kernel& kernel, const Args& args, const PdScanForward& sizes) {
-  const int64_t grain = std::max(grain_for(30 * sizes.T * sizes.N), pieces(sizes.B, 256));
-  const Tensor space(cpu.context, Shape{pieces(sizes.B, grain), 2 * sizes.N});
-  parallel_for(cpu, sizes.B, grain, [&](int64_t begin, int64_t end) {
-    kernel(args, begin, end, space.data() + begin / grain * 2 * sizes.N);
-  });
-}
-
-}  // namespace
-
 void run(Cpu cpu, const PdScanForward& args) {
-  over_sequences(cpu, FPRNN_SELECT(cpu, pd_scan_forward), args, args);
+  run_with_space(cpu, FPRNN_SELECT(cpu, pd_scan_forward), args, args.B, 30 * args.T * args.N,
+                 2 * args.N);
 }
 void run(Cpu cpu, const PdScanBackward& args) {
-  over_sequences(cpu, FPRNN_SELECT(cpu, pd_scan_backward), args, args.forward);
+  const PdScanForward& in = args.forward;
+  run_with_space(cpu, FPRNN_SELECT(cpu, pd_scan_backward), args, in.B, 30 * in.T * in.N, 2 * in.N);
 }
 
 }  // namespace fprnn

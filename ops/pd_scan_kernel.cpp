@@ -162,7 +162,7 @@ void pd_select_backward(const PdSelectBackward& args, int64_t begin, int64_t cou
 }
 
 // Sequences begin .. end - 1; space (2 N).
-void pd_scan_forward(const PdScanForward& args, int64_t begin, int64_t end, real* space) {
+void pd_scan_forward(const PdScanForward& args, real* space, int64_t begin, int64_t end) {
   const int64_t N = args.N;
   for (int64_t i = begin; i < end; ++i) {
     const real* before = args.h0 + i * 2 * N;
@@ -185,7 +185,7 @@ void pd_scan_forward(const PdScanForward& args, int64_t begin, int64_t end, real
 }
 
 // Likewise.
-void pd_scan_backward(const PdScanBackward& args, int64_t begin, int64_t end, real* space) {
+void pd_scan_backward(const PdScanBackward& args, real* space, int64_t begin, int64_t end) {
   const PdScanForward& in = args.forward;
   const int64_t N = in.N;
   for (int64_t i = begin; i < end; ++i) {

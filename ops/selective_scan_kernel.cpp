@@ -252,17 +252,6 @@ FPRNN_INLINE void store_backward_steps(const Block<Lanes>& at, const SelectiveSc
   store(dbias, dbias_sum);
 }
 
-// The lanes of shares (steps, States) added up, kLanes vectors at a time, into rows that are N
-// apart. What lies past the end is read, and not stored.
-template <int States>
-FPRNN_INLINE void add_lanes(const Vec* shares, int64_t count, int64_t N, real* rows) {
-  for (int64_t j = 0; j < count * States; j += kLanes) {
-    const Vec sum = sums(shares + j, 1);
-    for (int64_t i = 0; i < minimum(kLanes, count * States - j); ++i)
-      rows[(j + i) / States * N + (j + i) % States] = sum[i];
-  }
-}
-
 // visit(Block) for each of some neighbouring blocks of a sequence: with whole vectors, and with the
 // lanes that are left in the last.
 template <class Visit>
@@ -282,7 +271,7 @@ struct Scratch {
   Steps& steps;
   Cell* cells;  // (kChunk, kCount)
   Vec *db,
-      *dc;  // lanes of their sums over the group, (N, kChunk); and what add_lanes reads past them
+      *dc;  // lanes of their sums over the group, (N, kChunk); and what sum_lanes reads past them
   real* state;  // (blocks of the group, N, kLanes): H, or its cotangent
 
   static int64_t shares(int64_t N) { return N * kChunk + kLanes; }
@@ -379,8 +368,8 @@ void selective_scan_backward(const SelectiveScanBackward& args, const real* deca
                            dbias + at.block * kLanes);
     });
     for_states<kCount>(N, [&](auto states, int64_t n) {
-      add_lanes<states>(scratch.db + n * count, count, N, db + begin * N + n);
-      add_lanes<states>(scratch.dc + n * count, count, N, dc + begin * N + n);
+      sum_lanes<states, false>(scratch.db + n * count, count, N, db + begin * N + n);
+      sum_lanes<states, false>(scratch.dc + n * count, count, N, dc + begin * N + n);
     });
   }
   if (args.dh0 != nullptr)

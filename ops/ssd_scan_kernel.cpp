@@ -114,17 +114,6 @@ FPRNN_INLINE void backward_states(const Space& space, const Vec* input, const Ve
   store_states(z, g);
 }
 
-// The lanes of shares (count, States) added up, into rows that are N apart. What lies past the end
-// is read, and not stored.
-template <int States>
-FPRNN_INLINE void add_lanes(const Vec* shares, int64_t count, int64_t N, real* rows) {
-  for (int64_t j = 0; j < count * States; j += kLanes) {
-    const Vec sum = sums(shares + j, 1);
-    for (int64_t i = 0; i < minimum(kLanes, count * States - j); ++i)
-      rows[(j + i) / States * N + (j + i) % States] += sum[i];
-  }
-}
-
 void forward_head(const SsdHead& head, const Space& space) {
   const SsdScanForward& args = head.args;
   const int64_t N = args.N, stride = args.G * N;
@@ -174,8 +163,8 @@ FPRNN_INLINE void backward_chunk(const SsdHead& head, int64_t begin, int64_t cou
       backward_states<states>(space, input, dy, b + n, c + n, stride, count,
                               space.dinput + block * kChunk, space.state + at);
     }
-    add_lanes<states>(space.db, count, N, shares.db + begin * N + n);
-    add_lanes<states>(space.dc, count, N, shares.dc + begin * N + n);
+    sum_lanes<states, true>(space.db, count, N, shares.db + begin * N + n);
+    sum_lanes<states, true>(space.dc, count, N, shares.dc + begin * N + n);
   });
 }
 

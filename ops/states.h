@@ -27,6 +27,19 @@ FPRNN_INLINE void store_states(real* to, const Pack<Count>& x) {
   repeat<Count>([&](int i) FPRNN_LAMBDA { store(to + i * kLanes, x.v[i]); });
 }
 
+// The lanes of shares (steps, States) summed, kLanes vectors at a time, into rows that are N apart,
+// with Add to what is there. What lies past the end is read, and not stored.
+template <int States, bool Add>
+FPRNN_INLINE void sum_lanes(const Vec* shares, int64_t count, int64_t N, real* rows) {
+  for (int64_t j = 0; j < count * States; j += kLanes) {
+    const Vec sum = sums(shares + j, 1);
+    for (int64_t i = 0; i < minimum(kLanes, count * States - j); ++i) {
+      real& to = rows[(j + i) / States * N + (j + i) % States];
+      to = Add ? to + sum[i] : sum[i];
+    }
+  }
+}
+
 // Two copies of a pass, so that the usual one need not ask.
 template <class Pass>
 FPRNN_INLINE void either(bool condition, const Pass& pass) {
