@@ -72,7 +72,7 @@ std::unique_ptr<CausalConv> make_conv(Module& parent, std::string name, const In
 
 DeltaNet::DeltaNet(Module& parent, std::string name, const Init& init,
                    const DeltaNetOptions& options)
-    : Layer(parent, std::move(name)),
+    : StateLayer(parent, std::move(name), kName),
       options_(resolved(options)),
       d_v_(value_channels(options_)),
       unit_(full(init.context, Shape{options_.head_dim},
@@ -107,23 +107,6 @@ std::vector<Shape> DeltaNet::state_shapes(int64_t B) const {
     for (const Linear* projection : {&q_proj_, &k_proj_, &v_proj_})
       shapes.push_back({B, options_.conv_width - 1, projection->weight.value.size(0)});
   return shapes;
-}
-
-Var DeltaNet::evaluate(const Var& u, LayerState* state, const Conditions& on) {
-  require<ValueError>(!on.state_mask.defined(), kName, "no step of it can forget its state");
-  DeltaNetState carried;
-  Var* const parts[] = {&carried.memory, &carried.q, &carried.k, &carried.v};
-  if (state != nullptr && !state->empty()) {
-    if (u.shape().rank() == 3) check_state(kName, *state, state_shapes(u.size(0)));
-    for (size_t i = 0; i < state->size(); ++i) *parts[i] = (*state)[i];
-  }
-  const Var out = forward(u, carried);
-  if (state != nullptr) {
-    *state = {carried.memory.value()};
-    if (options_.conv_width > 0)
-      state->insert(state->end(), {carried.q.value(), carried.k.value(), carried.v.value()});
-  }
-  return out;
 }
 
 // conv(W u), or W u.

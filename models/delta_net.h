@@ -7,8 +7,8 @@
 // s is 1, or 2 with negative_eigenvalues. Parameters are named as in flash-linear-attention.
 #pragma once
 
-#include <fprnn/models/layer.h>
 #include <fprnn/models/modules.h>
+#include <fprnn/models/state_layer.h>
 
 namespace fprnn {
 
@@ -44,20 +44,19 @@ struct DeltaNetState {
   Var q, k, v;  // (B, W - 1, H d_k), (B, W - 1, n H d_k), (B, W - 1, n HV d_v)
 };
 
-class DeltaNet : public Layer {
+inline std::array<Var*, 4> parts_of(DeltaNetState& state) {
+  return {&state.memory, &state.q, &state.k, &state.v};
+}
+
+class DeltaNet : public StateLayer<DeltaNetState> {
  public:
   // ValueError: what check_sizes refuses, heads that do not divide, d_v that is not whole.
   DeltaNet(Module& parent, std::string name, const Init& init, const DeltaNetOptions& options);
-  using Layer::forward;  // UsageError: the state of another layer
-  bool capturable(const Conditions& = {}) const override { return true; }
-  // The same with gradients through the state, which may be empty at the start of a sequence.
-  Var forward(const Var& u, DeltaNetState& state);
-
- protected:
-  Var evaluate(const Var& u, LayerState* state, const Conditions& on) override;
+  using StateLayer::forward;
+  Var forward(const Var& u, DeltaNetState& state) override;
 
  private:
-  std::vector<Shape> state_shapes(int64_t B) const;
+  std::vector<Shape> state_shapes(int64_t B) const override;
   Var convolved(Linear& projection, CausalConv* conv, const Var& u, Var& state);
   Var as_key(const Var& x, const Shape& shape);
   Var write_strength(const Var& u);

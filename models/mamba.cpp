@@ -7,7 +7,6 @@
 #include <fprnn/ops/linear.h>
 #include <fprnn/ops/selective_scan.h>
 
-#include <array>
 #include <cmath>
 
 namespace fprnn {
@@ -42,7 +41,7 @@ Tensor initial_step_bias(const Init& init, int64_t D) {
 }
 
 Mamba::Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options)
-    : Layer(parent, std::move(name)),
+    : StateLayer(parent, std::move(name), "mamba"),
       options_(resolved(options)),
       inner_(options_.expand * options_.d_model),
       in_proj_(*this, "in_proj", init, options_.d_model, 2 * inner_),
@@ -57,19 +56,8 @@ Mamba::Mamba(Module& parent, std::string name, const Init& init, const MambaOpti
   dt_proj_.bias->value = initial_step_bias(init, inner_);
 }
 
-Var Mamba::evaluate(const Var& u, LayerState* state, const Conditions& on) {
-  require<ValueError>(!on.state_mask.defined(), "mamba", "no step of it can forget its state");
-  MambaState carried;
-  if (state != nullptr && !state->empty()) {
-    if (u.shape().rank() == 3)
-      check_state("mamba", *state,
-                  std::array{Shape{u.size(0), options_.conv_width - 1, inner_},
-                             Shape{u.size(0), inner_, options_.d_state}});
-    carried = {(*state)[0], (*state)[1]};
-  }
-  const Var out = forward(u, carried);
-  if (state != nullptr) *state = {carried.conv.value(), carried.scan.value()};
-  return out;
+std::vector<Shape> Mamba::state_shapes(int64_t B) const {
+  return {{B, options_.conv_width - 1, inner_}, {B, inner_, options_.d_state}};
 }
 
 Var Mamba::forward(const Var& u, MambaState& state) {

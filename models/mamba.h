@@ -7,8 +7,8 @@
 // Parameters are named as in the authors' code.
 #pragma once
 
-#include <fprnn/models/layer.h>
 #include <fprnn/models/modules.h>
+#include <fprnn/models/state_layer.h>
 
 namespace fprnn {
 
@@ -35,19 +35,17 @@ struct MambaState {
   Var scan;  // (B, D, N)
 };
 
-class Mamba : public Layer {
+inline std::array<Var*, 2> parts_of(MambaState& state) { return {&state.conv, &state.scan}; }
+
+class Mamba : public StateLayer<MambaState> {
  public:
   // ValueError: what check_sizes refuses, for expand * d_model too.
   Mamba(Module& parent, std::string name, const Init& init, const MambaOptions& options);
-  using Layer::forward;  // UsageError: the state of another layer
-  bool capturable(const Conditions& = {}) const override { return true; }
-  // The same with gradients through the state, which may be empty at the start of a sequence.
-  Var forward(const Var& u, MambaState& state);
-
- protected:
-  Var evaluate(const Var& u, LayerState* state, const Conditions& on) override;
+  using StateLayer::forward;
+  Var forward(const Var& u, MambaState& state) override;
 
  private:
+  std::vector<Shape> state_shapes(int64_t B) const override;
   MambaOptions options_;
   int64_t inner_;
   Linear in_proj_;

@@ -9,7 +9,6 @@
 #include <fprnn/ops/norm.h>
 #include <fprnn/ops/ssd_scan.h>
 
-#include <array>
 #include <cmath>
 
 namespace fprnn {
@@ -47,7 +46,7 @@ Tensor initial_decay(const Init& init, int64_t H) {
 }
 
 Mamba2::Mamba2(Module& parent, std::string name, const Init& init, const Mamba2Options& options)
-    : Layer(parent, std::move(name)),
+    : StateLayer(parent, std::move(name), "mamba2"),
       options_(checked(options)),
       inner_(options_.expand * options_.d_model),
       heads_(inner_ / options_.headdim),
@@ -65,19 +64,9 @@ Mamba2::Mamba2(Module& parent, std::string name, const Init& init, const Mamba2O
       out_proj_(*this, "out_proj", init, inner_, options_.d_model,
                 {.shrink = std::sqrt(static_cast<double>(options_.layers))}) {}
 
-Var Mamba2::evaluate(const Var& u, LayerState* state, const Conditions& on) {
-  require<ValueError>(!on.state_mask.defined(), "mamba2", "no step of it can forget its state");
-  Mamba2State carried;
-  if (state != nullptr && !state->empty()) {
-    if (u.shape().rank() == 3)
-      check_state("mamba2", *state,
-                  std::array{Shape{u.size(0), options_.conv_width - 1, convolved_},
-                             Shape{u.size(0), heads_, options_.headdim, options_.d_state}});
-    carried = {(*state)[0], (*state)[1]};
-  }
-  const Var out = forward(u, carried);
-  if (state != nullptr) *state = {carried.conv.value(), carried.scan.value()};
-  return out;
+std::vector<Shape> Mamba2::state_shapes(int64_t B) const {
+  return {{B, options_.conv_width - 1, convolved_},
+          {B, heads_, options_.headdim, options_.d_state}};
 }
 
 Var Mamba2::normalised(const Var& x) {

@@ -8,8 +8,8 @@
 // Parameters are named as in the authors' code.
 #pragma once
 
-#include <fprnn/models/layer.h>
 #include <fprnn/models/modules.h>
+#include <fprnn/models/state_layer.h>
 
 namespace fprnn {
 
@@ -35,19 +35,17 @@ struct Mamba2State {
   Var scan;  // (B, H, P, N)
 };
 
-class Mamba2 : public Layer {
+inline std::array<Var*, 2> parts_of(Mamba2State& state) { return {&state.conv, &state.scan}; }
+
+class Mamba2 : public StateLayer<Mamba2State> {
  public:
   // ValueError: what check_sizes refuses; sizes that do not divide; limits of dt that are none.
   Mamba2(Module& parent, std::string name, const Init& init, const Mamba2Options& options);
-  using Layer::forward;  // UsageError: the state of another layer
-  bool capturable(const Conditions& = {}) const override { return true; }
-  // The same with gradients through the state, which may be empty at the start of a sequence.
-  Var forward(const Var& u, Mamba2State& state);
-
- protected:
-  Var evaluate(const Var& u, LayerState* state, const Conditions& on) override;
+  using StateLayer::forward;
+  Var forward(const Var& u, Mamba2State& state) override;
 
  private:
+  std::vector<Shape> state_shapes(int64_t B) const override;
   Var normalised(const Var& x);  // (B, T, D)
   Var gated(const Var& y, const Var& z);
 

@@ -6,7 +6,6 @@
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/mlstm.h>
 
-#include <array>
 #include <cmath>
 
 namespace fprnn {
@@ -55,7 +54,7 @@ void start_gates(const Init& init, const MlstmOptions& options, Linear& igate, L
 }  // namespace
 
 Mlstm::Mlstm(Module& parent, std::string name, const Init& init, const MlstmOptions& options)
-    : Layer(parent, std::move(name)),
+    : StateLayer(parent, std::move(name), "mlstm"),
       options_(resolved(options)),
       norm_(*this, "xlstm_norm", init, options_.d_model, 1, options_.norm_eps),
       proj_up_(*this, "xlstm.proj_up", init, options_.d_model, 2 * options_.inner,
@@ -80,23 +79,9 @@ Mlstm::Mlstm(Module& parent, std::string name, const Init& init, const MlstmOpti
   start_gates(init, options_, igate_, fgate_);
 }
 
-Var Mlstm::evaluate(const Var& x, LayerState* state, const Conditions& on) {
-  require<ValueError>(!on.state_mask.defined(), "mlstm", "no step of it can forget its state");
-  MlstmState carried;
-  if (state != nullptr && !state->empty()) {
-    const int64_t H = options_.heads, d = options_.inner / H;
-    if (x.shape().rank() == 3) {
-      const int64_t B = x.size(0);
-      check_state("mlstm", *state,
-                  std::array{Shape{B, H, d, d}, Shape{B, H, d}, Shape{B, H},
-                             Shape{B, options_.conv_width - 1, options_.inner}});
-    }
-    carried = {(*state)[0], (*state)[1], (*state)[2], (*state)[3]};
-  }
-  const Var out = forward(x, carried);
-  if (state != nullptr)
-    *state = {carried.c.value(), carried.n.value(), carried.m.value(), carried.conv.value()};
-  return out;
+std::vector<Shape> Mlstm::state_shapes(int64_t B) const {
+  const int64_t H = options_.heads, d = options_.inner / H;
+  return {{B, H, d, d}, {B, H, d}, {B, H}, {B, options_.conv_width - 1, options_.inner}};
 }
 
 // h of all heads side by side, (B, T, inner), from what the convolution has seen and has not.

@@ -11,7 +11,7 @@
 // the weights of norms less one.
 #pragma once
 
-#include <fprnn/models/layer.h>
+#include <fprnn/models/state_layer.h>
 #include <fprnn/models/xlstm_modules.h>
 
 namespace fprnn {
@@ -35,20 +35,20 @@ struct MlstmState {
   Var conv;     // (B, W - 1, inner)
 };
 
-class Mlstm : public Layer {
+inline std::array<Var*, 4> parts_of(MlstmState& state) {
+  return {&state.c, &state.n, &state.m, &state.conv};
+}
+
+class Mlstm : public StateLayer<MlstmState> {
  public:
   // ValueError: what check_sizes refuses; an inner width that heads or blocks do not divide.
   Mlstm(Module& parent, std::string name, const Init& init, const MlstmOptions& options);
-  using Layer::forward;  // UsageError: the state of another layer
-  bool capturable(const Conditions& = {}) const override { return true; }
+  using StateLayer::forward;
   bool has_residual() const override { return true; }
-  // The same with gradients through the state, which may be empty at the start of a sequence.
-  Var forward(const Var& x, MlstmState& state);
-
- protected:
-  Var evaluate(const Var& x, LayerState* state, const Conditions& on) override;
+  Var forward(const Var& x, MlstmState& state) override;
 
  private:
+  std::vector<Shape> state_shapes(int64_t B) const override;
   Var cell(const Var& convolved, const Var& x, MlstmState& state);
 
   MlstmOptions options_;  // resolved

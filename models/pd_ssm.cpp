@@ -3,7 +3,6 @@
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
 
-#include <array>
 #include <cmath>
 
 namespace fprnn {
@@ -44,7 +43,7 @@ PdSsm::Generator::Generator(Module& parent, std::string name, const Init& init,
 Var PdSsm::Generator::forward(const Var& u) { return sigmoid(out.forward(gelu(in.forward(u)))); }
 
 PdSsm::PdSsm(Module& parent, std::string name, const Init& init, const PdSsmOptions& options)
-    : Layer(parent, std::move(name)),
+    : StateLayer(parent, std::move(name), "pd_ssm"),
       options_(checked(options)),
       magnitude_(*this, "D_magnitude_generator", init, options_),
       phase_(*this, "D_phase_generator", init, options_),
@@ -62,18 +61,7 @@ PdSsm::PdSsm(Module& parent, std::string name, const Init& init, const PdSsmOpti
   draw_bias(readout_, init);
 }
 
-Var PdSsm::evaluate(const Var& u, LayerState* state, const Conditions& on) {
-  require<ValueError>(!on.state_mask.defined(), "pd_ssm", "no step of it can forget its state");
-  Var h;
-  if (state != nullptr && !state->empty()) {
-    if (u.shape().rank() == 3)
-      check_state("pd_ssm", *state, std::array{Shape{u.size(0), 2 * options_.d_state}});
-    h = state->front();
-  }
-  const Var out = forward(u, h);
-  if (state != nullptr && h.defined()) *state = {h.value()};
-  return out;
-}
+std::vector<Shape> PdSsm::state_shapes(int64_t B) const { return {{B, 2 * options_.d_state}}; }
 
 Var PdSsm::forward(const Var& u, Var& h) {
   require(u.shape().rank() == 3 && u.size(-1) == options_.d_model, "pd_ssm", "u must be (B, T, d)",

@@ -6,8 +6,8 @@
 // P. Parameters are named as in the authors' code, D_skip as D.
 #pragma once
 
-#include <fprnn/models/layer.h>
 #include <fprnn/models/modules.h>
+#include <fprnn/models/state_layer.h>
 #include <fprnn/ops/pd_scan.h>
 
 namespace fprnn {
@@ -22,19 +22,16 @@ struct PdSsmOptions {
   real eps = kNormEps;
 };
 
-class PdSsm : public Layer {
+class PdSsm : public StateLayer<Var> {
  public:
   // ValueError: what check_sizes refuses.
   PdSsm(Module& parent, std::string name, const Init& init, const PdSsmOptions& options);
-  using Layer::forward;  // UsageError: the state of another layer
-  bool capturable(const Conditions& = {}) const override { return true; }
+  using StateLayer::forward;
   // The same with gradients through the state h (B, 2 N), undefined at the start of a sequence.
-  Var forward(const Var& u, Var& h);
-
- protected:
-  Var evaluate(const Var& u, LayerState* state, const Conditions& on) override;
+  Var forward(const Var& u, Var& h) override;
 
  private:
+  std::vector<Shape> state_shapes(int64_t B) const override;
   // u (B, T, d) -> (B, T, N).
   struct Generator : Module {
     Generator(Module& parent, std::string name, const Init& init, const PdSsmOptions& options);

@@ -3,7 +3,6 @@
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/linear.h>
 
-#include <array>
 #include <cmath>
 
 namespace fprnn {
@@ -29,31 +28,16 @@ Tensor drawn(const Init& init, const RecurrentOptions& options, int64_t columns)
 
 Recurrent::Recurrent(Module& parent, std::string name, const Init& init,
                      const RecurrentOptions& options)
-    : Layer(parent, std::move(name)),
+    : StateLayer(parent, std::move(name), name_of(options.cell)),
       options_(checked(options)),
-      op_(name_of(options.cell)),
       weight_ih_(add_parameter("weight_ih_l0", drawn(init, options, options.inputs))),
       weight_hh_(add_parameter("weight_hh_l0", drawn(init, options, options.hidden))),
       bias_ih_(add_parameter("bias_ih_l0", drawn(init, options, 0), Decay::no)),
       bias_hh_(add_parameter("bias_hh_l0", drawn(init, options, 0), Decay::no)) {}
 
-Var Recurrent::evaluate(const Var& u, LayerState* state, const Conditions& on) {
-  require<ValueError>(!on.state_mask.defined(), op_, "no step of it can forget its state");
-  const bool lstm = options_.cell == RecurrentCell::lstm;
-  RecurrentState carried;
-  if (state != nullptr && !state->empty()) {
-    if (u.shape().rank() == 3) {
-      const Shape one{u.size(0), options_.hidden};
-      check_state(op_, *state, std::vector<Shape>(lstm ? 2 : 1, one));
-    }
-    carried = {(*state)[0], state->size() > 1 ? (*state)[1] : Tensor()};
-  }
-  const Var out = forward(u, carried);
-  if (state != nullptr && carried.h.defined()) {
-    *state = {carried.h.value()};
-    if (lstm) state->push_back(carried.c.value());
-  }
-  return out;
+std::vector<Shape> Recurrent::state_shapes(int64_t B) const {
+  return std::vector<Shape>(options_.cell == RecurrentCell::lstm ? 2 : 1,
+                            Shape{B, options_.hidden});
 }
 
 Var Recurrent::forward(const Var& u, RecurrentState& state) {

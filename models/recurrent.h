@@ -8,7 +8,7 @@
 //   out_t = h_t
 #pragma once
 
-#include <fprnn/models/layer.h>
+#include <fprnn/models/state_layer.h>
 #include <fprnn/ops/recurrent.h>
 
 namespace fprnn {
@@ -25,21 +25,18 @@ struct RecurrentState {
   Var c;  // (B, hidden); lstm alone
 };
 
-class Recurrent : public Layer {
+inline std::array<Var*, 2> parts_of(RecurrentState& state) { return {&state.h, &state.c}; }
+
+class Recurrent : public StateLayer<RecurrentState> {
  public:
   // Every parameter starts as U(+-1 / sqrt(hidden)). ValueError: what check_sizes refuses.
   Recurrent(Module& parent, std::string name, const Init& init, const RecurrentOptions& options);
-  using Layer::forward;  // (B, T, inputs) -> (B, T, hidden). UsageError: another layer's state
-  bool capturable(const Conditions& = {}) const override { return true; }
-  // The same with gradients through the state, which may be empty at the start of a sequence.
-  Var forward(const Var& u, RecurrentState& state);
-
- protected:
-  Var evaluate(const Var& u, LayerState* state, const Conditions& on) override;
+  using StateLayer::forward;  // (B, T, inputs) -> (B, T, hidden). UsageError: another layer's state
+  Var forward(const Var& u, RecurrentState& state) override;
 
  private:
+  std::vector<Shape> state_shapes(int64_t B) const override;
   RecurrentOptions options_;
-  std::string_view op_;
   Parameter& weight_ih_;
   Parameter& weight_hh_;
   Parameter& bias_ih_;

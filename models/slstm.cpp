@@ -54,7 +54,7 @@ Tensor initial_bias(const Init& init, const SlstmOptions& options) {
 }  // namespace
 
 Slstm::Slstm(Module& parent, std::string name, const Init& init, const SlstmOptions& options)
-    : Layer(parent, std::move(name)),
+    : StateLayer(parent, std::move(name), "slstm"),
       options_(resolved(options)),
       norm_(*this, "xlstm_norm", init, options_.d_model, 1, options_.norm_eps),
       conv1d_(options_.conv_width > 0
@@ -79,25 +79,10 @@ Slstm::Slstm(Module& parent, std::string name, const Init& init, const SlstmOpti
   ffn_down_->weight.value = last_weight(init, Shape{d, F}, d, options_.layers);
 }
 
-Var Slstm::evaluate(const Var& x, LayerState* state, const Conditions& on) {
-  require<ValueError>(!on.state_mask.defined(), "slstm", "no step of it can forget its state");
-  const bool convolves = conv1d_ != nullptr;
-  SlstmState carried;
-  if (state != nullptr && !state->empty()) {
-    if (x.shape().rank() == 3) {
-      std::vector<Shape> shapes(4, Shape{x.size(0), options_.d_model});
-      if (convolves) shapes.push_back({x.size(0), options_.conv_width - 1, options_.d_model});
-      check_state("slstm", *state, shapes);
-    }
-    carried = {(*state)[0], (*state)[1], (*state)[2], (*state)[3],
-               convolves ? (*state)[4] : Tensor()};
-  }
-  const Var out = forward(x, carried);
-  if (state != nullptr) {
-    *state = {carried.h.value(), carried.c.value(), carried.n.value(), carried.m.value()};
-    if (convolves) state->push_back(carried.conv.value());
-  }
-  return out;
+std::vector<Shape> Slstm::state_shapes(int64_t B) const {
+  std::vector<Shape> shapes(4, Shape{B, options_.d_model});
+  if (conv1d_ != nullptr) shapes.push_back({B, options_.conv_width - 1, options_.d_model});
+  return shapes;
 }
 
 // h of every step, (B, T, d_model).

@@ -12,7 +12,7 @@
 // name fgate and A_f under igate.
 #pragma once
 
-#include <fprnn/models/layer.h>
+#include <fprnn/models/state_layer.h>
 #include <fprnn/models/xlstm_modules.h>
 
 namespace fprnn {
@@ -35,20 +35,20 @@ struct SlstmState {
   Var conv;        // (B, W - 1, d_model)
 };
 
-class Slstm : public Layer {
+inline std::array<Var*, 5> parts_of(SlstmState& state) {
+  return {&state.h, &state.c, &state.n, &state.m, &state.conv};
+}
+
+class Slstm : public StateLayer<SlstmState> {
  public:
   // ValueError: what check_sizes refuses; heads that do not divide d_model.
   Slstm(Module& parent, std::string name, const Init& init, const SlstmOptions& options);
-  using Layer::forward;  // UsageError: the state of another layer
-  bool capturable(const Conditions& = {}) const override { return true; }
+  using StateLayer::forward;
   bool has_residual() const override { return true; }
-  // The same with gradients through the state, which may be empty at the start of a sequence.
-  Var forward(const Var& x, SlstmState& state);
-
- protected:
-  Var evaluate(const Var& x, LayerState* state, const Conditions& on) override;
+  Var forward(const Var& x, SlstmState& state) override;
 
  private:
+  std::vector<Shape> state_shapes(int64_t B) const override;
   Var cell(const Var& convolved, const Var& y, SlstmState& state);
   Var feed_forward(const Var& x);
 
