@@ -134,4 +134,17 @@ std::vector<Case> all_cases() {
   return cases;
 }
 
+Values gradients_of(Built& built, const Var& u, const FixedPointState& start) {
+  Tape tape(built.context);
+  Vars asked{tape.variable(u.value())};
+  FixedPointState state = start;
+  const Var y = built.layer->forward(asked[0], state, built.on);
+  for (const auto& [path, parameter] : built.layer->parameters())
+    asked.push_back(tape.leaf(*parameter));
+  Values gradients;
+  for (const Tensor& gradient : tape.vjp({y}, {random(built.context, y.shape(), 2)}, asked))
+    gradients.push_back(gradient.to_vector());
+  return gradients;
+}
+
 }  // namespace fprnn::tests

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "run_case.h"
 #include "small_model.h"
 
 namespace fprnn::tests {
@@ -93,6 +94,9 @@ struct Built {
     layer->solver.unconverged = Unconverged::accept;
   }
 };
+
+// Of u and of every parameter, for a sequence that starts from `start`.
+Values gradients_of(Built& built, const Var& u, const FixedPointState& start);
 
 inline constexpr Solver kSolvers[] = {Solver::sequential, Solver::parallel};
 
