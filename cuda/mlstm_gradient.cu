@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kWarp) mlstm_gates_kernel(const Work work) {
     next = GateStep(at, t - kWarp);
     const bool exists = t < args.T;
     const ValueAndSlope forget = log_sigmoid(own.fgate);
-    const bool kept = !exists || (forget.value + own.before) - own.m >= 0;
+    const bool kept = !exists || forget.value + own.before >= own.igate;
     const Division of(own.m, own.r, own.moved, args.eps);
     real x = exists ? of.row - own.column : real(0);
     if (t == ::min(args.T, (begin / kSteps + 1) * kSteps) - 1) x += flow;
