@@ -133,6 +133,11 @@ void run(Cpu cpu, const SumMiddle& args) {
 }
 
 void run(Cpu cpu, const RepeatMiddle& args) {
+  if (args.inner == 1)
+    return parallel_for(cpu, args.outer, grain_for(args.middle), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        std::fill_n(args.y + i * args.middle, args.middle, args.x[i]);
+    });
   const int64_t rows = args.outer * args.middle;
   parallel_for(cpu, rows, grain_for(args.inner), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row)
