@@ -92,7 +92,7 @@ target_include_directories(fprnn PUBLIC $<BUILD_INTERFACE:${FPRNN_INCLUDE}>)
 target_link_libraries(fprnn
   PRIVATE $<BUILD_INTERFACE:fprnn_flags> $<BUILD_INTERFACE:${fmt_of_library}>
           $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> OpenMP::OpenMP_CXX)
-fprnn_precompile(fprnn <algorithm> <functional> <string> <vector> <nlohmann/json.hpp>)
+fprnn_precompile(fprnn <algorithm> <cmath> <fprnn/core/vector.h> <fprnn/models/layer.h> <fprnn/ops/op.h>)
 
 # Compiles kernel files once for each instruction set, into the target.
 function(fprnn_kernels target)
@@ -115,6 +115,9 @@ function(fprnn_kernels target)
   endforeach()
 endfunction()
 fprnn_kernels(fprnn ${FPRNN_KERNELS})
+foreach(isa IN LISTS isas)
+  fprnn_precompile(fprnn_${isa} <algorithm> <cmath> <fprnn/core/vector.h> <fprnn/core/vector_math.h>)
+endforeach()
 if(FPRNN_CUDA)
   fprnn_cuda(fprnn)
 endif()

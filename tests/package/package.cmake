@@ -14,7 +14,7 @@ if(NOT FPRNN_SANITIZE)
   foreach(isa IN LISTS isas)
     add_test(NAME kernel_symbols_${isa}
              COMMAND sh ${package}/kernel_symbols.sh ${CMAKE_NM} ${CMAKE_OBJDUMP} ${isa}
-                     $<TARGET_OBJECTS:fprnn_${isa}>
+                     "$<FILTER:$<TARGET_OBJECTS:fprnn_${isa}>,EXCLUDE,[.](pch|gch)$>"
              COMMAND_EXPAND_LISTS)
   endforeach()
 endif()
