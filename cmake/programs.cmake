@@ -50,42 +50,59 @@ if(FPRNN_BUILD_TESTS)
     include(tests/fuzz/fuzz.cmake)
     return()
   endif()
-  fprnn_program(tests
-    tests/main.cpp tests/reference.cpp tests/reference_mixers.cpp tests/reference_recurrent.cpp tests/reference_act.cpp tests/reference_pd_scan.cpp tests/reference_ssd.cpp tests/reference_delta_rule.cpp tests/reference_attention.cpp tests/reference_xlstm.cpp tests/run_case.cpp
-    tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp
-    tests/op_table_layout.cpp tests/op_table_products.cpp tests/op_table_norms.cpp tests/op_table_recurrences.cpp tests/op_table_ssd.cpp tests/op_table_delta_rule.cpp tests/op_table_attention.cpp tests/op_table_xlstm.cpp
-    tests/op_table_mixers.cpp tests/op_table_recurrent.cpp tests/op_table_act.cpp tests/op_table_pd_scan.cpp tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/test_vjp.cpp
-    tests/test_tape.cpp tests/test_own_op.cpp tests/test_core.cpp tests/test_thread_pool.cpp tests/test_processors.cpp tests/test_solver_version.cpp
-    tests/test_vector_math.cpp tests/test_large_numbers.cpp tests/test_large_steps.cpp tests/test_extents.cpp tests/test_extents_layers.cpp tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp
-    tests/test_models.cpp tests/test_recurrent.cpp tests/test_act.cpp tests/test_pd_ssm.cpp tests/test_mamba2.cpp tests/test_delta_net.cpp tests/test_transformer.cpp tests/test_deq.cpp tests/test_xlstm.cpp tests/test_fp_block.cpp tests/test_cells.cpp tests/test_sequence_model.cpp tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_train.cpp tests/test_tasks.cpp
-    tests/malformed.cpp tests/rewrite.cpp tests/test_file.cpp tests/test_lines.cpp tests/test_safetensors.cpp
-    tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp tests/test_checkpoint_files.cpp
-    tests/test_run_checkpoints.cpp
-    tests/test_fixed_point.cpp tests/test_picard.cpp tests/test_patience.cpp tests/test_implicit_gradient.cpp
-    tests/test_train_fixed_point.cpp tests/fp_cases.cpp tests/test_fp_layers.cpp tests/test_fp_gradients.cpp
-    tests/test_fp_claims.cpp tests/test_fp_roots.cpp tests/test_own_mixers.cpp tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp
-    tests/test_record.cpp tests/test_report.cpp tests/test_svg.cpp
-    tests/test_sweeps.cpp tests/test_mixer_bounds.cpp
-    tests/test_cuda.cpp tests/test_cuda_forms.cpp tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
+  # Every op with its plain loop: what several programs of tests share.
+  set(common
+      tests/main.cpp tests/reference.cpp tests/reference_mixers.cpp tests/reference_recurrent.cpp
+      tests/reference_act.cpp tests/reference_pd_scan.cpp tests/reference_ssd.cpp tests/reference_delta_rule.cpp
+      tests/reference_attention.cpp tests/reference_xlstm.cpp tests/run_case.cpp tests/finite_difference.cpp
+      tests/op_table.cpp tests/op_table_elementwise.cpp tests/op_table_layout.cpp tests/op_table_products.cpp
+      tests/op_table_norms.cpp tests/op_table_recurrences.cpp tests/op_table_ssd.cpp tests/op_table_delta_rule.cpp
+      tests/op_table_attention.cpp tests/op_table_xlstm.cpp tests/op_table_mixers.cpp tests/op_table_recurrent.cpp
+      tests/op_table_act.cpp tests/op_table_pd_scan.cpp tests/op_table_fp_mamba.cpp tests/rewrite.cpp)
+  fprnn_program(tests ${common}
+    tests/test_op_table.cpp tests/test_vjp.cpp tests/test_tape.cpp tests/test_own_op.cpp tests/test_core.cpp
+    tests/test_thread_pool.cpp tests/test_processors.cpp tests/test_solver_version.cpp tests/test_vector_math.cpp
+    tests/test_large_numbers.cpp tests/test_large_steps.cpp tests/test_extents.cpp tests/test_extents_layers.cpp
+    tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp tests/test_models.cpp tests/test_recurrent.cpp
+    tests/test_act.cpp tests/test_pd_ssm.cpp tests/test_mamba2.cpp tests/test_delta_net.cpp tests/test_transformer.cpp
+    tests/test_deq.cpp tests/test_xlstm.cpp tests/test_fp_block.cpp tests/test_cells.cpp tests/test_sequence_model.cpp
+    tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp
+    tests/test_train.cpp tests/test_tasks.cpp tests/malformed.cpp tests/test_file.cpp tests/test_lines.cpp
+    tests/test_safetensors.cpp tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp
+    tests/test_checkpoint_files.cpp tests/test_run_checkpoints.cpp tests/test_fixed_point.cpp tests/test_picard.cpp
+    tests/test_patience.cpp tests/test_implicit_gradient.cpp tests/test_train_fixed_point.cpp tests/fp_cases.cpp
+    tests/test_fp_layers.cpp tests/test_fp_gradients.cpp tests/test_fp_claims.cpp tests/test_fp_roots.cpp tests/test_own_mixers.cpp
+    tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp tests/test_record.cpp tests/test_report.cpp
+    tests/test_svg.cpp tests/test_sweeps.cpp tests/test_mixer_bounds.cpp tests/test_cuda.cpp tests/test_cuda_forms.cpp
+    tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   if(FPRNN_CUDA)
     target_sources(tests PRIVATE tests/test_ladder.cpp)
     fprnn_use_kernels(tests fprnn_ladder)
   endif()
-  fprnn_precompile(tests <algorithm> <cmath> <filesystem> <fstream> <functional> <map> <set> <vector>
-                   <doctest/doctest.h> <fmt/format.h> <fprnn/ops/ops.h>)
+  set(headers_of_tests <algorithm> <cmath> <filesystem> <fstream> <functional> <map> <set> <vector>
+      <doctest/doctest.h> <fmt/format.h> <fprnn/ops/ops.h>)
+  fprnn_precompile(tests ${headers_of_tests})
   target_compile_definitions(tests PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME tests COMMAND tests)
   add_test(NAME tests_baseline COMMAND tests)
   set_tests_properties(tests_baseline PROPERTIES ENVIRONMENT "ISA=baseline")
 
+  # What CUDA changes in the code of the tests, to be compiled and linked where no GPU can run them (test.sh).
+  if(FPRNN_CUDA)
+    fprnn_program(tests_gpu EXCLUDE_FROM_ALL ${common}
+      tests/test_own_op.cpp tests/test_cells.cpp tests/test_sweeps.cpp tests/fp_cases.cpp tests/test_ladder.cpp
+      tests/test_cuda.cpp tests/test_cuda_forms.cpp tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
+    target_link_libraries(tests_gpu PRIVATE fprnn_tasks doctest::doctest)
+    target_compile_definitions(tests_gpu PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+    fprnn_use_kernels(tests_gpu fprnn_ladder)
+    fprnn_precompile(tests_gpu ${headers_of_tests})
+  endif()
+
   # What threads do together, under ThreadSanitizer: the other tests are of one thread, or of the same code.
   if(FPRNN_SANITIZE STREQUAL "thread")
-    fprnn_program(tests_threads
-      tests/main.cpp tests/test_thread_pool.cpp tests/reference.cpp tests/reference_mixers.cpp tests/reference_recurrent.cpp tests/reference_act.cpp tests/reference_pd_scan.cpp tests/reference_ssd.cpp tests/reference_delta_rule.cpp tests/reference_attention.cpp tests/reference_xlstm.cpp tests/run_case.cpp
-      tests/finite_difference.cpp tests/op_table.cpp tests/op_table_elementwise.cpp tests/op_table_layout.cpp
-      tests/op_table_products.cpp tests/op_table_norms.cpp tests/op_table_recurrences.cpp tests/op_table_ssd.cpp tests/op_table_delta_rule.cpp tests/op_table_attention.cpp tests/op_table_xlstm.cpp tests/op_table_mixers.cpp tests/op_table_recurrent.cpp tests/op_table_act.cpp tests/op_table_pd_scan.cpp
-      tests/op_table_fp_mamba.cpp tests/test_op_table.cpp tests/rewrite.cpp tests/test_train.cpp)
+    fprnn_program(tests_threads ${common}
+      tests/test_thread_pool.cpp tests/test_op_table.cpp tests/test_train.cpp)
     target_link_libraries(tests_threads PRIVATE fprnn_tasks doctest::doctest)
     target_compile_definitions(tests_threads PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     add_test(NAME tests_threads COMMAND tests_threads
@@ -103,6 +120,7 @@ if(FPRNN_BUILD_TESTS)
   endif()
 
   fprnn_program(golden tests/golden.cpp tests/golden_recurrent.cpp tests/golden_mamba2.cpp tests/golden_delta.cpp tests/golden_transformer.cpp tests/golden_xlstm.cpp tests/golden_act.cpp tests/golden_pd_ssm.cpp tests/golden_fp_mamba2.cpp)
+  fprnn_precompile(golden <cmath> <filesystem> <map> <nlohmann/json.hpp> <fprnn/models/layer.h> <fprnn/ops/ops.h>)
   target_compile_definitions(golden PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME golden COMMAND golden)
 
