@@ -13,5 +13,5 @@ target_link_libraries(fprnn_tasks PUBLIC fprnn
   PRIVATE $<BUILD_INTERFACE:fprnn_flags> $<BUILD_INTERFACE:${fmt_of_library}>
           $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> $<BUILD_INTERFACE:CLI11::CLI11>)
 set_target_properties(fprnn_tasks PROPERTIES EXPORT_NAME tasks POSITION_INDEPENDENT_CODE ON)
-fprnn_optimise_little(fprnn_tasks)
+target_compile_options(fprnn_tasks PRIVATE $<$<CONFIG:Release>:-O1>)  # hot loops are the library's
 fprnn_precompile(fprnn_tasks <algorithm> <filesystem> <string> <vector> <fmt/format.h> <nlohmann/json.hpp>)
