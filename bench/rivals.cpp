@@ -99,6 +99,23 @@ std::vector<Result> gated(const Context& context, const Options& options) {
 
 namespace {
 
+// Forward and backward, each against a copy of as many bytes, those of backward twice those of forward. Flops
+// are of the recurrence; chunks need others.
+void add_both(std::vector<Result>& results, const Context& context, const Options& options,
+              const std::string& name, const Sizes& parameters, const Work& forward,
+              const Work& backward, double bytes, const std::array<double, 2>& flops) {
+  const auto times = medians_and_copies(context, options, {forward, backward}, {bytes, 2 * bytes});
+  for (int i = 0; i < 2; ++i)
+    results.push_back({.name = name + (i == 0 ? "-forward" : "-backward"),
+                       .parameters = parameters,
+                       .milliseconds = times[i].milliseconds,
+                       .gigabytes_per_second = (1 + i) * bytes / times[i].milliseconds / 1e6,
+                       .gigaflops = flops[i] / times[i].milliseconds / 1e6,
+                       .runs = options.runs,
+                       .limit_milliseconds = times[i + 2].milliseconds,
+                       .how = times[i].how});
+}
+
 // The tensors of a gated delta rule with H heads of K keys and values, and the two contracts over them.
 struct DeltaRuleCase {
   Tensor q, k, v, d_o, o, dq, dk, dv, beta, g, dbeta, dg, state, checkpoints;
@@ -143,8 +160,7 @@ struct DeltaRuleCase {
 
 }  // namespace
 
-// Against a copy of as many bytes: q, k, v and o, and backward their gradients too. The rate counts
-// the flops of the recurrence, of which chunks need more. The second size is a short task's.
+// Bytes: q, k, v and o. The second size is a short task's.
 std::vector<Result> delta_rule(const Context& context, const Options& options) {
   using BTHK = std::array<int64_t, 4>;
   const bool gpu = context.device() == DeviceKind::cuda;
@@ -155,22 +171,12 @@ std::vector<Result> delta_rule(const Context& context, const Options& options) {
     launch(context, at.forward);  // the checkpoints that backward reads
     DeltaRuleForward alone = at.forward;
     alone.checkpoints = nullptr;
-    const double elements = static_cast<double>(B * T * H * K);
-    const double bytes[] = {4 * elements * sizeof(real), 8 * elements * sizeof(real)};
-    const double flops[] = {7 * elements * static_cast<double>(K),
-                            20 * elements * static_cast<double>(K)};
-    const auto times = medians_and_copies(
-        context, options, {[&] { launch(context, alone); }, [&] { launch(context, at.backward); }},
-        {bytes[0], bytes[1]});
-    for (int i = 0; i < 2; ++i)
-      results.push_back({.name = i == 0 ? "delta-rule-forward" : "delta-rule-backward",
-                         .parameters = sizes({{"B", B}, {"T", T}, {"H", H}, {"d", K}}),
-                         .milliseconds = times[i].milliseconds,
-                         .gigabytes_per_second = bytes[i] / times[i].milliseconds / 1e6,
-                         .gigaflops = flops[i] / times[i].milliseconds / 1e6,
-                         .runs = options.runs,
-                         .limit_milliseconds = times[i + 2].milliseconds,
-                         .how = times[i].how});
+    const double elements = static_cast<double>(B * T * H * K),
+                 flops = elements * static_cast<double>(K);
+    add_both(
+        results, context, options, "delta-rule", sizes({{"B", B}, {"T", T}, {"H", H}, {"d", K}}),
+        [&] { launch(context, alone); }, [&] { launch(context, at.backward); },
+        4 * elements * sizeof(real), {7 * flops, 20 * flops});
   }
   return results;
 }
@@ -237,8 +243,7 @@ struct SsdCase {
 
 }  // namespace
 
-// Against a copy of as many bytes: x and y, and backward their gradients too. The rate counts the
-// flops of the recurrence, of which chunks need more.
+// Bytes: x and y.
 std::vector<Result> ssd_scan(const Context& context, const Options& options) {
   using BTHPN = std::array<int64_t, 5>;
   const bool gpu = context.device() == DeviceKind::cuda;
@@ -250,22 +255,13 @@ std::vector<Result> ssd_scan(const Context& context, const Options& options) {
     SsdScanForward alone = at.backward.forward;
     launch(context, alone);  // the checkpoints that backward reads
     alone.checkpoints = nullptr;
-    const double elements = static_cast<double>(B * T * H * P);
-    const double bytes[] = {2 * elements * sizeof(real), 4 * elements * sizeof(real)};
-    const double flops[] = {5 * elements * static_cast<double>(N),
-                            13 * elements * static_cast<double>(N)};
-    const auto times = medians_and_copies(
-        context, options, {[&] { launch(context, alone); }, [&] { launch(context, at.backward); }},
-        {bytes[0], bytes[1]});
-    for (int i = 0; i < 2; ++i)
-      results.push_back({.name = i == 0 ? "ssd-scan-forward" : "ssd-scan-backward",
-                         .parameters = sizes({{"B", B}, {"T", T}, {"H", H}, {"P", P}, {"N", N}}),
-                         .milliseconds = times[i].milliseconds,
-                         .gigabytes_per_second = bytes[i] / times[i].milliseconds / 1e6,
-                         .gigaflops = flops[i] / times[i].milliseconds / 1e6,
-                         .runs = options.runs,
-                         .limit_milliseconds = times[i + 2].milliseconds,
-                         .how = times[i].how});
+    const double elements = static_cast<double>(B * T * H * P),
+                 flops = elements * static_cast<double>(N);
+    add_both(
+        results, context, options, "ssd-scan",
+        sizes({{"B", B}, {"T", T}, {"H", H}, {"P", P}, {"N", N}}), [&] { launch(context, alone); },
+        [&] { launch(context, at.backward); }, 2 * elements * sizeof(real),
+        {5 * flops, 13 * flops});
   }
   return results;
 }
@@ -324,28 +320,18 @@ struct MlstmCase {
 
 }  // namespace
 
-// Against a copy of as many bytes: q, k, v and h, and backward their gradients too. The rate counts the
-// flops of the recurrence, of which chunks need fewer or more.
+// Bytes: q, k, v and h.
 std::vector<Result> mlstm(const Context& context, const Options& options) {
   const int64_t T = context.device() == DeviceKind::cuda ? 2048 : 256, B = T / 256, H = 4, d = 128;
   const MlstmCase at(context, B, T, H, d);
   const MlstmBackward back = at.backward();
   launch(context, at.forward);  // the checkpoints that backward reads
-  const double elements = static_cast<double>(B * T * H * d);
-  const double bytes[] = {4 * elements * sizeof(real), 8 * elements * sizeof(real)};
-  const auto times = medians_and_copies(
-      context, options, {[&] { launch(context, at.forward); }, [&] { launch(context, back); }},
-      {bytes[0], bytes[1]});
+  const double elements = static_cast<double>(B * T * H * d), flops = elements * d;
   std::vector<Result> results;
-  for (int i = 0; i < 2; ++i)
-    results.push_back({.name = i == 0 ? "mlstm-forward" : "mlstm-backward",
-                       .parameters = sizes({{"B", B}, {"T", T}, {"H", H}, {"d", d}}),
-                       .milliseconds = times[i].milliseconds,
-                       .gigabytes_per_second = bytes[i] / times[i].milliseconds / 1e6,
-                       .gigaflops = (i == 0 ? 5 : 13) * elements * d / times[i].milliseconds / 1e6,
-                       .runs = options.runs,
-                       .limit_milliseconds = times[i + 2].milliseconds,
-                       .how = times[i].how});
+  add_both(
+      results, context, options, "mlstm", sizes({{"B", B}, {"T", T}, {"H", H}, {"d", d}}),
+      [&] { launch(context, at.forward); }, [&] { launch(context, back); },
+      4 * elements * sizeof(real), {5 * flops, 13 * flops});
   return results;
 }
 
