@@ -61,19 +61,20 @@ struct SsdBlock {
 };
 
 // Asks for the rows of a chunk that exist and zeros for the others.
-template <int kColumns>
-__device__ __forceinline__ void fetch_steps(const real* from, int64_t stride, int count,
+template <int kColumns, class Count>
+__device__ __forceinline__ void fetch_steps(const real* from, int64_t stride, Count count,
                                             int64_t columns, bool quads, real* to) {
   fetch_rows<kSteps, kColumns, kSsdThreads>(from, stride, count, columns, quads, to);
 }
+template <class Count>
 __device__ __forceinline__ void fetch_channels(const SsdBlock& at, const real* from, int64_t begin,
-                                               int count, real* to) {
+                                               Count count, real* to) {
   fetch_steps<kChannels>(from + at.step(begin) * at.args.P, at.args.H * at.args.P, count, at.args.P,
                          at.plan.channel_quads, to);
 }
-template <int N>
+template <int N, class Count>
 __device__ __forceinline__ void fetch_directions(const SsdBlock& at, const real* from,
-                                                 int64_t begin, int count, real* to) {
+                                                 int64_t begin, Count count, real* to) {
   fetch_steps<N>(from + at.row(begin), at.args.G * at.args.N, count, at.args.N, at.plan.state_quads,
                  to);
 }

@@ -25,6 +25,9 @@ struct alignas(16) SsdBackwardRoom {
   real dscores[kSteps][kStepStride];  // the cotangent of c_t . b_s
   real through_c[kSlices][kSteps];    // what slices give to dl_t by way of S c_t
   real zs[kSsdWarps];                 // <Z, S>
+  // Not in registers, of which there are too few: the head's skip; of the first warp's lanes, the
+  // slope of the chunk's dt, and the sums so far of da and ddt_bias.
+  real skip[kChannels], slope[kSteps], da[kSteps], dbias[kSteps];
 };
 // What warps give to dl_t, and to ddt_s by way of W and of S'.
 struct SsdSums {
@@ -54,8 +57,7 @@ struct SsdBack {
   SsdSteps& steps;
   int half, channels,
       columns;  // of the warp's tiles: first step, channel, and step s of the weights
-  real skip[2][2], dskip[2][2] = {};
-  real da = 0, dbias = 0;
+  real dskip[2][2] = {};
 
   __device__ SsdBack(const SsdBlock& at, const SsdScanBackward& args, Room& room, SsdSums& sums,
                      SsdSteps& steps)
@@ -67,12 +69,12 @@ struct SsdBack {
         half(at.warp % 2 * 16),
         channels(at.warp / 2 * 16),
         columns(at.warp / 2 * 8) {
-    each_pair<1, 2>([&](int, int n, int, int, int j) {
-      unrolled<2>([&](int k) { skip[n][k] = at.skip(channels + j + k); });
-    });
+    const int thread = static_cast<int>(threadIdx.x);
+    if (thread < kChannels) room.skip[thread] = at.skip(thread);
+    if (thread < kSteps) room.da[thread] = room.dbias[thread] = 0;
   }
 
-  __device__ __forceinline__ void fetch(int64_t begin, int count, const real* state) {
+  __device__ __forceinline__ void fetch(int64_t begin, int64_t count, const real* state) {
     fetch_channels(at, at.args.x, begin, count, room.x[0]);
     fetch_channels(at, args.dy, begin, count, room.dy[0]);
     fetch_directions<N>(at, at.args.b, begin, count, room.b[0]);
@@ -147,7 +149,7 @@ struct SsdBack {
       Two own;
       unrolled<2>([&](int k) {
         const real dy = room.dy[s][p + k];
-        own.v[k] = dx[0][n][2 * side + k] + skip[n][k] * dy;
+        own.v[k] = dx[0][n][2 * side + k] + room.skip[p + k] * dy;
         dskip[n][k] += dy * room.x[s][p + k];
       });
       if (s < count)
@@ -227,7 +229,7 @@ struct SsdBack {
   }
 
   // What a step's size and decay get, of which the lane of one warp has one.
-  __device__ __forceinline__ void finish_steps(int64_t begin, int count, real slope) {
+  __device__ __forceinline__ void finish_steps(int64_t begin, int count) {
     const int lane = lane_of();
     real leaving = 0, row = 0, zs = 0;
     unrolled<4>([&](int i) { leaving += sums.leaving[i][lane]; });
@@ -246,10 +248,10 @@ struct SsdBack {
       if (lane + distance < kWarp) dl += after;
     }
     if (lane >= count) return;
-    const real raw = (dl * at.args.a[at.h] + ddt) * slope;
+    const real raw = (dl * at.args.a[at.h] + ddt) * room.slope[lane];
     args.ddt[at.step(begin + lane)] = raw;
-    da += dl * dt;
-    dbias += raw;
+    room.da[lane] += dl * dt;
+    room.dbias[lane] += raw;
   }
 
   __device__ __forceinline__ void chunk(int64_t number) {
@@ -259,8 +261,7 @@ struct SsdBack {
     const real* const state = number == 0 ? h0 : at.checkpoint(number);
     const bool has_z = args.dstate != nullptr || number + 1 < at.plan.chunks;
     fetch(begin, count, state);
-    real slope = 0;
-    if (at.warp == 0) slope = make_ssd_steps(at, begin, steps);
+    if (at.warp == 0) room.slope[lane_of()] = make_ssd_steps(at, begin, steps);
     wait_async<0>();
     __syncthreads();
     through_weights();
@@ -273,7 +274,7 @@ struct SsdBack {
       make_db(begin, count, has_z);
     }
     __syncthreads();
-    if (at.warp == 0) finish_steps(begin, count, slope);
+    if (at.warp == 0) finish_steps(begin, count);
     if (number > 0 || args.dh0 != nullptr)
       update_state<N, kExact>(at, steps, room.dy[0], steps.in, room.c[0], room.z[0],
                               [](int, int, const Two&) {});
@@ -295,8 +296,8 @@ struct SsdBack {
     const int64_t head = blockIdx.x;
     const int p = static_cast<int>(threadIdx.x);
     if (p < at.args.P) args.dskip[head * at.args.P + p] = parts[p] + parts[kChannels + p];
-    da = warp_sum(da);
-    dbias = warp_sum(dbias);
+    if (p >= kWarp) return;
+    const real da = warp_sum(room.da[p]), dbias = warp_sum(room.dbias[p]);
     if (p > 0) return;
     args.da[head] = da;
     args.ddt_bias[head] = dbias;

@@ -7,10 +7,10 @@
 namespace fprnn::cuda {
 
 // Asks for `count` rows of `columns` numbers, `stride` apart, and zeros to the end of kRows rows and
-// kColumns numbers; all threads together. Rows of `to` are kColumns + 8 apart. Nothing is read where
-// `from` is null.
-template <int kRows, int kColumns, int kThreads>
-__device__ __forceinline__ void fetch_rows(const real* from, int64_t stride, int64_t count,
+// kColumns numbers; all threads together. Rows of `to` are kColumns + 8 apart. Count: int or
+// int64_t, whichever leaves a kernel more registers.
+template <int kRows, int kColumns, int kThreads, class Count>
+__device__ __forceinline__ void fetch_rows(const real* from, int64_t stride, Count count,
                                            int64_t columns, bool quads, real* to) {
   with_quads(quads, [&](auto width) {
     constexpr int kAcross = kColumns / width();
@@ -18,7 +18,7 @@ __device__ __forceinline__ void fetch_rows(const real* from, int64_t stride, int
       const int row = i / kAcross, column = i % kAcross * width();
       copy_async<width() * sizeof(real)>(to + row * (kColumns + 8) + column,
                                          from + row * stride + column,
-                                         from != nullptr && row < count && column < columns);
+                                         row < count && column < columns);
     }
   });
 }
