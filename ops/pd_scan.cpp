@@ -18,23 +18,15 @@ FPRNN_KERNEL(void pd_scan_backward(const PdScanBackward&, real* space, int64_t b
 
 namespace {
 
-// (N, M, K) -> (M, N, K).
+// (N, N, K), slots and candidates swapped.
 Var swapped(const Var& x) {
-  const int64_t N = x.size(0), M = x.size(1), K = x.size(2);
-  const Tensor y(x.context(), Shape{M, N, K});
-  for (int64_t i = 0; i < N; ++i)
-    launch(x.context(), CopyRows{.from = x.data() + i * M * K,
-                                 .to = y.data() + i * K,
-                                 .rows = M,
-                                 .length = K,
-                                 .from_stride = K,
-                                 .to_stride = N * K});
+  const Tensor y = like(x);
+  launch(x.context(), PdSwap{.from = x.data(), .to = y.data(), .N = x.size(0), .K = x.size(2)});
   return record("pd_scan", {x}, y,
                 [](Backward& back) { back.accumulate(0, swapped(back.output()).value()); });
 }
 
-// Checked, with the dictionary by slot and candidate and the first state there.
-PdScanInputs prepared(std::string_view op, PdScanInputs in) {
+void check(std::string_view op, const PdScanInputs& in) {
   const Shape &of_d = in.d.shape(), &of_a = in.dictionary.shape();
   require(of_a.rank() == 3 && of_a[0] == of_a[1] && of_a[0] >= 1 && of_a[2] >= 1, op,
           "dictionary must be (N, N, K) with N, K >= 1", of_a);
@@ -46,8 +38,12 @@ PdScanInputs prepared(std::string_view op, PdScanInputs in) {
           in.selection.shape(), of_d, of_a);
   require(fits(in.h0, of_d.without(1)), op, "h0 must be (B, 2 N): h0, d", in.h0.shape(), of_d);
   require_together(op, in.d, in.b, in.selection, in.dictionary, in.h0);
+}
+
+// With the dictionary by slot and candidate and the first state there.
+PdScanInputs prepared(PdScanInputs in) {
   if (in.one_hot == OneHot::column) in.dictionary = swapped(in.dictionary);
-  if (!in.h0.defined()) in.h0 = zeros(in.d.context(), of_d.without(1));
+  if (!in.h0.defined()) in.h0 = zeros(in.d.context(), in.d.shape().without(1));
   return in;
 }
 
@@ -92,19 +88,20 @@ void give_gradients(const Kept& kept, Backward& back) {
 }  // namespace
 
 Var pd_scan(const PdScanInputs& inputs) {
+  check("pd_scan", inputs);
   const Context& context = inputs.d.context();
-  if (context.device() == DeviceKind::cuda) return pd_scan_by_parts(inputs);
-  const PdScanInputs in = prepared("pd_scan", inputs);
-  const int64_t B = in.d.size(0), T = in.d.size(1), N = in.dictionary.size(0);
+  const int64_t B = inputs.d.size(0), T = inputs.d.size(1), N = inputs.dictionary.size(0);
+  PdSelect select{.tokens = B * T, .N = N, .K = inputs.selection.size(-1)};
+  if (context.device() == DeviceKind::cuda && !has_fused(context, select))
+    return pd_scan_by_parts(inputs);
+  const PdScanInputs in = prepared(inputs);
   const Tensor pi = like(in.selection), h = like(in.d);
   const IntTensor chosen(context, Shape{B, T, N});
-  launch(context, PdSelect{.selection = in.selection.data(),
-                           .dictionary = in.dictionary.data(),
-                           .pi = pi.data(),
-                           .chosen = chosen.data(),
-                           .tokens = B * T,
-                           .N = N,
-                           .K = in.selection.size(-1)});
+  select.selection = in.selection.data();
+  select.dictionary = in.dictionary.data();
+  select.pi = pi.data();
+  select.chosen = chosen.data();
+  launch(context, select);
   const PdScanForward forward{.one_hot = in.one_hot,
                               .chosen = chosen.data(),
                               .d = in.d.data(),
@@ -155,7 +152,8 @@ Var moved(const Var& x, const Var& p, bool transposed) {
 }  // namespace
 
 Var pd_scan_by_parts(const PdScanInputs& inputs) {
-  const PdScanInputs in = prepared("pd_scan_by_parts", inputs);
+  check("pd_scan_by_parts", inputs);
+  const PdScanInputs in = prepared(inputs);
   const int64_t B = in.d.size(0), T = in.d.size(1), N = in.dictionary.size(0);
   if (B == 0 || T == 0) return Tensor(in.d.context(), in.d.shape());
   const Var pi = softmax_by_parts(in.selection).soft;
@@ -194,6 +192,17 @@ namespace {
 int64_t tokens_of_block(int64_t N) { return std::clamp<int64_t>((1 << 12) / N, 32, 256); }
 
 }  // namespace
+
+void run(Cpu cpu, const PdSwap& args) {
+  const int64_t N = args.N, K = args.K;
+  for (int64_t i = 0; i < N; ++i)
+    run(cpu, CopyRows{.from = args.from + i * N * K,
+                      .to = args.to + i * K,
+                      .rows = N,
+                      .length = K,
+                      .from_stride = K,
+                      .to_stride = N * K});
+}
 
 void run(Cpu cpu, const PdSelect& args) {
   const int64_t block = tokens_of_block(args.N);

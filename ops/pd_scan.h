@@ -5,7 +5,8 @@
 //   row:     P_ij = [j = argmax_j' M_ij'],  h_t = D_t . (P_t h_{t-1}) + b_t
 // Complex numbers are real parts, then imaginary parts, along one axis of 2 N. The gradient goes
 // straight through the one-hot: what reaches P is given to the softmax of M's columns (rows).
-// P is a list of N indices, so a step costs O(N); what costs is M. On a GPU both go op by op.
+// P is a list of N indices, so a step costs O(N); what costs is M. On a GPU sizes without a kernel go
+// op by op.
 // Cost: 2 K N^2 flops a token forward, thrice that more backward, and 10 N for the step. Keeps the
 // inputs, h and the indices; M never stands in memory but for a few tokens (pd_scan.md).
 #pragma once
@@ -31,19 +32,23 @@ Var pd_scan(const PdScanInputs& inputs);
 // The same from other ops, with M of all tokens in memory.
 Var pd_scan_by_parts(const PdScanInputs& inputs);
 
+// (N, N, K) with its first two axes swapped.
+struct PdSwap {
+  const real* from;
+  real* to;
+  int64_t N, K;
+};
 // From the selection to indices. The dictionary's entries are ordered by what is chosen for: slot s,
 // a column (row) of P, then candidate c, a row (column).
 struct PdSelect {
-  static constexpr std::string_view kCpuOnly = "pd_scan";
-  const real* selection;   // (tokens, K)
-  const real* dictionary;  // (N, N, K): slot, candidate
-  real* pi;                // (tokens, K): softmax(selection)
-  int32_t* chosen;         // (tokens, N): the candidate of each slot, the first of equals
+  const real* selection = nullptr;   // (tokens, K)
+  const real* dictionary = nullptr;  // (N, N, K): slot, candidate
+  real* pi = nullptr;                // (tokens, K): softmax(selection)
+  int32_t* chosen = nullptr;         // (tokens, N): the candidate of each slot, the first of equals
   int64_t tokens, N, K;
 };
 // dP_cs = Re(conj(left_c) right_s), through both softmaxes.
 struct PdSelectBackward {
-  static constexpr std::string_view kCpuOnly = "pd_scan";
   const real* pi;          // (tokens, K)
   const real* dictionary;  // (N, N, K): slot, candidate
   const real* left;        // (tokens, 2 N): of candidates
@@ -53,7 +58,6 @@ struct PdSelectBackward {
   int64_t tokens, N, K;
 };
 struct PdScanForward {
-  static constexpr std::string_view kCpuOnly = "pd_scan";
   OneHot one_hot;
   const int32_t* chosen;  // (B, T, N)
   const real* d;          // (B, T, 2 N)
@@ -63,7 +67,6 @@ struct PdScanForward {
   int64_t B, T, N;
 };
 struct PdScanBackward {
-  static constexpr std::string_view kCpuOnly = "pd_scan";
   PdScanForward forward;  // b is not read
   const real* dh;         // (B, T, 2 N)
   real* dd;               // (B, T, 2 N)
@@ -71,9 +74,17 @@ struct PdScanBackward {
   real* moved;  // (B, T, 2 N): what P moves, D . h_{t-1}; in rows its adjoint, conj(D) . Z
   real* dh0;    // (B, 2 N)
 };
+void run(Cpu, const PdSwap&);
 void run(Cpu, const PdSelect&);
 void run(Cpu, const PdSelectBackward&);
 void run(Cpu, const PdScanForward&);
 void run(Cpu, const PdScanBackward&);
+// Whether there are kernels, all of them, for N and K.
+bool supports(Cuda, const PdSelect&);
+void run(Cuda, const PdSwap&);
+void run(Cuda, const PdSelect&);
+void run(Cuda, const PdSelectBackward&);
+void run(Cuda, const PdScanForward&);
+void run(Cuda, const PdScanBackward&);
 
 }  // namespace fprnn

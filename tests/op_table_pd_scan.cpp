@@ -66,8 +66,11 @@ void add_errors(ErrorCases& errors, const std::string& name, Var (*op)(const PdS
 }  // namespace
 
 void add_pd_scans(OpCases& cases, ErrorCases& errors) {
-  const Sizes sizes[] = {{1, 1, 1, 1},   {3, 3, 2, 3}, {1, 5, 9, 2}, {3, 7, 17, 3},
-                         {3, 42, 33, 5}, {2, 0, 3, 2}, {0, 2, 3, 2}};
+  // The last three are beyond the kernels of a GPU.
+  const Sizes sizes[] = {{1, 1, 1, 1},   {3, 3, 2, 3},   {1, 5, 9, 2},  {3, 7, 17, 3},
+                         {3, 42, 33, 5}, {2, 0, 3, 2},   {0, 2, 3, 2},  {2, 2, 32, 16},
+                         {1, 1, 64, 17}, {129, 2, 3, 2}, {1, 2, 65, 3}, {1, 1, 128, 2},
+                         {1, 1, 129, 1}, {1, 1, 65, 17}, {2, 2, 5, 33}};
   for (const bool by_parts : {false, true}) {
     for (const Sizes& size : sizes)
       for (const bool row : {false, true}) add(cases, size, row, size.N > 2, by_parts);

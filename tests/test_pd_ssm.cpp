@@ -34,12 +34,12 @@ struct Block {
 TEST_CASE("pd_scan: gradients are those of its parts, where they go straight through too") {
   const Context context = test_context();
   for (const OneHot one_hot : {OneHot::column, OneHot::row})
-    for (const int64_t N : {3, 21}) {
-      constexpr int64_t kSequences = 40, kK = 4;  // tokens of more than one block
+    for (const auto& [N, K] : {std::pair<int64_t, int64_t>{3, 4}, {21, 4}, {40, 20}, {70, 4}}) {
+      constexpr int64_t kSequences = 40;  // tokens of more than one block
       Tape tape(context);
       const std::vector<Var> x{
-          tape.variable(random(context, {kSequences, kT, kK}, 1, 2)),
-          tape.variable(random(context, {N, N, kK}, 2)),
+          tape.variable(random(context, {kSequences, kT, K}, 1, 2)),
+          tape.variable(random(context, {N, N, K}, 2)),
           tape.variable(random(context, {kSequences, kT, 2 * N}, 3, real(0.7))),
           tape.variable(random(context, {kSequences, kT, 2 * N}, 4)),
           tape.variable(random(context, {kSequences, 2 * N}, 5))};
