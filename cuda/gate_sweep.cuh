@@ -297,40 +297,50 @@ constexpr int64_t gate_vector_bytes(int64_t rows, int64_t d) {
 }
 static_assert(kDouble || gate_vector_bytes<kGateLanes>(4, kMostOfHead) <= kLeastBlockBytes);
 
-template <int R, int Held, bool kBack, class Cell>
-void start_gates(Cuda cuda, std::string_view name, const Cell& cell, const real* weight) {
-  const GateSizes sizes = cell.sizes();
+// How a sweep of R sequences a block starts.
+struct GateStart {
+  GatePlan plan;
+  Grid grid;
+};
+template <int R, int Held, bool kBack>
+GateStart gate_start(Cuda cuda, const GateSizes& sizes, int gates, const real* weight) {
   const int threads = static_cast<int>(ceil_div(sizes.d, kWarp / kGateLanes)) * kWarp;
   const int quads = static_cast<int>(ceil_div(sizes.d, kGateDepth));
-  const int64_t vectors = gate_vector_bytes<R>(kBack ? Cell::kGates : 1, sizes.d);
-  const int64_t quad = Cell::kGates * threads * int64_t{sizeof(GateQuad)};
+  const int64_t vectors = gate_vector_bytes<R>(kBack ? gates : 1, sizes.d);
+  const int64_t quad = gates * threads * int64_t{sizeof(GateQuad)};
   const int64_t room = std::max<int64_t>(0, gpu(cuda).forms.block_bytes - vectors) / quad;
   const int resident = static_cast<int>(std::clamp<int64_t>(quads - Held, 0, room));
-  const GatePlan plan{.quads = quads,
-                      .resident = resident,
-                      .stride = quads * kGateDepth + 8,
-                      .aligned = sizes.d % kGateQuad == 0 && quads_aligned(weight)};
-  const Grid grid{.blocks = sizes.heads * ceil_div(sizes.B, R),
-                  .threads = threads,
-                  .shared_bytes = static_cast<size_t>(vectors + resident * quad)};
-  if constexpr (kBack)
-    start(cuda, name, gate_backward_kernel<Cell, R, Held>, grid, cell, plan);
-  else
-    start(cuda, name, gate_forward_kernel<Cell, R, Held>, grid, cell, plan);
+  return {.plan = {.quads = quads,
+                   .resident = resident,
+                   .stride = quads * kGateDepth + 8,
+                   .aligned = sizes.d % kGateQuad == 0 && quads_aligned(weight)},
+          .grid = {.blocks = sizes.heads * ceil_div(sizes.B, R),
+                   .threads = threads,
+                   .shared_bytes = static_cast<size_t>(vectors + resident * quad)}};
 }
 
-// One sequence a block where that makes few blocks. By sizes alone, so that bits are too.
-template <bool kBack, class Cell>
-void start_gates(Cuda cuda, std::string_view name, const Cell& cell, const real* weight) {
+// visit(R, Held) as constants: one sequence a block where that makes few blocks. By sizes alone, so that
+// bits are too.
+template <class Visit>
+void with_gate_form(const GateSizes& sizes, const Visit& visit) {
   constexpr int64_t kFew = 128;
-  const GateSizes sizes = cell.sizes();
   const bool few = sizes.B * sizes.heads <= kFew;
   if (sizes.d <= kMostOfHead / 2)
-    few ? start_gates<1, 4, kBack>(cuda, name, cell, weight)
-        : start_gates<kGateLanes, 4, kBack>(cuda, name, cell, weight);
+    few ? visit(Constant<1>(), Constant<4>()) : visit(Constant<kGateLanes>(), Constant<4>());
   else
-    few ? start_gates<1, 2, kBack>(cuda, name, cell, weight)
-        : start_gates<kGateLanes, 2, kBack>(cuda, name, cell, weight);
+    few ? visit(Constant<1>(), Constant<2>()) : visit(Constant<kGateLanes>(), Constant<2>());
+}
+
+template <bool kBack, class Cell>
+void start_gates(Cuda cuda, std::string_view name, const Cell& cell, const real* weight) {
+  with_gate_form(cell.sizes(), [&](auto rows, auto held) {
+    constexpr int R = decltype(rows)::value, Held = decltype(held)::value;
+    const GateStart at = gate_start<R, Held, kBack>(cuda, cell.sizes(), Cell::kGates, weight);
+    if constexpr (kBack)
+      start(cuda, name, gate_backward_kernel<Cell, R, Held>, at.grid, cell, at.plan);
+    else
+      start(cuda, name, gate_forward_kernel<Cell, R, Held>, at.grid, cell, at.plan);
+  });
 }
 
 }  // namespace fprnn::cuda

@@ -9,6 +9,7 @@
 #include <fprnn/ops/op.h>
 #include <fprnn/ops/reduce.h>
 
+#include <limits>
 #include <numeric>
 
 namespace fprnn {
@@ -59,6 +60,18 @@ struct Kept {
   std::shared_ptr<ActLog> log;
 };
 
+// The numbers of each sequence's first cell, and of all cells.
+IntTensor offsets_of(const Context& context, const std::vector<int32_t>& cells) {
+  std::vector<int32_t> offsets{0};
+  for (const int32_t of_sequence : cells) {
+    require<ValueError>(of_sequence <= std::numeric_limits<int32_t>::max() - offsets.back(), "act",
+                        "a gradient must have fewer than 2^31 cells; sequences", cells.size());
+    offsets.push_back(offsets.back() + of_sequence);
+  }
+  const Shape shape{static_cast<int64_t>(offsets.size())};
+  return IntTensor(context, shape, offsets);
+}
+
 // The sweep backwards gives the cotangents of every cell's s and logit; those of the weights are one
 // product over all cells.
 void give_gradients(const Kept& kept, Backward& back) {
@@ -67,11 +80,8 @@ void give_gradients(const Kept& kept, Backward& back) {
   const int64_t B = forward.B, H = forward.H, GH = kept.weight.size(0);
   const bool lstm = forward.cell == RecurrentCell::lstm;
   const int ponder = lstm ? 2 : 1;  // which output
-  std::vector<int64_t> offsets(B + 1);
-  for (int64_t b = 0; b < B; ++b)
-    offsets[b + 1] = std::accumulate(forward.steps + b * forward.T,
-                                     forward.steps + (b + 1) * forward.T, offsets[b]);
-  const int64_t cells = offsets[B];
+  const IntTensor offsets = offsets_of(context, kept.log->cells);
+  const int64_t cells = std::accumulate(kept.log->cells.begin(), kept.log->cells.end(), int64_t{0});
   const Tensor dx(context, kept.h.shape().with(-1, GH)), dflag = zeros(context, Shape{B, GH});
   const Tensor ds(context, Shape{cells, GH + 1}), before(context, Shape{cells, H});
   const Tensor dh0 = wanted_like(back, 6, kept.h0), dc0 = wanted_like(back, 7, kept.c0);
@@ -107,8 +117,27 @@ void give_gradients(const Kept& kept, Backward& back) {
 ActResult act(const ActInputs& in) {
   const auto [B, T, G, H] = checked("act", in);
   const Context& context = in.x.context();
-  if (context.device() == DeviceKind::cuda) return act_by_parts(in);
   const bool lstm = in.cell == RecurrentCell::lstm;
+  ActForward forward{.cell = in.cell,
+                     .x = in.x.data(),
+                     .flag = in.flag.data(),
+                     .weight = in.weight.data(),
+                     .bias = data_or_null(in.bias),
+                     .halt_weight = in.halt_weight.data(),
+                     .halt_bias = in.halt_bias.data(),
+                     .h0 = data_or_null(in.h0),
+                     .c0 = lstm ? data_or_null(in.c0) : nullptr,
+                     .h = nullptr,
+                     .c = nullptr,
+                     .ponder = nullptr,
+                     .steps = nullptr,
+                     .log = nullptr,
+                     .epsilon = in.epsilon,
+                     .max_steps = in.max_steps,
+                     .B = B,
+                     .T = T,
+                     .H = H};
+  if (context.device() == DeviceKind::cuda && !has_fused(context, forward)) return act_by_parts(in);
   const std::vector<Var> inputs{in.x,           in.flag,      in.weight, in.bias,
                                 in.halt_weight, in.halt_bias, in.h0,     in.c0};
   std::vector<Tensor> outputs(lstm ? 2 : 1, Tensor(context, Shape{B, T, H}));
@@ -117,25 +146,11 @@ ActResult act(const ActInputs& in) {
   const IntTensor steps(context, Shape{B, T});
   std::shared_ptr<ActLog> log;
   if (std::ranges::any_of(inputs, &Var::differentiable)) log = std::make_shared<ActLog>();
-  const ActForward forward{.cell = in.cell,
-                           .x = in.x.data(),
-                           .flag = in.flag.data(),
-                           .weight = in.weight.data(),
-                           .bias = data_or_null(in.bias),
-                           .halt_weight = in.halt_weight.data(),
-                           .halt_bias = in.halt_bias.data(),
-                           .h0 = data_or_null(in.h0),
-                           .c0 = lstm ? data_or_null(in.c0) : nullptr,
-                           .h = outputs[0].data(),
-                           .c = lstm ? outputs[1].data() : nullptr,
-                           .ponder = outputs.back().data(),
-                           .steps = steps.data(),
-                           .log = log.get(),
-                           .epsilon = in.epsilon,
-                           .max_steps = in.max_steps,
-                           .B = B,
-                           .T = T,
-                           .H = H};
+  forward.h = outputs[0].data();
+  forward.c = lstm ? outputs[1].data() : nullptr;
+  forward.ponder = outputs.back().data();
+  forward.steps = steps.data();
+  forward.log = log.get();
   launch(context, forward);
   const Kept kept{forward,
                   in.weight.value(),
@@ -272,6 +287,7 @@ ActBlock block_of(const ActForward& args, int64_t begin, int64_t sequences, bool
 }  // namespace
 
 void run(Cpu cpu, const ActForward& args) {
+  if (args.log != nullptr) args.log->cells.assign(args.B, 0);
   if (args.B == 0 || args.T == 0) return;
   const Tensor panels = packed_gates(cpu, weights_of(args), Sweep::forward);
   const auto kernel = FPRNN_SELECT(cpu, act_forward);
@@ -297,7 +313,11 @@ void run(Cpu cpu, const ActForward& args) {
       kernel(args, panels.data(), block, {.chunks = &at, .rounds = rounds, .first = first},
              scratch.data());
     }
-    if (args.log != nullptr) args.log->blocks[i] = {begin, block.sequences, std::move(chunks)};
+    if (args.log == nullptr) return;
+    args.log->blocks[i] = {begin, block.sequences, std::move(chunks)};
+    for (int64_t b = begin; b < begin + block.sequences; ++b)
+      args.log->cells[b] =
+          std::accumulate(args.steps + b * args.T, args.steps + (b + 1) * args.T, int32_t{0});
   });
 }
 

@@ -7,8 +7,8 @@
 //   s_t = sum_n w_n s^n,  P_t = N + R
 // s is h, and (h, c) of an LSTM; x_t, its gates and the cell are ops/recurrent.h's. N counts as a
 // constant in the gradient. A sequence never waits for another one of its batch.
-// On the CPU one kernel takes some sequences through all of time (act.md). On a GPU each step goes
-// op by op, and the host reads who has halted.
+// One kernel takes some sequences through all of time (act.md). On a GPU that is for H up to 128 in
+// float; others go op by op there, and the host reads at each step who has halted.
 // Cost: that of N cells a token. Keeps six or seven numbers a cell and channel.
 #pragma once
 
@@ -43,7 +43,8 @@ ActResult act(const ActInputs& inputs);
 ActResult act_by_parts(const ActInputs& inputs);
 
 // What the cells of a block of sequences leave for their gradient. Round k has cell k of each of its
-// sequences, however many steps their tokens took; a chunk has `rounds` rounds.
+// sequences, however many steps their tokens took; a chunk has `rounds` rounds. On a GPU one block
+// has all sequences, and its one chunk is (sequences, rounds, numbers of a cell).
 struct ActLog {
   struct Block {
     int64_t begin, sequences;
@@ -51,10 +52,10 @@ struct ActLog {
   };
   int64_t rounds = 0;
   std::vector<Block> blocks = {};
+  std::vector<int32_t> cells = {};  // (B): how many cells each sequence made
 };
 
 struct ActForward {
-  static constexpr std::string_view kCpuOnly = "act";
   RecurrentCell cell;
   const real* x;            // (B, T, G H)
   const real* flag;         // (G H)
@@ -74,9 +75,8 @@ struct ActForward {
   int64_t B, T, H;
 };
 struct ActBackward {
-  static constexpr std::string_view kCpuOnly = "act";
   ActForward forward;      // x, flag, bias and ponder are not read
-  const int64_t* offsets;  // (B): the number of a sequence's first cell, in order of the sequences
+  const int32_t* offsets;  // (B + 1): the numbers of each sequence's first cell, and of all cells
   const real* dh;          // (B, T, H)
   const real* dc;          // (B, T, H) or null; lstm alone
   const real* dponder;     // (B, T) or null
@@ -89,5 +89,8 @@ struct ActBackward {
 };
 void run(Cpu, const ActForward&);
 void run(Cpu, const ActBackward&);
+void run(Cuda, const ActForward&);
+void run(Cuda, const ActBackward&);
+bool supports(Cuda, const ActForward&);
 
 }  // namespace fprnn

@@ -133,6 +133,13 @@ void add_act(OpCases& cases, ErrorCases& errors) {
       add(cases, {3, 20, 64}, {lstm, true, true, -5, 3}, by_parts);
     }
   }
+  // A GPU's kernel: H up to 64 and 128 in other forms, B up to 128 a sequence a block; more cells than
+  // it has room for at first.
+  for (const bool lstm : {true, false}) {
+    for (const Sizes& size : {Sizes{1, 2, 65}, {129, 2, 5}, {130, 1, 65}, {1, 2, 128}, {1, 1, 129}})
+      add(cases, size, {lstm, true, true, -5, 3}, false);
+    add(cases, {129, 2, 3}, {lstm, true, true, -6, 5}, false);
+  }
   add_errors(errors, "act", act);
   add_errors(errors, "act_by_parts", act_by_parts);
 }
