@@ -168,6 +168,9 @@ using namespace cuda;
 void run(Cuda cuda, const DeltaRuleForward& args) {
   if (by_steps(args))
     run_delta_steps(cuda, args);
+  else if (!kDouble && !args.exact && args.K <= kMostBf16Keys &&
+           gpu(cuda).matmul_precision == MatmulPrecision::bf16)
+    run_delta_bf16(cuda, args);
   else if (args.K <= Usual::kKeys)
     run_chunks<Usual>(cuda, args);
   else

@@ -221,5 +221,8 @@ namespace fprnn::cuda {
 
 // The recurrence itself (cuda/delta_rule_steps.cu).
 void run_delta_steps(Cuda cuda, const DeltaRuleForward& args);
+// The chunk form with products in bf16, for d_k up to 128 (cuda/delta_rule_bf16.cu).
+inline constexpr int64_t kMostBf16Keys = 128;
+void run_delta_bf16(Cuda cuda, const DeltaRuleForward& args);
 
 }  // namespace fprnn::cuda

@@ -5,6 +5,7 @@
 #include <fprnn/core/graph.h>
 #include <fprnn/core/rng.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/ops/delta_rule.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/gated_norm.h>
 #include <fprnn/ops/linear.h>
@@ -238,6 +239,37 @@ TEST_CASE("cuda: products in tf32 and bf16 are near, and not those in fp32" * ne
     check_close(describe(precision), product, truth, most);
     CHECK(relative_error(product, truth) > 1e-5);
   }
+}
+
+TEST_CASE("cuda: the delta rule in bf16 is near, and not that in fp32" * needs_gpu() *
+          needs_float()) {
+  const Context exact = test_context();
+  ContextOptions options = test_options();
+  options.matmul_precision = MatmulPrecision::bf16;
+  const Context rounded = device_context(options);
+  constexpr int64_t B = 2, T = 75, H = 2, HV = 4;
+  for (const auto& [K, V] : {std::pair<int64_t, int64_t>{128, 128}, {64, 36}, {17, 7}})
+    for (const int64_t n : {1, 3}) {
+      const Tensor q = random(exact, {B, T, H, K}, 1),
+                   k = random(exact, {B, T, n, H, K}, 2, real(1) / std::sqrt(real(K))),
+                   v = random(exact, {B, T, n, HV, V}, 3), beta = random(exact, {B, T, n, HV}, 4),
+                   g = random(exact, {B, T, HV}, 5), state = random(exact, {B, HV, K, V}, 6);
+      const auto results = [&](const Context& context) {
+        const auto [o, last] =
+            delta_rule({.q = q.on(context),
+                        .k = k.on(context),
+                        .v = v.on(context),
+                        .beta = sigmoid(beta.on(context)),
+                        .g = mul(softplus(g.on(context)), full(context, {B, T, HV}, -1)),
+                        .state = state.on(context)});
+        return Values{o.value().to_vector(), last.value().to_vector()};
+      };
+      const Values truth = results(exact), found = results(rounded);
+      for (size_t i = 0; i < truth.size(); ++i) {
+        check_close(fmt::format("d_k {}, n {}, value {}", K, n, i), found[i], truth[i], 2e-2);
+        CHECK(relative_error(found[i], truth[i]) > 1e-5);
+      }
+    }
 }
 
 TEST_CASE("cuda: a gated norm says how far it is from what was before" * needs_gpu()) {
