@@ -116,8 +116,8 @@ __global__ void norm_backward_kernel(NormBackward args, RowStatistics* statistic
   for (int64_t i = at.first; i < args.D; i += at.kStride) {
     const real n = s.normal(x[i]);
     real& dx = args.dx[at.row * args.D + i];
-    const real gift = s.scale * (weighted(i) - shift - n * pull);
-    dx = args.accumulate ? dx + gift : gift;
+    // Rounded before it is added, as if it were added by others.
+    dx = unfused(args.accumulate ? dx : real(0), s.scale, weighted(i) - shift - n * pull);
   }
   if (at.first == 0) statistics[at.row] = s;
 }
