@@ -17,7 +17,7 @@ namespace fprnn::cuda {
 struct LocalParameters {
   int64_t D;
   real scale;
-  bool in_order;    // householder; false: dplr
+  bool in_order;             // householder; false: dplr
   bool normalised, centred;  // whether N is a norm, and whether that is a LayerNorm
   real eps, tolerance;
   int64_t max_iterations;
