@@ -8,10 +8,11 @@
 // that few tokens with thousands of positions each keep the GPU as busy as many with one. dout is
 // read once, at most 1/32 of that is written and read besides.
 //
-// The sort is by digits of 10 bits, one block of 32 warps for each: a warp counts the digits of its share
-// of positions, the counts' sums over digits and warps say where each begins, and the warp puts its
-// positions there in order. V < 1024 needs one round. 10^4 positions are few, for which one block
-// is faster than the several kernels that all multiprocessors would need.
+// The sort is by digits of 9 bits, one block of 16 warps for each, whose counts every GPU's shared memory
+// holds: a warp counts the digits of its share of positions, the counts' sums over digits and warps
+// say where each begins, and the warp puts its positions there in order. V < 512 needs one round.
+// 10^4 positions are few, for which one block is faster than the several kernels that all
+// multiprocessors would need.
 #include <fprnn/core/check.h>
 #include <fprnn/core/tensor.h>
 #include <fprnn/core/vector.h>
@@ -47,9 +48,9 @@ struct FromEntries {
   __device__ Entry operator()(int64_t i) const { return entries[i]; }
 };
 
-constexpr int kDigitBits = 10, kDigits = 1 << kDigitBits;
-constexpr int kSortWarps = 32, kSortThreads = kSortWarps * kWarp;
-constexpr int kAtOnce = 4;  // reads of a thread on their way
+constexpr int kDigitBits = 9, kDigits = 1 << kDigitBits;
+constexpr int kSortWarps = 16, kSortThreads = kSortWarps * kWarp;
+constexpr int kAtOnce = 8;  // reads of a thread on their way
 static_assert(kSortThreads == kDigits, "one thread sums the counts of one digit");
 
 // body(entry, digit, exists) for positions begin .. end of a warp, 32 neighbours at a time, all

@@ -108,7 +108,8 @@ using namespace cuda;
 
 void run(Cuda cuda, const SelectiveScanForward& args) {
   if (args.D == 0) return;
-  const SelectivePlan plan = plan_selective(args, true, quads_aligned(args.state));
+  const SelectivePlan plan = plan_selective(args, selective_blocks<ForwardRows>(cuda, args.D), true,
+                                            quads_aligned(args.state));
   start(cuda, "selective_scan_forward",
         is_plain(args) ? selective_scan_forward_kernel<true> : selective_scan_forward_kernel<false>,
         selective_grid<ForwardRows>(args, plan), args, plan);

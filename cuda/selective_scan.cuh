@@ -233,14 +233,21 @@ __device__ __forceinline__ ValueAndSlope decay_factor(real dt, real rate, real k
   return {negative ? slope - keep : slope, slope};
 }
 
-inline SelectivePlan plan_selective(const SelectiveScanForward& args, bool columns, bool states) {
-  const int64_t units = ceil_div(args.D, kWarp), blocks = ceil_div(units, kWarps);
+// Blocks for the channels of a sequence: as few as their shared memory allows.
+template <class Rows>
+int64_t selective_blocks(Cuda cuda, int64_t D) {
+  int warps = kWarps;
+  while (warps > 1 && !gpu(cuda).forms.fit(Room<Rows>::bytes(warps))) --warps;
+  return ceil_div(D, warps * kWarp);
+}
+inline SelectivePlan plan_selective(const SelectiveScanForward& args, int64_t blocks, bool columns,
+                                    bool states) {
   return {
       .blocks = blocks,
       .groups = ceil_div(args.N, kGroup),
       .chunks = std::max<int64_t>(selective_scan_chunks(args.T), 1),
       .channels = selective_scan_channels(args.D),
-      .warps = static_cast<int>(ceil_div(units, blocks)),
+      .warps = static_cast<int>(ceil_div(ceil_div(args.D, kWarp), blocks)),
       .column_quads = columns && args.D % Quad::kCount == 0 && quads_aligned(args.u, args.delta),
       .state_quads = states && args.N % 4 == 0 &&
                      quads_aligned(args.a, args.b, args.c, args.h0, args.checkpoints)};

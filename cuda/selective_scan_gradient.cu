@@ -223,8 +223,9 @@ using namespace cuda;
 
 void run(Cuda cuda, const SelectiveScanBackward& args) {
   const SelectiveScanForward& in = args.forward;
-  const Shares db(cuda, args.db, in.B, ceil_div(in.D, kWarps * kWarp), in.T * in.N);
-  const Shares dc(cuda, args.dc, in.B, db.middle, in.T * in.N);
+  const int64_t blocks = selective_blocks<BackwardRows>(cuda, in.D);
+  const Shares db(cuda, args.db, in.B, blocks, in.T * in.N);
+  const Shares dc(cuda, args.dc, in.B, blocks, in.T * in.N);
   const Shares da(cuda, args.da, 1, in.B, in.D * in.N), dskip(cuda, args.dskip, 1, in.B, in.D);
   const Shares dbias(cuda, args.ddelta_bias, 1, in.B, in.D);
   SelectiveScanBackward shares = args;
@@ -240,7 +241,7 @@ void run(Cuda cuda, const SelectiveScanBackward& args) {
   }
   if (in.D > 0) {
     const SelectivePlan plan =
-        plan_selective(in, quads_aligned(args.dy),
+        plan_selective(in, blocks, quads_aligned(args.dy),
                        quads_aligned(args.dstate, shares.db, shares.dc, shares.da, shares.dh0));
     start(
         cuda, "selective_scan_backward",

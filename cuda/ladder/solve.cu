@@ -136,10 +136,12 @@ void solve_by_steps(Cuda cuda, const FpMambaSweep& in) {
   const Rounding rounding(cuda, MatmulPrecision::fp32);
   run_step_by_step<OfFpMamba>(cuda, in);
 }
-// 3. All steps in one kernel, a block for four sequences, which reads all of W each step.
+// 3. All steps in one kernel, a block for four sequences, which reads all of W each step. Where four
+// do not fit its shared memory it is rung 2.
 void solve_persistently(Cuda cuda, const FpMambaSweep& in) {
   const Rounding rounding(cuda, MatmulPrecision::fp32);
-  run_persistent<OfFpMamba>(cuda, in);
+  (persists<OfFpMamba>(cuda, in) ? run_persistent<OfFpMamba> : run_step_by_step<OfFpMamba>)(cuda,
+                                                                                            in);
 }
 // 4. ops/fp_mamba_sweep.h itself: W in 16 bits a number.
 void solve_in_use(Cuda cuda, const FpMambaSweep& in) {
