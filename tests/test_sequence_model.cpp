@@ -170,7 +170,9 @@ TEST_CASE("sequence model: gradients of a packed batch are the sum of those of i
     // A GPU adds in another order for other shapes; of a gradient far below the others, which is what
     // large terms leave of each other, that is more.
     const double floor = on_gpu() ? 0.01 : 0;
-    for (size_t i = 0; i < sum.size(); ++i) check_close(name, whole[i], sum[i], kSame, floor);
+    // The stack of all models has 17 layers instead of two, and adds up what each one rounds.
+    const double same = on_gpu() && name.find(',') != std::string::npos ? 10 * kSame : kSame;
+    for (size_t i = 0; i < sum.size(); ++i) check_close(name, whole[i], sum[i], same, floor);
   });
 }
 
