@@ -11,13 +11,13 @@ namespace {
 
 constexpr int64_t kSmall = 3000;  // elements of all inputs together
 
+}  // namespace
+
 int64_t elements_of(const OpCase& entry) {
   int64_t elements = 0;
   for (const Input& input : entry.inputs) elements += input.shape.elements();
   return elements;
 }
-
-}  // namespace
 
 const OpTable& op_table() {
   static const OpTable table = [] {

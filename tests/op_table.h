@@ -61,6 +61,8 @@ ErrorCase refuses(const std::string& op, const std::string& fragment,
 // A tensor for what is refused before its numbers are read.
 inline Tensor tensor(const Context& at, const Shape& shape) { return Tensor(at, shape); }
 
+int64_t elements_of(const OpCase& entry);  // of all inputs
+
 using OpCases = std::vector<OpCase>;
 using ErrorCases = std::vector<ErrorCase>;
 

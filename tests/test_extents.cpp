@@ -343,22 +343,18 @@ void check_ops(const Extent& of) {
 
 namespace {
 
-// Of each op that has a batch a small row of the table, one of some elements if it has such, then one with
-// most inputs.
+// Of each op that has a batch a small row of the table: of some elements, then with most inputs. Larger ones
+// would fill the memory.
 std::vector<OpCase> batched_ops() {
-  constexpr int64_t kSome = 50;
+  constexpr int64_t kSome = 50, kMany = 500;
   std::map<std::string, OpCase> chosen;
-  const auto elements = [](const OpCase& entry) {
-    int64_t sum = 0;
-    for (const Input& input : entry.inputs) sum += input.shape.elements();
-    return sum;
+  const auto rank = [](const OpCase& of) {
+    return std::tuple(elements_of(of) < kSome, -std::ssize(of.inputs), elements_of(of));
   };
   for (const OpCase& entry : op_table().cases) {
-    if (sizes_of(entry).contains(0) || !entry.inputs[0].batched) continue;
+    if (sizes_of(entry).contains(0) || elements_of(entry) > kMany || !entry.inputs[0].batched)
+      continue;
     const auto [at, is_new] = chosen.try_emplace(entry.op, entry);
-    const auto rank = [&](const OpCase& of) {
-      return std::tuple(elements(of) < kSome, -std::ssize(of.inputs), elements(of));
-    };
     if (!is_new && rank(entry) < rank(at->second)) at->second = entry;
   }
   std::vector<OpCase> ops;
