@@ -30,6 +30,12 @@ class Task {
   virtual int64_t vocabulary() const = 0;  // of tokens and targets
   // B sequences of the given length, a pure function of rng. T may be longer, by a first token say.
   virtual Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const = 0;
+  // What an evaluation at this length asks, where that is not what training at it does: lengths up to
+  // this one, say, or examples that training packs.
+  virtual Batch examination(const Context& context, const Rng& rng, int64_t B,
+                            int64_t length) const {
+    return sample(context, rng, B, length);
+  }
   // What an evaluation reports, in this order; one at least. The first is the main one: charts and
   // comparisons show it.
   virtual std::vector<Metric> metrics() const { return accuracies(); }

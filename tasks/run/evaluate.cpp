@@ -34,7 +34,7 @@ void report(const std::vector<Metric>& metrics, const std::vector<Mean>& means,
 LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context& context,
                            uint64_t seed, int64_t length, int64_t sequences) {
   const Context host = Context::cpu({.threads = context.threads()});
-  const Batch all = task.sample(host, evaluation_stream(seed, length), sequences, length);
+  const Batch all = task.examination(host, evaluation_stream(seed, length), sequences, length);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
   LengthResult result{.length = length, .sequences = sequences};
   const std::vector<Metric> metrics = metrics_of(task);
