@@ -30,7 +30,9 @@ Var FixedPointLayer::evaluate(const Var& u, LayerState* state, const Conditions&
   FixedPointState carried;
   carried.wanted = state != nullptr;
   if (state != nullptr && !state->empty()) {
-    require<UsageError>(state->size() != 1, "fixed_point", "a state must be one of such a layer");
+    require<UsageError>(state->size() >= 2, "fixed_point",
+                        "the state must be y and a carry, behind those of convolutions; parts",
+                        state->size());
     carried = {{state->begin(), state->end() - 2}, state->end()[-2], state->end()[-1], true};
   }
   const Var out = forward(u, carried, on);

@@ -19,8 +19,7 @@ struct MambaOptions {
   int64_t dt_rank = 0;  // 0: d_model / 16, rounded up
   int64_t conv_width = 4;
   int64_t layers = 1;  // W_out starts divided by sqrt(layers)
-  // H_t = (2 exp(step_t A) - 1) . H_{t-1} + ..., eigenvalues in (-1, 1) (arXiv 2411.12537). On the
-  // CPU alone.
+  // H_t = (2 exp(step_t A) - 1) . H_{t-1} + ..., eigenvalues in (-1, 1) (arXiv 2411.12537).
   bool negative_eigenvalues = false;
 };
 
