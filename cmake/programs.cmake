@@ -28,6 +28,8 @@ endfunction()
 if(FPRNN_BUILD_PROGRAMS)
   fprnn_program(state_tracking tasks/state_tracking.cpp)
   target_link_libraries(state_tracking PRIVATE fprnn_tasks)
+  fprnn_program(copying tasks/copying.cpp)
+  target_link_libraries(copying PRIVATE fprnn_tasks)
 
   fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/rivals.cpp bench/layer.cpp bench/models.cpp)
   target_link_libraries(bench PRIVATE fprnn_tasks)
@@ -73,6 +75,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_patience.cpp tests/test_implicit_gradient.cpp tests/test_train_fixed_point.cpp tests/fp_cases.cpp
     tests/test_fp_layers.cpp tests/test_fp_gradients.cpp tests/test_fp_claims.cpp tests/test_fp_roots.cpp tests/test_own_mixers.cpp
     tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp tests/test_record.cpp tests/test_report.cpp
+    tests/test_string_copying.cpp
     tests/test_svg.cpp tests/test_sweeps.cpp tests/test_mixer_bounds.cpp tests/test_cuda.cpp tests/test_cuda_forms.cpp
     tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
@@ -117,6 +120,7 @@ if(FPRNN_BUILD_TESTS)
                COMMAND bash ${PROJECT_SOURCE_DIR}/tests/state_tracking.sh
                        $<TARGET_FILE:state_tracking> ${case})
     endforeach()
+    add_test(NAME copying_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/copying.sh $<TARGET_FILE:copying>)
   endif()
 
   fprnn_program(golden tests/golden.cpp tests/golden_recurrent.cpp tests/golden_mamba2.cpp tests/golden_delta.cpp tests/golden_transformer.cpp tests/golden_xlstm.cpp tests/golden_act.cpp tests/golden_pd_ssm.cpp tests/golden_fp_mamba2.cpp)

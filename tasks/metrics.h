@@ -42,6 +42,8 @@ struct Answered {
   const IntTensor& answers;   // (B, T): argmax of the logits
   const Tensor& logits;       // (B, T, V), in the model's Context
   std::vector<Score> scores;  // (B)
+  // (B, T): answers when the model reads its own (tasks/decode.h); undefined: the task asks for none
+  IntTensor decoded = {};
 };
 
 struct Metric {

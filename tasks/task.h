@@ -5,6 +5,9 @@
 #include <fprnn/core/rng.h>
 #include <fprnn/tasks/metrics.h>
 
+#include <optional>
+#include <span>
+
 namespace fprnn {
 
 struct Batch {
@@ -36,6 +39,13 @@ class Task {
                             int64_t length) const {
     return sample(context, rng, B, length);
   }
+  // Before anything is made. ValueError: it cannot train at this length, the shortest of a run, or
+  // be examined at one of those.
+  virtual void check_lengths(int64_t /*train_length*/,
+                             std::span<const int64_t> /*eval_lengths*/) const {}
+  // The token that ends an answer, where an evaluation shall also decode answers step by step for
+  // its metrics (Answered::decoded, tasks/decode.h).
+  virtual std::optional<int32_t> end_of_answer() const { return std::nullopt; }
   // What an evaluation reports, in this order; one at least. The first is the main one: charts and
   // comparisons show it.
   virtual std::vector<Metric> metrics() const { return accuracies(); }

@@ -3,6 +3,7 @@
 # CLI11 stay in its source files.
 add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/metrics.cpp tasks/word_problem.cpp
+  tasks/string_copying.cpp tasks/decode.cpp
   tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/axis.cpp
   tasks/report/report.cpp tasks/report/chart.cpp tasks/report/plot.cpp tasks/report/svg.cpp
   tasks/run/output.cpp tasks/run/interrupt.cpp tasks/run/command_line.cpp tasks/run/options.cpp

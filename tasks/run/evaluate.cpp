@@ -1,4 +1,5 @@
 #include <fprnn/core/vector.h>
+#include <fprnn/tasks/decode.h>
 #include <fprnn/tasks/run/evaluate.h>
 
 #include <algorithm>
@@ -47,9 +48,13 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
     NoGrad tape(context);
     const Tensor logits = model.forward(tape, batch.tokens.on(context)).value();
     const IntTensor answers = argmax(logits);
-    const Answered answered{batch, answers, logits, scores(answers, batch)};
-    for (size_t i = 0; i < metrics.size(); ++i) means[i].add(metrics[i].over(answered));
     const Solves solves = last_solves(model);
+    Answered answered{batch, answers, logits, scores(answers, batch)};
+    if (const auto end = task.end_of_answer()) {
+      answered.decoded = decode(model, context, batch, *end);
+      forget_solves(model);  // of single steps
+    }
+    for (size_t i = 0; i < metrics.size(); ++i) means[i].add(metrics[i].over(answered));
     result.iterations_mean += share * solves.iterations_mean;
     result.iterations_max = std::max(result.iterations_max, solves.iterations_max);
     result.residual_max = larger_or_nan(solves.residual_max, result.residual_max);

@@ -132,6 +132,7 @@ void Invocation::open() {
   context_ = context_of(options_);
   print(fmt::format("device {}\n", describe(*context_)));
   task_ = program_.task();
+  task_->check_lengths(length_at(train_options(options_.train), 0), options_.run.eval_lengths);
   caption_ = metrics_of(*task_).front().caption;
   Rng rng = initial_stream(options_.train.numbers.seed);
   model_ = options_.model.make(task_->vocabulary(), {*context_, rng});
