@@ -26,12 +26,10 @@ function(fprnn_use_kernels target)
 endfunction()
 
 if(FPRNN_BUILD_PROGRAMS)
-  fprnn_program(state_tracking tasks/state_tracking.cpp)
-  target_link_libraries(state_tracking PRIVATE fprnn_tasks)
-  fprnn_program(copying tasks/copying.cpp)
-  target_link_libraries(copying PRIVATE fprnn_tasks)
-  fprnn_program(recall tasks/recall.cpp)
-  target_link_libraries(recall PRIVATE fprnn_tasks)
+  foreach(task state_tracking copying recall mod_arithmetic)
+    fprnn_program(${task} tasks/${task}.cpp)
+    target_link_libraries(${task} PRIVATE fprnn_tasks)
+  endforeach()
 
   fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/rivals.cpp bench/layer.cpp bench/models.cpp)
   target_link_libraries(bench PRIVATE fprnn_tasks)
@@ -71,7 +69,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_act.cpp tests/test_pd_ssm.cpp tests/test_mamba2.cpp tests/test_delta_net.cpp tests/test_transformer.cpp
     tests/test_deq.cpp tests/test_xlstm.cpp tests/test_fp_block.cpp tests/test_cells.cpp tests/test_sequence_model.cpp
     tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_recall.cpp
-    tests/test_train.cpp tests/test_tasks.cpp tests/malformed.cpp tests/test_file.cpp tests/test_lines.cpp
+    tests/test_train.cpp tests/test_tasks.cpp tests/test_arithmetic.cpp tests/malformed.cpp tests/test_file.cpp tests/test_lines.cpp
     tests/test_safetensors.cpp tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp
     tests/test_checkpoint_files.cpp tests/test_run_checkpoints.cpp tests/test_fixed_point.cpp tests/test_picard.cpp
     tests/test_patience.cpp tests/test_implicit_gradient.cpp tests/test_train_fixed_point.cpp tests/fp_cases.cpp
