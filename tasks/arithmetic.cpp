@@ -149,6 +149,10 @@ Arithmetic::Arithmetic(const ArithmeticOptions& options)
                       "must be 0, for the evaluated length alone, or a length from 3", test_from_);
 }
 
+void Arithmetic::check_training(int64_t length) const {
+  require<ValueError>(length >= kShortest, "arithmetic", "lengths must be at least 3", length);
+}
+
 int64_t Arithmetic::vocabulary() const { return variant_.vocabulary; }
 
 Batch Arithmetic::sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const {
@@ -163,7 +167,7 @@ Batch Arithmetic::examination(const Context& context, const Rng& rng, int64_t B,
 Batch Arithmetic::batch(const Context& context, const Rng& rng, int64_t B, int64_t from,
                         int64_t to) const {
   check_batch("arithmetic", B, to);
-  require<ValueError>(to >= kShortest, "arithmetic", "lengths must be at least 3", to);
+  check_training(to);
   const Variant& v = variant_;
   const int64_t least = v.number(from), T = v.length(v.number(to));
   std::vector<int32_t> tokens = host_vector<int32_t>({B, T});

@@ -39,6 +39,8 @@ class Arithmetic : public Task {
   // Of the length alone, plain's being the odd one at or below it; or see test_from.
   Batch examination(const Context& context, const Rng& rng, int64_t B,
                     int64_t length) const override;
+  void check_training(int64_t length) const override;
+  void check_examination(int64_t length) const override { check_training(length); }
   // accuracy; scaled_accuracy, (accuracy - 1/m) / (1 - 1/m) with m answers; and what both are for
   // who always says answer 0 (the first place, an even number, equal ends), the most frequent.
   std::vector<Metric> metrics() const override;

@@ -3,8 +3,6 @@
 #include <fprnn/tasks/arithmetic.h>
 #include <fprnn/tasks/run/program.h>
 
-#include <algorithm>
-
 namespace {
 
 using namespace fprnn;
@@ -56,10 +54,8 @@ class ModArithmetic : public TaskProgram {
     settings.title("Task", Decides::run);
     settings.add("test_from", task_.test_from,
                  "Shortest length in an evaluation, the given one being the longest; 0: it alone");
-    settings_ = &settings;
   }
   std::unique_ptr<Task> task() const override {
-    check_lengths();
     ArithmeticOptions options = task_;
     options.times = operators_ == "plus-minus-times";
     return std::make_unique<Arithmetic>(options);
@@ -71,20 +67,9 @@ class ModArithmetic : public TaskProgram {
     values.emplace_back("variant", variant);
     return values;
   }
-  // What the task would refuse only once it is asked, after a folder is made or even after training.
-  void check_lengths() const {
-    for (const Setting& setting : settings_->all()) {
-      std::vector<int64_t> lengths;
-      if (setting.key == "train_length") lengths = {*std::get<int64_t*>(setting.value)};
-      if (setting.key == "eval_lengths") lengths = *std::get<std::vector<int64_t>*>(setting.value);
-      for (const int64_t length : lengths)
-        require<ValueError>(length >= 3, setting.key, "lengths must be at least 3", length);
-    }
-  }
 
   ArithmeticOptions task_;
   std::string operators_ = "plus-minus-times";
-  const Settings* settings_ = nullptr;
 };
 
 }  // namespace

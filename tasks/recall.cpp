@@ -3,8 +3,6 @@
 #include <fprnn/tasks/recall_tasks.h>
 #include <fprnn/tasks/run/program.h>
 
-#include <algorithm>
-
 namespace {
 
 using namespace fprnn;
@@ -40,7 +38,6 @@ class RecallProgram : public TaskProgram {
                    "steps=400000 lr=0.0001 warmup=0 eval_lengths=4096")}};
   }
   void add_to(Settings& settings) override {
-    settings_ = &settings;
     settings.title("Task", Decides::model);
     settings.add("variant", variant_, "Keys with values, or data among noise",
                  {"mqar", "selective"});
@@ -71,23 +68,10 @@ class RecallProgram : public TaskProgram {
                         .keys = keys_by_length(keys_),
                         .filler = filler_ == "random" ? Mqar::Filler::random : Mqar::Filler::zeros,
                         .power = power_});
-    for (const int64_t length : lengths()) recall->keys_at(length);
     return recall;
   }
 
  private:
-  const Setting& setting(std::string_view key) const {
-    return *std::ranges::find(settings_->all(), key, &Setting::key);
-  }
-  // Those that this run asks for, so that it does not begin where it cannot end.
-  std::vector<int64_t> lengths() const {
-    std::vector<int64_t> lengths = *std::get<std::vector<int64_t>*>(setting("eval_lengths").value);
-    if (text_of(setting("evaluate")).empty())
-      lengths.push_back(*std::get<int64_t*>(setting("train_length").value));
-    return lengths;
-  }
-
-  const Settings* settings_ = nullptr;
   std::string variant_ = "mqar", keys_ = "4", filler_ = "zeros";
   int64_t vocabulary_ = 64;
   double power_ = 0.01;

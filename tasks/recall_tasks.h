@@ -40,6 +40,8 @@ class Recall : public Task {
   const std::vector<int64_t>& keys_at(int64_t length) const;
   // ValueError: as keys_at, or no batch.
   Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const override;
+  void check_training(int64_t length) const override { keys_at(length); }
+  void check_examination(int64_t length) const override { keys_at(length); }
   // recalled, the share of a row's keys that are right, averaged over rows; whole_sequences; where a
   // length has several numbers of keys, recalled_<k> of the rows with k keys, for each k.
   std::vector<Metric> metrics() const override;

@@ -48,7 +48,7 @@ int64_t row_length(const CopyingOptions& o, int64_t length) {
   return before_answer(o, length) - 1 + most_answer(o, length) + kBeyond;
 }
 
-void check_training(const CopyingOptions& o, int64_t length) {
+void check_context(const CopyingOptions& o, int64_t length) {
   require<ValueError>(length >= longest_example(o), "copying",
                       "the length trained at must hold the longest example: length and example",
                       length, longest_example(o));
@@ -219,11 +219,8 @@ StringCopying::StringCopying(const CopyingOptions& options) : options_(options) 
                       o.shortest, shortest_string(o));
 }
 
-void StringCopying::check_lengths(int64_t train_length,
-                                  std::span<const int64_t> eval_lengths) const {
-  check_training(options_, train_length);
-  for (const int64_t length : eval_lengths) check_string(options_, length);
-}
+void StringCopying::check_training(int64_t length) const { check_context(options_, length); }
+void StringCopying::check_examination(int64_t length) const { check_string(options_, length); }
 
 std::optional<int32_t> StringCopying::end_of_answer() const {
   return static_cast<int32_t>(options_.letters + 2);
@@ -232,7 +229,7 @@ std::optional<int32_t> StringCopying::end_of_answer() const {
 Batch StringCopying::sample(const Context& context, const Rng& rng, int64_t B,
                             int64_t length) const {
   check_batch("copying", B, length);
-  check_training(options_, length);
+  check_training(length);
   const CopyingOptions& o = options_;
   Rows rows(B, length, *end_of_answer());
   for (int64_t b = 0; b < B; ++b) {
@@ -249,7 +246,7 @@ Batch StringCopying::sample(const Context& context, const Rng& rng, int64_t B,
 
 Batch StringCopying::examination(const Context& context, const Rng& rng, int64_t B,
                                  int64_t length) const {
-  check_string(options_, length);
+  check_examination(length);
   const int64_t T = row_length(options_, length);
   check_batch("copying", B, T);
   Rows rows(B, T, *end_of_answer());

@@ -41,7 +41,8 @@ class StringCopying : public Task {
   // ValueError: the length is too short for the n-gram and its answer, 3 n - 1 for duplicates.
   Batch examination(const Context& context, const Rng& rng, int64_t B,
                     int64_t length) const override;
-  void check_lengths(int64_t train_length, std::span<const int64_t> eval_lengths) const override;
+  void check_training(int64_t length) const override;
+  void check_examination(int64_t length) const override;
   std::optional<int32_t> end_of_answer() const override;
   // characters and strings: letters, and strings with every letter, that are right where the model
   // reads right ones; free_characters and free_strings: where it reads its own; free_exact: those

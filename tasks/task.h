@@ -6,7 +6,6 @@
 #include <fprnn/tasks/metrics.h>
 
 #include <optional>
-#include <span>
 
 namespace fprnn {
 
@@ -39,10 +38,9 @@ class Task {
                             int64_t length) const {
     return sample(context, rng, B, length);
   }
-  // Before anything is made. ValueError: it cannot train at this length, the shortest of a run, or
-  // be examined at one of those.
-  virtual void check_lengths(int64_t /*train_length*/,
-                             std::span<const int64_t> /*eval_lengths*/) const {}
+  // Before anything is made. ValueError: it cannot train at this length; be examined at it.
+  virtual void check_training(int64_t /*length*/) const {}
+  virtual void check_examination(int64_t /*length*/) const {}
   // The token that ends an answer, where an evaluation shall also decode answers step by step for
   // its metrics (Answered::decoded, tasks/decode.h).
   virtual std::optional<int32_t> end_of_answer() const { return std::nullopt; }

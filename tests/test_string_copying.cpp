@@ -269,12 +269,11 @@ TEST_CASE("copying: settings that cannot work are refused") {
   check_refused<ValueError>("variants", [] { copying_variant_named("duplicate"); });
   const StringCopying task({}), twice({.duplicate = true});
   check_refused<ValueError>("longest example", [&] { task.sample(context, {}, 2, 102); });
-  check_refused<ValueError>("longest example", [&] { task.check_lengths(102, {}); });
-  task.check_lengths(103, std::vector<int64_t>{1, 200});
+  check_refused<ValueError>("longest example", [&] { task.check_training(102); });
+  task.check_training(103);
+  for (const int64_t length : {1, 200}) task.check_examination(length);
   check_refused<ValueError>("fewest", [&] { task.examination(context, {}, 2, 0); });
-  check_refused<ValueError>("fewest", [&] {
-    task.check_lengths(103, std::vector<int64_t>{50, 1'000'001});
-  });
+  check_refused<ValueError>("fewest", [&] { task.check_examination(1'000'001); });
   check_refused<ValueError>("fewest", [&] { twice.examination(context, {}, 2, 7); });
   check_refused<ValueError>("batch", [&] { task.examination(context, {}, 0, 5); });
   check_refused<ValueError>("batch", [&] { task.sample(context, {}, -1, 256); });

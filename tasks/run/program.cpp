@@ -132,7 +132,12 @@ void Invocation::open() {
   context_ = context_of(options_);
   print(fmt::format("device {}\n", describe(*context_)));
   task_ = program_.task();
-  task_->check_lengths(length_at(train_options(options_.train), 0), options_.run.eval_lengths);
+  if (options_.run.evaluate.empty()) {
+    const TrainOptions train = train_options(options_.train);
+    for (const int64_t step : {int64_t{0}, train.steps})
+      task_->check_training(length_at(train, step));
+  }
+  for (const int64_t length : options_.run.eval_lengths) task_->check_examination(length);
   caption_ = metrics_of(*task_).front().caption;
   Rng rng = initial_stream(options_.train.numbers.seed);
   model_ = options_.model.make(task_->vocabulary(), {*context_, rng});
