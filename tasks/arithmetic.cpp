@@ -1,5 +1,6 @@
 #include <fprnn/core/vector.h>
 #include <fprnn/tasks/arithmetic.h>
+#include <fprnn/tasks/draws.h>
 
 #include <algorithm>
 #include <array>
@@ -11,14 +12,6 @@ namespace {
 
 constexpr int64_t kShortest = 3;
 constexpr int kModulus = 5;
-
-// The random numbers of one row, in order: fewer than its length and two.
-struct Draws {
-  const Rng& rng;
-  uint64_t next;
-
-  int64_t below(int64_t n) { return rng.below(next++, static_cast<uint64_t>(n)); }
-};
 
 // Writes a row up to its supervised position and returns its answer, counted from 0.
 using Write = int (*)(std::span<int32_t> tokens, Draws& draws, bool times);
@@ -175,7 +168,8 @@ Batch Arithmetic::batch(const Context& context, const Rng& rng, int64_t B, int64
   std::ranges::fill(tokens, v.pad);
   std::vector<int32_t> targets = tokens;
   for (int64_t b = 0; b < B; ++b) {
-    Draws draws{rng, static_cast<uint64_t>(b * (T + 2))};
+    Draws draws(rng,
+                static_cast<uint64_t>(b * (T + 2)));  // a row reads fewer than its length and two
     const int64_t length = v.length(least + draws.below(v.number(to) - least + 1));
     const int64_t supervised = b * T + length - v.blank - 1;
     const std::span row = std::span(tokens).subspan(b * T, length - v.blank);

@@ -8,21 +8,6 @@
 
 namespace fprnn {
 
-// The random words of one row, read one after the other. They begin where those of the rows before
-// must have ended, so that a row is a function of rng and its number.
-class RowWords {
- public:
-  RowWords(const Rng& rng, uint64_t begin) : rng_(rng), next_(begin) {}
-
-  int64_t below(int64_t n) { return rng_.below(next_++, n); }
-  // Standard exponential, positive and finite.
-  double exponential() { return -std::log((rng_.bits(next_++) + 0.5) * 0x1p-32); }
-
- private:
-  Rng rng_;
-  uint64_t next_;
-};
-
 namespace {
 
 constexpr size_t kMostNumbers = 64;
@@ -30,20 +15,20 @@ constexpr int64_t kMostTokens = int64_t{1} << 20;
 constexpr uint64_t kWordsOfPlace = 2;  // at most, on average over a row's places
 
 // k of first .. first + n - 1, in random order.
-std::vector<int32_t> distinct(RowWords& words, int64_t k, int64_t first, int64_t n) {
+std::vector<int32_t> distinct(Draws& draws, int64_t k, int64_t first, int64_t n) {
   std::vector<int32_t> all(n);
   std::iota(all.begin(), all.end(), static_cast<int32_t>(first));
-  for (int64_t i = 0; i < k; ++i) std::swap(all[i], all[i + words.below(n - i)]);
+  for (int64_t i = 0; i < k; ++i) std::swap(all[i], all[i + draws.below(n - i)]);
   all.resize(k);
   return all;
 }
 
 // k of 0 .. n - 1, one after the other, i with a probability of (i + 1)^(power - 1) / sum of those
 // left: in a race of exponential times with these rates the first k arrive so.
-std::vector<int64_t> slots(RowWords& words, int64_t k, int64_t n, double power) {
+std::vector<int64_t> slots(Draws& draws, int64_t k, int64_t n, double power) {
   std::vector<std::pair<double, int64_t>> arrivals(n);
   for (int64_t i = 0; i < n; ++i)
-    arrivals[i] = {words.exponential() * std::pow(static_cast<double>(i + 1), 1 - power), i};
+    arrivals[i] = {draws.exponential() * std::pow(static_cast<double>(i + 1), 1 - power), i};
   std::partial_sort(arrivals.begin(), arrivals.begin() + k, arrivals.end());
   std::vector<int64_t> first(k);
   for (int64_t j = 0; j < k; ++j) first[j] = arrivals[j].second;
@@ -108,7 +93,7 @@ Batch Recall::sample(const Context& context, const Rng& rng, int64_t B, int64_t 
   for (int64_t b = 0; b < B; ++b) {
     const auto row = [&](auto& all) { return std::span(all).subspan(b * T, T); };
     write({row(tokens), row(targets), row(mask)}, length, numbers[b % numbers.size()],
-          RowWords(rng, static_cast<uint64_t>(b) * static_cast<uint64_t>(length) * kWordsOfPlace));
+          Draws(rng, static_cast<uint64_t>(b) * static_cast<uint64_t>(length) * kWordsOfPlace));
   }
   return {.tokens = IntTensor(context, {B, T}, tokens),
           .targets = IntTensor(context, {B, T}, targets),
@@ -150,11 +135,11 @@ void Mqar::check(int64_t length, int64_t k) const {
                       "4 times the keys must be at most the length: keys and length", k, length);
 }
 
-void Mqar::write(const Row& row, int64_t length, int64_t k, RowWords words) const {
+void Mqar::write(const Row& row, int64_t length, int64_t k, Draws draws) const {
   const int64_t half = vocabulary() / 2, begin = 2 * k;
-  const std::vector<int32_t> keys = distinct(words, k, 1, half - 1),
-                             values = distinct(words, k, half, vocabulary() - half);
-  const std::vector<int64_t> slot = slots(words, k, (length - begin) / 2, power_);
+  const std::vector<int32_t> keys = distinct(draws, k, 1, half - 1),
+                             values = distinct(draws, k, half, vocabulary() - half);
+  const std::vector<int64_t> slot = slots(draws, k, (length - begin) / 2, power_);
   for (int64_t i = 0; i < k; ++i) {
     row.tokens[2 * i] = keys[i];
     row.tokens[2 * i + 1] = values[i];
@@ -162,7 +147,7 @@ void Mqar::write(const Row& row, int64_t length, int64_t k, RowWords words) cons
   }
   if (filler_ == Filler::zeros) return;
   for (int64_t t = begin; t < length; ++t)
-    if (row.mask[t] == 0) row.tokens[t] = static_cast<int32_t>(words.below(vocabulary()));
+    if (row.mask[t] == 0) row.tokens[t] = static_cast<int32_t>(draws.below(vocabulary()));
 }
 
 SelectiveCopying::SelectiveCopying(int64_t vocabulary, KeysByLength keys)
@@ -176,12 +161,12 @@ void SelectiveCopying::check(int64_t length, int64_t k) const {
                       length);
 }
 
-void SelectiveCopying::write(const Row& row, int64_t length, int64_t k, RowWords words) const {
-  std::vector<int32_t> places = distinct(words, k, 0, length);
+void SelectiveCopying::write(const Row& row, int64_t length, int64_t k, Draws draws) const {
+  std::vector<int32_t> places = distinct(draws, k, 0, length);
   std::ranges::sort(places);
   const auto recall = static_cast<int32_t>(vocabulary() - 1);
   for (int64_t i = 0; i < k; ++i) {
-    const auto datum = static_cast<int32_t>(1 + words.below(vocabulary() - 2));
+    const auto datum = static_cast<int32_t>(1 + draws.below(vocabulary() - 2));
     row.tokens[places[i]] = datum;
     row.ask(length + i, recall, datum);
   }

@@ -18,6 +18,7 @@
 // The loss and the metrics read the k positions that ask, and no other.
 #pragma once
 
+#include <fprnn/tasks/draws.h>
 #include <fprnn/tasks/task.h>
 
 #include <map>
@@ -30,8 +31,6 @@ namespace fprnn {
 // several numbers are, rows take them by turns. ValueError: another text, or above 64 numbers.
 using KeysByLength = std::map<int64_t, std::vector<int64_t>>;
 KeysByLength keys_by_length(std::string_view text);
-
-class RowWords;  // of one row of a batch: see recall_tasks.cpp
 
 class Recall : public Task {
  public:
@@ -59,7 +58,7 @@ class Recall : public Task {
  private:
   virtual void check(int64_t length, int64_t k) const = 0;
   virtual int64_t tokens_of(int64_t length, int64_t most_keys) const = 0;
-  virtual void write(const Row& row, int64_t length, int64_t k, RowWords words) const = 0;
+  virtual void write(const Row& row, int64_t length, int64_t k, Draws draws) const = 0;
 
   int64_t vocabulary_;
   KeysByLength keys_;
@@ -81,7 +80,7 @@ class Mqar : public Recall {
  private:
   void check(int64_t length, int64_t k) const override;
   int64_t tokens_of(int64_t length, int64_t) const override { return length; }
-  void write(const Row& row, int64_t length, int64_t k, RowWords words) const override;
+  void write(const Row& row, int64_t length, int64_t k, Draws draws) const override;
 
   Filler filler_;
   double power_;
@@ -95,7 +94,7 @@ class SelectiveCopying : public Recall {
  private:
   void check(int64_t length, int64_t k) const override;
   int64_t tokens_of(int64_t length, int64_t most_keys) const override { return length + most_keys; }
-  void write(const Row& row, int64_t length, int64_t k, RowWords words) const override;
+  void write(const Row& row, int64_t length, int64_t k, Draws draws) const override;
 };
 
 }  // namespace fprnn

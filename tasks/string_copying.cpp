@@ -1,5 +1,6 @@
 #include <fprnn/core/text.h>
 #include <fprnn/core/vector.h>
+#include <fprnn/tasks/draws.h>
 #include <fprnn/tasks/string_copying.h>
 
 #include <algorithm>
@@ -14,17 +15,6 @@ constexpr int64_t kBeyond = 8;  // tokens that a decoded answer may have more th
 constexpr int kTries = 1000;    // strings drawn for one n-gram that occurs once
 
 using Letters = std::vector<int32_t>;
-
-// The random words of one row, in turn.
-class Words {
- public:
-  Words(const Rng& rng, int64_t row) : rng_(rng), at_(static_cast<uint64_t>(row) << 32) {}
-  int64_t below(int64_t n) { return rng_.below(at_++, n); }
-
- private:
-  Rng rng_;
-  uint64_t at_;
-};
 
 bool has_ngram(const CopyingOptions& o) { return o.variant != CopyingVariant::copy; }
 int64_t least_answer(const CopyingOptions& o) { return std::max<int64_t>(o.answer, 1); }
@@ -62,9 +52,9 @@ void check_string(const CopyingOptions& o, int64_t length) {
                       length, least);
 }
 
-Letters random_letters(const CopyingOptions& o, Words& words, int64_t length) {
+Letters random_letters(const CopyingOptions& o, Draws& draws, int64_t length) {
   Letters s(length);
-  for (int32_t& letter : s) letter = static_cast<int32_t>(words.below(o.letters));
+  for (int32_t& letter : s) letter = static_cast<int32_t>(draws.below(o.letters));
   return s;
 }
 
@@ -85,23 +75,23 @@ struct Marked {
   Letters s;
   int64_t place;  // of an n-gram that occurs once
 };
-Marked marked_string(const CopyingOptions& o, Words& words, int64_t length, int64_t after) {
+Marked marked_string(const CopyingOptions& o, Draws& draws, int64_t length, int64_t after) {
   for (int i = 0; i < kTries; ++i) {
-    Letters s = random_letters(o, words, length);
+    Letters s = random_letters(o, draws, length);
     const std::vector<int64_t> places = places_once(s, o.ngram, after);
-    if (!places.empty()) return {std::move(s), places[words.below(std::ssize(places))]};
+    if (!places.empty()) return {std::move(s), places[draws.below(std::ssize(places))]};
   }
   throw ValueError("copying", "an n-gram must occur once in a string: letters, length and n",
                    std::array{describe(o.letters), describe(length), describe(o.ngram)});
 }
 
 // A string with an n-gram at two places that do not overlap.
-Letters duplicated_string(const CopyingOptions& o, Words& words, int64_t length) {
-  auto [s, place] = marked_string(o, words, length, 0);
+Letters duplicated_string(const CopyingOptions& o, Draws& draws, int64_t length) {
+  auto [s, place] = marked_string(o, draws, length, 0);
   std::vector<int64_t> others;
   for (int64_t j = 0; j + o.ngram <= length; ++j)
     if (std::abs(j - place) >= o.ngram) others.push_back(j);
-  const int64_t other = others[words.below(std::ssize(others))];
+  const int64_t other = others[draws.below(std::ssize(others))];
   std::copy_n(s.begin() + other, o.ngram, s.begin() + place);
   return s;
 }
@@ -131,13 +121,13 @@ Example example_of(const CopyingOptions& o, const Letters& s, const Letters& ngr
   return {std::move(tokens), place};
 }
 
-Example random_example(const CopyingOptions& o, Words& words, int64_t length, bool duplicate) {
+Example random_example(const CopyingOptions& o, Draws& draws, int64_t length, bool duplicate) {
   if (!has_ngram(o)) {
     const Letters s =
-        duplicate ? duplicated_string(o, words, length) : random_letters(o, words, length);
+        duplicate ? duplicated_string(o, draws, length) : random_letters(o, draws, length);
     return example_of(o, s, {}, s);
   }
-  const auto [s, place] = marked_string(o, words, length, least_answer(o));
+  const auto [s, place] = marked_string(o, draws, length, least_answer(o));
   const auto ngram = s.begin() + place, behind = ngram + o.ngram;
   return example_of(o, s, {ngram, behind}, {behind, o.answer > 0 ? behind + o.answer : s.end()});
 }
@@ -185,7 +175,7 @@ class Rows {
   std::vector<real> mask_, counted_;
 };
 
-// What the model says when it reads its own words.
+// What the model says when it reads its own draws.
 Answered decoded(const Answered& answered, const Batch& batch) {
   return {batch, answered.decoded, answered.logits, scores(answered.decoded, batch)};
 }
@@ -233,10 +223,10 @@ Batch StringCopying::sample(const Context& context, const Rng& rng, int64_t B,
   const CopyingOptions& o = options_;
   Rows rows(B, length, *end_of_answer());
   for (int64_t b = 0; b < B; ++b) {
-    Words words(rng, b);
+    Draws draws(rng, static_cast<uint64_t>(b) << 32);
     for (int64_t at = 0; at < length;) {
-      const int64_t letters = o.shortest + words.below(o.longest - o.shortest + 1);
-      const Example example = random_example(o, words, letters, false);
+      const int64_t letters = o.shortest + draws.below(o.longest - o.shortest + 1);
+      const Example example = random_example(o, draws, letters, false);
       rows.put(b, at, example);
       at += std::ssize(example.tokens);
     }
@@ -251,8 +241,8 @@ Batch StringCopying::examination(const Context& context, const Rng& rng, int64_t
   check_batch("copying", B, T);
   Rows rows(B, T, *end_of_answer());
   for (int64_t b = 0; b < B; ++b) {
-    Words words(rng, b);
-    rows.put(b, 0, random_example(options_, words, length, options_.duplicate));
+    Draws draws(rng, static_cast<uint64_t>(b) << 32);
+    rows.put(b, 0, random_example(options_, draws, length, options_.duplicate));
   }
   return rows.batch(context);
 }

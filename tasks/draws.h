@@ -1,0 +1,25 @@
+// The random words of one row of a batch, read one after the other from where the row's begin, so that
+// a row is a function of rng and its number. Rows whose words begin further apart than they read
+// have no word in common.
+#pragma once
+
+#include <fprnn/core/rng.h>
+
+#include <cmath>
+
+namespace fprnn {
+
+class Draws {
+ public:
+  Draws(const Rng& rng, uint64_t begin) : rng_(rng), next_(begin) {}
+
+  int64_t below(int64_t n) { return rng_.below(next_++, n); }
+  // Standard exponential, positive and finite.
+  double exponential() { return -std::log((rng_.bits(next_++) + 0.5) * 0x1p-32); }
+
+ private:
+  Rng rng_;
+  uint64_t next_;
+};
+
+}  // namespace fprnn
