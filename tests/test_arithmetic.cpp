@@ -43,7 +43,8 @@ Question question(const std::string& variant, const std::vector<int32_t>& tokens
   const size_t begin = b * T, end = begin + T;
   const size_t supervised = std::find(&mask[begin], &mask[begin] + T, real(1)) - mask.data();
   Question q;
-  if (supervised >= end - 1) return {.formed = false};
+  q.formed = supervised < end - 1;
+  if (!q.formed) return q;
   for (size_t i = begin; i < end; ++i) {
     const char letter = letters.at(tokens[i]);
     if (i <= supervised) q.text += letter;
