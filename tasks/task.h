@@ -38,7 +38,8 @@ class Task {
                             int64_t length) const {
     return sample(context, rng, B, length);
   }
-  // Before anything is made. ValueError: it cannot train at this length; be examined at it.
+  // Asked before a run makes anything. ValueError: the task has no training, or no examination, of
+  // this length.
   virtual void check_training(int64_t /*length*/) const {}
   virtual void check_examination(int64_t /*length*/) const {}
   // The token that ends an answer, where an evaluation shall also decode answers step by step for
