@@ -15,7 +15,7 @@ set(FPRNN_CUDA_ONLY
     cuda/device.cu cuda/box.cu cuda/scan_ring.cu cuda/kronecker_mix.cu cuda/half_rows.cu
     cuda/half_product.cu cuda/scatter_rows.cu cuda/selective_scan_gradient.cu cuda/ssd_scan_gradient.cu cuda/fp_mamba_numbers.cu cuda/fp_mamba_sweep.cu
     cuda/fp_mamba_steps.cu cuda/fp_mamba_persistent.cu cuda/fp_mamba2_steps.cu cuda/fp_mamba2_persistent.cu cuda/fp_mamba_adjoint_layer.cu cuda/fp_mamba_adjoint_rms.cu
-    cuda/fp_rnn_sweep.cu cuda/graph.cu cuda/delta_rule_gradient.cu cuda/delta_rule_bf16.cu cuda/delta_rule_steps.cu cuda/attention_few.cu cuda/attention_gradient.cu cuda/mlstm_gradient.cu cuda/pd_select.cu cuda/act_gradient.cu)
+    cuda/fp_rnn_sweep.cu cuda/fp_delta_sweep.cu cuda/fp_delta_adjoint.cu cuda/graph.cu cuda/delta_rule_gradient.cu cuda/delta_rule_bf16.cu cuda/delta_rule_steps.cu cuda/attention_few.cu cuda/attention_gradient.cu cuda/mlstm_gradient.cu cuda/pd_select.cu cuda/act_gradient.cu)
 
 # How CUDA sources are compiled. Where the preset cuda-check makes PTX for 8.0 alone, which has the fewest
 # instructions, the files whose code differs on later GPUs are compiled for 9.0 too.

@@ -19,7 +19,7 @@ set(FPRNN_SOURCES
     models/mixer.cpp models/mamba.cpp
     models/recurrent.cpp models/mamba2.cpp models/delta_net.cpp models/causal_attention.cpp models/transformer.cpp models/xlstm_modules.cpp models/mlstm.cpp models/slstm.cpp models/act.cpp models/pd_ssm.cpp
     models/cells/gated.cpp models/cells/gated_fused.cpp models/cells/selective.cpp models/cells/selective_fused.cpp models/cells/mamba_forms.cpp
-    models/cells/ssd.cpp models/cells/ssd_fused.cpp models/cells/delta.cpp
+    models/cells/ssd.cpp models/cells/ssd_fused.cpp models/cells/delta.cpp models/cells/delta_fused.cpp
     models/fixed_point_map.cpp
     models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/sequential.cpp
     models/solvers/parallel.cpp models/solvers/automatic.cpp

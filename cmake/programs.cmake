@@ -77,7 +77,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp tests/test_record.cpp tests/test_report.cpp
     tests/test_string_copying.cpp tests/test_many_sequences.cpp
     tests/test_svg.cpp tests/test_sweeps.cpp tests/test_mixer_bounds.cpp tests/test_cuda.cpp tests/test_cuda_forms.cpp
-    tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
+    tests/test_cuda_layers.cpp tests/test_cuda_training.cpp tests/test_cuda_large.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   if(FPRNN_CUDA)
     target_sources(tests PRIVATE tests/test_ladder.cpp)
@@ -95,7 +95,7 @@ if(FPRNN_BUILD_TESTS)
   if(FPRNN_CUDA)
     fprnn_program(tests_gpu EXCLUDE_FROM_ALL ${common}
       tests/test_own_op.cpp tests/test_cells.cpp tests/test_sweeps.cpp tests/fp_cases.cpp tests/test_ladder.cpp
-      tests/test_cuda.cpp tests/test_cuda_forms.cpp tests/test_cuda_layers.cpp tests/test_cuda_large.cpp)
+      tests/test_cuda.cpp tests/test_cuda_forms.cpp tests/test_cuda_layers.cpp tests/test_cuda_training.cpp tests/test_cuda_large.cpp)
     target_link_libraries(tests_gpu PRIVATE fprnn_tasks doctest::doctest)
     target_compile_definitions(tests_gpu PRIVATE FPRNN_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     fprnn_use_kernels(tests_gpu fprnn_ladder)

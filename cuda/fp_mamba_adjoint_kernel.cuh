@@ -9,9 +9,8 @@
 #include <fprnn/cuda/fp_mamba_adjoint.cuh>
 #include <fprnn/cuda/launch.cuh>
 #include <fprnn/cuda/sweep.cuh>
-#include <fprnn/cuda/sweep_mixer.cuh>
+#include <fprnn/cuda/sweep_adjoint.cuh>
 #include <fprnn/ops/fp_mamba_sweep.h>
-#include <fprnn/ops/norm_statistics.h>
 
 #include <vector>
 
@@ -75,53 +74,22 @@ __device__ __forceinline__ void read_channel(const Step& step, const Directions<
   }
 }
 
-// Of the local equation: the value before the norm, the gain, and what the state's cotangent gives w.
 template <class Channels, class T, int C>
 __device__ __forceinline__ void read_channels(const Channels& c, const Step& step,
                                               const Directions<T>& s, int64_t token,
                                               const real (&dt)[C], const real (&gate)[C],
-                                              real (&value)[C], real (&gain)[C], real (&w)[C]) {
+                                              StepAtSolution<C>& at) {
   const FpMambaAdjoint& in = step.in;
   const int64_t first = (token * in.T + step.t) * in.D;
 #pragma unroll
-  for (int k = 0; k < C; ++k) value[k] = gain[k] = w[k] = 0;
+  for (int k = 0; k < C; ++k) at.value[k] = at.gain[k] = at.dmixed[k] = 0;
   c.each([&](int k, int64_t d) {
     real state_c, dstate_b;
     read_channel(step, s, (token * in.D + d) * in.N, state_c, dstate_b);
-    value[k] = gate[k] * (state_c + in.skip[d] * in.mixed[first + d]);
-    gain[k] = gate[k] * (dt[k] * s.product + in.skip[d]);
-    w[k] = dt[k] * dstate_b;
+    at.value[k] = gate[k] * (state_c + in.skip[d] * in.mixed[first + d]);
+    at.gain[k] = gate[k] * (dt[k] * s.product + in.skip[d]);
+    at.dmixed[k] = dt[k] * dstate_b;
   });
-}
-
-// (dN / dv)^T v at `value`, whose lanes beyond the last channel are 0.
-template <bool kCentred, class Channels, int C>
-__device__ __forceinline__ void through_norm(const Channels& c, const FpMambaAdjoint& in,
-                                             const real (&value)[C], real (&v)[C]) {
-  real n[C]{}, g[C]{};
-  const real mean = kCentred ? sum_over(c, [&](auto k) { return value[k]; }) / in.D : real(0);
-  c.each([&](int k, int64_t) { n[k] = value[k] - mean; });
-  const auto variance_of_n = [&] {
-    return sum_over(c, [&](auto k) { return n[k] * n[k]; }) / in.D + in.eps;
-  };
-  real variance = variance_of_n();
-  if (kCentred && is_far(mean, variance)) [[unlikely]] {
-    const real rest = sum_over(c, [&](auto k) { return n[k]; }) / in.D;
-    c.each([&](int k, int64_t) { n[k] -= rest; });
-    variance = variance_of_n();
-  }
-  const real inverse = 1 / square_root(variance);
-  real sums[2]{};
-  c.each([&](int k, int64_t d) {
-    n[k] *= inverse;
-    g[k] = in.norm_weight[d] * v[k];
-    sums[0] += g[k];
-    sums[1] += g[k] * n[k];
-  });
-  c.team.sums(sums);
-  const real shift = kCentred ? sums[0] / in.D : real(0), pull = sums[1] / in.D;
-#pragma unroll
-  for (int k = 0; k < C; ++k) v[k] = inverse * (g[k] - shift - n[k] * pull);
 }
 
 // What dv, the cotangent of H_t c + skip . xt, makes of the states: their cotangent goes on
@@ -182,34 +150,17 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_mamba_adjoint_kernel(const
   const Directions<T> s(
       team, N, in.bc_norm, in.eps, [&](int64_t j) { return p(M + j); }, shared, shared + N);
 
-  // The local equation at its solution: the value before the norm, gain, and w.
-  real y[C], mixed[C], dt[C], gate[C], value[C], gain[C], w[C];
-  fill_channels(channels, y, [&](int64_t d) { return in.y[first + d]; });
+  real dt[C], gate[C], v[C];
+  StepAtSolution<C> at;
+  fill_channels(channels, at.y, [&](int64_t d) { return in.y[first + d]; });
   fill_channels(channels, dt, [&](int64_t d) { return in.dt[first + d]; });
   fill_channels(channels, gate,
                 [&](int64_t d) { return in.z == nullptr ? real(1) : silu(in.z[first + d]); });
-  read_channels(channels, step, s, token, dt, gate, value, gain, w);
-  real turned[C];
-#pragma unroll
-  for (int k = 0; k < C; ++k) turned[k] = w[k], mixed[k] = y[k];
-  mixer.apply_transposed(turned);
-  mixer.apply(mixed);
-  real offset[C], weight[C], bias[C], v[C];
-#pragma unroll
-  for (int k = 0; k < C; ++k) offset[k] = value[k] - gain[k] * (y[k] - mixed[k]);
-  channels.each([&](int k, int64_t d) {
-    w[k] += in.v[first + d] - turned[k];
-    if (step.dprevious != nullptr) w[k] += step.dprevious[token * D + d];
-  });
-  fill_channels(channels, weight, [&](int64_t d) { return in.norm_weight[d]; });
-  fill_channels(channels, bias, [&](int64_t d) { return kCentred ? in.norm_bias[d] : real(0); });
-  const int32_t count =
-      mixer.adjoint(local_parameters(in, true, kCentred), offset, gain, weight, bias, y, w, v);
-  if (team.rank == 0 && count > in.iterations[token]) in.iterations[token] = count;
-  channels.each([&](int k, int64_t d) { in.v[first + d] = v[k]; });
+  read_channels(channels, step, s, token, dt, gate, at);
+  solve_back<kCentred>(mixer, in, token, step.t, step.dprevious, at, v);
 
   // Back to the step before: through the norm, the states, and Q, b and c to y_{t-1}.
-  through_norm<kCentred>(channels, in, value, v);
+  through_norm<kCentred>(channels, in, at.value, v);
 #pragma unroll
   for (int k = 0; k < C; ++k) v[k] *= gate[k];
   real* const db = shared + 2 * N;

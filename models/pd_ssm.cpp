@@ -1,3 +1,4 @@
+#include <fprnn/core/vector.h>
 #include <fprnn/models/pd_ssm.h>
 #include <fprnn/models/registry.h>
 #include <fprnn/ops/elementwise.h>
@@ -75,11 +76,8 @@ Var PdSsm::forward(const Var& u, Var& h) {
       .b = linear(u, concat({on_tape_of(u, b_re_), on_tape_of(u, b_im_)}, 0)),
       .h0 = h,
       .one_hot = options_.one_hot};
-  if (!h.defined() && options_.starts_at_one) {
-    std::vector<real> first = host_vector<real>(Shape{B, 2 * N});
-    for (int64_t b = 0; b < B; ++b) first[b * 2 * N] = 1;
-    scan.h0 = Tensor(u.context(), Shape{B, 2 * N}, first);
-  }
+  if (!h.defined() && options_.starts_at_one)
+    scan.h0 = concat({full(u.context(), {B, 1}, 1), zeros(u.context(), {B, 2 * N - 1})}, 1);
   const Var all = pd_scan(scan);
   if (T > 0) h = reshape(slice(all, 1, T - 1, T), Shape{B, 2 * N});
   return norm_.forward(add(readout_.forward(all), mul(u, on_tape_of(u, skip_))));

@@ -27,6 +27,7 @@ class Transformer : public Layer {
               const TransformerOptions& options);
   using Layer::forward;  // UsageError: the state of another layer. ValueError: max_length
   bool has_residual() const override { return true; }
+  bool capturable(const Conditions& = {}) const override { return true; }
   // The same with gradients through the cache.
   Var forward(const Var& x, AttentionCache& cache);
 

@@ -60,7 +60,7 @@ Options with(Options options, const Change& change) {
 // Every mixer as it comes, and every switch with a low-rank and a full-rank mixer.
 std::vector<Case> mamba_cases();
 std::vector<Case> rnn_cases();
-std::vector<Case> block_cases();  // those of FpBlock; none on a GPU
+std::vector<Case> block_cases();  // those of FpBlock
 std::vector<Case> all_cases();
 
 // A layer with the memory that it stands on. Nothing is left at zero or one; x is larger and the LayerNorm in

@@ -124,12 +124,14 @@ Values joined(Values first, const Values& second) {
 
 void check_same(const std::string& name, const Values& one, const Values& other) {
   REQUIRE_MESSAGE(one.size() == other.size(), name);
-  // The gradient through the norm of a single channel is 0, and rounding alone is left of it.
-  constexpr double kNothing = kDouble ? 1e-10 : 0;
-  for (size_t i = 0; i < one.size(); ++i)
-    if (std::max(length(one[i]), length(other[i])) > kNothing)
-      check_close(fmt::format("{}, {} {}", name, i == 0 ? "output" : "gradient", i), one[i],
-                  other[i], i == 0 ? kSame : kSameGradient);
+  // The gradient through the norm of a single channel is 0, and rounding alone is left of it: as much as thousands of
+  // terms of about 1 leave, which on another processor are others.
+  constexpr double kNothing = kDouble ? 1e-10 : 1e-5;
+  for (size_t i = 0; i < one.size(); ++i) {
+    const double tolerance = i == 0 ? kSame : kSameGradient;
+    check_close(fmt::format("{}, {} {}", name, i == 0 ? "output" : "gradient", i), one[i], other[i],
+                tolerance, kNothing / tolerance);
+  }
 }
 
 struct Extent {

@@ -10,13 +10,6 @@
 
 namespace fprnn {
 
-namespace {
-
-// A token's parameters, in this order.
-enum { kKey, kQuery, kBeta, kGate };
-
-}  // namespace
-
 real DeltaCell::scale() const {
   return static_cast<real>(1 / std::sqrt(static_cast<double>(of_.keys)));
 }

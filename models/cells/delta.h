@@ -31,6 +31,11 @@ class DeltaCell final : public Cell {
   Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const override;
   Opened open(const Var& mixed, const Vars& token, const Var& carry) const override;
   Var close(const Opened& step, const Var& moved) const override;
+  const FusedForms* fused() const override;
+  const DeltaOptions& options() const { return of_; }
+
+  // A token's parameters, in this order.
+  enum { kKey, kQuery, kBeta, kGate };
 
  private:
   real scale() const;

@@ -89,6 +89,8 @@ class Training {
   // Whether model and optimiser are those after last(), as they are unless a step failed after it
   // had begun to change them.
   bool between_steps() const { return between_steps_; }
+  // Whether the last step repeated, as a graph, one that was captured.
+  bool recorded() const { return repeated_.graph != nullptr; }
 
   AdamW& optimiser() { return optimiser_; }
   // Goes on after `steps`, of which `skipped` were, and which took `seconds`.
