@@ -151,6 +151,8 @@ std::string text_of(const Setting& setting) {
   return value.is_array() ? text.substr(1, text.size() - 2) : text;
 }
 
+bool Setting::is_implied() const { return implied && *implied == text_of(*this); }
+
 void Settings::title(std::string title, Decides decides, std::function<bool()> in_use) {
   title_ = std::move(title);
   decides_ = decides;
@@ -281,7 +283,7 @@ std::string Settings::to_json() const {
 KeyValues Settings::values(std::initializer_list<Decides> which) const {
   KeyValues values;
   for (const Setting* setting : written())
-    if (std::ranges::find(which, setting->decides) != which.end())
+    if (std::ranges::find(which, setting->decides) != which.end() && !setting->is_implied())
       values[setting->key] = json_of(*setting).dump();
   return values;
 }

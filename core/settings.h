@@ -13,6 +13,7 @@
 #include <functional>
 #include <initializer_list>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -49,11 +50,15 @@ struct Setting {
   // Why it does nothing beside other values, as "dplr has no mixer_normalisation"; empty: it does.
   // Only a user who names it is told so.
   std::function<std::string()> refusal = {};
+  // The value that checkpoints and results say by leaving the key out, as those from before there was
+  // the setting do. Unset: none.
+  std::optional<std::string> implied = {};
 
   std::string named_by = {};       // the source in which the user has set it; empty: none
   std::exception_ptr misfit = {};  // what is wrong with a value that fits others of this key
   bool is_switch() const { return std::holds_alternative<bool*>(value); }  // a flag without value
   bool is_in_use() const { return !in_use || in_use(); }
+  bool is_implied() const;
 };
 std::string text_of(const Setting& setting);  // the value as on the command line
 
@@ -95,6 +100,7 @@ class Settings {
   // Those in use, in order of declaration. A key of which those in use have different values, each
   // its default, is left out.
   std::string to_json() const;
+  // For a checkpoint: of these without the implied.
   KeyValues values(std::initializer_list<Decides> which) const;
   // A checkpoint's values, with those of keys that are there but not in use taken from `saved`.
   KeyValues values(std::initializer_list<Decides> which, const KeyValues& saved) const;

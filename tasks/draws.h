@@ -6,6 +6,8 @@
 #include <fprnn/core/rng.h>
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 namespace fprnn {
 
@@ -21,5 +23,12 @@ class Draws {
   Rng rng_;
   uint64_t next_;
 };
+
+// Puts k of them, no two the same one, in front: all choices and orders are equally likely.
+template <class T>
+void draw_to_front(std::vector<T>& all, int64_t k, Draws& draws) {
+  const auto n = static_cast<int64_t>(all.size());
+  for (int64_t i = 0; i < k; ++i) std::swap(all[i], all[i + draws.below(n - i)]);
+}
 
 }  // namespace fprnn

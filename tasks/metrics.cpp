@@ -21,7 +21,8 @@ std::vector<Metric> metrics_of(const Task& task) {
   return metrics;
 }
 
-std::vector<Score> scores(const IntTensor& answers, const Batch& batch) {
+void for_each_counted(const IntTensor& answers, const Batch& batch,
+                      const std::function<void(int64_t b, int64_t before, bool right)>& visit) {
   const Shape& shape = batch.targets.shape();
   const Tensor& counts = batch.counted.defined() ? batch.counted : batch.mask;
   require(shape.rank() == 2 && answers.shape() == shape && counts.shape() == shape, "metrics",
@@ -30,16 +31,22 @@ std::vector<Score> scores(const IntTensor& answers, const Batch& batch) {
   const int64_t B = shape[0], T = shape[1];
   const std::vector<int32_t> given = answers.to_vector(), wanted = batch.targets.to_vector();
   const std::vector<real> counted = counts.to_vector();
-  std::vector<Score> scores(B);
-  for (int64_t b = 0; b < B; ++b)
-    for (int64_t t = b * T; t < (b + 1) * T; ++t) {
-      if (counted[t] == 0) continue;
-      Score& score = scores[b];
-      score.last_right = given[t] == wanted[t];
-      if (score.last_right && score.before_error == score.counted) ++score.before_error;
-      score.right += score.last_right;
-      ++score.counted;
-    }
+  for (int64_t b = 0; b < B; ++b) {
+    int64_t before = 0;
+    for (int64_t t = b * T; t < (b + 1) * T; ++t)
+      if (counted[t] != 0) visit(b, before++, given[t] == wanted[t]);
+  }
+}
+
+std::vector<Score> scores(const IntTensor& answers, const Batch& batch) {
+  std::vector<Score> scores(batch.targets.size(0));
+  for_each_counted(answers, batch, [&](int64_t b, int64_t before, bool right) {
+    Score& score = scores[b];
+    score.last_right = right;
+    if (right && score.before_error == before) ++score.before_error;
+    score.right += right;
+    score.counted = before + 1;
+  });
   return scores;
 }
 

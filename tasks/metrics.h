@@ -25,6 +25,12 @@ struct Mean {
   double value() const { return sum / weight; }  // NaN without weight
 };
 
+// The counted positions of all sequences in order: the sequence, how many are before it there, and
+// whether its answer is right. answers (B, T): the token at each position, -1 for none. ShapeError:
+// the shapes of answers, targets, mask and counted differ or are not (B, T).
+void for_each_counted(const IntTensor& answers, const Batch& batch,
+                      const std::function<void(int64_t b, int64_t before, bool right)>& visit);
+
 // The counted positions of one sequence.
 struct Score {
   int64_t counted = 0;
@@ -32,8 +38,7 @@ struct Score {
   int64_t before_error = 0;  // before the first wrong one; all, if none is wrong
   bool last_right = false;
 };
-// Of each sequence; answers (B, T): the token at each position, -1 for none. ShapeError: the shapes
-// of answers, targets, mask and counted differ or are not (B, T).
+// Of each sequence. ShapeError: as for_each_counted.
 std::vector<Score> scores(const IntTensor& answers, const Batch& batch);
 
 // What a model makes of a batch.

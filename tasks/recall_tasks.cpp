@@ -18,7 +18,7 @@ constexpr uint64_t kWordsOfPlace = 2;  // at most, on average over a row's place
 std::vector<int32_t> distinct(Draws& draws, int64_t k, int64_t first, int64_t n) {
   std::vector<int32_t> all(n);
   std::iota(all.begin(), all.end(), static_cast<int32_t>(first));
-  for (int64_t i = 0; i < k; ++i) std::swap(all[i], all[i + draws.below(n - i)]);
+  draw_to_front(all, k, draws);
   all.resize(k);
   return all;
 }

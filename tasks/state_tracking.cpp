@@ -40,13 +40,26 @@ class StateTracking : public TaskProgram {
   void add_to(Settings& settings) override {
     settings.title("Task", Decides::model);
     settings.add("group", group_, "Z<n>, S<n>, A<n> (n <= 5) or a product such as A4xZ5");
+    // What is said stays the same: a model can be evaluated with others, but for the blank.
+    settings.title("Task", Decides::training);
+    settings
+        .add("alphabet", options_.alphabet,
+             "Elements read: all; of A5, S5 generators or generators:N; of S<n>, A<n> swaps or "
+             "move3; spaced:M, all with M - 1 blanks after each")
+        .implied = "all";
+    settings
+        .add("hold_out", options_.hold_out,
+             "Share never trained on: pairs:P of two elements in a row, cells:P of product and "
+             "element; or none")
+        .implied = "none";
   }
   std::unique_ptr<Task> task() const override {
-    return std::make_unique<WordProblem>(group_named(group_));
+    return std::make_unique<WordProblem>(group_named(group_), options_);
   }
 
  private:
   std::string group_ = "S3";
+  WordProblemOptions options_;
 };
 
 }  // namespace

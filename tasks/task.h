@@ -3,7 +3,7 @@
 #pragma once
 
 #include <fprnn/core/rng.h>
-#include <fprnn/tasks/metrics.h>
+#include <fprnn/tasks/protocols.h>
 
 #include <optional>
 
@@ -48,6 +48,9 @@ class Task {
   // What an evaluation reports, in this order; one at least. The first is the main one: charts and
   // comparisons show it.
   virtual std::vector<Metric> metrics() const { return accuracies(); }
+  // What else an evaluation reports of its longest sequences, whose beginnings are sequences too;
+  // nothing by default.
+  virtual Protocols protocols(const Curves& /*curves*/) const { return {}; }
 };
 
 // Those of the task. UsageError: it has none.

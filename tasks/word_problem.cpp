@@ -1,118 +1,91 @@
-#include <fprnn/core/text.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/tasks/word_problem.h>
 
-#include <algorithm>
-#include <map>
-#include <numeric>
-
 namespace fprnn {
 
-namespace {
-
-constexpr std::string_view kRule =
-    "groups are Z1 to Z256, S1 to S5, A1 to A5 and products such as A4xZ5 of at most 1024 elements";
-
-constexpr int kMostCyclic = 256, kMostPermuted = 5;
-
-[[noreturn]] void refuse(std::string_view part, std::string_view whole) {
-  std::vector<std::string> names;
-  for (int n = 1; n <= kMostPermuted; ++n)
-    for (const char kind : {'S', 'A'}) names.push_back(kind + std::to_string(n));
-  for (int n = 1; n <= kMostCyclic; ++n) names.push_back('Z' + std::to_string(n));
-  throw ValueError("group", std::string(kRule) + did_you_mean(nearest(part, names)),
-                   std::array{describe(whole)});
-}
-
-Group cyclic(int n) {
-  Group group{.name = {}, .order = n, .identity = 0, .table = std::vector<int>(n * n)};
-  for (int a = 0; a < n; ++a)
-    for (int b = 0; b < n; ++b) group.table[a * n + b] = (a + b) % n;
-  return group;
-}
-
-bool even(const std::vector<int>& permutation) {
-  int inversions = 0;
-  for (size_t i = 0; i < permutation.size(); ++i)
-    for (size_t j = i + 1; j < permutation.size(); ++j)
-      inversions += permutation[i] > permutation[j];
-  return inversions % 2 == 0;
-}
-
-Group permutations(int n, bool even_only) {
-  std::vector<int> permutation(n);
-  std::iota(permutation.begin(), permutation.end(), 0);
-  std::vector<std::vector<int>> elements;
-  std::map<std::vector<int>, int> number;
-  do {
-    if (even_only && !even(permutation)) continue;
-    number[permutation] = static_cast<int>(elements.size());
-    elements.push_back(permutation);
-  } while (std::ranges::next_permutation(permutation).found);
-  const int order = static_cast<int>(elements.size());
-  Group group{.name = {}, .order = order, .identity = 0, .table = {}};
-  for (const auto& p : elements)
-    for (const auto& q : elements) {
-      for (int i = 0; i < n; ++i) permutation[i] = p[q[i]];
-      group.table.push_back(number.at(permutation));
-    }
-  return group;
-}
-
-// Pairs (a, b), numbered a |right| + b, multiplied side by side.
-Group direct_product(const Group& left, const Group& right) {
-  const int order = left.order * right.order;
-  Group group{.name = {}, .order = order, .identity = 0, .table = std::vector<int>(order * order)};
-  for (int x = 0; x < order; ++x)
-    for (int y = 0; y < order; ++y)
-      group.table[x * order + y] = left.product(x / right.order, y / right.order) * right.order +
-                                   right.product(x % right.order, y % right.order);
-  return group;
-}
-
-Group simple_group(std::string_view part, std::string_view whole) {
-  const char kind = part.empty() ? ' ' : part[0];
-  const int largest = kind == 'Z' ? kMostCyclic : kind == 'S' || kind == 'A' ? kMostPermuted : 0;
-  const bool number = part.size() >= 2 && part[1] != '0';
-  const int n = number ? number_in<int>(part.substr(1)).value_or(0) : 0;
-  if (n < 1 || n > largest) refuse(part, whole);
-  return kind == 'Z' ? cyclic(n) : permutations(n, kind == 'A');
-}
-
-}  // namespace
-
-Group group_named(std::string_view name) {
-  Group group = cyclic(1);
-  for (const std::string& part : split(name, 'x')) {
-    const Group next = simple_group(part, name);
-    require<ValueError>(group.order * next.order <= 1024, "group", kRule, name);
-    group = direct_product(group, next);
-  }
-  group.name = name;
-  return group;
+WordProblem::WordProblem(Group group, const WordProblemOptions& options)
+    : group_(std::move(group)), alphabet_(alphabet_named(options.alphabet, group_)) {
+  if (options.hold_out != "none") hold_out_.emplace(options.hold_out, group_, alphabet_.elements);
 }
 
 Batch WordProblem::sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const {
+  return batch(context, rng, B, length, hold_out_ ? &*hold_out_ : nullptr);
+}
+
+Batch WordProblem::examination(const Context& context, const Rng& rng, int64_t B,
+                               int64_t length) const {
+  return batch(context, rng, B, length, nullptr);
+}
+
+Batch WordProblem::batch(const Context& context, const Rng& rng, int64_t B, int64_t length,
+                         const HoldOut* hold_out) const {
   check_batch("word_problem", B, length);
-  const int64_t T = length + 1;
-  const int32_t bos = group_.order;
-  std::vector<int32_t> tokens = host_vector<int32_t>({B, T}),
-                       targets = host_vector<int32_t>({B, T});
-  std::vector<real> counted(tokens.size(), 1);
+  const int64_t spacing = alphabet_.spacing;
+  check_batch("word_problem", B * spacing, length);
+  const int64_t T = spacing * length + 1;
+  const int32_t bos = group_.order, blank = bos + 1;
+  std::vector<int32_t> tokens = host_vector<int32_t>({B, T}), targets = tokens;
+  std::vector<real> mask = host_vector<real>({B, T});
+  if (spacing > 1) std::ranges::fill(tokens, blank);
   for (int64_t b = 0; b < B; ++b) {
-    counted[b * T] = 0;
-    tokens[b * T] = targets[b * T] = bos;
-    int state = group_.identity;
-    for (int64_t t = 1; t < T; ++t) {
-      const auto token = static_cast<int32_t>(rng.below(b * length + t - 1, group_.order));
-      tokens[b * T + t] = token;
-      targets[b * T + t] = state = group_.product(state, token);
+    const int64_t row = b * T;
+    tokens[row] = targets[row] = bos;
+    mask[row] = 1;
+    Place place{.state = group_.identity};
+    for (int64_t t = 1; t <= length; ++t) {
+      const std::vector<int>& choices =
+          hold_out == nullptr ? alphabet_.elements : hold_out->choices(place);
+      const int x = choices[rng.below(b * length + t - 1, choices.size())];
+      const int64_t answer = row + spacing * t;
+      tokens[answer - spacing + 1] = x;
+      place = {x, group_.product(place.state, x)};
+      targets[answer] = place.state;
+      mask[answer] = 1;
     }
   }
+  std::vector<real> counted = mask;
+  for (int64_t b = 0; b < B; ++b) counted[b * T] = 0;
   return {.tokens = IntTensor(context, {B, T}, tokens),
           .targets = IntTensor(context, {B, T}, targets),
-          .mask = full(context, {B, T}, 1),
+          .mask = Tensor(context, {B, T}, mask),
           .counted = Tensor(context, {B, T}, counted)};
+}
+
+std::vector<Metric> WordProblem::metrics() const {
+  std::vector<Metric> metrics = accuracies();
+  if (!hold_out_) return metrics;
+  metrics.push_back({.name = "held_out", .over = [this](const Answered& answered) {
+                       return accuracy(answered, true);
+                     }});
+  metrics.push_back({.name = "not_held_out", .over = [this](const Answered& answered) {
+                       return accuracy(answered, false);
+                     }});
+  return metrics;
+}
+
+// Where a share h of the t-th places is held out, the others count h / (1 - h) each.
+Mean WordProblem::accuracy(const Answered& answered, bool held_out) const {
+  const std::vector<int32_t> tokens = answered.batch.tokens.to_vector(),
+                             targets = answered.batch.targets.to_vector(),
+                             answers = answered.answers.to_vector();
+  const int64_t T = answered.batch.tokens.size(1), spacing = alphabet_.spacing;
+  Mean mean;
+  for (size_t row = 0; row < tokens.size(); row += T) {
+    Place place{.state = group_.identity};
+    for (int64_t t = 1; spacing * t < T; ++t) {
+      const size_t answer = row + spacing * t;
+      const int x = tokens[answer - spacing + 1];
+      const double share = hold_out_->share_at(t);
+      if (hold_out_->holds(place, x) == held_out)
+        mean.add(answers[answer] == targets[answer] ? 1 : 0, held_out ? 1 : share / (1 - share));
+      place = {x, targets[answer]};
+    }
+  }
+  return mean;
+}
+
+Protocols WordProblem::protocols(const Curves& curves) const {
+  return state_tracking_protocols(curves, group_.order);
 }
 
 }  // namespace fprnn

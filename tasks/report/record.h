@@ -3,6 +3,7 @@
 
 #include <fprnn/core/context.h>
 #include <fprnn/core/settings.h>
+#include <fprnn/tasks/protocols.h>
 
 #include <optional>
 
@@ -30,9 +31,6 @@ struct StepMetrics {
 
   bool operator==(const StepMetrics&) const = default;
 };
-
-// Names with numbers, in an order that means something.
-using NamedValues = std::vector<std::pair<std::string, double>>;
 
 // sqrt(p (1 - p) / n) of a share p of n sequences that are right; nothing where that is no number.
 std::optional<double> standard_error(double share, double sequences);
@@ -79,6 +77,7 @@ struct Evaluation {
   Origin origin = {};
   std::string caption = {};  // the main metric in words; empty: its name
   std::vector<LengthResult> lengths = {};
+  Protocols protocols = {};  // of the longest
 
   bool operator==(const Evaluation&) const = default;
 };

@@ -20,14 +20,16 @@ constexpr double kLargest = std::numeric_limits<double>::max();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // A key of the JSON and the member that it stands for: written once, used in both directions.
-using Place = std::variant<int64_t*, uint64_t*, double*, std::optional<double>*, std::string*,
-                           KeyTexts*, NamedValues*, std::vector<LengthResult>*>;
+using Place =
+    std::variant<int64_t*, uint64_t*, double*, std::optional<double>*, std::string*, KeyTexts*,
+                 NamedValues*, std::vector<LengthResult>*, std::vector<PrefixResult>*>;
 struct Field {
   std::string_view key = {};
   Place place = {};
   bool optional = false;              // where it is read
   double least = 0, most = kLargest;  // of a number
   bool seen = false;
+  bool if_any = false;  // written only if it is not empty
 };
 using Fields = std::vector<Field>;
 
@@ -61,6 +63,8 @@ Fields fields(LengthResult& r) {
           {"unconverged", &r.unconverged}};
 }
 
+Fields fields(PrefixResult& r) { return {{"length", &r.length}, {"metrics", &r.metrics}}; }
+
 Fields joined(Fields first, const Fields& second) {
   first.insert(first.end(), second.begin(), second.end());
   return first;
@@ -76,19 +80,25 @@ Fields fields(Origin& o) {
 
 Fields fields(RunStart& s) { return joined({{"step", &s.step}}, fields(s.origin)); }
 
+Fields fields(Protocols& p) {
+  return {{.key = "prefixes", .place = &p.prefixes, .optional = true, .if_any = true},
+          {.key = "protocols", .place = &p.figures, .optional = true, .if_any = true}};
+}
+
 Fields fields(Evaluation& e) {
-  return joined(joined({{"task", &e.task},
-                        {"settings", &e.settings, true},
-                        {"model", &e.model},
-                        {"parameters", &e.parameters},
-                        {"device", &e.device},
-                        {"solver", &e.solver},
-                        {"gradient", &e.gradient},
-                        {"train_length", &e.train_length},
-                        {"steps", &e.steps},
-                        {"train_seconds", &e.train_seconds}},
-                       fields(e.origin)),
-                {{"caption", &e.caption, true}, {"lengths", &e.lengths}});
+  return joined(
+      joined({{"task", &e.task},
+              {"settings", &e.settings, true},
+              {"model", &e.model},
+              {"parameters", &e.parameters},
+              {"device", &e.device},
+              {"solver", &e.solver},
+              {"gradient", &e.gradient},
+              {"train_length", &e.train_length},
+              {"steps", &e.steps},
+              {"train_seconds", &e.train_seconds}},
+             fields(e.origin)),
+      joined({{"caption", &e.caption, true}, {"lengths", &e.lengths}}, fields(e.protocols)));
 }
 
 // What files had before metrics had names and tasks settings.
@@ -130,19 +140,32 @@ struct Writer {
       entries.push_back(fmt::format("{}: {}", text_of(name), text_of(value)));
     return fmt::format("{{{}}}", fmt::join(entries, ", "));
   }
-  std::string operator()(std::vector<LengthResult>* lengths) const {
+  template <class Result>
+  std::string of_lengths(std::vector<Result>& results) const {
     std::vector<std::string> lines;
-    for (LengthResult& result : *lengths)
+    for (Result& result : results)
       lines.push_back(fmt::format("\n    {{{}}}", members(fields(result), ", ")));
     return fmt::format("[{}]", fmt::join(lines, ","));
   }
+  std::string operator()(std::vector<LengthResult>* results) const { return of_lengths(*results); }
+  std::string operator()(std::vector<PrefixResult>* results) const { return of_lengths(*results); }
 };
+
+bool is_empty(const Place& place) {
+  return std::visit(
+      [](const auto* value) {
+        if constexpr (requires { value->empty(); }) return value->empty();
+        return false;
+      },
+      place);
+}
 
 std::string members(const Fields& fields, std::string_view separator) {
   std::string text;
   for (const Field& field : fields)
-    text += fmt::format("{}\"{}\": {}", text.empty() ? "" : separator, field.key,
-                        std::visit(Writer{}, field.place));
+    if (!field.if_any || !is_empty(field.place))
+      text += fmt::format("{}\"{}\": {}", text.empty() ? "" : separator, field.key,
+                          std::visit(Writer{}, field.place));
   return text;
 }
 
@@ -180,6 +203,7 @@ struct Store {
     return {};
   }
   std::string operator()(std::vector<LengthResult>*) const { return "must be an array"; }
+  std::string operator()(std::vector<PrefixResult>*) const { return "must be an array"; }
   std::string operator()(const void*) const { return "must be an object"; }
 };
 
@@ -214,6 +238,8 @@ class RecordParser : public nlohmann::json_sax<Json> {
       named_ = field_->place;
     } else if (depth_ == 1 && lengths_ != nullptr) {
       inner_ = joined(fields(lengths_->emplace_back()), old_.of_length());
+    } else if (depth_ == 1 && prefixes_ != nullptr) {
+      inner_ = fields(prefixes_->emplace_back());
     } else if (depth_ != 0) {
       return refuse("an object stands where none belongs");
     }
@@ -226,19 +252,23 @@ class RecordParser : public nlohmann::json_sax<Json> {
     if (std::exchange(named_, Place()) != Place()) return true;
     for (const Field& each : depth_ == 0 ? outer_ : inner_)
       if (!each.seen && !each.optional) return refuse_key(each.key, "is missing");
-    return depth_ == 0 ? end_record() : end_length();
+    if (depth_ == 0) return end_record();
+    return lengths_ == nullptr || end_length();
   }
   bool start_array(size_t) override {
-    const auto* place =
-        field_ == nullptr ? nullptr : std::get_if<std::vector<LengthResult>*>(&field_->place);
     if (field_ == nullptr) return refuse("an array stands where none belongs");
-    if (place == nullptr) return refuse(fmt::format("'{}' must not be an array", field_->key));
-    lengths_ = *place;
+    if (const auto* lengths = std::get_if<std::vector<LengthResult>*>(&field_->place))
+      lengths_ = *lengths;
+    else if (const auto* prefixes = std::get_if<std::vector<PrefixResult>*>(&field_->place))
+      prefixes_ = *prefixes;
+    else
+      return refuse(fmt::format("'{}' must not be an array", field_->key));
     field_ = nullptr;
     return true;
   }
   bool end_array() override {
     lengths_ = nullptr;
+    prefixes_ = nullptr;
     return true;
   }
   bool parse_error(size_t at, const std::string&,
@@ -305,10 +335,11 @@ class RecordParser : public nlohmann::json_sax<Json> {
 
   Fields outer_, inner_;
   OldForm old_;
-  std::vector<LengthResult>* lengths_ = nullptr;  // the array that is open
-  Place named_;                                   // the object of names that is open
-  Field entry_;                                   // of that
-  int depth_ = 0;                                 // of objects
+  std::vector<LengthResult>* lengths_ = nullptr;  // the array that is open, one of the two
+  std::vector<PrefixResult>* prefixes_ = nullptr;
+  Place named_;    // the object of names that is open
+  Field entry_;    // of that
+  int depth_ = 0;  // of objects
   Field* field_ = nullptr;
   std::string problem_;
 };

@@ -166,6 +166,11 @@ std::string fraction(double value) {
   return std::isfinite(value) ? fmt::format("{:.4f}", value) : "-";
 }
 
+// A share, or a number of tokens.
+std::string figure(double value) {
+  return value == std::floor(value) ? fmt::format("{:.0f}", value) : fraction(value);
+}
+
 // The columns, in as many tables as they need; the first is in each.
 std::string tables(const std::vector<Column>& columns) {
   std::string text;
@@ -190,6 +195,26 @@ std::vector<std::string> metric_names(const RunResult& run) {
     for (const auto& [name, value] : result.metrics)
       if (std::ranges::find(names, name) == names.end()) names.push_back(name);
   return names;
+}
+
+// The sequences of the longest length by their beginnings, and as a whole.
+std::string protocol_tables(const Evaluation& evaluation) {
+  const auto& [prefixes, figures] = evaluation.protocols;
+  if (prefixes.empty() || evaluation.lengths.empty()) return {};
+  std::vector<Column> columns = {{"length"}}, whole;
+  for (const auto& [name, value] : prefixes.front().metrics) columns.push_back({words(name)});
+  for (const PrefixResult& prefix : prefixes) {
+    columns[0].cells.push_back(fmt::format("{}", prefix.length));
+    for (size_t i = 1; i < columns.size(); ++i) {
+      const auto& metrics = prefix.metrics;
+      columns[i].cells.push_back(i <= metrics.size() ? fraction(metrics[i - 1].second) : "-");
+    }
+  }
+  for (const auto& [name, value] : figures) whole.push_back({words(name), {figure(value)}});
+  const LengthResult& longest =
+      *std::ranges::max_element(evaluation.lengths, {}, &LengthResult::length);
+  return fmt::format("\nbeginnings of the {} sequences of length {}\n{}{}", longest.sequences,
+                     longest.length, tables(columns), whole.empty() ? "" : "\n" + tables(whole));
 }
 
 // Everything of one run. A star marks the length that it was trained at.
@@ -217,9 +242,10 @@ std::string single_table(const RunResult& run) {
     for (size_t i = 0; i < cells.size(); ++i) columns[i].cells.push_back(cells[i]);
   }
   const char* star = starred ? "* " : "";
-  return tables(columns) + fmt::format("{}trained at length {}{}\n", star,
-                                       run.evaluation.train_length,
-                                       iterated ? "; iterations: mean and (most)" : "");
+  return tables(columns) +
+         fmt::format("{}trained at length {}{}\n", star, run.evaluation.train_length,
+                     iterated ? "; iterations: mean and (most)" : "") +
+         protocol_tables(run.evaluation);
 }
 
 // The main metric of one run at each of the lengths.

@@ -32,8 +32,17 @@ void report(const std::vector<Metric>& metrics, const std::vector<Mean>& means,
     result.standard_error = standard_error(means.front().value(), means.front().weight);
 }
 
+// Whether what it answers at a place depends on how long the sequence goes on.
+bool looks_ahead(const SequenceModel& model) {
+  for (const Layer* layer : model.layers()) {
+    const auto* fixed_point = dynamic_cast<const ImplicitLayer*>(layer);
+    if (fixed_point != nullptr && fixed_point->solver.solver == Solver::patience) return true;
+  }
+  return false;
+}
+
 LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context& context,
-                           uint64_t seed, int64_t length, int64_t sequences) {
+                           uint64_t seed, int64_t length, int64_t sequences, Curves* curves) {
   const Context host = Context::cpu({.threads = context.threads()});
   const Batch all = task.examination(host, evaluation_stream(seed, length), sequences, length);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
@@ -55,6 +64,7 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
       forget_solves(model);  // of single steps
     }
     for (size_t i = 0; i < metrics.size(); ++i) means[i].add(metrics[i].over(answered));
+    if (curves != nullptr) curves->add(answers, batch);
     result.iterations_mean += share * solves.iterations_mean;
     result.iterations_max = std::max(result.iterations_max, solves.iterations_max);
     result.residual_max = larger_or_nan(solves.residual_max, result.residual_max);
@@ -67,12 +77,24 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
 }  // namespace
 
 LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
-                      int64_t length, int64_t sequences) {
+                      int64_t length, int64_t sequences, Curves* curves) {
   LengthResult result;
   with_shortage_named("evaluate", sequences, length, [&] {
-    result = evaluate_here(model, task, context, seed, length, sequences);
+    result = evaluate_here(model, task, context, seed, length, sequences, curves);
   });
   return result;
+}
+
+void evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
+              std::span<const int64_t> lengths, int64_t sequences, Evaluation& result) {
+  const int64_t longest = std::ranges::max(lengths);
+  for (const int64_t length : lengths) {
+    Curves curves;
+    const bool all = length == longest && !looks_ahead(model);
+    result.lengths.push_back(
+        evaluate(model, task, context, seed, length, sequences, all ? &curves : nullptr));
+    if (all) result.protocols = task.protocols(curves);
+  }
 }
 
 }  // namespace fprnn

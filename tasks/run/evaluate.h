@@ -7,8 +7,14 @@ namespace fprnn {
 
 // `sequences` of the length, from a stream that training never reads; in pieces of a bounded number
 // of tokens, which do not change the result but where the automatic solver may choose by them; it
-// starts anew. MemoryError, naming both. UsageError: the task has no metric.
+// starts anew. Adds the answers to `curves` where that is not null. MemoryError, naming both.
+// UsageError: the task has no metric.
 LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
-                      int64_t length, int64_t sequences);
+                      int64_t length, int64_t sequences, Curves* curves = nullptr);
+
+// At each of the lengths, one at least, into result.lengths; and what the task's protocols say of
+// the longest, unless a layer's solver looks ahead, as patience does.
+void evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
+              std::span<const int64_t> lengths, int64_t sequences, Evaluation& result);
 
 }  // namespace fprnn

@@ -167,9 +167,8 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
       .train_seconds = trained.seconds,
       .origin = origin(),
       .caption = caption_};
-  for (const int64_t length : options_.run.eval_lengths)
-    evaluation.lengths.push_back(evaluate(*model_, *task_, *context_, options_.train.numbers.seed,
-                                          length, options_.run.eval_sequences));
+  evaluate(*model_, *task_, *context_, options_.train.numbers.seed, options_.run.eval_lengths,
+           options_.run.eval_sequences, evaluation);
   return evaluation;
 }
 
@@ -340,7 +339,7 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
   check(options, settings);
   KeyTexts own;
   for (const Setting& setting : std::span(settings.all()).first(own_count))
-    own.emplace_back(setting.key, text_of(setting));
+    if (!setting.is_implied()) own.emplace_back(setting.key, text_of(setting));
   Invocation invocation(program, own, settings, options);
   if (!options.run.compare.empty())
     invocation.compare();
