@@ -18,7 +18,7 @@ struct Program {
   uint64_t seed = 3;
   double rate = 0.5;
   bool open = false;
-  std::string kind = "a", preset, what;
+  std::string kind = "a", preset, what, late = "none";
   std::vector<int64_t> list = {1, 2};
   std::string file;  // what a JSON file says
   Settings settings;
@@ -83,6 +83,20 @@ TEST_CASE("settings: a flag wins over the environment, that over a file, a prese
   CHECK(p.width == 4);
   p.read(flags);
   CHECK(p.width == 5);
+}
+
+TEST_CASE("settings: a value that is implied is not in a checkpoint's") {
+  const auto values = [](const std::vector<const char*>& flags, bool implied) {
+    Program program;
+    program.settings.title("Late", Decides::training);
+    if (implied) program.settings.add("late", program.late, "l").implied = "none";
+    program.read(flags);
+    CHECK((program.settings.to_json().find("\"late\"") != std::string::npos) == implied);
+    return program.settings.values({Decides::training});
+  };
+  CHECK(values({}, true) == values({}, false));
+  CHECK(values({"--late", "none"}, true) == values({}, false));
+  CHECK(values({"--late", "so"}, true).at("late") == "\"so\"");
 }
 
 TEST_CASE("settings: every type from a flag, the environment and JSON") {
