@@ -15,7 +15,7 @@ function value_of(key) {
 /^  "model":/ { model = value_of("model"); if (!(model in runs)) { order[++models] = model } runs[model]++ }
 /^  "train_seconds":/ { seconds[model] += value_of("train_seconds") }
 /^  "device":/ { device[model] = value_of("device") }
-/"whole_sequences":/ {
+/"sequences": .*"whole_sequences":/ {
   right = value_of("whole_sequences")
   at = model SUBSEP group SUBSEP value_of("length")
   cell[at] = cell[at] (cell[at] == "" ? "" : " ") text(right)
