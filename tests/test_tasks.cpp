@@ -8,6 +8,7 @@
 #include <cmath>
 #include <limits>
 #include <set>
+#include <utility>
 
 #include "refused.h"
 #include "small_model.h"
@@ -90,6 +91,38 @@ TEST_CASE("word problem: weights, training and evaluation draw from streams of t
   }
   CHECK(streams.size() == expected);
   CHECK(words.size() == 2 * expected);
+}
+
+// Who knows the beginning and the sign, of which a class has so many elements, and not which of them.
+TEST_CASE("word problem: the loss waits at ln of what is not known, (T - 1) / (T + 1) times") {
+  const Context context = test_context();
+  constexpr int64_t B = 3, T = 16;
+  const auto odd = [](const std::vector<int>& p) {
+    int inversions = 0;
+    for (size_t i = 0; i < p.size(); ++i)
+      for (size_t j = 0; j < i; ++j) inversions += p[j] > p[i];
+    return inversions % 2;
+  };
+  for (const auto& of : {std::pair{"S3", 3}, {"S4", 12}, {"S5", 60}, {"A5", 60}}) {
+    INFO(of.first);
+    const Group group = group_named(of.first);
+    const Batch batch = WordProblem(group).sample(context, Rng{2, 2}, B, T);
+    const std::vector<int32_t> targets = batch.targets.to_vector();
+    const int64_t V = group.order + 1;
+    std::vector<real> logits(B * (T + 1) * V, -200);
+    for (size_t i = 0; i < targets.size(); ++i)
+      for (int a = 0; a < V; ++a) {
+        const bool begins = i % (T + 1) < 2;
+        const auto& permutations = group.permutations;
+        if (begins ? a == targets[i]
+                   : a < group.order && odd(permutations[a]) == odd(permutations[targets[i]]))
+          logits[i * V + a] = 0;
+      }
+    const Tensor all(context, {B, T + 1, V}, logits);
+    const IntTensor answers = argmax(all);
+    CHECK(nats({batch, answers, all, scores(answers, batch)}).value() ==
+          doctest::Approx(std::log(of.second) * (T - 1) / (T + 1)));
+  }
 }
 
 TEST_CASE("tasks: one without metrics is refused") {
