@@ -46,7 +46,7 @@ void HoldOut::hold_out(double share, const std::vector<int>& rows) {
   }
 }
 
-bool HoldOut::holds(const Place& place, int element) const {
+bool HoldOut::holds(const WordPlace& place, int element) const {
   return !std::ranges::binary_search(choices(place), element);
 }
 

@@ -8,7 +8,7 @@
 namespace fprnn {
 
 // A place of a word problem, which is read after `last` (-1: it is the first) at the product `state`.
-struct Place {
+struct WordPlace {
   int last = -1;
   int state = 0;
 };
@@ -23,10 +23,10 @@ class HoldOut {
   HoldOut(std::string_view text, const Group& group, std::vector<int> elements);
 
   // What training may read there, ascending.
-  const std::vector<int>& choices(const Place& place) const {
+  const std::vector<int>& choices(const WordPlace& place) const {
     return pairs_ && place.last < 0 ? elements_ : choices_[pairs_ ? place.last : place.state];
   }
-  bool holds(const Place& place, int element) const;
+  bool holds(const WordPlace& place, int element) const;
   // The probability that the t-th element of an evaluation, t from 1, is held out at its place.
   double share_at(int64_t t) const;
 

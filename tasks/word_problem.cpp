@@ -31,7 +31,7 @@ Batch WordProblem::batch(const Context& context, const Rng& rng, int64_t B, int6
     const int64_t row = b * T;
     tokens[row] = targets[row] = bos;
     mask[row] = 1;
-    Place place{.state = group_.identity};
+    WordPlace place{.state = group_.identity};
     for (int64_t t = 1; t <= length; ++t) {
       const std::vector<int>& choices =
           hold_out == nullptr ? alphabet_.elements : hold_out->choices(place);
@@ -71,7 +71,7 @@ Mean WordProblem::accuracy(const Answered& answered, bool held_out) const {
   const int64_t T = answered.batch.tokens.size(1), spacing = alphabet_.spacing;
   Mean mean;
   for (size_t row = 0; row < tokens.size(); row += T) {
-    Place place{.state = group_.identity};
+    WordPlace place{.state = group_.identity};
     for (int64_t t = 1; spacing * t < T; ++t) {
       const size_t answer = row + spacing * t;
       const int x = tokens[answer - spacing + 1];

@@ -35,12 +35,12 @@ void check_times(double times, double n, double p) {
 }
 
 // Visits the elements of a batch without blanks: where they are read, which, what comes out, t from 1.
-using Visit = std::function<void(const Place& place, int x, int product, int64_t t)>;
+using Visit = std::function<void(const WordPlace& place, int x, int product, int64_t t)>;
 void for_each_element(const Batch& batch, const Visit& visit) {
   const auto tokens = batch.tokens.to_vector(), targets = batch.targets.to_vector();
   const int64_t B = batch.tokens.size(0), T = batch.tokens.size(1);
   for (int64_t b = 0; b < B; ++b) {
-    Place place;  // the identity is 0
+    WordPlace place;  // the identity is 0
     for (int64_t t = 1; t < T; ++t) {
       const int x = tokens[b * T + t], product = targets[b * T + t];
       visit(place, x, product, t);
@@ -51,11 +51,11 @@ void for_each_element(const Batch& batch, const Visit& visit) {
 
 // Answers by a rule to the elements in the order in which they are asked for; 0 elsewhere.
 Mean judged(const WordProblem& task, const std::string& metric, const Batch& batch,
-            const std::function<bool(const Place& place, int x, int64_t t)>& right) {
+            const std::function<bool(const WordPlace& place, int x, int64_t t)>& right) {
   std::vector<int32_t> answers = batch.targets.to_vector();
   const int64_t T = batch.tokens.size(1);
   size_t at = 0;
-  for_each_element(batch, [&](const Place& place, int x, int, int64_t t) {
+  for_each_element(batch, [&](const WordPlace& place, int x, int, int64_t t) {
     if (at % T == 0) ++at;  // BOS
     if (!right(place, x, t)) answers[at] = -1;
     ++at;
@@ -140,7 +140,7 @@ TEST_CASE("alphabets: others are refused, and what a group does not have") {
 TEST_CASE("alphabets: A5's generators reach 19, 48 and 60 products after 5, 8 and 16") {
   const Batch batch = problem("A5", "generators").sample(test_context(), Rng{2, 3}, 4000, 16);
   std::vector<std::set<int>> read(17), reached(17);
-  for_each_element(batch, [&](const Place&, int x, int product, int64_t t) {
+  for_each_element(batch, [&](const WordPlace&, int x, int product, int64_t t) {
     read[t].insert(x);
     reached[t].insert(product);
   });
@@ -155,7 +155,7 @@ TEST_CASE("alphabets: with all a product is uniform and independent of the one b
   constexpr int64_t kRows = 36'000;
   const Batch batch = problem("S3", "all").sample(test_context(), Rng{4, 5}, kRows, 3);
   std::vector<int64_t> pairs(36);
-  for_each_element(batch, [&](const Place& place, int, int product, int64_t t) {
+  for_each_element(batch, [&](const WordPlace& place, int, int product, int64_t t) {
     if (t == 3) ++pairs[place.state * 6 + product];
   });
   for (const int64_t times : pairs) check_times(double(times), kRows, 1.0 / 36);
@@ -165,8 +165,9 @@ TEST_CASE("alphabets: with all every element takes one word of its own, as ever"
   const Rng rng{6, 7};
   const Batch batch = problem("A5", "all").sample(test_context(), rng, 9, 11);
   int64_t word = 0, other = 0;
-  for_each_element(
-      batch, [&](const Place&, int x, int, int64_t) { other += x != int(rng.below(word++, 60)); });
+  for_each_element(batch, [&](const WordPlace&, int x, int, int64_t) {
+    other += x != int(rng.below(word++, 60));
+  });
   CHECK((word == 99 && other == 0));
 }
 
@@ -233,7 +234,7 @@ TEST_CASE("held out: so many as asked for, of every row but one, the same in eve
     const bool pairs = c.text[0] == 'p';
     int64_t count = 0;
     for (const int row : pairs ? read : group.elements()) {
-      const Place place{.last = pairs ? row : 0, .state = pairs ? 0 : row};
+      const WordPlace place{.last = pairs ? row : 0, .state = pairs ? 0 : row};
       CHECK(!held.choices(place).empty());
       CHECK(held.choices(place) == again.choices(place));
       for (const int x : read) count += held.holds(place, x);
@@ -256,7 +257,7 @@ TEST_CASE(
       int64_t trained = 0;
       double ordinary = 0, first = 0;  // of all that could be read, at their places, the first
       for_each_element(task.sample(context, Rng{8, 9}, kRows, kLength),
-                       [&](const Place& place, int x, int, int64_t) {
+                       [&](const WordPlace& place, int x, int, int64_t) {
                          trained += held.holds(place, x);
                          const std::vector<int>& choices = held.choices(place);
                          ordinary += 1.0 / double(choices.size());
@@ -267,7 +268,7 @@ TEST_CASE(
       std::vector<int64_t> met(kLength + 1);
       for_each_element(
           task.examination(context, Rng{8, 9}, kRows, kLength),
-          [&](const Place& place, int x, int, int64_t t) { met[t] += held.holds(place, x); });
+          [&](const WordPlace& place, int x, int, int64_t t) { met[t] += held.holds(place, x); });
       for (int64_t t = 1; t <= kLength; ++t) check_times(double(met[t]), kRows, held.share_at(t));
       CHECK(met[kLength] > 0);
     }
@@ -285,7 +286,8 @@ TEST_CASE("held out: its metric, beside that of others which lie as late") {
   const HoldOut held = hold_out("pairs:0.25", "S3");
   const Batch batch = task.examination(context, Rng{3, 1}, 500, 6);
   const auto rule = [&](bool wanted) {
-    return [&held, wanted](const Place& p, int x, int64_t) { return held.holds(p, x) == wanted; };
+    return
+        [&held, wanted](const WordPlace& p, int x, int64_t) { return held.holds(p, x) == wanted; };
   };
   CHECK(judged(task, "held_out", batch, rule(true)).value() == 1);
   CHECK(judged(task, "not_held_out", batch, rule(true)).value() == 0);
@@ -294,7 +296,7 @@ TEST_CASE("held out: its metric, beside that of others which lie as late") {
 
   // Who knows the beginning alone does as well at both; the first element is never held out.
   const auto early = [](int64_t last) {
-    return [last](const Place&, int, int64_t t) { return t <= last; };
+    return [last](const WordPlace&, int, int64_t t) { return t <= last; };
   };
   CHECK(judged(task, "not_held_out", batch, early(1)).value() == 0);
   const WordProblem cells = problem("A5", "generators:4", "cells:0.25");
