@@ -7,7 +7,7 @@ namespace fprnn {
 
 namespace {
 
-// On a GPU, of layers whose norm is RMS.
+// Of layers whose norm is RMS.
 class DeltaForms : public FusedForms {
  public:
   std::optional<Swept> sweep(const FixedPointMap& map, const Past& past, const FixedPointInputs& in,
@@ -17,34 +17,37 @@ class DeltaForms : public FusedForms {
     const Context& context = to.y.context();
     const DeltaOptions& of = options_of(map);
     const int64_t B = to.y.size(0);
+    FpDeltaSweep sweep{.x = in.x.data(),
+                       .projected = in.projected.data(),
+                       .beta = in.signals[0].data(),
+                       .g = data_or_null(in.signals[1]),
+                       .z = data_or_null(in.gate),
+                       .weight_y = data_or_null(in.weight_y),
+                       .norm_weight = in.norm_weight.data(),
+                       .previous = data_or_null(past.y),
+                       .state = data_or_null(past.carry),
+                       .y = to.y.data(),
+                       .state_out = nullptr,
+                       .iterations = nullptr,
+                       .residual = nullptr,
+                       .B = B,
+                       .T = to.y.size(1),
+                       .H = of.heads,
+                       .K = of.keys,
+                       .V = of.channels,
+                       .D = to.y.size(2),
+                       .P = in.projected.size(-1),
+                       .mixer = *mixer,
+                       .state_wanted = to.carry_wanted,
+                       .eps = map.eps,
+                       .tolerance = to.tolerance,
+                       .max_iterations = to.max_iterations};
+    if (!has_fused(context, sweep)) return std::nullopt;
     Swept swept{int_zeros(context, {B}), Tensor(context, {B}),
                 Tensor(context, map.cell.carry_shape(B)), nullptr};
-    const FpDeltaSweep sweep{.x = in.x.data(),
-                             .projected = in.projected.data(),
-                             .beta = in.signals[0].data(),
-                             .g = data_or_null(in.signals[1]),
-                             .z = data_or_null(in.gate),
-                             .weight_y = data_or_null(in.weight_y),
-                             .norm_weight = in.norm_weight.data(),
-                             .previous = data_or_null(past.y),
-                             .state = data_or_null(past.carry),
-                             .y = to.y.data(),
-                             .state_out = swept.carry.data(),
-                             .iterations = swept.iterations.data(),
-                             .residual = swept.residual.data(),
-                             .B = B,
-                             .T = to.y.size(1),
-                             .H = of.heads,
-                             .K = of.keys,
-                             .V = of.channels,
-                             .D = to.y.size(2),
-                             .P = in.projected.size(-1),
-                             .mixer = *mixer,
-                             .state_wanted = to.carry_wanted,
-                             .eps = map.eps,
-                             .tolerance = to.tolerance,
-                             .max_iterations = to.max_iterations};
-    if (!has_fused(context, sweep)) return std::nullopt;
+    sweep.state_out = swept.carry.data();
+    sweep.iterations = swept.iterations.data();
+    sweep.residual = swept.residual.data();
     launch_fused(context, sweep);
     return swept;
   }
@@ -95,8 +98,8 @@ class DeltaForms : public FusedForms {
   }
   static std::optional<SweepMixer> mixer_of(const FixedPointMap& map, const FixedPointInputs& in,
                                             const Tensor& y) {
-    if (y.context().device() == DeviceKind::cpu || y.elements() == 0 || in.norm_bias.defined() ||
-        !in.norm_weight.defined() || options_of(map).eps != map.eps)
+    if (y.elements() == 0 || in.norm_bias.defined() || !in.norm_weight.defined() ||
+        options_of(map).eps != map.eps)
       return std::nullopt;
     return map.mixer.sweep();
   }
