@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kOptimiser = "optimiser.safetensors";
+constexpr const char* kCarried = "carried.safetensors";
 constexpr const char* kState = "state.json";
 constexpr const char* kSteps = "steps";  // in the optimiser's metadata
 constexpr int64_t kMaxState = 16 << 20;  // bytes
@@ -47,6 +48,15 @@ NamedTensors tensors_of(const AdamWState& state) {
   return all;
 }
 
+NamedTensors tensors_of(const SequenceModel::State& state) {
+  NamedTensors all;
+  for (size_t layer = 0; layer < state.size(); ++layer)
+    for (size_t place = 0; place < state[layer].size(); ++place)
+      if (state[layer][place].defined())
+        all.push_back({fmt::format("{}.{}", layer, place), state[layer][place]});
+  return all;
+}
+
 void write(SafetensorsWriter writer, const NamedTensors& tensors, const std::string& path) {
   for (const auto& [name, value] : tensors) writer.add(name, value);
   OutputFile file(path);
@@ -60,9 +70,9 @@ void check_replaceable(const std::string& folder) {
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename();
-    require<FileError>(name == kModel || name == kOptimiser || name == kState, "checkpoint",
-                       "a folder that is replaced must be a checkpoint: folder and file in it",
-                       folder, name);
+    require<FileError>(
+        name == kModel || name == kOptimiser || name == kCarried || name == kState, "checkpoint",
+        "a folder that is replaced must be a checkpoint: folder and file in it", folder, name);
   }
 }
 
@@ -141,10 +151,23 @@ AdamWState read_optimiser(const std::string& path, const AdamW& optimiser,
   return state;
 }
 
+// Of the shapes of `like`, or empty.
+SequenceModel::State read_carried(const std::string& path, SequenceModel::State like,
+                                  const std::string& real) {
+  const SafetensorsFile file = SafetensorsFile::read(path);
+  if (file.entries().empty()) return {};
+  const std::vector<Tensor> tensors = read_tensors(file, path, tensors_of(like), real);
+  auto tensor = tensors.begin();
+  for (LayerState& layer : like)
+    for (Tensor& each : layer)
+      if (each.defined()) each = *tensor++;
+  return like;
+}
+
 }  // namespace
 
 void save_checkpoint(const std::string& folder, Module& model, const AdamW& optimiser,
-                     const CheckpointState& state) {
+                     const CheckpointState& state, const SequenceModel::State* carried) {
   check_replaceable(folder);
   const std::string text = to_json(state);
   replace_folder(folder, [&](const std::string& temporary) {
@@ -153,6 +176,7 @@ void save_checkpoint(const std::string& folder, Module& model, const AdamW& opti
     SafetensorsWriter writer;
     writer.add_metadata(kSteps, std::to_string(optimised.steps));
     write(std::move(writer), tensors_of(optimised), in(temporary, kOptimiser));
+    if (carried != nullptr) write({}, tensors_of(*carried), in(temporary, kCarried));
     OutputFile file(in(temporary, kState));
     file.write(text);
     file.finish();
@@ -165,7 +189,7 @@ CheckpointState read_checkpoint_state(const std::string& folder) {
 }
 
 CheckpointState load_checkpoint(const std::string& folder, Module& model, AdamW* optimiser,
-                                const Configuration* expected) {
+                                const Configuration* expected, SequenceModel::State* carried) {
   CheckpointState state = read_checkpoint_state(folder);
   if (expected != nullptr) check_configuration(folder, state.configuration, *expected);
   require<ValueError>(optimiser == nullptr || state.real == (kDouble ? "double" : "float"),
@@ -174,6 +198,8 @@ CheckpointState load_checkpoint(const std::string& folder, Module& model, AdamW*
   const std::string path = in(folder, kModel);
   std::vector<Tensor> values =
       read_tensors(SafetensorsFile::read(path), path, tensors_of(model), state.real);
+  SequenceModel::State state_of_model;
+  if (carried != nullptr) state_of_model = read_carried(in(folder, kCarried), *carried, state.real);
   // The last that can fail, and it changes nothing when it does.
   if (optimiser != nullptr)
     optimiser->restore(read_optimiser(in(folder, kOptimiser), *optimiser, state.real));
@@ -182,6 +208,7 @@ CheckpointState load_checkpoint(const std::string& folder, Module& model, AdamW*
     parameter->value = std::move(*value++);
     parameter->gradient = Tensor();
   }
+  if (carried != nullptr) *carried = std::move(state_of_model);
   return state;
 }
 
@@ -247,7 +274,8 @@ void check_keep(int64_t keep) {
 }  // namespace
 
 std::string save_run_checkpoint(const std::string& run, Module& model, const AdamW& optimiser,
-                                const CheckpointState& state, int64_t keep) {
+                                const CheckpointState& state, int64_t keep,
+                                const SequenceModel::State* carried) {
   require<ValueError>(state.step >= 0 && state.step < 100'000'000, "checkpoint",
                       "a step must have at most eight digits", state.step);
   check_keep(keep);
@@ -257,7 +285,7 @@ std::string save_run_checkpoint(const std::string& run, Module& model, const Ada
   require<FileError>(!error, "checkpoint", "the folder must be writable", checkpoints,
                      error.message());
   const std::string name = fmt::format("{}{:0{}}", kPrefix, state.step, kDigits);
-  save_checkpoint(in(checkpoints, name), model, optimiser, state);
+  save_checkpoint(in(checkpoints, name), model, optimiser, state, carried);
   replace_file(in(run, kLatest), fmt::format("{}/{}\n", kCheckpoints, name));
   prune_checkpoints(run, keep);
   return in(checkpoints, name);

@@ -60,12 +60,13 @@ Var SequenceModel::forward(Tape& tape, const IntTensor& tokens, std::span<const 
   return embedding_.logits(trunk(tape, tokens, nullptr, on));
 }
 
-Var SequenceModel::forward(Tape& tape, const IntTensor& tokens, State& state) {
+Var SequenceModel::forward(Tape& tape, const IntTensor& tokens, State& state,
+                           std::span<const Conditions> on) {
   require<UsageError>(state.empty() || state.size() == blocks_.size(), "sequence_model",
                       "a state must have this model's layers", state.size(), blocks_.size());
   State next = state;
   next.resize(blocks_.size());
-  const Var logits = embedding_.logits(trunk(tape, tokens, &next));
+  const Var logits = embedding_.logits(trunk(tape, tokens, &next, on));
   state = std::move(next);
   return logits;
 }

@@ -37,7 +37,8 @@ class SequenceModel : public Module {
   Var forward(Tape& tape, const IntTensor& tokens, std::span<const Conditions> on = {});
   // One chunk of sequences: starts from `state` and replaces it, or leaves it unchanged if it
   // throws. UsageError: the state of another model or batch.
-  Var forward(Tape& tape, const IntTensor& tokens, State& state);
+  Var forward(Tape& tape, const IntTensor& tokens, State& state,
+              std::span<const Conditions> on = {});
   // One more token of each sequence, (B) -> logits (B, V), in memory that does not grow with the
   // length, but where a layer caches its past (ModelKind::caches).
   Tensor step(State& state, const IntTensor& tokens);

@@ -15,6 +15,8 @@ void check_batch(std::string_view tag, int64_t sequences, int64_t length) {
                       length);
 }
 
+Rng training_stream(uint64_t seed, int64_t number) { return {seed, static_cast<uint64_t>(number)}; }
+
 std::vector<Metric> metrics_of(const Task& task) {
   std::vector<Metric> metrics = task.metrics();
   require<UsageError>(!metrics.empty(), "task", "it must have one metric at least");

@@ -5,7 +5,9 @@
 #include <fprnn/core/rng.h>
 #include <fprnn/tasks/protocols.h>
 
+#include <functional>
 #include <optional>
+#include <vector>
 
 namespace fprnn {
 
@@ -15,10 +17,15 @@ struct Batch {
   Tensor mask;        // (B, T): weight of each position in the loss
   // (B, T): not 0 where metrics count the answer; undefined: where mask is not
   Tensor counted = {};
+  // Each row begins a sequence; else it goes on where that row of the batch before ended.
+  bool starts = true;
 
   // What a step of training reads: all but `counted`.
   Batch on(const Context& context) const {
-    return {tokens.on(context), targets.on(context), mask.on(context)};
+    return {.tokens = tokens.on(context),
+            .targets = targets.on(context),
+            .mask = mask.on(context),
+            .starts = starts};
   }
 };
 
@@ -26,18 +33,43 @@ struct Batch {
 // included.
 void check_batch(std::string_view tag, int64_t sequences, int64_t length);
 
+// The random stream of a batch of training, the first being 0: batches are a pure function of seed
+// and number.
+Rng training_stream(uint64_t seed, int64_t number);
+
+// Text that an evaluation reads from its beginning to its end, in batches.
+struct Reading {
+  int64_t length = 0;  // of each sequence: a window, or a lane, which goes on from batch to batch
+  int64_t sequences = 0;  // windows or lanes
+  int64_t batches = 0;
+  bool carries = false;  // the state, to where a batch goes on (Batch::starts)
+  std::function<Batch(const Context& context, int64_t number)> batch;  // the first is 0
+};
+
 class Task {
  public:
   virtual ~Task() = default;
   virtual int64_t vocabulary() const = 0;  // of tokens and targets
   // B sequences of the given length, a pure function of rng. T may be longer, by a first token say.
   virtual Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const = 0;
+  // A batch of training, the first being 0. Where a task carries state, its rows may go on from batch
+  // to batch (Batch::starts), all with as many rows: a model's state is then carried along, detached.
+  virtual Batch training_batch(const Context& context, uint64_t seed, int64_t number, int64_t B,
+                               int64_t length) const {
+    return sample(context, training_stream(seed, number), B, length);
+  }
+  virtual bool carries_state() const { return false; }
   // What an evaluation at this length asks, where that is not what training at it does: lengths up to
   // this one, say, or examples that training packs.
   virtual Batch examination(const Context& context, const Rng& rng, int64_t B,
                             int64_t length) const {
     return sample(context, rng, B, length);
   }
+  // What an evaluation at this length reads instead, if it is no sample but all of a text.
+  virtual std::optional<Reading> reading(int64_t /*length*/) const { return std::nullopt; }
+  // What an evaluation reads besides, at whatever lengths, each a result of its own after those of the
+  // lengths: held-out text as a whole, with the state carried from batch to batch.
+  virtual std::vector<Reading> texts() const { return {}; }
   // Asked before a run makes anything. ValueError: the task has no training, or no examination, of
   // this length.
   virtual void check_training(int64_t /*length*/) const {}

@@ -7,7 +7,7 @@ add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/axis.cpp
   tasks/report/report.cpp tasks/report/chart.cpp tasks/report/plot.cpp tasks/report/svg.cpp
   tasks/run/output.cpp tasks/run/interrupt.cpp tasks/run/command_line.cpp tasks/run/options.cpp
-  tasks/run/train.cpp tasks/run/evaluate.cpp tasks/run/run_directory.cpp
+  tasks/run/solves.cpp tasks/run/train.cpp tasks/run/evaluate.cpp tasks/run/run_directory.cpp
   tasks/run/program.cpp)
 add_library(fprnn::tasks ALIAS fprnn_tasks)
 target_link_libraries(fprnn_tasks PUBLIC fprnn

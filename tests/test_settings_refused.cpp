@@ -138,6 +138,7 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"max_iterations", none},
       {"steps", {"2147483648"}},
       {"batch_size", none},
+      {"accumulate", none},
       {"train_length", none},
       {"curriculum", none},
       {"lr", {"2147483648", "4611686018427387904", "9223372036854775808"}},

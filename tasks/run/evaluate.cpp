@@ -34,28 +34,46 @@ void report(const std::vector<Metric>& metrics, const std::vector<Mean>& means,
 
 // Whether what it answers at a place depends on how long the sequence goes on.
 bool looks_ahead(const SequenceModel& model) {
-  for (const Layer* layer : model.layers()) {
-    const auto* fixed_point = dynamic_cast<const ImplicitLayer*>(layer);
-    if (fixed_point != nullptr && fixed_point->solver.solver == Solver::patience) return true;
-  }
-  return false;
+  return std::ranges::any_of(fixed_points(model), [](const ImplicitLayer* layer) {
+    return layer->solver.solver == Solver::patience;
+  });
 }
 
-LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context& context,
-                           uint64_t seed, int64_t length, int64_t sequences, Curves* curves) {
+// `sequences` of the length, cut into pieces of a bounded number of tokens.
+Reading sampled(const Task& task, const Context& context, uint64_t seed, int64_t length,
+                int64_t sequences) {
   const Context host = Context::cpu({.threads = context.threads()});
   const Batch all = task.examination(host, evaluation_stream(seed, length), sequences, length);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
-  LengthResult result{.length = length, .sequences = sequences};
+  return {.length = length,
+          .sequences = sequences,
+          .batches = (sequences + piece - 1) / piece,
+          .batch = [=](const Context&, int64_t number) {
+            return rows(all, number * piece, std::min((number + 1) * piece, sequences));
+          }};
+}
+
+// Logits, with the state carried where the batch goes on.
+Tensor logits_of(SequenceModel& model, const Context& context, const Batch& batch, bool carries,
+                 SequenceModel::State& state) {
+  NoGrad tape(context);
+  if (batch.starts) state.clear();
+  const IntTensor tokens = batch.tokens.on(context);
+  return (carries ? model.forward(tape, tokens, state) : model.forward(tape, tokens)).value();
+}
+
+LengthResult read(SequenceModel& model, const Task& task, const Context& context,
+                  const Reading& reading, Curves* curves) {
+  const Context host = Context::cpu({.threads = context.threads()});
+  LengthResult result{.length = reading.length, .sequences = reading.sequences};
   const std::vector<Metric> metrics = metrics_of(task);
   std::vector<Mean> means(metrics.size());
+  Mean iterations;
+  SequenceModel::State state;
   forget_solves(model);
-  for (int64_t begin = 0; begin < sequences; begin += piece) {
-    const int64_t end = std::min(begin + piece, sequences);
-    const double share = static_cast<double>(end - begin) / static_cast<double>(sequences);
-    const Batch batch = rows(all, begin, end);
-    NoGrad tape(context);
-    const Tensor logits = model.forward(tape, batch.tokens.on(context)).value();
+  for (int64_t number = 0; number < reading.batches; ++number) {
+    const Batch batch = reading.batch(host, number);
+    const Tensor logits = logits_of(model, context, batch, reading.carries, state);
     const IntTensor answers = argmax(logits);
     const Solves solves = last_solves(model);
     Answered answered{batch, answers, logits, scores(answers, batch)};
@@ -65,22 +83,34 @@ LengthResult evaluate_here(SequenceModel& model, const Task& task, const Context
     }
     for (size_t i = 0; i < metrics.size(); ++i) means[i].add(metrics[i].over(answered));
     if (curves != nullptr) curves->add(answers, batch);
-    result.iterations_mean += share * solves.iterations_mean;
+    iterations.add(solves.iterations_mean, static_cast<double>(batch.tokens.size(0)));
     result.iterations_max = std::max(result.iterations_max, solves.iterations_max);
     result.residual_max = larger_or_nan(solves.residual_max, result.residual_max);
     result.unconverged += solves.unconverged;
   }
+  result.iterations_mean = iterations.value();
   report(metrics, means, result);
   return result;
 }
 
 }  // namespace
 
+LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context,
+                      const Reading& reading) {
+  LengthResult result;
+  with_shortage_named("evaluate", reading.sequences, reading.length,
+                      [&] { result = read(model, task, context, reading, nullptr); });
+  return result;
+}
+
 LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
                       int64_t length, int64_t sequences, Curves* curves) {
   LengthResult result;
   with_shortage_named("evaluate", sequences, length, [&] {
-    result = evaluate_here(model, task, context, seed, length, sequences, curves);
+    const auto text = task.reading(length);
+    result =
+        text ? read(model, task, context, *text, nullptr)
+             : read(model, task, context, sampled(task, context, seed, length, sequences), curves);
   });
   return result;
 }

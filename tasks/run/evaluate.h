@@ -5,12 +5,15 @@
 
 namespace fprnn {
 
-// `sequences` of the length, from a stream that training never reads; in pieces of a bounded number
-// of tokens, which do not change the result but where the automatic solver may choose by them; it
-// starts anew. Adds the answers to `curves` where that is not null. MemoryError, naming both.
-// UsageError: the task has no metric.
+// What the task reads at the length, or else `sequences` of it from a stream that training never
+// reads, in pieces of a bounded number of tokens, which do not change the result but where the
+// automatic solver may choose by them; it starts anew. Adds the answers to `curves` where that is not
+// null. MemoryError, naming both. UsageError: the task has no metric.
 LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
                       int64_t length, int64_t sequences, Curves* curves = nullptr);
+// A text of the task, or one's own, from beginning to end; the rest as above.
+LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context,
+                      const Reading& reading);
 
 // At each of the lengths, one at least, into result.lengths; and what the task's protocols say of
 // the longest, unless a layer's solver looks ahead, as patience does.

@@ -137,6 +137,9 @@ void Invocation::open() {
     for (const int64_t step : {int64_t{0}, train.steps})
       task_->check_training(length_at(train, step));
   }
+  require<UsageError>(
+      !task_->carries_state() || !options_.model.any_has(&ModelKind::caches), "model",
+      "state cannot be carried through training by one that caches its past", options_.model.model);
   for (const int64_t length : options_.run.eval_lengths) task_->check_examination(length);
   caption_ = metrics_of(*task_).front().caption;
   Rng rng = initial_stream(options_.train.numbers.seed);
@@ -169,6 +172,10 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
       .caption = caption_};
   evaluate(*model_, *task_, *context_, options_.train.numbers.seed, options_.run.eval_lengths,
            options_.run.eval_sequences, evaluation);
+  // A model that caches its past has no room for a whole text.
+  if (!options_.model.any_has(&ModelKind::caches))
+    for (const Reading& text : task_->texts())
+      evaluation.lengths.push_back(fprnn::evaluate(*model_, *task_, *context_, text));
   return evaluation;
 }
 
@@ -202,7 +209,7 @@ void Invocation::save(Training& training, const RunDirectory& run) {
                        .skipped = last.skipped,
                        .seconds = last.seconds,
                        .configuration = settings_.values(kOfTraining)},
-                      kKeptCheckpoints);
+                      kKeptCheckpoints, training.carried());
   saved_ = last.step;
 }
 
@@ -258,11 +265,14 @@ void Invocation::resume(Training& training, RunDirectory& run) {
   const std::string checkpoint = latest_checkpoint(run.path());
   const KeyValues expected =
       settings_.values(kOfTraining, read_checkpoint_state(checkpoint).configuration);
+  SequenceModel::State carried;
+  if (training.carried() != nullptr) carried = training.carried_shapes();
   const CheckpointState state =
-      load_checkpoint(checkpoint, *model_, &training.optimiser(), &expected);
+      load_checkpoint(checkpoint, *model_, &training.optimiser(), &expected,
+                      training.carried() != nullptr ? &carried : nullptr);
   check_step(state, training.optimiser(), options_.train.numbers.seed, checkpoint);
   warn_of_not_finite(*model_, checkpoint);
-  training.go_on(state.step, state.skipped, state.seconds);
+  training.go_on(state.step, state.skipped, state.seconds, std::move(carried));
   saved_ = state.step;
   run.go_on(state.step);
 }

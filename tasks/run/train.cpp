@@ -10,7 +10,6 @@
 
 namespace fprnn {
 
-Rng training_stream(uint64_t seed, int64_t step) { return {seed, static_cast<uint64_t>(step)}; }
 Rng evaluation_stream(uint64_t seed, int64_t length) {
   return {seed, uint64_t{1} << 63 | static_cast<uint64_t>(length)};
 }
@@ -26,15 +25,16 @@ int64_t length_at(const TrainOptions& options, int64_t step) {
 
 namespace {
 
-constexpr int kMostSkipped = 10;                 // non-finite steps in a row
+constexpr int kMostSkipped = 10;  // non-finite steps in a row
+constexpr int64_t kMostAccumulated = 1 << 16;
 constexpr int64_t kMaxSteps = int64_t{1} << 40;  // the numbers that the streams below have room for
 
-// What else a step draws: its iteration cap, and the states that a layer drops.
-Rng cap_stream(uint64_t seed, int64_t step) {
-  return {seed, uint64_t{1} << 61 | static_cast<uint64_t>(step)};
+// What is drawn for a batch besides: its iteration cap, and the states that a layer drops.
+Rng cap_stream(uint64_t seed, int64_t number) {
+  return {seed, uint64_t{1} << 61 | static_cast<uint64_t>(number)};
 }
-Rng dropout_stream(uint64_t seed, int64_t step, uint64_t layer) {
-  return {seed, uint64_t{1} << 60 | layer << 40 | static_cast<uint64_t>(step)};
+Rng dropout_stream(uint64_t seed, int64_t number, uint64_t layer) {
+  return {seed, uint64_t{1} << 60 | layer << 40 | static_cast<uint64_t>(number)};
 }
 
 }  // namespace
@@ -45,6 +45,10 @@ const TrainOptions& check(const TrainOptions& options) {
                       options.batch_size, options.length);
   require<ValueError>(options.steps <= kMaxSteps, "train", "there must be at most 2^40 steps",
                       options.steps);
+  require<ValueError>(options.accumulate >= 1 && options.accumulate <= kMostAccumulated &&
+                          options.accumulate <= kMaxSteps / options.steps,
+                      "train", "accumulate must be 1 to 2^16, and all batches at most 2^40",
+                      options.accumulate, options.steps);
   check_batch("train", options.batch_size, options.length);
   const auto lr = static_cast<real>(options.lr);  // of which the optimiser makes its step
   require<ValueError>(lr > 0 && std::isfinite(lr) && options.clip > 0 && options.warmup >= 0,
@@ -100,48 +104,7 @@ std::string why_not_taken(SequenceModel& model, double loss) {
   return "no gradient at all";
 }
 
-std::vector<ImplicitLayer*> fixed_points(const SequenceModel& model) {
-  std::vector<ImplicitLayer*> found;
-  for (Layer* layer : model.layers())
-    if (auto* fixed_point = dynamic_cast<ImplicitLayer*>(layer)) found.push_back(fixed_point);
-  return found;
-}
-
-Solves read_solves(std::span<const SolveReport> records) {
-  Solves solves;
-  int layers = 0;
-  for (const SolveReport& record : records) {
-    const FixedPointReport report = record.read();
-    ++layers;
-    solves.iterations_mean += (report.mean_iterations() - solves.iterations_mean) / layers;
-    solves.iterations_max = std::max(solves.iterations_max, report.max_iterations());
-    solves.residual_max = larger_or_nan<double>(report.max_residual(), solves.residual_max);
-    solves.unconverged += report.unconverged();
-  }
-  return solves;
-}
-
-std::vector<SolveReport> solves_of(const SequenceModel& model) {
-  std::vector<SolveReport> reports;
-  for (const Layer* layer : model.layers())
-    if (const SolveReport report = layer->solve_report(); report.residual.defined())
-      reports.push_back(report);
-  return reports;
-}
-std::vector<SolveReport> adjoints_of(const SequenceModel& model) {
-  std::vector<SolveReport> reports;
-  for (const ImplicitLayer* layer : fixed_points(model))
-    reports.push_back(layer->adjoint_solve_report());
-  return reports;
-}
-
 }  // namespace
-
-Solves last_solves(const SequenceModel& model) { return read_solves(solves_of(model)); }
-
-void forget_solves(const SequenceModel& model) {
-  for (ImplicitLayer* layer : fixed_points(model)) layer->memory = {};
-}
 
 Training::Training(SequenceModel& model, const Task& task, const Context& context,
                    const TrainOptions& options)
@@ -151,24 +114,49 @@ Training::Training(SequenceModel& model, const Task& task, const Context& contex
       host_(Context::cpu({.threads = context.threads()})),
       options_(check(options)),
       schedule_{options.lr, options.warmup, options.steps, options.decline},
-      optimiser_(model.parameters(), options.adamw) {}
-
-void Training::go_on(int64_t steps, int64_t skipped, double seconds) {
-  last_ = {.step = steps, .seconds = seconds, .skipped = skipped};
+      optimiser_(model.parameters(), options.adamw) {
+  require<UsageError>(!task.carries_state() || options.curriculum.from == 0, "train",
+                      "a task whose rows go on from batch to batch has no curriculum");
 }
 
-// The batch, where the step will find it.
-void Training::prepare(const Batch& batch) {
+void Training::go_on(int64_t steps, int64_t skipped, double seconds, SequenceModel::State carried) {
+  last_ = {.step = steps, .seconds = seconds, .skipped = skipped};
+  carried_ = std::move(carried);
+}
+
+SequenceModel::State Training::carried_shapes() {
+  SequenceModel::State state;
+  NoGrad tape(context_);
+  const std::vector<Conditions> training(model_.layers().size(), {.training = true});
+  const IntTensor tokens(context_, {options_.batch_size, 1},
+                         std::vector<int32_t>(options_.batch_size));
+  model_.forward(tape, tokens, state, training);
+  return state;
+}
+
+namespace {
+
+Shape shape_of(const Batch& batch) {
+  const Shape& shape = batch.tokens.shape();
+  require(batch.targets.shape() == shape && batch.mask.shape() == shape, "train",
+          "tokens, targets and mask must have one shape", shape, batch.targets.shape(),
+          batch.mask.shape());
+  return shape;
+}
+
+}  // namespace
+
+// The batches, where the step will find them.
+void Training::prepare(const std::vector<Batch>& batches) {
   Repeated& at = repeated_;
-  require(
-      batch.targets.shape() == batch.tokens.shape() && batch.mask.shape() == batch.tokens.shape(),
-      "train", "tokens, targets and mask must have one shape", batch.tokens.shape(),
-      batch.targets.shape(), batch.mask.shape());
-  if (at.times == 0 || at.batch.tokens.shape() != batch.tokens.shape()) {
+  if (!std::ranges::equal(batches, at.parts, {}, shape_of,
+                          [](const Part& part) { return part.batch.tokens.shape(); })) {
     at = {};
-    at.batch = batch.on(context_);
-    for (size_t i = 0; i < fixed_points(model_).size(); ++i)
-      at.masks.emplace_back(context_, batch.tokens.shape());
+    for (const Batch& batch : batches) {
+      Part& part = at.parts.emplace_back(Part{.batch = batch.on(context_)});
+      for (size_t i = 0; i < fixed_points(model_).size(); ++i)
+        part.masks.emplace_back(context_, batch.tokens.shape());
+    }
     return;
   }
   const auto load = [&](const auto& from, const auto& to) {
@@ -176,9 +164,13 @@ void Training::prepare(const Batch& batch) {
     const auto bytes = static_cast<int64_t>(std::span(values).size_bytes());
     launch(context_, FromHost{.from = values.data(), .to = to.data(), .bytes = bytes});
   };
-  load(batch.tokens, at.batch.tokens);
-  load(batch.targets, at.batch.targets);
-  load(batch.mask, at.batch.mask);
+  for (size_t i = 0; i < batches.size(); ++i) {
+    Batch& place = at.parts[i].batch;
+    load(batches[i].tokens, place.tokens);
+    load(batches[i].targets, place.targets);
+    load(batches[i].mask, place.mask);
+    place.starts = batches[i].starts;
+  }
 }
 
 Training::Surroundings Training::surroundings() const {
@@ -189,61 +181,73 @@ Training::Surroundings Training::surroundings() const {
   return now;
 }
 
-bool Training::capturable(std::span<const Conditions> on) const {
+bool Training::capturable() const {
   const std::vector<Layer*> layers = model_.layers();
   for (size_t i = 0; i < layers.size(); ++i)
-    if (!layers[i]->capturable(on[i])) return false;
-  return can_capture(context_) && options_.iteration_cap.shape == 0;
+    if (!layers[i]->capturable(repeated_.parts.front().on[i])) return false;
+  return can_capture(context_) && options_.iteration_cap.shape == 0 && !task_.carries_state();
 }
 
-void Training::run(std::span<const Conditions> on) {
+void Training::run() {
   Repeated& at = repeated_;
-  if (++at.times == 2 && capturable(on)) record(on);
+  if (++at.times == 2 && capturable()) record();
   if (at.graph != nullptr && at.surroundings == surroundings()) {
     between_steps_ = false;
     return at.graph->replay();
   }
   at.graph.reset();
   at.computed = {};  // before memory is asked for
-  at.computed = compute(at.batch, on);
+  at.computed = compute();
 }
 
 // Where it turns out that a step waits, or that a graph with memory of its own has no room, steps
 // go on as they are.
-void Training::record(std::span<const Conditions> on) {
+void Training::record() {
   Repeated& at = repeated_;
   at.computed = {};
   context_.memory().trim();
   at.surroundings = surroundings();
   try {
-    at.graph = capture_graph(context_, [&] { at.computed = compute(at.batch, on); });
+    at.graph = capture_graph(context_, [&] { at.computed = compute(); });
   } catch (const UsageError&) {
   } catch (const MemoryError&) {
   }
 }
 
-Training::Computed Training::compute(const Batch& batch, std::span<const Conditions> on) {
+Training::Computed Training::compute() {
   // None is left over, whatever becomes of this step.
   const auto parameters = model_.parameters();
   for (const auto& [path, parameter] : parameters) parameter->gradient = Tensor();
   Computed computed;
-  Tape tape(context_);
-  std::vector<Var> more;
-  std::vector<Conditions> with_losses(on.begin(), on.end());
-  for (Conditions& each : with_losses) each.losses = &more;
-  const Var logits = model_.forward(tape, batch.tokens, with_losses);
-  Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
-  for (const Var& part : more) loss = add(loss, part);
-  computed.loss = loss.value();
-  computed.answers = argmax(logits.value());
-  computed.solves = solves_of(model_);
-  tape.backward(loss);
-  computed.adjoints = adjoints_of(model_);
+  computed.carried = carried_;
+  for (const Part& part : repeated_.parts) add_part(part, computed);
   between_steps_ = false;
   optimiser_.enqueue(computed.loss);
   for (const auto& [path, parameter] : parameters)
     computed.gradients.push_back(std::exchange(parameter->gradient, Tensor()));
   return computed;
+}
+
+// One batch's share of loss and gradients.
+void Training::add_part(const Part& part, Computed& computed) {
+  const Batch& batch = part.batch;
+  Tape tape(context_);
+  std::vector<Var> more;
+  std::vector<Conditions> with_losses = part.on;
+  for (Conditions& each : with_losses) each.losses = &more;
+  if (batch.starts) computed.carried.clear();
+  const Var logits = task_.carries_state()
+                         ? model_.forward(tape, batch.tokens, computed.carried, with_losses)
+                         : model_.forward(tape, batch.tokens, with_losses);
+  Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
+  for (const Var& each : more) loss = add(loss, each);
+  if (options_.accumulate > 1) loss = affine(loss, real(1) / real(options_.accumulate), 0);
+  computed.loss =
+      computed.loss.defined() ? add(Var(computed.loss), Var(loss.value())).value() : loss.value();
+  computed.answers.push_back(argmax(logits.value()));
+  for (SolveReport& report : solves_of(model_)) computed.solves.push_back(std::move(report));
+  tape.backward(loss);
+  for (SolveReport& report : adjoints_of(model_)) computed.adjoints.push_back(std::move(report));
 }
 
 const StepMetrics& Training::step() {
@@ -254,9 +258,9 @@ const StepMetrics& Training::step() {
 }
 
 // For each layer. Masks of states are drawn into the memory of the last ones.
-std::vector<Conditions> Training::conditions(int64_t step) const {
+std::vector<Conditions> Training::conditions(int64_t number, std::span<const Tensor> masks) const {
   const IterationCap& cap = options_.iteration_cap;
-  Rng rng = cap_stream(options_.seed, step);
+  Rng rng = cap_stream(options_.seed, number);
   const int64_t most = cap.shape > 0 ? draw_iteration_cap(cap.shape, cap.scale, rng) : cap.fixed;
   std::vector<Conditions> all;
   size_t fixed_points = 0;
@@ -266,8 +270,9 @@ std::vector<Conditions> Training::conditions(int64_t step) const {
     if (fixed_point == nullptr) continue;
     const size_t i = fixed_points++;
     if (!fixed_point->has_states() || options_.state_dropout == 0) continue;
-    on.state_mask = repeated_.masks[i];
-    draw_state_mask(options_.state_dropout, dropout_stream(options_.seed, step, i), on.state_mask);
+    on.state_mask = masks[i];
+    draw_state_mask(options_.state_dropout, dropout_stream(options_.seed, number, i),
+                    on.state_mask);
   }
   return all;
 }
@@ -275,28 +280,35 @@ std::vector<Conditions> Training::conditions(int64_t step) const {
 StepMetrics Training::take_step() {
   const auto start = std::chrono::steady_clock::now();
   const int64_t step = last_.step;  // counted from 0
-  const Batch batch = task_.sample(host_, training_stream(options_.seed, step), options_.batch_size,
-                                   length_at(options_, step));
+  const int64_t first = step * options_.accumulate;
+  std::vector<Batch> batches;
+  for (int64_t i = 0; i < options_.accumulate; ++i)
+    batches.push_back(task_.training_batch(host_, options_.seed, first + i, options_.batch_size,
+                                           length_at(options_, step)));
   StepMetrics metrics{.step = step + 1, .lr = schedule_(step), .skipped = last_.skipped};
-  prepare(batch);
+  prepare(batches);
   optimiser_.prepare(metrics.lr, options_.clip);
-  run(conditions(step));
-  read(repeated_.computed, batch, metrics);
+  for (int64_t i = 0; i < options_.accumulate; ++i)
+    repeated_.parts[i].on = conditions(first + i, repeated_.parts[i].masks);
+  run();
+  read(repeated_.computed, batches, metrics);
 
   const double spent =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  tokens_ += static_cast<double>(batch.tokens.elements());
+  for (const Batch& batch : batches) tokens_ += static_cast<double>(batch.tokens.elements());
   seconds_ += spent;
   metrics.seconds = last_.seconds + spent;
   metrics.tokens_per_second = tokens_ / seconds_;
   return metrics;
 }
 
-void Training::read(const Computed& computed, const Batch& batch, StepMetrics& metrics) {
+void Training::read(const Computed& computed, const std::vector<Batch>& batches,
+                    StepMetrics& metrics) {
   metrics.loss = computed.loss.to_vector().front();
   Mean right;
-  for (const Score& score : scores(computed.answers, batch))
-    right.add({.sum = double(score.right), .weight = double(score.counted)});
+  for (size_t i = 0; i < batches.size(); ++i)
+    for (const Score& score : scores(computed.answers[i], batches[i]))
+      right.add({.sum = double(score.right), .weight = double(score.counted)});
   metrics.accuracy = right.value();
   const Solves solves = read_solves(computed.solves);
   metrics.iterations_mean = solves.iterations_mean;
@@ -312,6 +324,7 @@ void Training::read(const Computed& computed, const Batch& batch, StepMetrics& m
   metrics.grad_norm = outcome.gradient_norm;
   if (outcome.taken) {
     skipped_in_a_row_ = 0;
+    carried_ = computed.carried;
     return;
   }
   between_steps_ = true;

@@ -3,9 +3,8 @@
 
 #include <fprnn/core/graph.h>
 #include <fprnn/models/adamw.h>
-#include <fprnn/models/fixed_point_layer.h>
-#include <fprnn/models/sequence_model.h>
 #include <fprnn/tasks/report/record.h>
+#include <fprnn/tasks/run/solves.h>
 #include <fprnn/tasks/task.h>
 
 #include <functional>
@@ -31,6 +30,7 @@ struct Curriculum {
 struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 64;
+  int64_t accumulate = 1;  // batches of a step, one after the other; its loss is the mean of theirs
   int64_t length = 16;
   Curriculum curriculum = {};
   double lr = 1e-3;
@@ -49,9 +49,7 @@ const TrainOptions& check(const TrainOptions& options);
 // Of the sequences of a step, the first being 0.
 int64_t length_at(const TrainOptions& options, int64_t step);
 
-// Streams of the seed: batches are a pure function of seed and step, and what is evaluated is never
-// trained on.
-Rng training_stream(uint64_t seed, int64_t step);
+// Streams of the seed besides training_stream: what is evaluated is never trained on.
 Rng evaluation_stream(uint64_t seed, int64_t length);
 Rng initial_stream(uint64_t seed);
 
@@ -60,23 +58,12 @@ Rng initial_stream(uint64_t seed);
 void with_shortage_named(std::string_view tag, int64_t sequences, int64_t length,
                          const std::function<void()>& work);
 
-// How the last solves of a model's layers went (Layer::solve_report), over those that have any.
-struct Solves {
-  double iterations_mean = 0;
-  int64_t iterations_max = 0;
-  double residual_max = 0;
-  int64_t unconverged = 0;
-};
-Solves last_solves(const SequenceModel& model);
-// Lets the automatic solver start anew, so that what follows does not depend on what was solved
-// before.
-void forget_solves(const SequenceModel& model);
-
 // Trains a model in place. What a step does is a function of the options, the step's number and the
 // values of the model and the optimiser, so a training can go on where another one stopped.
 class Training {
  public:
-  // ValueError: an option out of range. Model and task must outlive it.
+  // ValueError: an option out of range. UsageError: a curriculum where state is carried. Model and
+  // task must outlive it.
   Training(SequenceModel& model, const Task& task, const Context& context,
            const TrainOptions& options);
 
@@ -93,16 +80,24 @@ class Training {
   bool recorded() const { return repeated_.graph != nullptr; }
 
   AdamW& optimiser() { return optimiser_; }
+  // The model's state that the next step goes on from, empty where it starts anew; null: the task
+  // carries none.
+  const SequenceModel::State* carried() const {
+    return task_.carries_state() ? &carried_ : nullptr;
+  }
+  // A state of the shapes that it has after a step, for load_checkpoint.
+  SequenceModel::State carried_shapes();
   // Goes on after `steps`, of which `skipped` were, and which took `seconds`.
-  void go_on(int64_t steps, int64_t skipped, double seconds);
+  void go_on(int64_t steps, int64_t skipped, double seconds, SequenceModel::State carried = {});
 
  private:
   // What a step computes, until it is read.
   struct Computed {
     Tensor loss;
-    IntTensor answers;                          // (B, T)
+    std::vector<IntTensor> answers;             // (B, T), of each part
     std::vector<SolveReport> solves, adjoints;  // of the fixed points and of their exact gradients
     std::vector<Tensor> gradients;  // as the parameters; undefined for one that got none
+    SequenceModel::State carried;   // to the next step
   };
   // What a recorded step holds on to besides tensors of its own.
   struct Surroundings {
@@ -110,12 +105,17 @@ class Training {
     std::vector<SolverOptions> solvers;
     bool operator==(const Surroundings&) const = default;
   };
-  // Steps of one shape, as long as no other comes: the memory of their batch and masks and, where
+  // One batch of a step.
+  struct Part {
+    Batch batch;
+    std::vector<Tensor> masks = {};   // of states, of each fixed point
+    std::vector<Conditions> on = {};  // of each layer
+  };
+  // Steps of one shape, as long as no other comes: the memory of their batches and masks and, where
   // there are graphs (core/graph.h), the whole step as it was captured the second time, to be
   // repeated from then on.
   struct Repeated {
-    Batch batch;
-    std::vector<Tensor> masks;  // of states, of each fixed point
+    std::vector<Part> parts;
     Computed computed;
     int64_t times = 0;
     Surroundings surroundings;     // of the graph
@@ -123,14 +123,15 @@ class Training {
   };
 
   StepMetrics take_step();
-  void prepare(const Batch& batch);
-  std::vector<Conditions> conditions(int64_t step) const;
-  bool capturable(std::span<const Conditions> on) const;
-  void run(std::span<const Conditions> on);
-  void record(std::span<const Conditions> on);
-  Computed compute(const Batch& batch, std::span<const Conditions> on);
+  void prepare(const std::vector<Batch>& batches);
+  std::vector<Conditions> conditions(int64_t number, std::span<const Tensor> masks) const;
+  bool capturable() const;
+  void run();
+  void record();
+  Computed compute();
+  void add_part(const Part& part, Computed& computed);
   Surroundings surroundings() const;
-  void read(const Computed& computed, const Batch& batch, StepMetrics& metrics);
+  void read(const Computed& computed, const std::vector<Batch>& batches, StepMetrics& metrics);
 
   SequenceModel& model_;
   const Task& task_;
@@ -139,6 +140,7 @@ class Training {
   Schedule schedule_;
   AdamW optimiser_;
   Repeated repeated_;
+  SequenceModel::State carried_;
   StepMetrics last_;
   bool between_steps_ = true;
   int skipped_in_a_row_ = 0;
