@@ -5,7 +5,7 @@ set(FPRNN_FOLDERS core autograd ops models)
 set(FPRNN_SOURCES
     core/text.cpp core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/thread_pool.cpp core/processors.cpp
     core/context.cpp core/tensor.cpp core/rng.cpp
-    core/build_info.cpp core/vector.cpp core/file.cpp
+    core/build_info.cpp core/vector.cpp core/file.cpp core/mapped_file.cpp
     core/settings.cpp
     autograd/tape.cpp autograd/iterate.cpp autograd/picard.cpp autograd/gradient_rule.cpp
     autograd/solve_report.cpp autograd/fixed_point.cpp

@@ -26,7 +26,7 @@ function(fprnn_use_kernels target)
 endfunction()
 
 if(FPRNN_BUILD_PROGRAMS)
-  foreach(task state_tracking copying recall mod_arithmetic)
+  foreach(task state_tracking copying recall mod_arithmetic language_model)
     fprnn_program(${task} tasks/${task}.cpp)
     target_link_libraries(${task} PRIVATE fprnn_tasks)
   endforeach()
@@ -76,7 +76,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_fp_layers.cpp tests/test_fp_gradients.cpp tests/test_fp_claims.cpp tests/test_fp_roots.cpp tests/test_own_mixers.cpp
     tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp tests/test_record.cpp tests/test_report.cpp
     tests/test_string_copying.cpp tests/test_many_sequences.cpp tests/test_groups.cpp tests/test_alphabets.cpp
-    tests/test_protocols.cpp tests/test_carried.cpp
+    tests/test_protocols.cpp tests/test_carried.cpp tests/test_language.cpp tests/test_sampling.cpp
     tests/test_svg.cpp tests/test_sweeps.cpp tests/test_mixer_bounds.cpp tests/test_cuda.cpp tests/test_cuda_forms.cpp
     tests/test_cuda_layers.cpp tests/test_cuda_training.cpp tests/test_cuda_large.cpp)
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
@@ -124,6 +124,8 @@ if(FPRNN_BUILD_TESTS)
     add_test(NAME state_tracking_alphabets
              COMMAND bash ${PROJECT_SOURCE_DIR}/tests/alphabets.sh $<TARGET_FILE:state_tracking>)
     add_test(NAME copying_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/copying.sh $<TARGET_FILE:copying>)
+    add_test(NAME language_model_run
+             COMMAND bash ${PROJECT_SOURCE_DIR}/tests/language_model.sh $<TARGET_FILE:language_model>)
   endif()
 
   fprnn_program(golden tests/golden.cpp tests/golden_recurrent.cpp tests/golden_mamba2.cpp tests/golden_delta.cpp tests/golden_transformer.cpp tests/golden_xlstm.cpp tests/golden_act.cpp tests/golden_pd_ssm.cpp tests/golden_fp_mamba2.cpp)

@@ -85,6 +85,29 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
+bool is_utf8(std::string_view text) {
+  while (!text.empty()) {
+    const size_t bytes = decode(text).bytes;
+    if (bytes == 0) return false;
+    text.remove_prefix(bytes);
+  }
+  return true;
+}
+
+std::string escaped(std::string_view text) {
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string clean;
+  while (!text.empty()) {
+    const size_t bytes = decode(text).bytes;
+    if (const auto byte = static_cast<unsigned char>(text[0]); bytes == 0)
+      clean += {'\\', 'x', kDigits[byte / 16], kDigits[byte % 16]};
+    else
+      clean += text.substr(0, bytes);
+    text.remove_prefix(std::max<size_t>(bytes, 1));
+  }
+  return clean;
+}
+
 std::string printable(std::string_view text) { return cleaned(text, "?"); }
 std::string printable_lines(std::string_view text) { return cleaned(text, "\n"); }
 std::string printable_line(std::string_view text) { return cleaned(text, "\\n"); }

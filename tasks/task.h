@@ -70,6 +70,8 @@ class Task {
   // What an evaluation reads besides, at whatever lengths, each a result of its own after those of the
   // lengths: held-out text as a whole, with the state carried from batch to batch.
   virtual std::vector<Reading> texts() const { return {}; }
+  // Asked before training begins. ValueError: a task that carries state has no B rows of this length.
+  virtual void check_lanes(int64_t /*B*/, int64_t /*length*/) const {}
   // Asked before a run makes anything. ValueError: the task has no training, or no examination, of
   // this length.
   virtual void check_training(int64_t /*length*/) const {}

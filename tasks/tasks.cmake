@@ -3,7 +3,9 @@
 # CLI11 stay in its source files.
 add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/metrics.cpp tasks/protocols.cpp tasks/group.cpp tasks/alphabet.cpp tasks/hold_out.cpp tasks/word_problem.cpp
-  tasks/arithmetic.cpp tasks/string_copying.cpp tasks/recall_tasks.cpp tasks/decode.cpp
+  tasks/arithmetic.cpp tasks/string_copying.cpp tasks/recall_tasks.cpp
+  tasks/text.cpp tasks/markov_text.cpp tasks/named_text.cpp tasks/language_modelling.cpp tasks/sampling.cpp
+  tasks/decode.cpp
   tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/axis.cpp
   tasks/report/report.cpp tasks/report/chart.cpp tasks/report/plot.cpp tasks/report/svg.cpp
   tasks/run/output.cpp tasks/run/interrupt.cpp tasks/run/command_line.cpp tasks/run/options.cpp

@@ -16,7 +16,7 @@ namespace fprnn {
 namespace {
 
 // Also what others have printed is to arrive.
-void write_out(const std::string& text) {
+void write_out(std::string_view text) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
   const bool flushed = std::fflush(stdout) == 0;
   const int reason = errno;
@@ -48,6 +48,8 @@ void open_standard_streams() {
 }
 
 void print(std::string_view lines) { write_out(printable_lines(lines)); }
+
+void print_bytes(std::string_view bytes) { write_out(bytes); }
 
 void print_error(std::string_view line) noexcept {
   try {

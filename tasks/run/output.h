@@ -18,6 +18,9 @@ void open_standard_streams();
 // Lines, which are with the system when it returns. OutputError: these or earlier ones were lost.
 void print(std::string_view lines);
 
+// Bytes as they are; the rest as above.
+void print_bytes(std::string_view bytes);
+
 // One line on standard error, if that can be written.
 void print_error(std::string_view line) noexcept;
 

@@ -96,6 +96,7 @@ class Invocation {
   void train();
 
  private:
+  void say(const std::string& line) const;
   void open();
   Origin origin() const;
   Evaluation evaluation(const StepMetrics& trained);
@@ -128,9 +129,14 @@ void Invocation::compare() const {
   print(fmt::format("\n{}\n", out.file("report.svg")));
 }
 
+// On standard output, or on standard error where that is the program's own use.
+void Invocation::say(const std::string& line) const {
+  program_.has_use() ? print_error(line) : print(line + "\n");
+}
+
 void Invocation::open() {
   context_ = context_of(options_);
-  print(fmt::format("device {}\n", describe(*context_)));
+  say("device " + describe(*context_));
   task_ = program_.task();
   if (options_.run.evaluate.empty()) {
     const TrainOptions train = train_options(options_.train);
@@ -140,7 +146,8 @@ void Invocation::open() {
   require<UsageError>(
       !task_->carries_state() || !options_.model.any_has(&ModelKind::caches), "model",
       "state cannot be carried through training by one that caches its past", options_.model.model);
-  for (const int64_t length : options_.run.eval_lengths) task_->check_examination(length);
+  if (!program_.has_use())
+    for (const int64_t length : options_.run.eval_lengths) task_->check_examination(length);
   caption_ = metrics_of(*task_).front().caption;
   Rng rng = initial_stream(options_.train.numbers.seed);
   model_ = options_.model.make(task_->vocabulary(), {*context_, rng});
@@ -188,8 +195,9 @@ void Invocation::evaluate_alone() {
   KeyValues expected = read_checkpoint_state(checkpoint).configuration;
   for (const auto& [key, value] : settings_.values({Decides::model})) expected[key] = value;
   const CheckpointState state = load_checkpoint(checkpoint, *model_, nullptr, &expected);
-  print(fmt::format("{} of step {}\n", checkpoint, state.step));
+  say(fmt::format("{} of step {}", checkpoint, state.step));
   warn_of_not_finite(*model_, checkpoint);
+  if (program_.has_use()) return program_.use(*model_, *context_, options_.train.numbers.seed);
   const RunResult record{.name = fs::path(options_.run.evaluate).filename(),
                          .evaluation = evaluation({.step = state.step, .seconds = state.seconds})};
   print_report({&record, 1});
@@ -347,9 +355,13 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
                             .choices = about_models(options.model.models())};
   if (!read_command_line(argc, argv, command, settings)) return print("");  // if help arrived
   check(options, settings);
+  require<UsageError>(
+      !program.has_use() || (!options.run.evaluate.empty() && options.run.out.empty()),
+      "command line", "a model is used with --evaluate RUN and without --out");
   KeyTexts own;
   for (const Setting& setting : std::span(settings.all()).first(own_count))
-    if (!setting.is_implied()) own.emplace_back(setting.key, text_of(setting));
+    if (!setting.is_implied() && setting.decides != Decides::action)
+      own.emplace_back(setting.key, text_of(setting));
   Invocation invocation(program, own, settings, options);
   if (!options.run.compare.empty())
     invocation.compare();

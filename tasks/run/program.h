@@ -20,6 +20,10 @@ class TaskProgram {
   virtual void add_to(Settings& settings) = 0;
   // ValueError: a setting out of range.
   virtual std::unique_ptr<Task> task() const = 0;
+  // Whether its settings ask for a use of the model that --evaluate names, in place of an evaluation,
+  // and that use. It alone then writes to standard output.
+  virtual bool has_use() const { return false; }
+  virtual void use(SequenceModel& /*model*/, const Context& /*context*/, uint64_t /*seed*/) const {}
 };
 
 // The whole program, for the models of a registry; returns the exit code: 0 done, 1 failed, 2

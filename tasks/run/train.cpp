@@ -117,6 +117,7 @@ Training::Training(SequenceModel& model, const Task& task, const Context& contex
       optimiser_(model.parameters(), options.adamw) {
   require<UsageError>(!task.carries_state() || options.curriculum.from == 0, "train",
                       "a task whose rows go on from batch to batch has no curriculum");
+  task.check_lanes(options.batch_size, options.length);
 }
 
 void Training::go_on(int64_t steps, int64_t skipped, double seconds, SequenceModel::State carried) {
