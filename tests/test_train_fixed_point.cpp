@@ -203,4 +203,29 @@ TEST_CASE("train: a sequence that is no number shows in the report, whatever com
   CHECK(last_solves(*model).residual_max >= 0);
 }
 
+TEST_CASE("train: each layer's iterations are logged where several have any") {
+  const Context context = test_context();
+  const WordProblem task(group_named("S3"));
+  for (const int64_t accumulate : {1, 3}) {
+    const TrainOptions options{
+        .steps = 2, .batch_size = 4, .accumulate = accumulate, .length = 5, .seed = 2};
+    const auto model = fp_model(context, task);
+    train(*model, task, context, options, [&](const StepMetrics& metrics) {
+      REQUIRE(metrics.layer_iterations.size() == 2);
+      const auto &first = metrics.layer_iterations[0], &second = metrics.layer_iterations[1];
+      CHECK((first.first == "0" && second.first == "1"));
+      CHECK((first.second + second.second) / 2 == doctest::Approx(metrics.iterations_mean));
+      CHECK(step_metrics_from_json(to_json(metrics), "") == metrics);
+      return true;
+    });
+  }
+  // Of a layer without fixed points there is none, and of one alone the mean says it.
+  const auto plain = mamba_model(context, initial_stream(1), task.vocabulary(), 2, {.d_model = 8});
+  train(*plain, task, context, {.steps = 1, .batch_size = 4, .length = 5},
+        [&](const StepMetrics& metrics) {
+          CHECK(to_json(metrics).find("layer_iterations") == std::string::npos);
+          return true;
+        });
+}
+
 }  // namespace fprnn::tests

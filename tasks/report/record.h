@@ -9,6 +9,9 @@
 
 namespace fprnn {
 
+// Names with numbers, in an order that means something.
+using NamedValues = std::vector<std::pair<std::string, double>>;
+
 // One logged training step. Of a model without fixed points the four fields on iterations are 0.
 struct StepMetrics {
   int64_t step = 0;    // the first is 1
@@ -26,6 +29,8 @@ struct StepMetrics {
   int64_t adjoint_iterations_max = 0;
   double adjoint_residual_max = 0;
   int64_t adjoint_unconverged = 0;
+  // iterations_mean of each layer that has any, where several have, by its number from the embedding up.
+  NamedValues layer_iterations = {};
   int64_t skipped = 0;  // steps so far whose loss or gradient was not finite
   double tokens_per_second = 0;
 

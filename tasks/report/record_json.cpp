@@ -34,22 +34,24 @@ struct Field {
 using Fields = std::vector<Field>;
 
 Fields fields(StepMetrics& m) {
-  return {{"step", &m.step},
-          {"seconds", &m.seconds},
-          {"loss", &m.loss, false, -kLargest},
-          {"accuracy", &m.accuracy, false, 0, 1},
-          {"lr", &m.lr},
-          {"grad_norm", &m.grad_norm},
-          {"iterations_mean", &m.iterations_mean},
-          {"iterations_max", &m.iterations_max},
-          {"residual_max", &m.residual_max},
-          {"unconverged", &m.unconverged},
-          {"adjoint_iterations_mean", &m.adjoint_iterations_mean, true},
-          {"adjoint_iterations_max", &m.adjoint_iterations_max, true},
-          {"adjoint_residual_max", &m.adjoint_residual_max, true},
-          {"adjoint_unconverged", &m.adjoint_unconverged, true},
-          {"skipped", &m.skipped},
-          {"tokens_per_second", &m.tokens_per_second}};
+  return {
+      {"step", &m.step},
+      {"seconds", &m.seconds},
+      {"loss", &m.loss, false, -kLargest},
+      {"accuracy", &m.accuracy, false, 0, 1},
+      {"lr", &m.lr},
+      {"grad_norm", &m.grad_norm},
+      {"iterations_mean", &m.iterations_mean},
+      {"iterations_max", &m.iterations_max},
+      {"residual_max", &m.residual_max},
+      {"unconverged", &m.unconverged},
+      {"adjoint_iterations_mean", &m.adjoint_iterations_mean, true},
+      {"adjoint_iterations_max", &m.adjoint_iterations_max, true},
+      {"adjoint_residual_max", &m.adjoint_residual_max, true},
+      {"adjoint_unconverged", &m.adjoint_unconverged, true},
+      {.key = "layer_iterations", .place = &m.layer_iterations, .optional = true, .if_any = true},
+      {"skipped", &m.skipped},
+      {"tokens_per_second", &m.tokens_per_second}};
 }
 
 Fields fields(LengthResult& r) {

@@ -27,6 +27,18 @@ std::vector<SolveReport> adjoints_of(const SequenceModel& model) {
   return reports;
 }
 
+NamedValues iterations_by_layer(const SequenceModel& model, std::span<const SolveReport> reports) {
+  NamedValues layers;
+  const std::vector<Layer*> all = model.layers();
+  for (size_t i = 0; i < all.size(); ++i)
+    if (all[i]->solve_report().residual.defined()) layers.emplace_back(std::to_string(i), 0);
+  const double calls = static_cast<double>(reports.size()) / static_cast<double>(layers.size());
+  for (size_t i = 0; i < reports.size(); ++i)
+    layers[i % layers.size()].second += reports[i].read().mean_iterations() / calls;
+  if (layers.size() > kMostNames) layers.resize(kMostNames);
+  return layers;
+}
+
 Solves read_solves(std::span<const SolveReport> reports) {
   Solves solves;
   int layers = 0;

@@ -3,6 +3,7 @@
 
 #include <fprnn/models/implicit_layer.h>
 #include <fprnn/models/sequence_model.h>
+#include <fprnn/tasks/report/record.h>
 
 #include <span>
 
@@ -22,7 +23,10 @@ struct Solves {
   double residual_max = 0;
   int64_t unconverged = 0;
 };
-// Waits until they are computed.
+// The mean iterations of each layer of solves_of by its number, over the reports of one or several
+// calls; of so many layers as a record takes names. Waits until they are computed.
+NamedValues iterations_by_layer(const SequenceModel& model, std::span<const SolveReport> reports);
+// Waits too.
 Solves read_solves(std::span<const SolveReport> reports);
 Solves last_solves(const SequenceModel& model);
 

@@ -316,6 +316,8 @@ void Training::read(const Computed& computed, const std::vector<Batch>& batches,
   metrics.iterations_max = solves.iterations_max;
   metrics.residual_max = solves.residual_max;
   metrics.unconverged = solves.unconverged;
+  if (computed.solves.size() > batches.size())
+    metrics.layer_iterations = iterations_by_layer(model_, computed.solves);
   const Solves adjoints = read_solves(computed.adjoints);
   metrics.adjoint_iterations_mean = adjoints.iterations_mean;
   metrics.adjoint_iterations_max = adjoints.iterations_max;
