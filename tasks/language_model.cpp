@@ -32,17 +32,20 @@ class LanguageModelProgram : public TaskProgram {
         "train_length=256 eval_lengths=256 batch_size=16 d_model=64 layers=2 lr=3e-3 warmup=50");
   }
   std::vector<Preset> presets() const override {
-    return {{"quick", "meant for less than 2.4 bits per byte after 5 minutes of two CPU cores",
-             key_texts("model=fp-mamba d_model=64 layers=2 short_conv=true train_length=256 "
-                       "batch_size=8 steps=600 lr=6e-3 warmup=40 eval_lengths=256")},
-            {"gpu", "on one GPU",
-             key_texts("model=fp-mamba d_model=256 layers=4 train_length=1024 batch_size=32 "
-                       "steps=6000 short_conv=true lr=2e-3 warmup=300 eval_lengths=256,1024,2048")},
-            {"paper", "the paper's sizes, on bytes in place of its tokens: not for a CPU",
-             key_texts("model=fp-mamba d_model=768 layers=12 d_state=16 train_length=2048 "
-                       "batch_size=32 accumulate=8 steps=4800 short_conv=true lr=0.004 warmup=480 "
-                       "weight_decay=0.1 betas=0.9,0.95 clip=1 iteration_cap=100 "
-                       "eval_lengths=2048")}};
+    return {
+        {"quick", "meant for less than 2.4 bits per byte after 5 minutes of two CPU cores",
+         key_texts("model=fp-mamba mixer=householder short_conv=true d_model=64 layers=2 "
+                   "train_length=256 batch_size=8 steps=800 lr=6e-3 warmup=40 eval_lengths=256")},
+        {"gpu", "on one GPU",
+         key_texts("model=fp-mamba mixer=householder d_model=256 layers=4 train_length=1024 "
+                   "batch_size=32 "
+                   "steps=6000 short_conv=true lr=2e-3 warmup=300 eval_lengths=256,1024,2048")},
+        {"paper", "the paper's sizes, on bytes in place of its tokens: not for a CPU",
+         key_texts(
+             "model=fp-mamba mixer=householder d_model=768 layers=12 d_state=16 train_length=2048 "
+             "batch_size=32 accumulate=8 steps=4800 short_conv=true lr=0.004 warmup=480 "
+             "weight_decay=0.1 betas=0.9,0.95 clip=1 iteration_cap=100 "
+             "eval_lengths=2048")}};
   }
   void add_to(Settings& settings) override {
     // A model of bytes can go on to other bytes in an evaluation.
