@@ -38,8 +38,8 @@ class LanguageModelProgram : public TaskProgram {
                    "train_length=256 batch_size=8 steps=800 lr=6e-3 warmup=40 eval_lengths=256")},
         {"gpu", "on one GPU",
          key_texts("model=fp-mamba mixer=householder d_model=256 layers=4 train_length=1024 "
-                   "batch_size=32 "
-                   "steps=6000 short_conv=true lr=2e-3 warmup=300 eval_lengths=256,1024,2048")},
+                   "batch_size=32 steps=6000 short_conv=true lr=2e-3 warmup=300 "
+                   "eval_lengths=256,1024,2048")},
         {"paper", "the paper's sizes, on bytes in place of its tokens: not for a CPU",
          key_texts(
              "model=fp-mamba mixer=householder d_model=768 layers=12 d_state=16 train_length=2048 "
