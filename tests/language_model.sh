@@ -95,7 +95,7 @@ printf 123 >prompt
 sample --prompt @prompt --temperature 0 | cmp -s - first || die "--prompt @FILE"
 printf '\xff\x00\xc3' >prompt
 sample --prompt @prompt >log || die "a prompt of any bytes"
-sample --temperature 50 --escape | iconv -f UTF-8 -t UTF-8 >log || die "--escape"
+sample --temperature 50 --count 5 --escape | iconv -f UTF-8 -t UTF-8 >log || die "--escape"
 grep -q '\\x[0-9a-f]' log || die "nothing was escaped"
 twentieth="\\x$(od -An -tx1 -j19 -N1 first | tr -d ' ')"
 [ "$(sample --stop "no|$twentieth" --prompt 123 --temperature 0 | wc -c)" -lt 20 ] || die "--stop $twentieth"

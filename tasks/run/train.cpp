@@ -331,6 +331,8 @@ void Training::read(const Computed& computed, const std::vector<Batch>& batches,
     return;
   }
   between_steps_ = true;
+  // Those that go on next must not do so from a sequence before theirs.
+  if (std::ranges::any_of(batches, &Batch::starts)) carried_.clear();
   const auto parameters = model_.parameters();
   for (size_t i = 0; i < parameters.size(); ++i)
     parameters[i].parameter->gradient = computed.gradients[i];

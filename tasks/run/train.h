@@ -81,8 +81,8 @@ class Training {
   bool recorded() const { return repeated_.graph != nullptr; }
 
   AdamW& optimiser() { return optimiser_; }
-  // The model's state that the next step goes on from, empty where it starts anew; null: the task
-  // carries none.
+  // The model's state that the next step goes on from, empty where there is none, as after a step that
+  // was to start anew and was not taken; null: the task carries none.
   const SequenceModel::State* carried() const {
     return task_.carries_state() ? &carried_ : nullptr;
   }
