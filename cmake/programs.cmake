@@ -26,7 +26,7 @@ function(fprnn_use_kernels target)
 endfunction()
 
 if(FPRNN_BUILD_PROGRAMS)
-  foreach(task state_tracking copying recall mod_arithmetic language_model)
+  foreach(task state_tracking copying recall mod_arithmetic language_model catbabi)
     fprnn_program(${task} tasks/${task}.cpp)
     target_link_libraries(${task} PRIVATE fprnn_tasks)
   endforeach()
@@ -68,7 +68,8 @@ if(FPRNN_BUILD_TESTS)
     tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp tests/test_models.cpp tests/test_recurrent.cpp
     tests/test_act.cpp tests/test_pd_ssm.cpp tests/test_mamba2.cpp tests/test_delta_net.cpp tests/test_transformer.cpp
     tests/test_deq.cpp tests/test_xlstm.cpp tests/test_fp_block.cpp tests/test_cells.cpp tests/test_sequence_model.cpp
-    tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_recall.cpp tests/test_catbabi.cpp tests/test_lanes.cpp tests/babi_replay.cpp
+    tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_recall.cpp tests/test_catbabi.cpp tests/test_lanes.cpp
+    tests/test_catbabi_task.cpp tests/babi_replay.cpp
     tests/test_train.cpp tests/test_tasks.cpp tests/test_arithmetic.cpp tests/malformed.cpp tests/test_file.cpp tests/test_lines.cpp
     tests/test_safetensors.cpp tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp
     tests/test_checkpoint_files.cpp tests/test_run_checkpoints.cpp tests/test_fixed_point.cpp tests/test_picard.cpp
@@ -126,6 +127,7 @@ if(FPRNN_BUILD_TESTS)
     add_test(NAME copying_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/copying.sh $<TARGET_FILE:copying>)
     add_test(NAME language_model_run
              COMMAND bash ${PROJECT_SOURCE_DIR}/tests/language_model.sh $<TARGET_FILE:language_model>)
+    add_test(NAME catbabi_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/catbabi.sh $<TARGET_FILE:catbabi>)
   endif()
 
   fprnn_program(golden tests/golden.cpp tests/golden_recurrent.cpp tests/golden_mamba2.cpp tests/golden_delta.cpp tests/golden_transformer.cpp tests/golden_xlstm.cpp tests/golden_act.cpp tests/golden_pd_ssm.cpp tests/golden_fp_mamba2.cpp)

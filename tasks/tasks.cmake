@@ -6,7 +6,7 @@ add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/arithmetic.cpp tasks/string_copying.cpp tasks/recall_tasks.cpp
   tasks/text.cpp tasks/markov_text.cpp tasks/named_text.cpp tasks/language_modelling.cpp tasks/sampling.cpp
   tasks/babi/files.cpp tasks/babi/stories.cpp tasks/babi/people.cpp tasks/babi/things.cpp tasks/babi/simulator.cpp
-  tasks/babi/lanes.cpp
+  tasks/babi/lanes.cpp tasks/babi/catbabi.cpp
   tasks/decode.cpp
   tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/axis.cpp
   tasks/report/report.cpp tasks/report/chart.cpp tasks/report/plot.cpp tasks/report/svg.cpp

@@ -87,9 +87,9 @@ std::vector<File> read_folder(const std::string& folder, std::span<const int64_t
 }
 
 void write_folder(const std::string& folder, std::span<const File> files) {
-  std::error_code error;
-  const bool unused = !fs::exists(fs::symlink_status(folder, error)) ||
-                      (fs::is_directory(folder, error) && fs::is_empty(folder, error));
+  std::error_code ignored, error;
+  const bool unused = !fs::exists(fs::symlink_status(folder, ignored)) ||
+                      (fs::is_directory(folder, ignored) && fs::is_empty(folder, ignored));
   require<UsageError>(unused, kTag, "it must be new or empty", folder);
   const fs::path above = fs::path(folder).parent_path();
   if (!above.empty()) fs::create_directories(above, error);

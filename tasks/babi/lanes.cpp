@@ -78,7 +78,8 @@ Batch Lanes::batch(const Context& context, int64_t i, int32_t question_mark, Los
   return {.tokens = IntTensor(context, {B, T}, tokens),
           .targets = IntTensor(context, {B, T}, targets),
           .mask = Tensor(context, {B, T}, mask),
-          .counted = Tensor(context, {B, T}, counted)};
+          .counted = Tensor(context, {B, T}, counted),
+          .starts = i == 0};
 }
 
 }  // namespace fprnn::babi

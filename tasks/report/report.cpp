@@ -99,7 +99,7 @@ std::string problem_of(const KeyTexts& settings) {
   std::string problem;
   for (const auto& [key, value] : settings) {
     const bool number = value.find_first_not_of("0123456789.,-+e") == std::string::npos;
-    const bool on_or_off = value == "true" || value == "false";
+    const bool on_or_off = value == "true" || value == "false" || value == "on" || value == "off";
     problem += fmt::format("{}{}{}", problem.empty() ? "" : ", ",
                            number || on_or_off ? key + " " : "", value);
   }

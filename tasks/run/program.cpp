@@ -358,6 +358,7 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
   require<UsageError>(
       !program.has_use() || (!options.run.evaluate.empty() && options.run.out.empty()),
       "command line", "a model is used with --evaluate RUN and without --out");
+  if (program.acts()) return;
   KeyTexts own;
   for (const Setting& setting : std::span(settings.all()).first(own_count))
     if (!setting.is_implied() && setting.decides != Decides::action)

@@ -18,6 +18,8 @@ class TaskProgram {
   // The task's own, which name its problem in eval.json; after settings.title("Task",
   // Decides::model), so that a run is resumed and evaluated with the same ones only.
   virtual void add_to(Settings& settings) = 0;
+  // Does what settings of the task's own ask for instead of a run, and says whether they do.
+  virtual bool acts() const { return false; }
   // ValueError: a setting out of range.
   virtual std::unique_ptr<Task> task() const = 0;
   // Whether its settings ask for a use of the model that --evaluate names, in place of an evaluation,
