@@ -1,5 +1,6 @@
 // catbabi: trains a sequence model to answer questions on the stories that it reads, one after the
 // other, of bAbI's files or simulated ones.
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/babi/catbabi.h>
 #include <fprnn/tasks/babi/simulator.h>
 #include <fprnn/tasks/run/output.h>
@@ -36,19 +37,21 @@ class CatbabiProgram : public TaskProgram {
         "train_length=200 eval_lengths=200 batch_size=64 d_model=64 lr=3e-3 warmup=50");
   }
   std::vector<Preset> presets() const override {
-    return {{"quick", "Simulated stories of tasks 1, 6 and 7, meant for .95 of the answers",
-             key_texts("tasks=1,6,7 steps=400 batch_size=16")},
-            {"gpu", "All tasks that there are: for a GPU",
-             key_texts("d_model=256 d_state=16 batch_size=64 steps=15000 lr=5e-4")},
-            {"paper", "The same as the paper trains it: not for a CPU",
-             key_texts(
-                 "d_model=512 d_state=16 short_conv=true batch_size=256 steps=15000 lr=5e-4 "
-                 "weight_decay=0 schedule=constant warmup=0 iteration_cap=100 examined_lanes=1")}};
+    return {
+        {"quick", "Simulated stories of tasks 1, 6 and 7, meant for .95 of the answers",
+         key_texts("tasks=1,6,7 stories=5000 model=gated-deltanet layers=2 batch_size=16 "
+                   "steps=2000")},
+        {"gpu", "All tasks that there are, or 10,000 simulated stories of each: for a GPU",
+         key_texts("stories=10000 d_model=256 d_state=16 batch_size=64 steps=15000 lr=5e-4")},
+        {"paper", "bAbI's files as the paper trains on them, without carried state: not for a CPU",
+         key_texts("d_model=512 d_state=16 short_conv=true carry_state=off batch_size=256 "
+                   "steps=15000 lr=5e-4 schedule=constant warmup=0 weight_decay=0 clip=1e9 "
+                   "iteration_cap=100 examined_lanes=1")}};
   }
   void add_to(Settings& settings) override {
     settings.title("Task", Decides::model);
     settings.add("data", data_, "Folder with bAbI's files, qaN_train.txt and so on, or simulated");
-    settings.add("tasks", tasks_, "Numbers of tasks; none: all that there are");
+    settings.add("tasks", tasks_, "Numbers of tasks, comma-separated, or all that there are");
     const auto add_simulated = [&](std::string key, auto& value, std::string help) {
       settings.add(std::move(key), value, std::move(help)).refusal = [this] {
         return is_simulated() ? "" : "a folder of data has its own stories";
@@ -78,7 +81,7 @@ class CatbabiProgram : public TaskProgram {
   }
   std::unique_ptr<Task> task() const override {
     const std::vector<File> files =
-        is_simulated() ? simulated(simulator()) : read_folder(data_, tasks_);
+        is_simulated() ? simulated(simulator()) : read_folder(data_, tasks());
     CatbabiOptions options{.carry = carry_ == "on",
                            .loss = lm_ ? Loss::words : Loss::answers,
                            .examined = examined_ == "valid" ? Part::valid : Part::test,
@@ -90,14 +93,24 @@ class CatbabiProgram : public TaskProgram {
 
  private:
   bool is_simulated() const { return data_ == "simulated"; }
+  std::vector<int64_t> tasks() const {  // none: all
+    std::vector<int64_t> tasks;
+    if (tasks_ == "all") return tasks;
+    for (const std::string& text : split(tasks_, ',')) {
+      const auto task = number_in<int64_t>(text);
+      require<ValueError>(task.has_value(), "tasks", "must be all, or numbers such as 1,6,7",
+                          tasks_);
+      tasks.push_back(*task);
+    }
+    return tasks;
+  }
   SimulatorOptions simulator() const {
     SimulatorOptions options = simulator_;
-    if (!tasks_.empty()) options.tasks = tasks_;
+    if (tasks_ != "all") options.tasks = tasks();
     return options;
   }
 
-  std::string data_ = "simulated", carry_ = "on", examined_ = "test", synthesize_;
-  std::vector<int64_t> tasks_;
+  std::string data_ = "simulated", carry_ = "on", examined_ = "test", tasks_ = "all", synthesize_;
   SimulatorOptions simulator_;
   bool lm_ = false;
   int64_t examined_lanes_ = 128;

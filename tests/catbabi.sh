@@ -69,6 +69,7 @@ refuses 2 'new or empty' --synthesize babi
 refuses 2 'only, got 4' --tasks 4
 refuses 2 'each once' --tasks 1,1
 refuses 2 '1 to 20' --tasks 21
+refuses 2 'such as 1,6,7' --tasks 1,
 refuses 2 '100,000' --stories 0
 refuses 2 'lanes' --examined-lanes 0
 refuses 2 'on, off' --carry-state maybe
