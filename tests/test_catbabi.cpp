@@ -185,6 +185,10 @@ TEST_CASE("catbabi: a folder written and read is the same; both forms of names")
   CHECK(text_of(stories, stories.of(Part::valid).front()) == "now 23. when? now");
   CHECK(stories.of(Part::test).size() == 2);
   CHECK(stories.tasks() == std::vector<int64_t>{3});
+  const std::string large = write_file(named + "/qa5_train.txt", "");
+  std::filesystem::resize_file(large, kMostBytes + 1);  // a hole
+  write_file(named + "/qa5_test.txt", kSmall);
+  check_refused<FileError>("larger", [&] { read_folder(named); });
   write_file(named + "/qa3_test.txt", kSmall);
   check_refused<UsageError>("not two", [&] { read_folder(named); });
   write_file(named + "/qa21_test.txt", kSmall);

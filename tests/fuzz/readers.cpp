@@ -4,6 +4,7 @@
 #include <fprnn/core/settings.h>
 #include <fprnn/models/checkpoint_state.h>
 #include <fprnn/models/safetensors.h>
+#include <fprnn/tasks/babi/stories.h>
 #include <fprnn/tasks/report/record.h>
 
 #include <cstdio>
@@ -77,6 +78,31 @@ void config(const std::string& text) {
   const std::string once = first.settings.to_json();
   second.settings.set_json(once, "again");
   must(second.settings.to_json() == once, "what was taken is not written as it was read");
+}
+
+// Stories as lines: a line ends at `.`, or behind the answer to a `?`.
+std::string text_of(const babi::Stories& stories) {
+  std::string text;
+  for (const babi::Story& story : stories.of(babi::Part::valid)) {
+    int line = 0;
+    std::string_view before = ".";
+    for (const int32_t id : story.words) {
+      const std::string& word = stories.vocabulary()[id];
+      const bool answers = before == "?";
+      if (before == ".") text += std::to_string(++line) + " ";
+      text += (answers ? "\t" : " ") + word + (answers || word == "." ? "\n" : "");
+      before = answers ? std::string_view(".") : std::string_view(word);
+    }
+  }
+  return text;
+}
+void stories(const std::string& text) {
+  const auto read = [](const std::string& of) {
+    const babi::File file = {.task = 1, .part = babi::Part::valid, .source = "input", .text = of};
+    return text_of(babi::Stories({&file, 1}));
+  };
+  const std::string once = read(text);
+  must(read(once) == once, "what was taken is not written as it was read");
 }
 
 }  // namespace fprnn::fuzz
