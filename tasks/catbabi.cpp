@@ -40,7 +40,7 @@ class CatbabiProgram : public TaskProgram {
     return {
         {"quick", "Simulated stories of tasks 1, 6 and 7, meant for .95 of the answers",
          key_texts("tasks=1,6,7 stories=5000 model=gated-deltanet layers=2 batch_size=16 "
-                   "steps=2000")},
+                   "steps=3500")},
         {"gpu", "All tasks that there are, or 10,000 simulated stories of each: for a GPU",
          key_texts("stories=10000 d_model=256 d_state=16 batch_size=64 steps=15000 lr=5e-4")},
         {"paper", "bAbI's files as the paper trains on them, without carried state: not for a CPU",

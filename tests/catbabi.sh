@@ -66,6 +66,8 @@ train words --lm
 [ "$(result_of whole)" != "$(result_of words)" ] || die "lm changes nothing"
 
 refuses 2 'new or empty' --synthesize babi
+(ulimit -f 1 && refuses 1 'too large' --synthesize full)  # no room on the disk, as a limit on the size of files
+[ -z "$(find . -name 'full*')" ] || die "half a folder: $(find . -name 'full*')"
 refuses 2 'only, got 4' --tasks 4
 refuses 2 'each once' --tasks 1,1
 refuses 2 '1 to 20' --tasks 21

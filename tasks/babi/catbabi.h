@@ -46,7 +46,7 @@ class Catbabi : public Task {
     uint64_t seed;
     int64_t B, length;
     std::vector<int64_t> begins = {0};  // the first batch of each
-    std::unique_ptr<Lanes> last = {};   // of the last but one of these
+    std::unique_ptr<Lanes> last = {};   // the pass before the one that begins last
   };
   Batch batch_of(const Lanes& lanes, const Context& context, int64_t i, Loss loss) const;
 
