@@ -68,8 +68,8 @@ if(FPRNN_BUILD_TESTS)
     tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp tests/test_models.cpp tests/test_recurrent.cpp
     tests/test_act.cpp tests/test_pd_ssm.cpp tests/test_mamba2.cpp tests/test_delta_net.cpp tests/test_transformer.cpp
     tests/test_deq.cpp tests/test_xlstm.cpp tests/test_fp_block.cpp tests/test_cells.cpp tests/test_sequence_model.cpp
-    tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_recall.cpp tests/test_catbabi.cpp tests/test_lanes.cpp
-    tests/test_catbabi_task.cpp tests/babi_replay.cpp
+    tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_recall.cpp
+    tests/test_catbabi.cpp tests/test_catbabi_task.cpp tests/test_lanes.cpp tests/babi_replay.cpp
     tests/test_train.cpp tests/test_tasks.cpp tests/test_arithmetic.cpp tests/malformed.cpp tests/test_file.cpp tests/test_lines.cpp
     tests/test_safetensors.cpp tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp
     tests/test_checkpoint_files.cpp tests/test_run_checkpoints.cpp tests/test_fixed_point.cpp tests/test_picard.cpp
