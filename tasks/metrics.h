@@ -58,7 +58,7 @@ struct Metric {
   // Of the mean over all batches: what is reported. Unset: the mean itself.
   std::function<double(double mean)> finish = {};
   // Where it is the main metric: its name in a title; whether it is the share of so many sequences
-  // that are right, so that it has a standard error, sqrt(p (1 - p) / weight).
+  // that are right, so that it has an interval (tasks/report/record.h).
   std::string caption = {};
   bool of_sequences = false;
 };

@@ -28,7 +28,7 @@ inline RunResult sample_run(const std::string& name, const std::vector<double>& 
                         .metrics = {{"whole_sequences", accuracy},
                                     {"tokens", 0.5 + accuracy / 2},
                                     {"last_token", accuracy}},
-                        .standard_error = standard_error(accuracy, 100)};
+                        .wilson = wilson_interval(accuracy, 100)};
     if (iterated) {
       result.iterations_mean = 20.25;
       result.iterations_max = length;

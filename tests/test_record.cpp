@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <limits>
+#include <tuple>
 
 #include "folder.h"
 #include "refused.h"
@@ -63,10 +64,13 @@ constexpr const char* kEvaluationJson =
   "caption": "whole sequences right",
   "lengths": [
     {"length": 16, "sequences": 100, "metrics": {"whole_sequences": 0.5, "tokens": 0.75, "last_token": 0.5}, )"
-    R"("standard_error": 0.05, "iterations_mean": 20.25, )"
+    R"("wilson_low": 0.4038315303659956, "wilson_high": 0.5961684696340044, "iterations_mean": 20.25, )"
     R"("iterations_max": 16, "residual_max": 9e-05, "unconverged": 0}]
 }
 )";
+
+constexpr const char* kWilsonJson =
+    R"("wilson_low": 0.4038315303659956, "wilson_high": 0.5961684696340044, )";
 
 // The same as it was written before metrics had names.
 constexpr const char* kOldEvaluationJson = R"({
@@ -155,17 +159,44 @@ TEST_CASE("record: the text of an evaluation, and back") {
   CHECK(evaluation_from_json(to_json(strange), "").model == "a\xEF\xBF\xBD");
 }
 
-TEST_CASE("record: the standard error of a share, where there is one") {
-  CHECK(standard_error(0.5, 100) == 0.05);
-  CHECK(standard_error(1, 10) == 0);
-  for (const auto& [share, sequences] : {std::pair{1.0, 0.0}, {std::nan(""), 10.0}, {2.0, 10.0}})
-    CHECK(!standard_error(share, sequences));
+TEST_CASE("record: the interval of a share, where there is one") {
+  // Newcombe (1998), table I, method 3; the last by symmetry.
+  const std::tuple<double, double, double, double> known[] = {{81, 263, 0.2553, 0.3662},
+                                                              {15, 148, 0.0624, 0.1605},
+                                                              {0, 20, 0.0000, 0.1611},
+                                                              {1, 29, 0.0061, 0.1718},
+                                                              {29, 29, 0.8830, 1.0000}};
+  for (const auto& [right, trials, low, high] : known) {
+    const Interval interval = wilson_interval(right / trials, trials);
+    CHECK(std::abs(interval.low.value() - low) < 5e-5);
+    CHECK(std::abs(interval.high.value() - high) < 5e-5);
+  }
+  // Its ends p are those whose share is 1.96 standard errors away.
+  for (const double share : {0.03, 0.5, 0.91})
+    for (const double trials : {1.0, 16.0, 2048.0}) {
+      const Interval interval = wilson_interval(share, trials);
+      for (const double end : {interval.low.value(), interval.high.value()})
+        CHECK(std::abs(std::abs(share - end) / std::sqrt(end * (1 - end) / trials) - 1.959964) <
+              1e-5);
+    }
+  for (const auto& [share, trials] :
+       {std::pair{1.0, 0.0}, {std::nan(""), 10.0}, {2.0, 10.0}, {-0.1, 10.0}, {0.5, HUGE_VAL}})
+    CHECK(wilson_interval(share, trials) == Interval());
   Evaluation one = made(sample_run("", {0.5}, true).evaluation);
-  one.lengths[0].standard_error.reset();
-  for (const char* none : {"\"standard_error\": null, ", ""})
-    CHECK(evaluation_from_json(replaced(kEvaluationJson, "\"standard_error\": 0.05, ", none), "") ==
-          one);
-  CHECK(to_json(one).find("\"standard_error\": null") != std::string::npos);
+  one.lengths[0].wilson = {};
+  for (const char* none : {"\"wilson_low\": null, \"wilson_high\": null, ", ""})
+    CHECK(evaluation_from_json(replaced(kEvaluationJson, kWilsonJson, none), "") == one);
+  CHECK(to_json(one).find("\"wilson_low\": null") != std::string::npos);
+}
+
+TEST_CASE("record: evaluations of before shares had intervals are read") {
+  const Evaluation now = made(sample_run("", {0.5}, true).evaluation);
+  CHECK(evaluation_from_json(replaced(kEvaluationJson, kWilsonJson, "\"standard_error\": 0.05, "),
+                             "") == now);
+  Evaluation none = now;
+  none.lengths[0].wilson = {};
+  CHECK(evaluation_from_json(replaced(kEvaluationJson, kWilsonJson, "\"standard_error\": null, "),
+                             "") == none);
 }
 
 TEST_CASE("record: metrics and settings of any names, in their order") {
@@ -185,7 +216,7 @@ TEST_CASE("record: evaluations of before metrics had names are read") {
   for (const char* other : {"\"standard_error\": null, ", ""})
     CHECK(evaluation_from_json(replaced(kOldEvaluationJson, "\"standard_error\": 7, ", other), "")
               .lengths[0]
-              .standard_error == 0.05);
+              .wilson == wilson_interval(0.5, 100));
   const auto refused = [](const std::string& from, const std::string& to,
                           const std::string& words) {
     check_evaluation_refused(replaced(kOldEvaluationJson, from, to), words);
@@ -280,8 +311,10 @@ TEST_CASE("record: malformed evaluations are refused") {
   check_evaluation_refused(with("\"length\": 16, ", ""), "'length' is missing");
   check_evaluation_refused(with("\"length\": 16", "\"task\": 16"), "'task' is unknown");
   check_evaluation_refused(with("\"length\"", "\"sequences\""), "'sequences' appears twice");
-  check_evaluation_refused(with("\"standard_error\": 0.05", "\"standard_error\": []"), "array");
-  check_evaluation_refused(with("\"standard_error\": 0.05", "\"standard_error\": \"\""), "number");
+  check_evaluation_refused(with(kWilsonJson, "\"wilson_low\": [], "), "array");
+  check_evaluation_refused(with(kWilsonJson, "\"wilson_low\": \"\", "), "number");
+  check_evaluation_refused(with(kWilsonJson, "\"wilson_high\": 1.5, "), "out of range");
+  check_evaluation_refused(with(kWilsonJson, "\"standard_error\": [], "), "array");
   const std::string lengths = std::string(kEvaluationJson).substr(0, with("x", "x").find("{\"len"));
   for (const char* rest : {"1]}", "[]]}", "null]}", "\"a\"]}", "{}]}", "{\"length\": {}}]}"})
     check_evaluation_refused(lengths + rest, "");

@@ -67,12 +67,12 @@ TEST_CASE("report table: one run of a model with fixed points") {
         R"(
 length   sequences   whole sequences  tokens  last token  iterations  residual  unconverged
 -------  ---------  ----------------  ------  ----------  ----------  --------  -----------
-    16*        100  1.0000 +- 0.0000  1.0000      1.0000  20.2 ( 16)   9.0e-05            0
-    32         100  0.9500 +- 0.0218  0.9750      0.9500  20.2 ( 32)   9.0e-05            0
-    64         100  0.6000 +- 0.0490  0.8000      0.6000  20.2 ( 64)   9.0e-05            1
-   128         100  0.1000 +- 0.0300  0.5500      0.1000  20.2 (128)   9.0e-05            2
-   256         100  0.0000 +- 0.0000  0.5000      0.0000  20.2 (256)   9.0e-05            4
-* trained at length 16; iterations: mean and (most)
+    16*        100  1.0000 .963-1.00  1.0000      1.0000  20.2 ( 16)   9.0e-05            0
+    32         100  0.9500 .888-.978  0.9750      0.9500  20.2 ( 32)   9.0e-05            0
+    64         100  0.6000 .502-.691  0.8000      0.6000  20.2 ( 64)   9.0e-05            1
+   128         100  0.1000 .055-.174  0.5500      0.1000  20.2 (128)   9.0e-05            2
+   256         100  0.0000 .000-.037  0.5000      0.0000  20.2 (256)   9.0e-05            4
+* trained at length 16; ranges: 95 % Wilson intervals; iterations: mean and (most)
 )");
 }
 
@@ -81,12 +81,12 @@ TEST_CASE("report table: one run of a model without") {
         R"(
 length   sequences   whole sequences  tokens  last token
 -------  ---------  ----------------  ------  ----------
-    16*        100  0.0200 +- 0.0140  0.5100      0.0200
-    32         100  0.0000 +- 0.0000  0.5000      0.0000
-    64         100  0.0000 +- 0.0000  0.5000      0.0000
-   128         100  0.0000 +- 0.0000  0.5000      0.0000
-   256         100  0.0000 +- 0.0000  0.5000      0.0000
-* trained at length 16
+    16*        100  0.0200 .006-.070  0.5100      0.0200
+    32         100  0.0000 .000-.037  0.5000      0.0000
+    64         100  0.0000 .000-.037  0.5000      0.0000
+   128         100  0.0000 .000-.037  0.5000      0.0000
+   256         100  0.0000 .000-.037  0.5000      0.0000
+* trained at length 16; ranges: 95 % Wilson intervals
 )");
 }
 
@@ -94,14 +94,14 @@ TEST_CASE("report table: runs side by side") {
   CHECK(table({kFp, kMamba}) ==
         R"(
 whole sequences right
-length  fp-mamba    mamba
-------  ---------  -------
-    16    1.0000*  0.0200*
-    32    0.9500   0.0000
-    64    0.6000   0.0000
-   128    0.1000   0.0000
-   256    0.0000   0.0000
-* the length that this run was trained at
+length          fp-mamba              mamba
+------  -----------------  -----------------
+    16  1.0000 .963-1.00*  0.0200 .006-.070*
+    32  0.9500 .888-.978   0.0000 .000-.037
+    64  0.6000 .502-.691   0.0000 .000-.037
+   128  0.1000 .055-.174   0.0000 .000-.037
+   256  0.0000 .000-.037   0.0000 .000-.037
+* the length that this run was trained at; ranges: 95 % Wilson intervals
 fp-mamba: 7 of 500 sequences unconverged
 )");
 }
@@ -161,11 +161,11 @@ TEST_CASE("report table: lengths, runs and figures that are missing") {
   runs[1].evaluation.train_length = 8;
   CHECK(table(runs) == R"(
 whole sequences right
-length   short     long
-------  -------  -------
-    16  1.0000*  1.0000
-    32       -        -
-* the length that this run was trained at
+length             short               long
+------  -----------------  -----------------
+    16  1.0000 .963-1.00*  1.0000 .963-1.00
+    32                 -                  -
+* the length that this run was trained at; ranges: 95 % Wilson intervals
 )");
   runs.emplace_back();
   CHECK(lines_of(report_table(runs)).size() == 6);
@@ -190,7 +190,7 @@ length       a   b
 ------  -------  --
      8  2.5000   -
     16  1.7500   -*
-* the length that this run was trained at
+* the length that this run was trained at; ranges: 95 % Wilson intervals
 )");
   const std::vector<std::string> lines = lines_of(report_chart(Runs{run}, Glyphs::ascii));
   CHECK(lines[0] == "      bits per byte, by length");

@@ -113,7 +113,7 @@ TEST_CASE("train: an evaluation does not depend on its pieces and never meets tr
   CHECK(result.metric("last_token") == last_token(answered).value());
   CHECK(result.metric("prefix") == doctest::Approx(prefix(answered).value()).epsilon(1e-12));
   CHECK(result.metrics.size() == 4);
-  CHECK(result.standard_error == standard_error(result.metrics.front().second, sequences));
+  CHECK(result.wilson == wilson_interval(result.metrics.front().second, sequences));
   CHECK(result.iterations_mean == doctest::Approx(last_solves(*model).iterations_mean));
   for (int64_t step = 0; step < 50; ++step)
     CHECK(training_stream(1, step).stream != evaluation_stream(1, step).stream);
@@ -166,7 +166,7 @@ TEST_CASE("train: a task's own metrics are evaluated in its order, over pieces o
   const LengthResult result = evaluate(*model, task, context, 1, 700, sequences);
   REQUIRE(result.metrics.size() == 3);
   CHECK(result.metrics[0].first == "perplexity");
-  CHECK(!result.standard_error);
+  CHECK(result.wilson == Interval());
   const Batch batch = task.sample(context, evaluation_stream(1, 700), sequences, 700);
   NoGrad tape(context);
   const double loss =

@@ -57,9 +57,13 @@ class ThinnedSteps {
 
 }  // namespace
 
-std::optional<double> standard_error(double share, double sequences) {
-  const double error = std::sqrt(share * (1 - share) / sequences);
-  return std::isfinite(error) ? std::optional(error) : std::nullopt;
+Interval wilson_interval(double share, double trials) {
+  if (!(share >= 0 && share <= 1 && trials > 0 && std::isfinite(trials))) return {};
+  constexpr double kZ = 1.959963984540054;
+  const double more = kZ * kZ / trials;
+  const double middle = (share + more / 2) / (1 + more);
+  const double reach = kZ / (1 + more) * std::sqrt((share * (1 - share) + more / 4) / trials);
+  return {share > 0 ? middle - reach : 0, share < 1 ? middle + reach : 1};  // without rounding
 }
 
 double LengthResult::metric(std::string_view name) const {

@@ -37,15 +37,23 @@ struct StepMetrics {
   bool operator==(const StepMetrics&) const = default;
 };
 
-// sqrt(p (1 - p) / n) of a share p of n sequences that are right; nothing where that is no number.
-std::optional<double> standard_error(double share, double sequences);
+// An interval that holds a share with 95 % confidence; both ends or none.
+struct Interval {
+  std::optional<double> low = {}, high = {};
+
+  bool operator==(const Interval&) const = default;
+};
+// Wilson's, of a share of so many independent trials that came out right: with z = 1.96,
+//   (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
+// None where the share is outside of 0 to 1 or there are no trials.
+Interval wilson_interval(double share, double trials);
 
 // How a model did on sequences of one length; iterations as in metrics.jsonl.
 struct LengthResult {
   int64_t length = 0;
   int64_t sequences = 0;
-  NamedValues metrics = {};                   // the task's (tasks/metrics.h), the main one first
-  std::optional<double> standard_error = {};  // of the main one
+  NamedValues metrics = {};  // the task's (tasks/metrics.h), the main one first
+  Interval wilson = {};      // of the main one, if it is a share of sequences
   double iterations_mean = 0;
   int64_t iterations_max = 0;
   double residual_max = 0;
@@ -100,8 +108,8 @@ std::string to_json(const RunStart& start);
 std::string to_json(const Evaluation& evaluation);
 
 // Read back what the two above wrote; null reads as NaN. What was written before metrics had names
-// is read too: an evaluation's `group`, three accuracies and their standard error, which is
-// computed anew; a line of before 0.2, which lacks the adjoint's numbers, that are 0 then.
+// is read too: an evaluation's `group` and three accuracies. Where a file has the main one's standard
+// error, the interval is computed anew. A line of before 0.2 lacks the adjoint's numbers, that are 0 then.
 // FormatError with the name of the source and what is wrong: text that is no JSON, a missing,
 // unknown or repeated key, a value of another type or outside its range, more than kMostNames names
 // in one object.

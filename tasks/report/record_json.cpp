@@ -58,7 +58,8 @@ Fields fields(LengthResult& r) {
   return {{"length", &r.length},
           {"sequences", &r.sequences},
           {"metrics", &r.metrics, true},
-          {"standard_error", &r.standard_error, true},
+          {"wilson_low", &r.wilson.low, true, 0, 1},
+          {"wilson_high", &r.wilson.high, true, 0, 1},
           {"iterations_mean", &r.iterations_mean},
           {"iterations_max", &r.iterations_max},
           {"residual_max", &r.residual_max},
@@ -103,16 +104,19 @@ Fields fields(Evaluation& e) {
       joined({{"caption", &e.caption, true}, {"lengths", &e.lengths}}, fields(e.protocols)));
 }
 
-// What files had before metrics had names and tasks settings.
+// What files had before metrics had names and tasks settings, and a standard error until it became
+// an interval.
 struct OldForm {
   std::string group;
   double sequence = 0, token = 0, last_token = 0;
+  std::optional<double> standard_error;
 
   Field of_evaluation() { return {"group", &group, true}; }
   Fields of_length() {
     return {{"sequence_accuracy", &sequence, true, 0, 1},
             {"token_accuracy", &token, true, 0, 1},
-            {"last_token_accuracy", &last_token, true, 0, 1}};
+            {"last_token_accuracy", &last_token, true, 0, 1},
+            {"standard_error", &standard_error, true}};
   }
 };
 
@@ -326,12 +330,15 @@ class RecordParser : public nlohmann::json_sax<Json> {
       return old ? refuse_key("metrics", "is unknown") : refuse_key("metrics", "is missing");
     for (const char* key : {"token_accuracy", "last_token_accuracy"})
       if (find(inner_, key)->seen != old) return refuse_key(key, old ? "is missing" : "is unknown");
-    if (!old) return true;
     LengthResult& result = lengths_->back();
-    result.metrics = {{"whole_sequences", old_.sequence},
-                      {"tokens", old_.token},
-                      {"last_token", old_.last_token}};
-    result.standard_error = standard_error(old_.sequence, static_cast<double>(result.sequences));
+    if (old)
+      result.metrics = {{"whole_sequences", old_.sequence},
+                        {"tokens", old_.token},
+                        {"last_token", old_.last_token}};
+    const bool had_error = std::exchange(old_.standard_error, std::nullopt).has_value();
+    if (old || (had_error && !result.metrics.empty()))
+      result.wilson =
+          wilson_interval(result.metrics.front().second, static_cast<double>(result.sequences));
     return true;
   }
 

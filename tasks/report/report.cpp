@@ -58,6 +58,16 @@ bool has_iterations(const RunResult& run) {
          std::ranges::any_of(run.metrics, iterated);
 }
 
+Interval interval_of(const LengthResult& result, std::string_view metric) {
+  const bool main = !result.metrics.empty() && result.metrics.front().first == metric;
+  return main ? result.wilson : Interval();
+}
+
+bool has_intervals(const RunResult& run) {
+  return std::ranges::any_of(run.evaluation.lengths,
+                             [](const LengthResult& r) { return r.wilson.low.has_value(); });
+}
+
 namespace {
 
 // How much all of the names have in common at their beginning, up to the end of a word.
@@ -171,6 +181,19 @@ std::string figure(double value) {
   return value == std::floor(value) ? fmt::format("{:.0f}", value) : fraction(value);
 }
 
+// A value and, in thousandths, the interval that it may have: "0.9500 .888-.978".
+std::string value_and_range(const LengthResult& result, const std::string& metric) {
+  const Interval interval = interval_of(result, metric);
+  const std::string value = fraction(result.metric(metric));
+  if (!interval.low || !interval.high) return value;
+  const auto brief = [](double share) {
+    return share > 0.9995 ? std::string("1.00") : fmt::format("{:.3f}", share).substr(1);
+  };
+  return fmt::format("{} {}-{}", value, brief(*interval.low), brief(*interval.high));
+}
+
+constexpr const char* kIntervals = "; ranges: 95 % Wilson intervals";
+
 // The columns, in as many tables as they need; the first is in each.
 std::string tables(const std::vector<Column>& columns) {
   std::string text;
@@ -230,11 +253,7 @@ std::string single_table(const RunResult& run) {
     starred |= star;
     std::vector<std::string> cells = {fmt::format("{}{}", r.length, star ? "*" : " "),
                                       fmt::format("{}", r.sequences)};
-    for (const std::string& name : names) {
-      const bool has_error = r.standard_error && name == r.metrics.front().first;
-      cells.push_back(fraction(r.metric(name)) +
-                      (has_error ? " +- " + fraction(*r.standard_error) : ""));
-    }
+    for (const std::string& name : names) cells.push_back(value_and_range(r, name));
     if (iterated)
       cells.insert(cells.end(),
                    {fmt::format("{:.1f} ({:>3})", r.iterations_mean, r.iterations_max),
@@ -243,7 +262,8 @@ std::string single_table(const RunResult& run) {
   }
   const char* star = starred ? "* " : "";
   return tables(columns) +
-         fmt::format("{}trained at length {}{}\n", star, run.evaluation.train_length,
+         fmt::format("{}trained at length {}{}{}\n", star, run.evaluation.train_length,
+                     has_intervals(run) ? kIntervals : "",
                      iterated ? "; iterations: mean and (most)" : "") +
          protocol_tables(run.evaluation);
 }
@@ -255,7 +275,7 @@ Column main_column(const RunResult& run, const std::string& metric, const std::s
   for (const int64_t length : lengths) {
     const auto& results = run.evaluation.lengths;
     const auto found = std::ranges::find(results, length, &LengthResult::length);
-    const std::string cell = found == results.end() ? "-" : fraction(found->metric(metric));
+    const std::string cell = found == results.end() ? "-" : value_and_range(*found, metric);
     column.cells.push_back(cell + (length == run.evaluation.train_length ? "*" : " "));
   }
   return column;
@@ -270,7 +290,8 @@ std::string joint_table(Runs runs) {
   for (size_t i = 0; i < runs.size(); ++i)
     columns.push_back(main_column(runs[i], metric.name, labels[i], lengths));
   std::string text =
-      metric.caption + "\n" + tables(columns) + "* the length that this run was trained at\n";
+      fmt::format("{}\n{}* the length that this run was trained at{}\n", metric.caption,
+                  tables(columns), std::ranges::any_of(runs, has_intervals) ? kIntervals : "");
   for (size_t i = 0; i < runs.size(); ++i)
     if (const std::string note = unconverged_note(runs[i]); !note.empty())
       text += fmt::format("{}: {}\n", labels[i], note);

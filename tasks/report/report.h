@@ -52,6 +52,9 @@ Axis length_axis(std::span<const double> lengths);
 std::string line_of(const std::string& text);
 // Whether the model solved fixed points.
 bool has_iterations(const RunResult& run);
+// Of a result's metric, where it is the main one and has an interval; and whether a run has any.
+Interval interval_of(const LengthResult& result, std::string_view metric);
+bool has_intervals(const RunResult& run);
 
 // The metric that charts and comparisons show: the first of the first run that has any, and its
 // name in words.

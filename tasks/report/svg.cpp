@@ -160,18 +160,18 @@ std::string capital(std::string text) {
 
 Panel metric_panel(Runs runs) {
   const MainMetric metric = main_metric(runs);
-  const double least = metric.is_share ? 0 : -kLargestShown;
-  const double most = metric.is_share ? 1 : kLargestShown;
   const auto point_at = [&](const LengthResult& r) -> Point {
-    const double value = r.metric(metric.name), error = r.standard_error.value_or(kNaN);
+    const Interval interval = interval_of(r, metric.name);
     return {.x = static_cast<double>(r.length),
-            .y = value,
-            .low = std::max(value - error, least),
-            .high = std::min(value + error, most)};
+            .y = r.metric(metric.name),
+            .low = interval.low.value_or(kNaN),
+            .high = interval.high.value_or(kNaN)};
   };
   Panel panel = length_panel(runs, curves_by_length(runs, false, point_at));
   panel.title = capital(metric.caption);
-  panel.note = metric.is_share ? "fraction, with standard errors" : "";
+  panel.note = !metric.is_share                           ? ""
+               : std::ranges::any_of(runs, has_intervals) ? "fraction, with 95 % Wilson intervals"
+                                                          : "fraction";
   for (Curve& curve : panel.curves) curve.bars = true;
   panel.y = padded(metric.is_share ? Axis() : axis_over(shown_y(panel.curves)), 0.03);
   panel.vertical_note = "trained at " + listed(panel.verticals, " …");

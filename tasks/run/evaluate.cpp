@@ -29,7 +29,7 @@ void report(const std::vector<Metric>& metrics, const std::vector<Mean>& means,
   for (size_t i = 0; i < metrics.size(); ++i)
     result.metrics.emplace_back(metrics[i].name, value_of(metrics[i], means[i]));
   if (metrics.front().of_sequences)
-    result.standard_error = standard_error(means.front().value(), means.front().weight);
+    result.wilson = wilson_interval(means.front().value(), means.front().weight);
 }
 
 // Whether what it answers at a place depends on how long the sequence goes on.
