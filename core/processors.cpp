@@ -93,6 +93,11 @@ std::optional<std::string> content(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
+std::string_view variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
 }  // namespace
 
 std::optional<int> threads_wanted(std::string_view omp_num_threads) {
@@ -130,12 +135,15 @@ int threads_for(int processors, std::optional<double> granted) {
 }
 
 int default_threads() {
-  const char* variable = std::getenv("OMP_NUM_THREADS");
-  if (const std::optional<int> wanted = threads_wanted(variable != nullptr ? variable : ""))
-    return *wanted;
+  if (const std::optional<int> wanted = threads_wanted(variable("OMP_NUM_THREADS"))) return *wanted;
   return threads_for(omp_get_num_procs(),
                      granted_processors(content("/proc/self/cgroup").value_or(""),
                                         content("/proc/self/mountinfo").value_or(""), content));
+}
+
+int threads_within_limit(int wanted) {
+  const std::optional<int> limit = threads_wanted(variable("OMP_THREAD_LIMIT"));
+  return limit ? std::min(wanted > 0 ? wanted : default_threads(), *limit) : wanted;
 }
 
 }  // namespace fprnn

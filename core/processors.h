@@ -13,6 +13,9 @@ namespace fprnn {
 // (cgroups) grant, rounded up. 1 to 1024.
 int default_threads();
 
+// As many as are wanted, 0 for the default, but not more than OMP_THREAD_LIMIT if that is set.
+int threads_within_limit(int wanted);
+
 // Its parts, as functions of the texts that they read.
 std::optional<int> threads_wanted(std::string_view omp_num_threads);
 // How many processors, such as 1.5, control groups grant: the smallest quota of the group that

@@ -164,7 +164,9 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"config", any},
       {"resume", folders},
       {"evaluate", folders},
-      {"compare", folders}};
+      {"compare", folders},
+      {"seeds", numbers},
+      {"jobs", none}};
   if (kDouble)  // which holds what is infinite in float
     for (const char* key :
          {"tolerance", "lr", "weight_decay", "dt_min", "dt_max", "most_magnitude", "ponder_weight"})

@@ -1,8 +1,8 @@
 // report.svg: well formed whatever the runs are called and hold, small, the same every time.
 #include <doctest/doctest.h>
 #include <fprnn/tasks/report/axis.h>
+#include <fprnn/tasks/report/groups.h>
 #include <fprnn/tasks/report/plot.h>
-#include <fprnn/tasks/report/report.h>
 
 #include <algorithm>
 #include <cctype>
@@ -144,6 +144,23 @@ TEST_CASE("report svg: panels are those that have figures") {
   CHECK(panels(sound_svg({sample_run("mamba", {}, false)})) == 0);
   CHECK(panels(sound_svg({RunResult{}})) == 0);
   CHECK(panels(sound_svg({})) == 0);
+}
+
+TEST_CASE("report svg: seeds stand faintly behind their median") {
+  const auto run = [](const std::string& name, bool iterated) {
+    return sample_run(name, {1, 0.9, 0.5}, iterated, 50);
+  };
+  const std::vector<RunGroup> groups = {
+      {.name = "several", .runs = {run("a", true), run("b", true)}, .failed = {3}},
+      {.name = "one", .runs = {run("one", true)}}};
+  const std::string svg = report_svg(groups);
+  CHECK(XmlChecker(svg).problem() == "");
+  CHECK(panels(svg) == 6);
+  CHECK(svg.find(">several (3 seeds)<") != std::string::npos);
+  CHECK(svg.find(">one<") != std::string::npos);
+  // Of the first two seeds in each of six panels, of the other one what was logged in two.
+  CHECK(occurrences(svg, "stroke-opacity=\"0.3\"") == 2 * 6 + 2);
+  CHECK(report_svg(std::vector<RunGroup>{groups[1]}) == report_svg(std::vector{run("one", true)}));
 }
 
 TEST_CASE("report svg: what stands in it") {

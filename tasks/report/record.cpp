@@ -55,6 +55,17 @@ class ThinnedSteps {
   int64_t distance_ = 1, in_last_ = 0;  // steps that one stands for, and that the last does so far
 };
 
+// Without the line of the seed.
+std::string seedless(const std::string& path) {
+  std::string lines;
+  for_each_line(path, kLongestLine, [&](std::string_view line) {
+    if (line.substr(std::min(line.find_first_not_of(' '), line.size())).starts_with("\"seed\":"))
+      return;
+    lines.append(line).append("\n");
+  });
+  return lines;
+}
+
 }  // namespace
 
 Interval wilson_interval(double share, double trials) {
@@ -82,14 +93,19 @@ void for_each_step(
 }
 
 RunResult read_run(const std::string& folder) {
-  const fs::path path(folder), metrics = path / "metrics.jsonl", evaluation = path / "eval.json";
+  const fs::path path(folder), metrics = path / "metrics.jsonl", evaluation = path / "eval.json",
+                               config = path / "config.json";
   std::error_code ignored;
+  const auto has = [&](const fs::path& file) {
+    return fs::exists(fs::symlink_status(file, ignored));
+  };
   const fs::path whole = fs::absolute(path, ignored).lexically_normal();
   RunResult run{
       .name = (whole.has_filename() ? whole : whole.parent_path()).filename().string(),
       .evaluation = evaluation_from_json(read_file(evaluation, kMaxFile), evaluation.string())};
   ThinnedSteps steps;
-  if (fs::exists(fs::symlink_status(metrics, ignored)))
+  if (has(config)) run.configuration = seedless(config);
+  if (has(metrics))
     for_each_step(metrics, [&](const StepMetrics& step, const std::string&) { steps.add(step); });
   run.metrics = steps.take();
   return run;

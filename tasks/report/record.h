@@ -96,7 +96,8 @@ struct Evaluation {
 };
 
 struct RunResult {
-  std::string name = {};  // of its folder
+  std::string name = {};           // of its folder
+  std::string configuration = {};  // config.json without the line of the seed; empty: there is none
   Evaluation evaluation = {};
   std::vector<StepMetrics> metrics = {};  // for charts: see read_run
 };
@@ -124,7 +125,7 @@ void for_each_step(
     const std::string& path,
     const std::function<void(const StepMetrics& step, const std::string& line)>& take);
 
-// A run directory with eval.json and, if it is there, metrics.jsonl. Of many steps at most
+// A run directory with eval.json and, if they are there, metrics.jsonl and config.json. Of many steps at most
 // kMostSteps are kept, at equal distances and always the last; iterations_max, residual_max and
 // unconverged of one are then the largest since the one before. FormatError, FileError: see above,
 // or an eval.json that is unreadable or of more than 64 MB.

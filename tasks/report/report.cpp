@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
 #include <fprnn/tasks/report/report.h>
+#include <fprnn/tasks/report/table.h>
 
 #include <algorithm>
 #include <cmath>
@@ -68,9 +69,6 @@ bool has_intervals(const RunResult& run) {
                              [](const LengthResult& r) { return r.wilson.low.has_value(); });
 }
 
-namespace {
-
-// How much all of the names have in common at their beginning, up to the end of a word.
 size_t common_beginning(const std::vector<std::string>& names) {
   size_t common = names[0].size();
   for (const std::string& name : names) {
@@ -80,6 +78,16 @@ size_t common_beginning(const std::vector<std::string>& names) {
   const size_t separator = names[0].substr(0, common).find_last_of(" _-./,");
   return separator == std::string::npos ? 0 : separator + 1;
 }
+
+std::string range_text(const Interval& interval) {
+  if (!interval.low || !interval.high) return {};
+  const auto brief = [](double share) {
+    return share >= 0.9995 ? std::string("1.00") : fmt::format("{:.3f}", share).substr(1);
+  };
+  return fmt::format("{}-{}", brief(*interval.low), brief(*interval.high));
+}
+
+namespace {
 
 // A metric's name as people read it.
 std::string words(std::string name) {
@@ -137,79 +145,18 @@ MainMetric main_metric(Runs runs) {
 
 namespace {
 
-constexpr int64_t kWidest = 100;
-constexpr const char* kGap = "  ";
-
-struct Column {
-  std::string head;
-  std::vector<std::string> cells = {};
-
-  int64_t width() const {
-    int64_t widest = fprnn::width(head);
-    for (const std::string& cell : cells) widest = std::max(widest, fprnn::width(cell));
-    return widest;
-  }
-};
-
-std::string right_aligned(const std::string& text, int64_t width) {
-  return std::string(std::max<int64_t>(width - fprnn::width(text), 0), ' ') + text;
-}
-
-std::string aligned(const std::vector<Column>& columns) {
-  std::string heads, rule, rows;
-  for (const Column& column : columns) {
-    const char* gap = heads.empty() ? "" : kGap;
-    heads.append(gap).append(right_aligned(column.head, column.width()));
-    rule.append(gap).append(column.width(), '-');
-  }
-  for (size_t row = 0; row < columns[0].cells.size(); ++row) {
-    std::string line;
-    for (const Column& column : columns)
-      line.append(line.empty() ? "" : kGap)
-          .append(right_aligned(column.cells[row], column.width()));
-    rows += line_of(line);
-  }
-  return line_of(heads) + line_of(rule) + rows;
-}
-
-std::string fraction(double value) {
-  return std::isfinite(value) ? fmt::format("{:.4f}", value) : "-";
-}
-
 // A share, or a number of tokens.
 std::string figure(double value) {
   return value == std::floor(value) ? fmt::format("{:.0f}", value) : fraction(value);
 }
 
-// A value and, in thousandths, the interval that it may have: "0.9500 .888-.978".
+// A value and the interval that it may have: "0.9500 .888-.978".
 std::string value_and_range(const LengthResult& result, const std::string& metric) {
-  const Interval interval = interval_of(result, metric);
-  const std::string value = fraction(result.metric(metric));
-  if (!interval.low || !interval.high) return value;
-  const auto brief = [](double share) {
-    return share > 0.9995 ? std::string("1.00") : fmt::format("{:.3f}", share).substr(1);
-  };
-  return fmt::format("{} {}-{}", value, brief(*interval.low), brief(*interval.high));
+  const std::string range = range_text(interval_of(result, metric));
+  return fraction(result.metric(metric)) + (range.empty() ? "" : " " + range);
 }
 
 constexpr const char* kIntervals = "; ranges: 95 % Wilson intervals";
-
-// The columns, in as many tables as they need; the first is in each.
-std::string tables(const std::vector<Column>& columns) {
-  std::string text;
-  std::vector<Column> now = {columns.front()};
-  int64_t width = now.front().width();
-  for (size_t i = 1; i < columns.size(); ++i) {
-    if (width + columns[i].width() + 2 > kWidest && now.size() > 1) {
-      text += aligned(now) + "\n";
-      now = {columns.front()};
-      width = now.front().width();
-    }
-    width += columns[i].width() + 2;
-    now.push_back(columns[i]);
-  }
-  return text + aligned(now);
-}
 
 // The names of all metrics of a run, in order.
 std::vector<std::string> metric_names(const RunResult& run) {

@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/text.h>
+#include <fprnn/tasks/report/groups.h>
 #include <fprnn/tasks/report/plot.h>
-#include <fprnn/tasks/report/report.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,8 +17,22 @@ constexpr double kPanelHeight = 264, kPanelGap = 26, kLegendRow = 24;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// Points that a curve has at most, so that many runs do not make a large file.
-size_t most_points(Runs runs) { return std::clamp<size_t>(2000 / runs.size(), 60, 400); }
+// The runs that are shown, and of one that stands for several seeds these.
+struct Shown {
+  Runs runs;
+  Groups groups = {};  // empty: each run is itself
+
+  Runs seeds(size_t run) const {
+    const bool several = run < groups.size() && groups[run].seeds() > 1;
+    return several ? Runs(groups[run].runs) : Runs();
+  }
+  // Points that a curve has at most, so that many runs do not make a large file.
+  size_t most_points() const {
+    size_t curves = runs.size();
+    for (size_t i = 0; i < runs.size(); ++i) curves += seeds(i).size();
+    return std::clamp<size_t>(2000 / curves, 60, 400);
+  }
+};
 
 template <class Result>  // of a length or a step
 Point iterations_at(int64_t x, const Result& result) {
@@ -31,16 +45,22 @@ Point iterations_at(int64_t x, const Result& result) {
 // Curves against length.
 
 template <class PointAt>
-std::vector<Curve> curves_by_length(Runs runs, bool iterated_only, const PointAt& point_at) {
+std::vector<Curve> curves_by_length(const Shown& shown, bool iterated_only,
+                                    const PointAt& point_at) {
   std::vector<Curve> curves;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    if (runs[i].evaluation.lengths.empty() || (iterated_only && !has_iterations(runs[i]))) continue;
-    Curve curve{.points = {}, .style = i};
-    for (const LengthResult& result : results_by_length(runs[i]))
-      curve.points.push_back(point_at(result));
-    curve.points = thinned(curve.points, most_points(runs));
-    curve.marks = curve.points.size() <= 24;
-    curves.push_back(std::move(curve));
+  for (size_t i = 0; i < shown.runs.size(); ++i) {
+    const RunResult& run = shown.runs[i];
+    if (run.evaluation.lengths.empty() || (iterated_only && !has_iterations(run))) continue;
+    const auto curve_of = [&](const RunResult& of, bool faint) {
+      Curve curve{.points = {}, .style = i, .faint = faint};
+      for (const LengthResult& result : results_by_length(of))
+        curve.points.push_back(point_at(result));
+      curve.points = thinned(curve.points, shown.most_points());
+      curve.marks = !faint && curve.points.size() <= 24;
+      return curve;
+    };
+    for (const RunResult& seed : shown.seeds(i)) curves.push_back(curve_of(seed, true));
+    curves.push_back(curve_of(run, false));
   }
   return curves;
 }
@@ -86,29 +106,41 @@ std::vector<Point> outline(const std::vector<Point>& points, size_t most) {
   return line;
 }
 
-// A smooth curve over what was logged. A mean over thousands of steps would take long and look no
-// different from one over hundreds.
-std::vector<Curve> smooth_curves(Runs runs, bool iterated_only, double StepMetrics::*value) {
+// A smooth curve over what was logged, or over the smooth ones of all seeds. A mean over thousands of
+// steps would take long and look no different from one over hundreds.
+std::vector<Curve> smooth_curves(const Shown& shown, bool iterated_only,
+                                 double StepMetrics::*value) {
   constexpr size_t kSmoothed = 2000;
-  std::vector<Curve> raw, smooth;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    if (iterated_only && !has_iterations(runs[i])) continue;
-    const std::vector<Point> points = points_of(runs[i], value);
-    raw.push_back({.points = outline(points, most_points(runs)), .style = i, .faint = true});
-    smooth.push_back(
-        {.points = thinned(smoothed(thinned(points, kSmoothed)), most_points(runs)), .style = i});
+  const size_t most = shown.most_points();
+  const auto smooth_of = [&](const RunResult& run) {
+    return thinned(smoothed(thinned(points_of(run, value), kSmoothed)), most);
+  };
+  std::vector<Curve> faint, smooth;
+  for (size_t i = 0; i < shown.runs.size(); ++i) {
+    const RunResult& run = shown.runs[i];
+    if (iterated_only && !has_iterations(run)) continue;
+    for (const RunResult& seed : shown.seeds(i))
+      faint.push_back({.points = smooth_of(seed), .style = i, .faint = true});
+    if (shown.seeds(i).empty())
+      faint.push_back({.points = outline(points_of(run, value), most), .style = i, .faint = true});
+    smooth.push_back({.points = smooth_of(run), .style = i});
   }
-  raw.insert(raw.end(), smooth.begin(), smooth.end());
-  return raw;
+  faint.insert(faint.end(), smooth.begin(), smooth.end());
+  return faint;
 }
 
-std::vector<Curve> iteration_curves(Runs runs) {
+std::vector<Curve> iteration_curves(const Shown& shown) {
   std::vector<Curve> curves;
-  for (size_t i = 0; i < runs.size(); ++i) {
-    if (!has_iterations(runs[i])) continue;
-    std::vector<Point> points;
-    for (const StepMetrics& m : runs[i].metrics) points.push_back(iterations_at(m.step, m));
-    curves.push_back({.points = thinned(points, most_points(runs) / 2), .style = i});
+  for (size_t i = 0; i < shown.runs.size(); ++i) {
+    if (!has_iterations(shown.runs[i])) continue;
+    const auto add = [&](const RunResult& run, bool faint) {
+      std::vector<Point> points;
+      for (const StepMetrics& m : run.metrics) points.push_back(iterations_at(m.step, m));
+      curves.push_back(
+          {.points = thinned(points, shown.most_points() / 2), .style = i, .faint = faint});
+    };
+    for (const RunResult& seed : shown.seeds(i)) add(seed, true);
+    add(shown.runs[i], false);
   }
   return curves;
 }
@@ -158,8 +190,14 @@ std::string capital(std::string text) {
   return text;
 }
 
-Panel metric_panel(Runs runs) {
-  const MainMetric metric = main_metric(runs);
+// The whole of the seeds' values may be more than their medians'.
+MainMetric metric_of(const Shown& shown) {
+  return shown.groups.empty() ? main_metric(shown.runs) : main_metric(shown.groups);
+}
+
+Panel metric_panel(const Shown& shown) {
+  const Runs runs = shown.runs;
+  const MainMetric metric = metric_of(shown);
   const auto point_at = [&](const LengthResult& r) -> Point {
     const Interval interval = interval_of(r, metric.name);
     return {.x = static_cast<double>(r.length),
@@ -167,23 +205,25 @@ Panel metric_panel(Runs runs) {
             .low = interval.low.value_or(kNaN),
             .high = interval.high.value_or(kNaN)};
   };
-  Panel panel = length_panel(runs, curves_by_length(runs, false, point_at));
+  Panel panel = length_panel(runs, curves_by_length(shown, false, point_at));
   panel.title = capital(metric.caption);
   panel.note = !metric.is_share                           ? ""
                : std::ranges::any_of(runs, has_intervals) ? "fraction, with 95 % Wilson intervals"
                                                           : "fraction";
-  for (Curve& curve : panel.curves) curve.bars = true;
+  for (Curve& curve : panel.curves) curve.bars = !curve.faint;
   panel.y = padded(metric.is_share ? Axis() : axis_over(shown_y(panel.curves)), 0.03);
   panel.vertical_note = "trained at " + listed(panel.verticals, " …");
   return panel;
 }
 
-Panel loss_panel(Runs runs) {
-  Panel panel = step_panel(runs, smooth_curves(runs, false, &StepMetrics::loss));
+Panel loss_panel(const Shown& shown) {
+  Panel panel = step_panel(shown.runs, smooth_curves(shown, false, &StepMetrics::loss));
   const std::vector<double> values = shown_y(panel.curves);
   const bool logarithmic = spans(values, 50);
   panel.title = "Loss";
-  panel.note = fmt::format("nats, smoothed; faint: as logged{}", logarithmic ? " (log scale)" : "");
+  panel.note =
+      fmt::format("nats, smoothed; faint: {}{}", shown.groups.empty() ? "as logged" : "seeds",
+                  logarithmic ? " (log scale)" : "");
   panel.y = logarithmic ? padded(axis_over(values, 10), 0.04) : axis_from_zero(values);
   return panel;
 }
@@ -191,7 +231,7 @@ Panel loss_panel(Runs runs) {
 Panel iterations_panel(Panel panel) {
   panel.title = "Iterations";
   panel.note = "mean, shaded up to the slowest sequence";
-  for (Curve& curve : panel.curves) curve.band = true;
+  for (Curve& curve : panel.curves) curve.band = !curve.faint;
   panel.y = axis_from_zero(shown_y(panel.curves));
   return panel;
 }
@@ -212,18 +252,19 @@ bool shows_anything(const Panel& panel) {
 }
 
 // In reading order of two columns: against length on the left, against step on the right.
-std::vector<Panel> panels_of(Runs runs) {
+std::vector<Panel> panels_of(const Shown& shown) {
+  const Runs runs = shown.runs;
   const auto iterations = [](const LengthResult& r) { return iterations_at(r.length, r); };
   const auto residual = [](const LengthResult& r) -> Point {
     return {.x = static_cast<double>(r.length), .y = r.residual_max};
   };
   std::vector<Panel> panels = {
-      metric_panel(runs),
-      loss_panel(runs),
-      iterations_panel(length_panel(runs, curves_by_length(runs, true, iterations))),
-      iterations_panel(step_panel(runs, iteration_curves(runs))),
-      residual_panel(length_panel(runs, curves_by_length(runs, true, residual)), ""),
-      residual_panel(step_panel(runs, smooth_curves(runs, true, &StepMetrics::residual_max)),
+      metric_panel(shown),
+      loss_panel(shown),
+      iterations_panel(length_panel(runs, curves_by_length(shown, true, iterations))),
+      iterations_panel(step_panel(runs, iteration_curves(shown))),
+      residual_panel(length_panel(runs, curves_by_length(shown, true, residual)), ""),
+      residual_panel(step_panel(runs, smooth_curves(shown, true, &StepMetrics::residual_max)),
                      ", smoothed")};
   std::erase_if(panels, [](const Panel& panel) { return !shows_anything(panel); });
   return panels;
@@ -309,10 +350,9 @@ std::string grid(const std::vector<Panel>& panels, double top) {
   return text;
 }
 
-}  // namespace
-
-std::string report_svg(Runs runs) {
-  const std::vector<Panel> panels = runs.empty() ? std::vector<Panel>() : panels_of(runs);
+std::string page(const Shown& shown) {
+  const Runs runs = shown.runs;
+  const std::vector<Panel> panels = runs.empty() ? std::vector<Panel>() : panels_of(shown);
   const double rows = std::ceil(static_cast<double>(panels.size()) / 2);
   const double legend_top = 78,
                top = legend_top + static_cast<double>(runs.size()) * kLegendRow + 16;
@@ -330,6 +370,16 @@ std::string report_svg(Runs runs) {
           fmt::format("fprnn {} ({}), solver {}", build.version, build.commit, kSolverVersion)));
   text += draw_text(kMargin, 46, title, "font-size=\"22\" font-weight=\"600\" fill=\"#1f2328\"");
   return text + legend(runs, legend_top) + grid(panels, top) + "</svg>\n";
+}
+
+}  // namespace
+
+std::string report_svg(Runs runs) { return page({runs}); }
+
+std::string report_svg(Groups groups) {
+  const auto several = [](const RunGroup& group) { return group.seeds() > 1; };
+  const std::vector<RunResult> shown = medians(groups);
+  return std::ranges::any_of(groups, several) ? page({shown, groups}) : report_svg(Runs(shown));
 }
 
 }  // namespace fprnn

@@ -14,18 +14,16 @@
 
 namespace fprnn {
 
-namespace {
-
 std::string flag_of(const std::string& key) {
   std::string flag = "--" + key;
   std::ranges::replace(flag, '_', '-');
   return flag;
 }
 
-constexpr std::string_view kPrefix = "FPRNN_";  // of the environment's variables
+namespace {
 
 std::string variable_of(const std::string& key) {
-  std::string variable = std::string(kPrefix) + key;
+  std::string variable = std::string(kVariablePrefix) + key;
   std::ranges::transform(variable, variable.begin(), [](unsigned char c) { return toupper(c); });
   return variable;
 }
@@ -102,13 +100,14 @@ Said environment(const Settings& settings) {
   Said said;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text = *entry;
-    if (!text.starts_with(kPrefix)) continue;
+    if (!text.starts_with(kVariablePrefix)) continue;
     const size_t end = std::min(text.find('='), text.size());
     const std::string name(text.substr(0, end));
     const auto key = key_of.find(name);
     if (key == key_of.end())
-      throw UsageError(name, "there is no such setting" +
-                                 nearest_to(name.substr(kPrefix.size()), settings, variable_of));
+      throw UsageError(name,
+                       "there is no such setting" +
+                           nearest_to(name.substr(kVariablePrefix.size()), settings, variable_of));
     said[key->second] = text.substr(std::min(end + 1, text.size()));
   }
   return said;

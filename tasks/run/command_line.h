@@ -26,6 +26,9 @@ struct CommandLine {
 bool read_command_line(int argc, const char* const* argv, const CommandLine& command,
                        Settings& settings);
 
+std::string flag_of(const std::string& key);            // --some-key
+constexpr std::string_view kVariablePrefix = "FPRNN_";  // of the environment's settings
+
 // For programs with a command line of their own.
 using Said = std::map<std::string, std::string>;  // key -> text
 // A flag for each key, which puts what is said into `said`. Both must outlive the app's parsing.

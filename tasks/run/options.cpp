@@ -1,5 +1,8 @@
+#include <fprnn/core/processors.h>
 #include <fprnn/core/text.h>
 #include <fprnn/tasks/run/options.h>
+#include <fprnn/tasks/run/run_directory.h>
+#include <fprnn/tasks/run/seeds.h>
 
 #include <tuple>
 
@@ -8,7 +11,8 @@ namespace fprnn {
 namespace {
 
 // Of fixed points and scans, besides what every model has.
-void add_training(Settings& settings, TrainSettings& t, const ModelSettings& model) {
+void add_training(Settings& settings, TrainSettings& t, const ModelSettings& model,
+                  const RunSettings& run) {
   settings.title("Training", Decides::training);
   settings.add("steps", t.numbers.steps, "Training steps, which the schedule spans");
   settings.add("batch_size", t.numbers.batch_size, "Sequences in a step");
@@ -25,7 +29,9 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
   settings.add("weight_decay", t.numbers.adamw.weight_decay, "Decoupled weight decay");
   settings.add("betas", t.betas, "AdamW's two rates");
   settings.add("clip", t.numbers.clip, "Largest norm of all gradients together");
-  settings.add("seed", t.numbers.seed, "Seed of weights and data");
+  settings.add("seed", t.numbers.seed, "Seed of weights and data").refusal = [&run] {
+    return run.seeds.empty() ? "" : "--seeds says which seeds";
+  };
   settings.title("Training", Decides::training, [&] { return model.any_has(&ModelKind::solver); });
   settings.add("iteration_cap", t.iteration_cap,
                "Cap in training alone: none, N, or gamma:4,1 drawn anew each step");
@@ -60,7 +66,13 @@ void add_run(Settings& settings, RunSettings& r) {
   };
   add_folder("resume", r.resume, "Run directory to go on in from its last checkpoint");
   add_folder("evaluate", r.evaluate, "Run directory or checkpoint to evaluate, without training");
-  add_folder("compare", r.compare, "Run directories, comma-separated, to show side by side");
+  add_folder("compare", r.compare,
+             "Folders of runs or seeds, comma-separated, to show side by side");
+  settings.add("seeds", r.seeds, "Seeds to run, such as 0-7, each into a folder of its own")
+      .refusal = [&r] { return r.seeds.empty() ? "it must name seeds" : ""; };
+  settings.add("jobs", r.jobs, "Seeds that run at once and share the threads").refusal = [&r] {
+    return r.seeds.empty() && seeds_in(r.resume).empty() ? "without seeds there is one run" : "";
+  };
 }
 
 // "A,B" as two numbers.
@@ -102,6 +114,8 @@ void check_run(const RunSettings& run) {
       {"log_every", static_cast<double>(run.log_every)}};
   for (const auto& [key, number] : numbers)
     require<ValueError>(number >= 0, key, "must not be negative", number);
+  if (!run.seeds.empty()) seeds_named(run.seeds);
+  require<ValueError>(run.jobs >= 1 && run.jobs <= 1000, "jobs", "must be 1 to 1000", run.jobs);
   require<ValueError>(!run.eval_lengths.empty(), "eval_lengths", "there must be lengths");
   for (const int64_t length : run.eval_lengths)
     check_batch("eval_lengths", run.eval_sequences, length);
@@ -111,7 +125,7 @@ void check_run(const RunSettings& run) {
 
 void add_to(Settings& settings, Options& options) {
   options.model.add_to(settings);
-  add_training(settings, options.train, options.model);
+  add_training(settings, options.train, options.model, options.run);
   add_run(settings, options.run);
 }
 
@@ -134,7 +148,7 @@ TrainOptions train_options(const TrainSettings& settings) {
 Context open_device(const RunSettings& run, bool may_use_gpu) {
   require<ValueError>(run.threads >= 0 && run.threads <= 1024, "threads", "must be 0 to 1024",
                       run.threads);
-  const ContextOptions options{.threads = static_cast<int>(run.threads),
+  const ContextOptions options{.threads = threads_within_limit(static_cast<int>(run.threads)),
                                .matmul_precision = matmul_precision_named(run.matmul_precision)};
   require<UsageError>(may_use_gpu || run.device != "cuda", "device",
                       "the model cannot compute on it", run.device);

@@ -39,6 +39,17 @@ bool has_live_line() {
          std::string_view(terminal) != "dumb";
 }
 
+Glyphs terminal_glyphs() {
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    const char* value = std::getenv(name);
+    if (value == nullptr || *value == '\0') continue;
+    const std::string_view locale = value;
+    const bool utf8 = locale.find("UTF-8") != locale.npos || locale.find("utf8") != locale.npos;
+    return utf8 ? Glyphs::unicode : Glyphs::ascii;
+  }
+  return Glyphs::ascii;
+}
+
 }  // namespace
 
 void open_standard_streams() {
@@ -50,6 +61,15 @@ void open_standard_streams() {
 void print(std::string_view lines) { write_out(printable_lines(lines)); }
 
 void print_bytes(std::string_view bytes) { write_out(bytes); }
+
+void print_report(Runs runs) {
+  print(fmt::format("\n{}\n{}", report_table(runs), report_chart(runs, terminal_glyphs())));
+}
+
+void print_report(Groups groups) {
+  const std::vector<RunResult> shown = medians(groups);
+  print(fmt::format("\n{}\n{}", report_table(groups), report_chart(shown, terminal_glyphs())));
+}
 
 void print_error(std::string_view line) noexcept {
   try {

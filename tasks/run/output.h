@@ -3,7 +3,7 @@
 #pragma once
 
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/report/record.h>
+#include <fprnn/tasks/report/groups.h>
 
 namespace fprnn {
 
@@ -20,6 +20,10 @@ void print(std::string_view lines);
 
 // Bytes as they are; the rest as above.
 void print_bytes(std::string_view bytes);
+
+// Table and chart. OutputError.
+void print_report(Runs runs);
+void print_report(Groups groups);
 
 // One line on standard error, if that can be written.
 void print_error(std::string_view line) noexcept;

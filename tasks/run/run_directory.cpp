@@ -1,6 +1,9 @@
+#include <fmt/format.h>
 #include <fprnn/core/check.h>
+#include <fprnn/core/text.h>
 #include <fprnn/tasks/run/run_directory.h>
 
+#include <algorithm>
 #include <filesystem>
 
 namespace fprnn {
@@ -8,6 +11,26 @@ namespace fprnn {
 namespace fs = std::filesystem;
 
 constexpr const char* kTag = "run directory";
+
+std::string seed_folder(const std::string& folder, uint64_t seed) {
+  return fmt::format("{}/seed_{}", folder, seed);
+}
+
+std::vector<uint64_t> seeds_in(const std::string& folder) {
+  constexpr std::string_view kPrefix = "seed_";
+  std::vector<uint64_t> seeds;
+  std::error_code error, ignored;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename();
+    if (!name.starts_with(kPrefix)) continue;
+    const auto seed = number_in<uint64_t>(std::string_view(name).substr(kPrefix.size()));
+    if (seed && fs::exists(seed_folder(folder, *seed) + "/config.json", ignored))
+      seeds.push_back(*seed);
+  }
+  std::ranges::sort(seeds);
+  return seeds;
+}
 
 void check_unused(const std::string& path, Wants wants) {
   std::error_code ignored;
@@ -19,10 +42,15 @@ void check_unused(const std::string& path, Wants wants) {
                           ? "there is a run in it: go on with --resume, or name another --out"
                           : "there is a run in it: name another --out",
                       path);
-  for (const char* name : {"metrics.jsonl", "eval.json", "LATEST", "checkpoints", "report.svg"})
-    require<UsageError>(
-        !has(name) || (wants == Wants::comparison && name == std::string_view("report.svg")), kTag,
-        "there are results of another run in it: name another --out", path, name);
+  for (const char* name : {"metrics.jsonl", "eval.json", "LATEST", "checkpoints"})
+    require<UsageError>(!has(name), kTag,
+                        "there are results of another run in it: name another --out", path, name);
+  if (wants == Wants::comparison) return;
+  require<UsageError>(seeds_in(path).empty(), kTag,
+                      "there are seeds in it: go on with --resume, or name another --out", path);
+  for (const char* name : {"report.svg", "summary.csv", "summary.json"})
+    require<UsageError>(!has(name), kTag,
+                        "there are results of other runs in it: name another --out", path, name);
 }
 
 RunDirectory::RunDirectory(const std::string& path) : path_(path), lock_(path) {}

@@ -10,10 +10,15 @@
 
 namespace fprnn {
 
+// The runs of a folder of seeds (tasks/run/seeds.h), ascending; none in any other folder.
+std::vector<uint64_t> seeds_in(const std::string& folder);
+std::string seed_folder(const std::string& folder, uint64_t seed);  // FOLDER/seed_<n>
+
 // Who wants to write into a folder: what is there already that it would spoil.
 enum class Wants { run, evaluation, comparison };
 
-// UsageError: the folder has a run or results in it; a comparison replaces an earlier one.
+// UsageError: the folder has a run or results in it; a comparison replaces an earlier one, that of a
+// folder of seeds too.
 void check_unused(const std::string& path, Wants wants);
 
 // Holds the folder: UsageError where another program does.

@@ -1,0 +1,248 @@
+#include <fmt/format.h>
+#include <fprnn/core/build_info.h>
+#include <fprnn/core/vector.h>
+#include <fprnn/models/solvers/automatic.h>
+#include <fprnn/tasks/report/report.h>
+#include <fprnn/tasks/run/evaluate.h>
+#include <fprnn/tasks/run/interrupt.h>
+#include <fprnn/tasks/run/invocation.h>
+
+#include <cmath>
+#include <ctime>
+#include <filesystem>
+
+namespace fprnn {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int kKeptCheckpoints = 3;
+// What a training must agree on with the checkpoint that it goes on from.
+const std::initializer_list<Decides> kOfTraining = {Decides::model, Decides::solver,
+                                                    Decides::training};
+
+// A model that has broken down is evaluated as any other, but not without a word.
+void warn_of_not_finite(Module& model, const std::string& checkpoint) {
+  for (const auto& [path, parameter] : model.parameters())
+    if (!std::isfinite(max_abs(parameter->value)))
+      return print_error(
+          fmt::format("warning: not all weights are finite in {}: {}", checkpoint, path));
+}
+
+// The parts of a checkpoint must be of one step.
+void check_step(const CheckpointState& state, const AdamW& optimiser, uint64_t seed,
+                const std::string& checkpoint) {
+  const int64_t taken = optimiser.state().steps;
+  require<FormatError>(
+      state.seed == seed && state.stream == 0, "checkpoint",
+      "the seed must be the run's and its stream 0: checkpoint, seed, the run's and stream",
+      checkpoint, state.seed, seed, state.stream);
+  require<FormatError>(state.cursor == state.step, "checkpoint",
+                       "step and cursor must be equal: checkpoint and both", checkpoint, state.step,
+                       state.cursor);
+  require<FormatError>(
+      taken == state.step - state.skipped, "checkpoint",
+      "the optimiser's steps must be those not skipped: checkpoint, its steps, all and skipped",
+      checkpoint, taken, state.step, state.skipped);
+}
+
+}  // namespace
+
+std::string checkpoint_of(const std::string& path) {
+  if (has_checkpoint(path)) return latest_checkpoint(path);
+  require<UsageError>(!fs::exists(path + "/config.json"), "run directory",
+                      "there is no checkpoint in it yet", path);
+  return path;
+}
+
+std::string run_by_time() {
+  const std::time_t now = std::time(nullptr);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d-%H%M%S", std::localtime(&now));
+  return std::string("runs/") + text;
+}
+
+// On standard output, or on standard error where that is the program's own use.
+void Invocation::say(const std::string& line) const {
+  program_.has_use() ? print_error(line) : print(line + "\n");
+}
+
+void Invocation::open() {
+  context_ = context_of(options_);
+  say("device " + describe(*context_));
+  task_ = program_.task();
+  if (options_.run.evaluate.empty()) {
+    const TrainOptions train = train_options(options_.train);
+    for (const int64_t step : {int64_t{0}, train.steps})
+      task_->check_training(length_at(train, step));
+  }
+  require<UsageError>(
+      !task_->carries_state() || !options_.model.any_has(&ModelKind::caches), "model",
+      "state cannot be carried through training by one that caches its past", options_.model.model);
+  if (!program_.has_use())
+    for (const int64_t length : options_.run.eval_lengths) task_->check_examination(length);
+  caption_ = metrics_of(*task_).front().caption;
+  Rng rng = initial_stream(options_.train.numbers.seed);
+  model_ = options_.model.make(task_->vocabulary(), {*context_, rng});
+}
+
+Origin Invocation::origin() const {
+  const BuildInfo build = build_info();
+  return {.version = build.version,
+          .commit = build.commit,
+          .machine = machine_of(*context_),
+          .seed = options_.train.numbers.seed};
+}
+
+Evaluation Invocation::evaluation(const StepMetrics& trained) {
+  const bool solves = options_.model.any_has(&ModelKind::solver);
+  const SolverOptions solver = solver_options(options_.model.solver);
+  Evaluation evaluation{
+      .task = program_.name(),
+      .settings = own_,
+      .model = options_.model.model,
+      .parameters = model_->parameter_count(),
+      .device = std::string(name_of(context_->device())),
+      .solver = solves ? std::string(name_of(resolved(solver.solver, *context_))) : "",
+      .gradient = solves ? name_of(solver.gradient) : "",
+      .train_length = options_.train.numbers.length,
+      .steps = trained.step,
+      .train_seconds = trained.seconds,
+      .origin = origin(),
+      .caption = caption_};
+  evaluate(*model_, *task_, *context_, options_.train.numbers.seed, options_.run.eval_lengths,
+           options_.run.eval_sequences, evaluation);
+  // A model that caches its past has no room for a whole text.
+  if (!options_.model.any_has(&ModelKind::caches))
+    for (const Reading& text : task_->texts())
+      evaluation.lengths.push_back(fprnn::evaluate(*model_, *task_, *context_, text));
+  return evaluation;
+}
+
+void Invocation::evaluate_alone() {
+  const std::string& out = options_.run.out;
+  if (!out.empty()) check_unused(out, Wants::evaluation);
+  const std::string checkpoint = checkpoint_of(options_.run.evaluate);
+  open();
+  // How it was trained may differ, the model may not.
+  KeyValues expected = read_checkpoint_state(checkpoint).configuration;
+  for (const auto& [key, value] : settings_.values({Decides::model})) expected[key] = value;
+  const CheckpointState state = load_checkpoint(checkpoint, *model_, nullptr, &expected);
+  say(fmt::format("{} of step {}", checkpoint, state.step));
+  warn_of_not_finite(*model_, checkpoint);
+  if (program_.has_use()) return program_.use(*model_, *context_, options_.train.numbers.seed);
+  const RunResult record{.name = fs::path(options_.run.evaluate).filename(),
+                         .evaluation = evaluation({.step = state.step, .seconds = state.seconds})};
+  print_report({&record, 1});
+  if (out.empty()) return;
+  const auto results = RunDirectory::for_results(out, Wants::evaluation);
+  results.write(record.evaluation);
+  results.write_report(report_svg({&record, 1}));
+}
+
+void Invocation::save(Training& training, const RunDirectory& run) {
+  const StepMetrics& last = training.last();
+  if (saved_ == last.step) return;
+  save_run_checkpoint(run.path(), *model_, training.optimiser(),
+                      {.step = last.step,
+                       .seed = options_.train.numbers.seed,
+                       .cursor = last.step,
+                       .skipped = last.skipped,
+                       .seconds = last.seconds,
+                       .configuration = settings_.values(kOfTraining)},
+                      kKeptCheckpoints, training.carried());
+  saved_ = last.step;
+}
+
+// Steps until an evaluation is due, the end, the time limit or an interrupt. However it ends, by an
+// exception too, the last step is saved then, so that nothing that comes next can lose it.
+void Invocation::train_until_due(Training& training, RunDirectory& run, Progress& progress,
+                                 double limit) {
+  const RunSettings& r = options_.run;
+  const HeldInterrupts held;
+  try {
+    do {
+      const StepMetrics& metrics = training.step();
+      if (is_due(r.log_every, metrics.step) || training.finished()) run.log(metrics);
+      progress.show(metrics);
+      if (is_due(r.checkpoint_every, metrics.step)) save(training, run);
+    } while (!training.finished() && training.last().seconds < limit && !interrupted() &&
+             !is_due(r.eval_every, training.last().step));
+  } catch (...) {
+    try {
+      if (training.between_steps()) save(training, run);
+    } catch (const std::exception&) {
+    }
+    throw;
+  }
+  save(training, run);
+}
+
+// Until the end or the time limit.
+void Invocation::train_on(Training& training, RunDirectory& run) {
+  const RunSettings& r = options_.run;
+  Progress progress(options_.train.numbers.steps, training.last().step);
+  const double limit = r.time_limit > 0 ? training.last().seconds + r.time_limit : INFINITY;
+  while (!training.finished() && training.last().seconds < limit) {
+    train_until_due(training, run, progress, limit);
+    progress.end();
+    if (interrupted()) throw Interrupted();
+    if (training.finished() || !is_due(r.eval_every, training.last().step)) continue;
+    const RunResult record{.name = "", .evaluation = evaluation(training.last())};
+    run.write(record.evaluation);
+    print(report_table({&record, 1}));
+  }
+}
+
+// Goes on from the last checkpoint of a run. One that ended before its first starts again.
+void Invocation::resume(Training& training, RunDirectory& run) {
+  if (!has_checkpoint(run.path())) {
+    require<UsageError>(!fs::exists(run.file("eval.json")), "run directory",
+                        "its checkpoints are gone: train anew with --config and another --out",
+                        run.path());
+    replace_file(run.file("config.json"), settings_.to_json());
+    return run.go_on(0);
+  }
+  const std::string checkpoint = latest_checkpoint(run.path());
+  const KeyValues expected =
+      settings_.values(kOfTraining, read_checkpoint_state(checkpoint).configuration);
+  SequenceModel::State carried;
+  if (training.carried() != nullptr) carried = training.carried_shapes();
+  const CheckpointState state =
+      load_checkpoint(checkpoint, *model_, &training.optimiser(), &expected,
+                      training.carried() != nullptr ? &carried : nullptr);
+  check_step(state, training.optimiser(), options_.train.numbers.seed, checkpoint);
+  warn_of_not_finite(*model_, checkpoint);
+  training.go_on(state.step, state.skipped, state.seconds, std::move(carried));
+  saved_ = state.step;
+  run.go_on(state.step);
+}
+
+void Invocation::train() {
+  const RunSettings& r = options_.run;
+  const bool resumes = !r.resume.empty();
+  open();
+  Training training(*model_, *task_, *context_, train_options(options_.train));
+  const std::string path = resumes ? r.resume : r.out.empty() ? run_by_time() : r.out;
+  RunDirectory run = resumes ? RunDirectory(path) : RunDirectory::create(path, settings_.to_json());
+  if (resumes) resume(training, run);
+  run.log(RunStart{training.last().step, origin()});
+  const std::string problem = problem_of(own_);
+  print(fmt::format("{} on {}, {} parameters, length {}, {} steps{}, writing {}\n",
+                    options_.model.model, problem.empty() ? program_.name() : problem,
+                    model_->parameter_count(), options_.train.numbers.length,
+                    options_.train.numbers.steps,
+                    resumes ? fmt::format(" from step {}", training.last().step) : "", path));
+  train_on(training, run);
+  if (!training.finished())
+    print(fmt::format("stopped by the time limit after {} of {} steps; --resume {} goes on\n",
+                      training.last().step, options_.train.numbers.steps, path));
+  run.write(evaluation(training.last()));
+  const RunResult record = read_run(path);
+  run.write_report(report_svg({&record, 1}));
+  print_report({&record, 1});
+  print(fmt::format("\n{0}/report.svg, {0}/eval.json\n", path));
+}
+
+}  // namespace fprnn

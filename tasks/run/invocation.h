@@ -1,0 +1,53 @@
+// What a task executable does with one run: train it, go on with it, evaluate it.
+#pragma once
+
+#include <fprnn/models/checkpoint.h>
+#include <fprnn/tasks/run/output.h>
+#include <fprnn/tasks/run/program.h>
+#include <fprnn/tasks/run/run_directory.h>
+
+namespace fprnn {
+
+// A run directory's last checkpoint, or the checkpoint itself. UsageError: a run has none yet.
+std::string checkpoint_of(const std::string& path);
+// A folder of runs/ that is named by the time.
+std::string run_by_time();
+
+// One invocation, with everything that its settings say.
+class Invocation {
+ public:
+  // own: the settings of the task. All must outlive it.
+  Invocation(const TaskProgram& program, const KeyTexts& own, const Settings& settings,
+             const Options& options)
+      : program_(program), own_(own), settings_(settings), options_(options) {}
+
+  // Makes context, task and model, and says on which device. Whatever is refused is refused here,
+  // before anything is written.
+  void open();
+  void evaluate_alone();
+  void train();
+
+  const Context& context() const { return *context_; }  // once it is open
+
+ private:
+  void say(const std::string& line) const;
+  Origin origin() const;
+  Evaluation evaluation(const StepMetrics& trained);
+  void resume(Training& training, RunDirectory& run);
+  void train_on(Training& training, RunDirectory& run);
+  void train_until_due(Training& training, RunDirectory& run, Progress& progress, double limit);
+  void save(Training& training, const RunDirectory& run);
+  bool is_due(int64_t every, int64_t step) const { return every > 0 && step % every == 0; }
+
+  const TaskProgram& program_;
+  const KeyTexts own_;
+  const Settings& settings_;
+  const Options& options_;
+  std::unique_ptr<Task> task_;
+  std::string caption_;  // of its main metric
+  std::unique_ptr<SequenceModel> model_;
+  std::optional<Context> context_;
+  int64_t saved_ = -1;  // the step of the last checkpoint
+};
+
+}  // namespace fprnn

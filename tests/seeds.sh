@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# --seeds as its user meets it: tests/seeds.sh PROGRAM (state_tracking)
+set -euo pipefail
+program=$1
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+export FPRNN_DEVICE=${DEVICE:-cpu} FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=40 FPRNN_BATCH_SIZE=4 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
+export FPRNN_THREADS=1 FPRNN_CHECKPOINT_EVERY=7 FPRNN_LOG_EVERY=1 FPRNN_EVAL_LENGTHS=4,8 FPRNN_EVAL_SEQUENCES=16
+
+die() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+# exits CODE ARGUMENT...: what the program says is in log.
+exits() {
+  local status=0
+  "$program" "${@:2}" >log 2>&1 || status=$?
+  [ "$status" -eq "$1" ] || die "${*:2}: exit $status, not $1: $(cat log)"
+}
+# refuses WORDS ARGUMENT...: exit 2, a message with the words, and nothing made.
+refuses() {
+  exits 2 "${@:2}"
+  grep -q -- "$1" log || die "${*:2}: no '$1' in: $(cat log)"
+  [ ! -e no ] || die "${*:2}: something was made"
+}
+# All of a run but its times.
+result_of() {
+  local last
+  last="$1/$(cat "$1/LATEST")"
+  cat "$1/config.json" "$last/model.safetensors" "$last/optimiser.safetensors" | sha256sum
+  sed -E 's/"seconds": ?[^,]*,//; s/, ?"tokens_per_second": ?[^}]*//' "$1/metrics.jsonl" | sha256sum
+  grep -v train_seconds "$1/eval.json" | sha256sum
+}
+# same FOLDER SEED...: each ended as it does alone.
+same() {
+  local seed
+  for seed in "${@:2}"; do
+    [ "$(result_of "$1/seed_$seed")" = "$(result_of "alone_$seed")" ] || die "$1: seed $seed is not what it is alone"
+  done
+}
+# process_of RUN: the one that writes it, by its argument, which this grep does not have.
+process_of() {
+  grep -lszx -- "$work/${1%?}[${1: -1}]" /proc/[0-9]*/cmdline | sed -E 's|/proc/([0-9]+)/.*|\1|'
+}
+await() { # FILE, written by the program in the background or one of its own
+  until [ -s "$1" ]; do
+    kill -0 "$2" 2>/dev/null || die "no $1"
+    sleep 0.01
+  done
+}
+# gone PROCESS: it ends soon.
+gone() {
+  local i
+  for i in $(seq 500); do
+    kill -0 "$1" 2>/dev/null || return 0
+    sleep 0.02
+  done
+  die "process $1 goes on"
+}
+
+for seed in 0 1 2 3; do exits 0 --seed $seed --out alone_$seed; done
+exits 0 --seeds 0-3 --jobs 2 --out many
+same many 0 1 2 3
+grep -q 'median' log && grep -q 'solved' log || die "no table: $(cat log)"
+grep -q '</svg>' many/report.svg && [ "$(wc -l <many/summary.csv)" -eq 3 ] || die "summary.csv"
+grep -q '"failed": \[\]' many/summary.json || die "summary.json"
+exits 0 --seeds 2,3 --out two
+same two 2 3
+
+FPRNN_THREADS=4 exits 0 --seeds 0-1 --jobs 2 --steps 3 --out shared
+grep -q 'cpu, 2 threads' shared/seed_0.log && grep -q '"threads": 4' shared/seed_0/config.json || die "threads are not shared out: $(cat shared/seed_0.log)"
+
+# Runs that are named one by one are grouped too.
+cp many/summary.csv kept.csv
+exits 0 --compare many,alone_0,alone_1 --out beside
+grep -q '^alone,4,whole_sequences,2,' beside/summary.csv && grep -q '^many,8,whole_sequences,4,' beside/summary.csv || die "$(cat beside/summary.csv)"
+exits 0 --compare many --out many
+cmp -s many/summary.csv kept.csv || die "compared with itself it is another"
+
+# Ctrl-C saves each; what was killed goes on; what ended is left alone.
+"$program" --seeds 0-2 --jobs 2 --steps 100000 --checkpoint-every 0 --out long >long.log 2>&1 &
+parent=$!
+await long/seed_1/metrics.jsonl $parent
+await long/seed_0/metrics.jsonl $parent
+kill -INT $parent
+status=0
+wait $parent || status=$?
+[ $status -eq 130 ] || die "Ctrl-C: exit $status"
+for seed in 0 1; do [ -s long/seed_$seed/LATEST ] || die "Ctrl-C: seed $seed is not saved"; done
+[ ! -e long/seed_2/metrics.jsonl ] || die "a seed began after Ctrl-C"
+
+"$program" --seeds 0-3 --jobs 2 --out "$work/killed" >killed.log 2>&1 &
+parent=$!
+await killed/seed_1/metrics.jsonl $parent
+children=$(process_of killed/seed_0; process_of killed/seed_1)
+kill -KILL $parent
+wait $parent 2>/dev/null || true
+for child in $children; do gone "$child"; done
+exits 0 --resume killed --jobs 3
+same killed 0 1 2 3
+touch stamp
+exits 0 --resume killed
+[ ! killed/seed_0/eval.json -nt stamp ] || die "a seed that had ended ran again"
+
+# A seed that fails is a row, and the others go on.
+"$program" --seeds 0-2 --steps 400 --jobs 1 --out "$work/fails" >fails.log 2>&1 &
+parent=$!
+await fails/seed_1/metrics.jsonl $parent
+kill -KILL "$(process_of fails/seed_1)"
+status=0
+wait $parent || status=$?
+[ $status -eq 1 ] && grep -q '1 failed' fails.log && grep -q '^fails,4,whole_sequences,3,1,' fails/summary.csv || die "exit $status: $(cat fails.log)"
+[ -s fails/seed_2/eval.json ] || die "the others do not go on"
+exits 0 --resume fails --steps 400
+grep -q '^fails,4,whole_sequences,3,0,' fails/summary.csv || die "$(cat fails/summary.csv)"
+
+refuses 'only one of' --seeds 0-1 --resume many
+refuses 'only one of' --seeds 0-1 --evaluate alone_0
+refuses 'only one of' --seeds 0-1 --compare many
+refuses 'which seeds' --seeds 0-1 --seed 3 --out no
+refuses 'such as 0-7' --seeds 3-1 --out no
+refuses 'name seeds' --seeds '' --out no
+refuses 'without seeds' --jobs 2 --out no
+refuses 'without seeds' --jobs 2 --resume alone_0
+refuses 'must be 1 to 1000' --seeds 0-1 --jobs 0 --out no
+refuses 'M11' --seeds 0-1 --group M11 --out no
+refuses 'there are seeds in it' --seeds 0-1 --out many
+refuses 'there are seeds in it' --out many
+refuses 'a new or an empty folder' --seeds 0-1 --out alone_0
+refuses 'without --out' --resume many --out no
