@@ -152,6 +152,7 @@ std::string text_of(const Setting& setting) {
 }
 
 bool Setting::is_implied() const { return implied && *implied == text_of(*this); }
+bool is_standard(const Setting& setting) { return text_of(setting) == setting.standard; }
 
 void Settings::title(std::string title, Decides decides, std::function<bool()> in_use) {
   title_ = std::move(title);
@@ -166,6 +167,7 @@ Setting& Settings::add(Setting setting) {
                                                      other.decides == setting.decides),
                         "settings", "a key must be one setting, or of one type in several models",
                         setting.key);
+  setting.standard = text_of(setting);
   return settings_.emplace_back(std::move(setting));
 }
 
@@ -199,8 +201,10 @@ void Settings::set(std::string_view key, const std::string& text, const std::str
 }
 
 void Settings::set(const Preset& preset) {
-  for (const auto& [key, text] : preset.values)
+  for (const auto& [key, text] : preset.values) {
     assign(key, of_text(text), describe(text), "preset " + preset.name);
+    for (Setting* setting : of_key(key, preset.name)) setting->standard = text_of(*setting);
+  }
 }
 
 void Settings::set_json(const std::string& text, const std::string& source, Says says) {

@@ -34,10 +34,18 @@ using KeyValues = std::map<std::string, std::string>;
 using KeyTexts = std::vector<std::pair<std::string, std::string>>;
 KeyTexts key_texts(std::string_view line);  // from "lr=1e-3 betas=0.9,0.95"
 
+// What a run is to reach: the least value of a metric at a length.
+struct Goal {
+  std::string metric;
+  int64_t length = 0;
+  double least = 0;
+};
+
 // A named set of values.
 struct Preset {
   std::string name, about;
   KeyTexts values;
+  std::vector<Goal> goals = {};  // of the preset as it is (tasks/run/goals.h)
 };
 
 struct Setting {
@@ -54,6 +62,7 @@ struct Setting {
   // the setting do. Unset: none.
   std::optional<std::string> implied = {};
 
+  std::string standard = {};       // the value, as text, that defaults and presets give it
   std::string named_by = {};       // the source in which the user has set it; empty: none
   std::exception_ptr misfit = {};  // what is wrong with a value that fits others of this key
   bool is_switch() const { return std::holds_alternative<bool*>(value); }  // a flag without value
@@ -61,6 +70,7 @@ struct Setting {
   bool is_implied() const;
 };
 std::string text_of(const Setting& setting);  // the value as on the command line
+bool is_standard(const Setting& setting);     // as if nobody had set it, but by a preset
 
 // Whether a file is what the user asks for, or the record that a run keeps of all its settings.
 enum class Says { user, run };

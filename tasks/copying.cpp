@@ -18,14 +18,14 @@ class CopyingProgram : public TaskProgram {
         "mixer=householder gradient=exact iteration_cap=200 train_length=256 "
         "eval_lengths=50,100,200");
   }
-  // quick is meant to reach .99 of the letters at 10 and .9 at 20 in three minutes on two cores, gpu
-  // .99 at 200 (docs/tasks/copying.md).
   std::vector<Preset> presets() const override {
     return {
-        {"quick", "8 letters, strings of 3 to 10: for two cores",
+        {"quick",
+         "8 letters, strings of 3 to 10: for two cores",
          key_texts(
              "letters=8 string_lengths=3,10 train_length=64 d_model=64 batch_size=32 steps=1000 "
-             "eval_lengths=5,10,20,40 eval_sequences=512")},
+             "eval_lengths=5,10,20,40 eval_sequences=512"),
+         {{"characters", 10, 0.99}, {"characters", 20, 0.9}}},
         {"gpu", "26 letters, strings of 5 to 50: for a GPU",
          key_texts("d_model=256 d_state=16 batch_size=128 steps=5000 lr=1e-3")},
         {"paper", "The same as the paper trains it",

@@ -25,12 +25,12 @@ class ModArithmetic : public TaskProgram {
         "lr=5e-3 warmup=100 clip=0.3 betas=0.9,0.95 state_dropout=0.1 "
         "train_length=40 eval_lengths=40,64,128,256");
   }
-  // Meant: .99 at 40 and .95 at 256 with `quick`, two minutes each on two cores.
   std::vector<Preset> presets() const override {
+    const std::vector<Goal> goals = {{"accuracy", 40, 0.99}, {"accuracy", 256, 0.95}};
     return {
-        {"quick", "Parity: minutes on two cores", quick("parity")},
-        {"quick-even-pairs", "Whether the first bit is the last", quick("even-pairs")},
-        {"quick-cycle", "A walk on five places", quick("cycle")},
+        {"quick", "Parity: minutes on two cores", quick("parity"), goals},
+        {"quick-even-pairs", "Whether the first bit is the last", quick("even-pairs"), goals},
+        {"quick-cycle", "A walk on five places", quick("cycle"), goals},
         {"gpu", "Expressions in brackets: not for a CPU",
          key_texts("variant=brackets d_model=128 layers=2 rank=4 batch_size=256 steps=50000 "
                    "lr=1e-3 warmup=1000 clip=1 state_dropout=0")},

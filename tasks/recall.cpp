@@ -20,14 +20,18 @@ class RecallProgram : public TaskProgram {
   // The quick ones take what learnt soonest of the models tried (docs/tasks/recall.md).
   std::vector<Preset> presets() const override {
     return {
-        {"quick", "MQAR of 4 pairs in 32 tokens, meant for .99 of the keys",
+        {"quick",
+         "MQAR of 4 pairs in 32 tokens: minutes on two cores",
          key_texts("variant=mqar vocabulary=64 keys=4 train_length=32 steps=400 "
                    "model=gated-deltanet layers=2 "
-                   "eval_lengths=32,64,128")},
-        {"quick-selective", "4 data tokens in 64 places, meant for .99 of them",
+                   "eval_lengths=32,64,128"),
+         {{"recalled", 32, 0.99}}},
+        {"quick-selective",
+         "4 data tokens in 64 places",
          key_texts("variant=selective vocabulary=16 keys=4 train_length=64 steps=400 "
                    "model=gated-deltanet layers=2 "
-                   "eval_lengths=64,128,256")},
+                   "eval_lengths=64,128,256"),
+         {{"recalled", 64, 0.99}}},
         {"paper", "MQAR in Zoology's sizes, trained at its longest length: not for a CPU",
          key_texts("variant=mqar vocabulary=8192 filler=random train_length=256 batch_size=256 "
                    "steps=22500 "

@@ -23,11 +23,15 @@ class StateTracking : public TaskProgram {
         "lr=5e-3 warmup=100 clip=0.3 betas=0.9,0.95 state_dropout=0.1");
   }
   std::vector<Preset> presets() const override {
-    return {{"quick", "S3 in half a minute on two cores",
-             key_texts("group=S3 d_model=32 rank=2 steps=2500 eval_lengths=16,32,64,128,256")},
-            {"a5", "A5, the headline: minutes on two cores, to length 512",
+    return {{"quick",
+             "S3 in half a minute on two cores",
+             key_texts("group=S3 d_model=32 rank=2 steps=2500 eval_lengths=16,32,64,128,256"),
+             {{"whole_sequences", 64, 0.99}}},
+            {"a5",
+             "A5, the headline: minutes on two cores, to length 512",
              key_texts("group=A5 d_model=32 rank=4 steps=8000 "
-                       "eval_lengths=16,24,32,48,64,128,256,512")},
+                       "eval_lengths=16,24,32,48,64,128,256,512"),
+             {{"whole_sequences", 64, 0.99}}},
             {"s5", "S5, which needs more width and short sequences first",
              key_texts("group=S5 d_model=64 rank=2 curriculum=2,0.5 steps=7000 "
                        "eval_lengths=16,24,32,48,64,128,256,512")},

@@ -40,8 +40,12 @@ std::string about_presets(const std::vector<Preset>& presets) {
       line += item;
     }
     text += fmt::format("           {}\n", line);
+    for (const Goal& goal : preset.goals)
+      text += fmt::format("            must reach {} {} at length {}\n", goal.metric, goal.least,
+                          goal.length);
   }
   return text +
+         "A run of a preset as it is, with any seed, that misses what it must reach exits with 1.\n"
          "\nA flag --some-name is also the variable FPRNN_SOME_NAME and the key \"some_name\" of a "
          "--config file;\nthe flag wins over the variable, that over the file, that over a "
          "preset.\n"

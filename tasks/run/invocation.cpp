@@ -243,6 +243,7 @@ void Invocation::train() {
   run.write_report(report_svg({&record, 1}));
   print_report({&record, 1});
   print(fmt::format("\n{0}/report.svg, {0}/eval.json\n", path));
+  if (training.finished()) check_goals(goals_, record.evaluation);
 }
 
 }  // namespace fprnn

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fprnn/models/checkpoint.h>
+#include <fprnn/tasks/run/goals.h>
 #include <fprnn/tasks/run/output.h>
 #include <fprnn/tasks/run/program.h>
 #include <fprnn/tasks/run/run_directory.h>
@@ -16,16 +17,20 @@ std::string run_by_time();
 // One invocation, with everything that its settings say.
 class Invocation {
  public:
-  // own: the settings of the task. All must outlive it.
-  Invocation(const TaskProgram& program, const KeyTexts& own, const Settings& settings,
+  // own: the settings of the task. All but these and the goals must outlive it.
+  Invocation(const TaskProgram& program, KeyTexts own, Goals goals, const Settings& settings,
              const Options& options)
-      : program_(program), own_(own), settings_(settings), options_(options) {}
+      : program_(program),
+        own_(std::move(own)),
+        goals_(std::move(goals)),
+        settings_(settings),
+        options_(options) {}
 
   // Makes context, task and model, and says on which device. Whatever is refused is refused here,
   // before anything is written.
   void open();
   void evaluate_alone();
-  void train();
+  void train();  // Error: once all is written, that a goal is missed
 
   const Context& context() const { return *context_; }  // once it is open
 
@@ -41,6 +46,7 @@ class Invocation {
 
   const TaskProgram& program_;
   const KeyTexts own_;
+  const Goals goals_;
   const Settings& settings_;
   const Options& options_;
   std::unique_ptr<Task> task_;

@@ -53,16 +53,17 @@ std::vector<std::string> named_flags(const Settings& settings) {
 }
 
 // The seeds that --seeds names, or those of a folder that --resume does.
-void run_many(const TaskProgram& program, const KeyTexts& own, Settings& settings,
-              const Options& options) {
+void run_many(const TaskProgram& program, const KeyTexts& own, const Goals& goals,
+              Settings& settings, const Options& options) {
   const RunSettings& r = options.run;
   SeedRuns runs{.folder = !r.resume.empty() ? r.resume
                           : r.out.empty()   ? run_by_time()
                                             : r.out,
                 .jobs = r.jobs,
-                .steps = options.train.numbers.steps};
+                .steps = options.train.numbers.steps,
+                .goals = goals};
   {
-    Invocation any(program, own, settings, options);  // refuses what each seed would
+    Invocation any(program, own, goals, settings, options);  // refuses what each seed would
     any.open();
     runs.threads = any.context().threads();
   }
@@ -100,10 +101,11 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
     if (!setting.is_implied() && setting.decides != Decides::action)
       own.emplace_back(setting.key, text_of(setting));
   const RunSettings& r = options.run;
+  const Goals goals = goals_of(command.presets, r.preset, settings, own_count);
   if (!r.compare.empty()) return compare(r.compare, r.out);
   if (!r.seeds.empty() || !seeds_in(r.resume).empty())
-    return run_many(program, own, settings, options);
-  Invocation invocation(program, own, settings, options);
+    return run_many(program, own, goals, settings, options);
+  Invocation invocation(program, own, goals, settings, options);
   if (!r.evaluate.empty())
     invocation.evaluate_alone();
   else

@@ -186,6 +186,8 @@ void run_seeds(const SeedRuns& runs) {
   require<Error>(group.failed.empty(), "seeds",
                  "every seed must come to its end: folder and those that failed", runs.folder,
                  fmt::format("{}", fmt::join(group.failed, ", ")));
+  for (const RunResult& run : group.runs)
+    if (run.evaluation.steps >= runs.steps) check_goals(runs.goals, run.evaluation);
 }
 
 }  // namespace fprnn

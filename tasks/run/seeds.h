@@ -3,6 +3,8 @@
 // summary.csv and summary.json of all.
 #pragma once
 
+#include <fprnn/tasks/run/goals.h>
+
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -23,12 +25,14 @@ void make_seeds(const std::string& folder, std::span<const uint64_t> seeds,
 
 struct SeedRuns {
   std::string folder;
-  int64_t jobs = 1;                     // at most so many at once
-  int threads = 1;                      // of all of them together, one each at least
-  int64_t steps = 0;                    // that a run takes
+  int64_t jobs = 1;   // at most so many at once
+  int threads = 1;    // of all of them together, one each at least
+  int64_t steps = 0;  // that a run takes
+  Goals goals = {};
   std::vector<std::string> flags = {};  // said to each besides its folder
 };
-// Runs those that have not ended, and reports all. Error: some failed, once the others have ended.
+// Runs those that have not ended, and reports all. Error, once all have ended: some failed, or missed
+// a goal.
 // Interrupted, once each has saved what it had.
 void run_seeds(const SeedRuns& runs);
 
