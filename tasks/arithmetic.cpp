@@ -95,9 +95,10 @@ struct Arithmetic::Variant {
   std::string_view name;
   Write write;
   int32_t pad, first_answer, answers, vocabulary;
-  int64_t shortest;  // row
-  int64_t blank;     // tokens after the supervised one
-  bool odd;          // whether lengths are
+  int64_t shortest;        // row
+  int64_t blank;           // tokens after the supervised one
+  bool odd;                // whether lengths are
+  std::string_view signs;  // of each token
 
   // Rows are drawn by number, since odd lengths are not next to each other: the number of the longest
   // row of at most so many tokens, and the length of a row.
@@ -108,11 +109,11 @@ struct Arithmetic::Variant {
 namespace {
 
 constexpr std::array<Arithmetic::Variant, 5> kVariants = {{
-    {"brackets", write_brackets, 11, 0, kModulus, 12, 5, 2, false},
-    {"plain", write_plain, 0, 5, kModulus, 10, kShortest, 1, true},
-    {"parity", write_parity, 0, 1, 2, 3, kShortest, 1, false},
-    {"even-pairs", write_even_pairs, 0, 1, 2, 3, kShortest, 1, false},
-    {"cycle", write_cycle, 0, 4, kModulus, 9, kShortest, 1, false},
+    {"brackets", write_brackets, 11, 0, kModulus, 12, 5, 2, false, "01234+-*()=_"},
+    {"plain", write_plain, 0, 5, kModulus, 10, kShortest, 1, true, "_+-*=01234"},
+    {"parity", write_parity, 0, 1, 2, 3, kShortest, 1, false, "_12"},
+    {"even-pairs", write_even_pairs, 0, 1, 2, 3, kShortest, 1, false, "_12"},
+    {"cycle", write_cycle, 0, 4, kModulus, 9, kShortest, 1, false, "_.+-01234"},
 }};
 
 const Arithmetic::Variant& variant_named(std::string_view name) {
@@ -147,6 +148,10 @@ void Arithmetic::check_training(int64_t length) const {
 }
 
 int64_t Arithmetic::vocabulary() const { return variant_.vocabulary; }
+
+std::string Arithmetic::name_of(int32_t token) const {
+  return std::string(1, variant_.signs[token]);
+}
 
 Batch Arithmetic::sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const {
   return batch(context, rng, B, kShortest, length);

@@ -32,6 +32,8 @@ class Arithmetic : public Task {
   // ValueError: another variant, or a test_from below 0 or of 1 or 2.
   explicit Arithmetic(const ArithmeticOptions& options);
   int64_t vocabulary() const override;
+  // Digits, signs, bits, moves, places; "_" is padding.
+  std::string name_of(int32_t token) const override;
   // Rows of lengths that are uniform over 3 .. length, the odd ones for plain; brackets take 5
   // instead of 3 and 4. All are padded to the longest that there can be, so that batches of one
   // length have one shape. ValueError: a length below 3.

@@ -212,6 +212,11 @@ StringCopying::StringCopying(const CopyingOptions& options) : options_(options) 
 void StringCopying::check_training(int64_t length) const { check_context(options_, length); }
 void StringCopying::check_examination(int64_t length) const { check_string(options_, length); }
 
+std::string StringCopying::name_of(int32_t token) const {
+  const auto letters = static_cast<int32_t>(options_.letters);
+  return std::string(1, token < letters ? static_cast<char>('a' + token) : "$|.*"[token - letters]);
+}
+
 std::optional<int32_t> StringCopying::end_of_answer() const {
   return static_cast<int32_t>(options_.letters + 2);
 }

@@ -35,6 +35,7 @@ class StringCopying : public Task {
   // ValueError: an option out of range, or strings too short for the n-gram and its answer.
   explicit StringCopying(const CopyingOptions& options);
   int64_t vocabulary() const override { return options_.letters + 4; }
+  std::string name_of(int32_t token) const override;  // a letter or sign
   // ValueError: the longest example does not fit the length; of n-grams also: in a thousand strings
   // none occurs once.
   Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const override;

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace fprnn {
@@ -50,6 +51,9 @@ class Task {
  public:
   virtual ~Task() = default;
   virtual int64_t vocabulary() const = 0;  // of tokens and targets
+  // A token as people read it, and write it for a model to answer (tasks/run/examples.h): a word
+  // without white space that no other token has.
+  virtual std::string name_of(int32_t token) const { return std::to_string(token); }
   // B sequences of the given length, a pure function of rng. T may be longer, by a first token say.
   virtual Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const = 0;
   // A batch of training, the first being 0. Where a task carries state, its rows may go on from batch

@@ -23,6 +23,9 @@ class WordProblem : public Task {
   // ValueError: the group has no such alphabet, or nothing can be held out so.
   explicit WordProblem(Group group, const WordProblemOptions& options = {});
   int64_t vocabulary() const override { return group_.order + (alphabet_.spacing > 1 ? 2 : 1); }
+  std::string name_of(int32_t token) const override {
+    return token < group_.order ? Task::name_of(token) : token == group_.order ? "BOS" : "_";
+  }
   // Without what is held out.
   Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const override;
   // With it.

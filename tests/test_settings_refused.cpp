@@ -165,6 +165,7 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"resume", folders},
       {"evaluate", folders},
       {"compare", folders},
+      {"dump", {"2147483648", "4611686018427387904"}},
       {"seeds", numbers},
       {"jobs", none}};
   if (kDouble)  // which holds what is infinite in float

@@ -72,11 +72,7 @@ void Invocation::open() {
   context_ = context_of(options_);
   say("device " + describe(*context_));
   task_ = program_.task();
-  if (options_.run.evaluate.empty()) {
-    const TrainOptions train = train_options(options_.train);
-    for (const int64_t step : {int64_t{0}, train.steps})
-      task_->check_training(length_at(train, step));
-  }
+  if (options_.run.evaluate.empty()) check_training(*task_, train_options(options_.train));
   require<UsageError>(
       !task_->carries_state() || !options_.model.any_has(&ModelKind::caches), "model",
       "state cannot be carried through training by one that caches its past", options_.model.model);

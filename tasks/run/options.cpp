@@ -68,6 +68,8 @@ void add_run(Settings& settings, RunSettings& r) {
   add_folder("evaluate", r.evaluate, "Run directory or checkpoint to evaluate, without training");
   add_folder("compare", r.compare,
              "Folders of runs or seeds, comma-separated, to show side by side");
+  settings.add("dump", r.dump, "Print so many examples of training, as JSON, and end").refusal =
+      [&r] { return r.dump < 1 ? "there must be an example" : ""; };
   settings.add("seeds", r.seeds, "Seeds to run, such as 0-7, each into a folder of its own")
       .refusal = [&r] { return r.seeds.empty() ? "it must name seeds" : ""; };
   settings.add("jobs", r.jobs, "Seeds that run at once and share the threads").refusal = [&r] {

@@ -20,7 +20,7 @@ struct RunSettings {
   int64_t eval_sequences = 2048;
   // What to do this time.
   std::string out = {}, config = {}, resume = {}, evaluate = {}, compare = {}, seeds = {};
-  int64_t jobs = 1;
+  int64_t jobs = 1, dump = 0;
 };
 
 struct Options {

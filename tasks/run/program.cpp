@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <fprnn/tasks/run/compare.h>
+#include <fprnn/tasks/run/examples.h>
 #include <fprnn/tasks/run/interrupt.h>
 #include <fprnn/tasks/run/invocation.h>
 #include <fprnn/tasks/run/seeds.h>
@@ -12,10 +13,11 @@ constexpr int64_t kMaxConfig = 1 << 20;  // bytes
 
 // Of the settings that say what to do this time.
 void check_actions(const RunSettings& run) {
-  const int actions =
-      !run.resume.empty() + !run.evaluate.empty() + !run.compare.empty() + !run.seeds.empty();
-  require<UsageError>(actions <= 1, "command line",
-                      "only one of --resume, --evaluate, --compare and --seeds can be asked for");
+  const int actions = !run.resume.empty() + !run.evaluate.empty() + !run.compare.empty() +
+                      !run.seeds.empty() + (run.dump != 0);
+  require<UsageError>(
+      actions <= 1, "command line",
+      "only one of --resume, --evaluate, --compare, --seeds and --dump can be asked for");
   require<UsageError>(run.resume.empty() || run.out.empty(), "command line",
                       "--resume goes on in its own folder, without --out");
 }
@@ -41,6 +43,14 @@ std::string about_models(const ModelRegistry& models) {
   for (const ModelKind& kind : models.all())
     text += fmt::format("  {:<9} {}\n", kind.name, kind.about);
   return text + "\n";
+}
+
+void dump(const TaskProgram& program, const Options& options) {
+  const std::unique_ptr<Task> task = program.task();
+  const TrainOptions train = train_options(options.train);
+  check_training(*task, train);
+  dump_examples(*task, train, options.run.dump,
+                [](const std::string& line) { print(line + "\n"); });
 }
 
 // What the user has named, for each seed that goes on.
@@ -103,6 +113,7 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
   const RunSettings& r = options.run;
   const Goals goals = goals_of(command.presets, r.preset, settings, own_count);
   if (!r.compare.empty()) return compare(r.compare, r.out);
+  if (r.dump > 0) return dump(program, options);
   if (!r.seeds.empty() || !seeds_in(r.resume).empty())
     return run_many(program, own, goals, settings, options);
   Invocation invocation(program, own, goals, settings, options);

@@ -23,6 +23,11 @@ int64_t length_at(const TrainOptions& options, int64_t step) {
   return from + static_cast<int64_t>(longer * static_cast<double>(step) / grown);
 }
 
+void check_training(const Task& task, const TrainOptions& options) {
+  for (const int64_t step : {int64_t{0}, options.steps})
+    task.check_training(length_at(options, step));
+}
+
 namespace {
 
 constexpr int kMostSkipped = 10;  // non-finite steps in a row

@@ -49,6 +49,9 @@ const TrainOptions& check(const TrainOptions& options);
 // Of the sequences of a step, the first being 0.
 int64_t length_at(const TrainOptions& options, int64_t step);
 
+// At the first length and the last. ValueError: the task has no training of one.
+void check_training(const Task& task, const TrainOptions& options);
+
 // Streams of the seed besides training_stream: what is evaluated is never trained on.
 Rng evaluation_stream(uint64_t seed, int64_t length);
 Rng initial_stream(uint64_t seed);
