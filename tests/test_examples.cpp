@@ -1,14 +1,22 @@
 // What people and programs see of a task: the names of its tokens and the rows of its training.
 #include <doctest/doctest.h>
+#include <fprnn/core/vector.h>
 #include <fprnn/tasks/arithmetic.h>
 #include <fprnn/tasks/recall_tasks.h>
 #include <fprnn/tasks/run/examples.h>
+#include <fprnn/tasks/run/predict.h>
 #include <fprnn/tasks/string_copying.h>
 #include <fprnn/tasks/word_problem.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
+
+#include "named_model.h"
+#include "refused.h"
+#include "small_model.h"
 
 namespace fprnn::tests {
 
@@ -82,6 +90,66 @@ TEST_CASE("examples: a curriculum's rows grow") {
   for (const std::string& line : dumped(task, options, 4))
     lengths.push_back(nlohmann::json::parse(line)["ids"].size());
   CHECK(lengths == std::vector<size_t>{3, 4, 6, 7});
+}
+
+TEST_CASE("examples: a line of words or numbers as tokens") {
+  const WordProblem task(group_named("S3"));
+  const Words words(task);
+  const std::vector<int32_t> wanted = {6, 1, 5};
+  for (const char* line : {"BOS 1 5", "  BOS\t1  5 \r", "[6, 1, 5]", " [6,1,5] ", "[ 6 1 , 5]"})
+    CHECK(words.tokens(line, 1) == wanted);
+  CHECK(Words(Arithmetic({.variant = "plain"})).tokens("0 + 4 =", 1) ==
+        std::vector<int32_t>{5, 1, 9, 4});
+  for (const char* line : {"", " ", "[]", "\r"})
+    check_refused<UsageError>("a word in each line: line, got 7", [&] { words.tokens(line, 7); });
+  for (const char* line : {"BOS 6", "bos", "1,2", "[7]", "[-1]", "[BOS]", "[1", "1]", "1 x 2",
+                           "[2147483648]", "1\x1B"})
+    check_refused<UsageError>("as --dump prints them: line and word, got 12 and",
+                              [&] { words.tokens(line, 12); });
+}
+
+TEST_CASE("examples: what a model answers, line by line") {
+  const Context context = test_context();
+  const WordProblem task(group_named("S3"));
+  Rng rng{.seed = 2};
+  const auto model =
+      named_model({{"d_model", "8"}, {"d_state", "4"}}, task.vocabulary(), {context, rng});
+  scramble(*model);
+  std::FILE* lines = std::tmpfile();
+  REQUIRE(lines != nullptr);
+  std::fputs("BOS 1 5 3\n[6, 2]\nBOS 1 5 3", lines);
+  std::rewind(lines);
+  std::vector<nlohmann::json> said;
+  const auto take = [&](const std::string& line) { said.push_back(nlohmann::json::parse(line)); };
+  predict(*model, task, context, lines, take);
+  REQUIRE(said.size() == 3);
+  CHECK(said[1]["line"] == 2);
+  CHECK(said[1]["ids"] == std::vector<int>{6, 2});
+  said[2]["line"] = 1;
+  CHECK(said[2] == said[0]);
+  CHECK(said[0]["iterations"] > 0);
+
+  NoGrad tape(context);
+  const std::vector<int32_t> tokens = {6, 1, 5, 3};
+  const Var logits = model->forward(tape, IntTensor(context, {1, 4}, tokens));
+  const std::vector<int32_t> answers = argmax(logits.value()).to_vector();
+  const std::vector<real> values = logits.value().to_vector();
+  CHECK(said[0]["answer_ids"] == answers);
+  for (int t = 0; t < 4; ++t) {
+    double sum = 0;
+    for (int v = 0; v < 7; ++v) sum += std::exp(double(values[7 * t + v]));
+    const double probability = std::exp(double(values[7 * t + answers[t]])) / sum;
+    CHECK(std::abs(said[0]["probabilities"][t].get<double>() - probability) < 2e-6);
+    CHECK(said[0]["answers"][t] == task.name_of(answers[t]));
+  }
+
+  // Lines before a malformed one are answered, and it is named.
+  std::rewind(lines);
+  std::fputs("BOS 1 5 x\n", lines);
+  std::rewind(lines);
+  check_refused<UsageError>("got 1 and 'x'", [&] { predict(*model, task, context, lines, take); });
+  CHECK(said.size() == 3);
+  std::fclose(lines);
 }
 
 TEST_CASE("examples: text that a person can read") {

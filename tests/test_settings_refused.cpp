@@ -164,6 +164,7 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"config", any},
       {"resume", folders},
       {"evaluate", folders},
+      {"predict", folders},
       {"compare", folders},
       {"dump", {"2147483648", "4611686018427387904"}},
       {"seeds", numbers},

@@ -6,6 +6,7 @@
 #include <fprnn/tasks/run/evaluate.h>
 #include <fprnn/tasks/run/interrupt.h>
 #include <fprnn/tasks/run/invocation.h>
+#include <fprnn/tasks/run/predict.h>
 
 #include <cmath>
 #include <ctime>
@@ -63,20 +64,21 @@ std::string run_by_time() {
   return std::string("runs/") + text;
 }
 
-// On standard output, or on standard error where that is the program's own use.
+// On standard output, or on standard error where that is for what a model answers.
 void Invocation::say(const std::string& line) const {
-  program_.has_use() ? print_error(line) : print(line + "\n");
+  program_.has_use() || !options_.run.predict.empty() ? print_error(line) : print(line + "\n");
 }
 
 void Invocation::open() {
   context_ = context_of(options_);
+  const bool trains = options_.run.evaluate.empty() && options_.run.predict.empty();
   say("device " + describe(*context_));
   task_ = program_.task();
-  if (options_.run.evaluate.empty()) check_training(*task_, train_options(options_.train));
+  if (trains) check_training(*task_, train_options(options_.train));
   require<UsageError>(
       !task_->carries_state() || !options_.model.any_has(&ModelKind::caches), "model",
       "state cannot be carried through training by one that caches its past", options_.model.model);
-  if (!program_.has_use())
+  if (!program_.has_use() && options_.run.predict.empty())
     for (const int64_t length : options_.run.eval_lengths) task_->check_examination(length);
   caption_ = metrics_of(*task_).front().caption;
   Rng rng = initial_stream(options_.train.numbers.seed);
@@ -116,17 +118,29 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
   return evaluation;
 }
 
+// The model's weights. How it was trained may differ, the model may not.
+CheckpointState Invocation::load(const std::string& checkpoint) {
+  KeyValues expected = read_checkpoint_state(checkpoint).configuration;
+  for (const auto& [key, value] : settings_.values({Decides::model})) expected[key] = value;
+  const CheckpointState state = load_checkpoint(checkpoint, *model_, nullptr, &expected);
+  warn_of_not_finite(*model_, checkpoint);
+  return state;
+}
+
+void Invocation::predict_lines() {
+  const std::string checkpoint = checkpoint_of(options_.run.predict);
+  open();
+  load(checkpoint);
+  predict(*model_, *task_, *context_, stdin, [](const std::string& line) { print(line + "\n"); });
+}
+
 void Invocation::evaluate_alone() {
   const std::string& out = options_.run.out;
   if (!out.empty()) check_unused(out, Wants::evaluation);
   const std::string checkpoint = checkpoint_of(options_.run.evaluate);
   open();
-  // How it was trained may differ, the model may not.
-  KeyValues expected = read_checkpoint_state(checkpoint).configuration;
-  for (const auto& [key, value] : settings_.values({Decides::model})) expected[key] = value;
-  const CheckpointState state = load_checkpoint(checkpoint, *model_, nullptr, &expected);
+  const CheckpointState state = load(checkpoint);
   say(fmt::format("{} of step {}", checkpoint, state.step));
-  warn_of_not_finite(*model_, checkpoint);
   if (program_.has_use()) return program_.use(*model_, *context_, options_.train.numbers.seed);
   const RunResult record{.name = fs::path(options_.run.evaluate).filename(),
                          .evaluation = evaluation({.step = state.step, .seconds = state.seconds})};

@@ -30,13 +30,15 @@ class Invocation {
   // before anything is written.
   void open();
   void evaluate_alone();
-  void train();  // Error: once all is written, that a goal is missed
+  void predict_lines();  // of standard input
+  void train();          // Error: once all is written, that a goal is missed
 
   const Context& context() const { return *context_; }  // once it is open
 
  private:
   void say(const std::string& line) const;
   Origin origin() const;
+  CheckpointState load(const std::string& checkpoint);
   Evaluation evaluation(const StepMetrics& trained);
   void resume(Training& training, RunDirectory& run);
   void train_on(Training& training, RunDirectory& run);

@@ -66,6 +66,8 @@ void add_run(Settings& settings, RunSettings& r) {
   };
   add_folder("resume", r.resume, "Run directory to go on in from its last checkpoint");
   add_folder("evaluate", r.evaluate, "Run directory or checkpoint to evaluate, without training");
+  add_folder("predict", r.predict,
+             "Run directory or checkpoint to answer lines of words on standard input, in JSON");
   add_folder("compare", r.compare,
              "Folders of runs or seeds, comma-separated, to show side by side");
   settings.add("dump", r.dump, "Print so many examples of training, as JSON, and end").refusal =

@@ -19,7 +19,8 @@ struct RunSettings {
   std::vector<int64_t> eval_lengths = {16, 24, 32, 48, 64, 128};
   int64_t eval_sequences = 2048;
   // What to do this time.
-  std::string out = {}, config = {}, resume = {}, evaluate = {}, compare = {}, seeds = {};
+  std::string out = {}, config = {}, resume = {}, evaluate = {}, predict = {}, compare = {},
+              seeds = {};
   int64_t jobs = 1, dump = 0;
 };
 

@@ -13,11 +13,13 @@ constexpr int64_t kMaxConfig = 1 << 20;  // bytes
 
 // Of the settings that say what to do this time.
 void check_actions(const RunSettings& run) {
-  const int actions = !run.resume.empty() + !run.evaluate.empty() + !run.compare.empty() +
-                      !run.seeds.empty() + (run.dump != 0);
-  require<UsageError>(
-      actions <= 1, "command line",
-      "only one of --resume, --evaluate, --compare, --seeds and --dump can be asked for");
+  const int actions = !run.resume.empty() + !run.evaluate.empty() + !run.predict.empty() +
+                      !run.compare.empty() + !run.seeds.empty() + (run.dump != 0);
+  require<UsageError>(actions <= 1, "command line",
+                      "only one of --resume, --evaluate, --predict, --compare, --seeds and --dump "
+                      "can be asked for");
+  require<UsageError>(run.out.empty() || (run.predict.empty() && run.dump == 0), "command line",
+                      "--predict and --dump write on standard output, without --out");
   require<UsageError>(run.resume.empty() || run.out.empty(), "command line",
                       "--resume goes on in its own folder, without --out");
 }
@@ -30,8 +32,8 @@ void read_files(const RunSettings& run, Settings& settings) {
         (seeds.empty() ? run.resume : seed_folder(run.resume, seeds.front())) + "/config.json";
     settings.set_json(read_file(config, kMaxConfig), config, Says::run);
   }
-  if (!run.evaluate.empty()) {
-    const std::string checkpoint = checkpoint_of(run.evaluate);
+  if (const std::string& of = run.evaluate + run.predict; !of.empty()) {
+    const std::string checkpoint = checkpoint_of(of);
     settings.set(read_checkpoint_state(checkpoint).configuration, checkpoint);
   }
   if (!run.config.empty()) settings.set_json(read_file(run.config, kMaxConfig), run.config);
@@ -119,6 +121,8 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
   Invocation invocation(program, own, goals, settings, options);
   if (!r.evaluate.empty())
     invocation.evaluate_alone();
+  else if (!r.predict.empty())
+    invocation.predict_lines();
   else
     invocation.train();
 }
