@@ -34,7 +34,7 @@ RunGroup five() {
 
 }  // namespace
 
-TEST_CASE("groups: the median of a sample") {
+TEST_CASE("seeds: the median of a sample") {
   CHECK(median({3}) == 3);
   CHECK(median({3, 1}) == 2);
   CHECK(median({5, 1, 3}) == 3);
@@ -43,7 +43,7 @@ TEST_CASE("groups: the median of a sample") {
   CHECK(std::isnan(median({})));
 }
 
-TEST_CASE("groups: only runs that differ by their seed alone are one") {
+TEST_CASE("seeds: only runs that differ by their seed alone are one") {
   RunResult other_commit = seed_run("c_2", 5, {1});
   other_commit.evaluation.origin.commit = "abc";
   std::vector<RunResult> runs = {seed_run("a_2", 2, {1}),
@@ -67,7 +67,7 @@ TEST_CASE("groups: only runs that differ by their seed alone are one") {
   CHECK(grouped({}).empty());
 }
 
-TEST_CASE("groups: median, ends and solved ones of seeds, a failed one among them") {
+TEST_CASE("seeds: median, ends and solved ones of seeds, a failed one among them") {
   const RunGroup group = five();
   const std::vector<Spread> all = spreads(group, main_metric(Groups(&group, 1)));
   REQUIRE(all.size() == 2);
@@ -89,14 +89,14 @@ TEST_CASE("groups: median, ends and solved ones of seeds, a failed one among the
        9            0.0000            0.0000
 7 failed                 -                 -
   median            0.9850            0.1250
-   least            0.0000            0.0000
-    most            1.0000            0.5000
+     min            0.0000            0.0000
+     max            1.0000            0.5000
   solved  2 of 5 .118-.769  0 of 5 .000-.434
 * trained at this length; solved: seeds with 0.99 or more, with 95 % Wilson intervals
 )");
 }
 
-TEST_CASE("groups: one run is itself, several are their medians") {
+TEST_CASE("seeds: one run is itself, several are their medians") {
   const std::vector<RunGroup> groups = {five(), {.name = "b", .runs = {seed_run("b", 0, {0.5})}}};
   const std::vector<RunResult> shown = medians(groups);
   CHECK(shown[0].name == "a,\"5\" (5 seeds)");
@@ -114,7 +114,7 @@ TEST_CASE("groups: one run is itself, several are their medians") {
   CHECK(report_svg(none).ends_with("</svg>\n"));
 }
 
-TEST_CASE("groups: metrics that are no share have no solved seeds") {
+TEST_CASE("seeds: metrics that are no share have no solved seeds") {
   RunGroup group{.name = "bits", .runs = {seed_run("a", 0, {0}), seed_run("a", 1, {0})}};
   for (RunResult& run : group.runs)
     run.evaluation.lengths[0].metrics = {
@@ -125,7 +125,7 @@ TEST_CASE("groups: metrics that are no share have no solved seeds") {
   CHECK(summary_json(one).find("solved") == std::string::npos);
 }
 
-TEST_CASE("groups: summaries for programs") {
+TEST_CASE("seeds: summaries for programs") {
   const RunGroup group = five();
   const Groups one(&group, 1);
   const auto number = [](std::optional<double> x) { return nlohmann::json(x.value()).dump(); };

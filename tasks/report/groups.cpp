@@ -114,7 +114,7 @@ std::string table_of(const RunGroup& group, const MainMetric& metric) {
   for (const RunResult& run : group.runs)
     heads.cells.push_back(fmt::format("{}", run.evaluation.origin.seed));
   for (const uint64_t seed : group.failed) heads.cells.push_back(fmt::format("{} failed", seed));
-  heads.cells.insert(heads.cells.end(), {"median", "least", "most"});
+  heads.cells.insert(heads.cells.end(), {"median", "min", "max"});
   if (metric.is_share) heads.cells.push_back("solved");
   std::vector<Column> columns = {heads};
   for (const Spread& spread : at) {
