@@ -1,7 +1,7 @@
 // Runs that differ by their seed alone: which belong together, their statistics, and what is written.
 #include <doctest/doctest.h>
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/report/groups.h>
+#include <fprnn/tasks/report/run_groups.h>
 #include <fprnn/tasks/run/compare.h>
 #include <fprnn/tasks/run/seeds.h>
 
@@ -69,7 +69,7 @@ TEST_CASE("seeds: only runs that differ by their seed alone are one") {
 
 TEST_CASE("seeds: median, ends and solved ones of seeds, a failed one among them") {
   const RunGroup group = five();
-  const std::vector<Spread> all = spreads(group, main_metric(Groups(&group, 1)));
+  const std::vector<Spread> all = spreads(group, main_metric(RunGroups(&group, 1)));
   REQUIRE(all.size() == 2);
   CHECK(all[0].length == 16);
   CHECK(all[0].values == std::vector<double>{1, 0.99, 0.98, 0});
@@ -80,7 +80,7 @@ TEST_CASE("seeds: median, ends and solved ones of seeds, a failed one among them
   CHECK(all[0].interval == wilson_interval(2.0 / 5, 5));
   CHECK(all[1].median == 0.125);
   CHECK(all[1].solved == 0);
-  CHECK(report_table(Groups(&group, 1)) == R"(a,"5": whole sequences right, by length
+  CHECK(report_table(RunGroups(&group, 1)) == R"(a,"5": whole sequences right, by length
     seed               16*                32
 --------  ----------------  ----------------
        0            1.0000            0.5000
@@ -110,7 +110,7 @@ TEST_CASE("seeds: one run is itself, several are their medians") {
   CHECK(table.find("7 failed") != std::string::npos);
   const std::vector<RunGroup> none = {{.name = "x", .failed = {1, 2}}};
   CHECK(report_table(none).find("1 failed") != std::string::npos);
-  CHECK(report_table(Groups()).empty());
+  CHECK(report_table(RunGroups()).empty());
   CHECK(report_svg(none).ends_with("</svg>\n"));
 }
 
@@ -119,7 +119,7 @@ TEST_CASE("seeds: metrics that are no share have no solved seeds") {
   for (RunResult& run : group.runs)
     run.evaluation.lengths[0].metrics = {
         {"bits_per_byte", 2.5 + static_cast<double>(run.evaluation.origin.seed)}};
-  const Groups one(&group, 1);
+  const RunGroups one(&group, 1);
   CHECK(report_table(one).find("solved") == std::string::npos);
   CHECK(summary_csv(one).ends_with("bits,16,bits_per_byte,2,0,3,2.5,3.5,,,\n"));
   CHECK(summary_json(one).find("solved") == std::string::npos);
@@ -127,7 +127,7 @@ TEST_CASE("seeds: metrics that are no share have no solved seeds") {
 
 TEST_CASE("seeds: summaries for programs") {
   const RunGroup group = five();
-  const Groups one(&group, 1);
+  const RunGroups one(&group, 1);
   const auto number = [](std::optional<double> x) { return nlohmann::json(x.value()).dump(); };
   const Interval two_of_five = wilson_interval(0.4, 5);
   const std::string csv = summary_csv(one);

@@ -1,8 +1,8 @@
 // report.svg: well formed whatever the runs are called and hold, small, the same every time.
 #include <doctest/doctest.h>
 #include <fprnn/tasks/report/axis.h>
-#include <fprnn/tasks/report/groups.h>
 #include <fprnn/tasks/report/plot.h>
+#include <fprnn/tasks/report/run_groups.h>
 
 #include <algorithm>
 #include <cctype>

@@ -1,7 +1,7 @@
-// The files of groups.h that programs read.
+// The files of run_groups.h that programs read.
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
-#include <fprnn/tasks/report/groups.h>
+#include <fprnn/tasks/report/run_groups.h>
 
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -40,7 +40,7 @@ Json json_of(const Spread& spread) {
 
 }  // namespace
 
-std::string summary_csv(Groups groups) {
+std::string summary_csv(RunGroups groups) {
   const MainMetric metric = main_metric(groups);
   std::string text =
       "runs,length,metric,seeds,failed,median,min,max,solved,wilson_low,wilson_high\n";
@@ -55,7 +55,7 @@ std::string summary_csv(Groups groups) {
   return text;
 }
 
-std::string summary_json(Groups groups) {
+std::string summary_json(RunGroups groups) {
   const MainMetric metric = main_metric(groups);
   Json all = {{"metric", metric.name}};
   if (metric.is_share) all["solved_from"] = kSolved;

@@ -2,8 +2,8 @@
 #include <fmt/format.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/text.h>
-#include <fprnn/tasks/report/groups.h>
 #include <fprnn/tasks/report/plot.h>
+#include <fprnn/tasks/report/run_groups.h>
 
 #include <algorithm>
 #include <cmath>
@@ -20,7 +20,7 @@ constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 // The runs that are shown, and of one that stands for several seeds these.
 struct Shown {
   Runs runs;
-  Groups groups = {};  // empty: each run is itself
+  RunGroups groups = {};  // empty: each run is itself
 
   Runs seeds(size_t run) const {
     const bool several = run < groups.size() && groups[run].seeds() > 1;
@@ -376,7 +376,7 @@ std::string page(const Shown& shown) {
 
 std::string report_svg(Runs runs) { return page({runs}); }
 
-std::string report_svg(Groups groups) {
+std::string report_svg(RunGroups groups) {
   const auto several = [](const RunGroup& group) { return group.seeds() > 1; };
   const std::vector<RunResult> shown = medians(groups);
   return std::ranges::any_of(groups, several) ? page({shown, groups}) : report_svg(Runs(shown));

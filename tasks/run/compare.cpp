@@ -41,7 +41,7 @@ std::vector<RunGroup> read_groups(std::string_view folders) {
   return groups;
 }
 
-void write_groups(const RunDirectory& out, Groups groups) {
+void write_groups(const RunDirectory& out, RunGroups groups) {
   out.write_report(report_svg(groups));
   replace_file(out.file("summary.csv"), summary_csv(groups));
   replace_file(out.file("summary.json"), summary_json(groups));

@@ -1,7 +1,7 @@
 // Runs side by side, where those that differ by their seed alone are one.
 #pragma once
 
-#include <fprnn/tasks/report/groups.h>
+#include <fprnn/tasks/report/run_groups.h>
 #include <fprnn/tasks/run/run_directory.h>
 
 namespace fprnn {
@@ -13,7 +13,7 @@ RunGroup read_seeds(const std::string& folder);
 std::vector<RunGroup> read_groups(std::string_view folders);
 
 // report.svg, summary.csv and summary.json, whose names are printed.
-void write_groups(const RunDirectory& out, Groups groups);
+void write_groups(const RunDirectory& out, RunGroups groups);
 
 // Shows them and, unless `out` is empty, writes them there. UsageError: there is a run in it.
 void compare(std::string_view folders, const std::string& out);

@@ -66,7 +66,7 @@ void print_report(Runs runs) {
   print(fmt::format("\n{}\n{}", report_table(runs), report_chart(runs, terminal_glyphs())));
 }
 
-void print_report(Groups groups) {
+void print_report(RunGroups groups) {
   const std::vector<RunResult> shown = medians(groups);
   print(fmt::format("\n{}\n{}", report_table(groups), report_chart(shown, terminal_glyphs())));
 }

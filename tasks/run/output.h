@@ -3,7 +3,7 @@
 #pragma once
 
 #include <fprnn/core/check.h>
-#include <fprnn/tasks/report/groups.h>
+#include <fprnn/tasks/report/run_groups.h>
 
 namespace fprnn {
 
@@ -23,7 +23,7 @@ void print_bytes(std::string_view bytes);
 
 // Table and chart. OutputError.
 void print_report(Runs runs);
-void print_report(Groups groups);
+void print_report(RunGroups groups);
 
 // One line on standard error, if that can be written.
 void print_error(std::string_view line) noexcept;

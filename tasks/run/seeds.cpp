@@ -181,7 +181,7 @@ void run_seeds(const SeedRuns& runs) {
                     runs.folder));
   const std::map<uint64_t, int> codes = Jobs(runs, seeds).run();
   const RunGroup group = results(runs, codes);
-  print_report(Groups(&group, 1));
+  print_report(RunGroups(&group, 1));
   write_groups(folder, {&group, 1});
   require<Error>(group.failed.empty(), "seeds",
                  "every seed must come to its end: folder and those that failed", runs.folder,

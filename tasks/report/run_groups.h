@@ -14,7 +14,7 @@ struct RunGroup {
 
   size_t seeds() const { return runs.size() + failed.size(); }
 };
-using Groups = std::span<const RunGroup>;
+using RunGroups = std::span<const RunGroup>;
 
 // In order of their first runs, and of the seeds in each. Runs are of one group if their
 // configurations (config.json) but for the seed, their versions, commits and machines are equal, and
@@ -38,17 +38,17 @@ double median(std::vector<double> values);  // of those that are no NaN; NaN wit
 
 // Each group as one run: that itself if it is alone, otherwise the medians of the main metric, the
 // iterations and what was logged. They are named after their groups, with how many seeds there are.
-std::vector<RunResult> medians(Groups groups);
-MainMetric main_metric(Groups groups);
+std::vector<RunResult> medians(RunGroups groups);
+MainMetric main_metric(RunGroups groups);
 
 // For the terminal: the groups side by side if they are several, then a row for each seed of those
 // with several, and the median, least, most and solved ones below them. Nothing without groups.
-std::string report_table(Groups groups);
+std::string report_table(RunGroups groups);
 // The medians, with every seed faintly behind them.
-std::string report_svg(Groups groups);
+std::string report_svg(RunGroups groups);
 
 // summary.csv, a line for each group and length, and summary.json, which has each seed's value too.
-std::string summary_csv(Groups groups);
-std::string summary_json(Groups groups);
+std::string summary_csv(RunGroups groups);
+std::string summary_json(RunGroups groups);
 
 }  // namespace fprnn

@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
-#include <fprnn/tasks/report/groups.h>
+#include <fprnn/tasks/report/run_groups.h>
 #include <fprnn/tasks/report/table.h>
 
 #include <algorithm>
@@ -34,7 +34,7 @@ std::string name_of(const std::vector<RunResult>& runs) {
   return name.empty() ? runs.front().evaluation.model : name;
 }
 
-std::vector<RunResult> all_runs(Groups groups) {
+std::vector<RunResult> all_runs(RunGroups groups) {
   std::vector<RunResult> all;
   for (const RunGroup& group : groups) all.insert(all.end(), group.runs.begin(), group.runs.end());
   return all;
@@ -190,16 +190,16 @@ std::vector<Spread> spreads(const RunGroup& group, const MainMetric& metric) {
   return all;
 }
 
-MainMetric main_metric(Groups groups) { return main_metric(all_runs(groups)); }
+MainMetric main_metric(RunGroups groups) { return main_metric(all_runs(groups)); }
 
-std::vector<RunResult> medians(Groups groups) {
+std::vector<RunResult> medians(RunGroups groups) {
   const MainMetric metric = main_metric(groups);
   std::vector<RunResult> runs;
   for (const RunGroup& group : groups) runs.push_back(as_one(group, metric));
   return runs;
 }
 
-std::string report_table(Groups groups) {
+std::string report_table(RunGroups groups) {
   std::string text;
   const std::vector<RunResult> shown = medians(groups);
   if (groups.size() > 1 || (groups.size() == 1 && groups.front().seeds() == 1))
