@@ -152,7 +152,7 @@ std::string text_of(const Setting& setting) {
 }
 
 bool Setting::is_implied() const { return implied && *implied == text_of(*this); }
-bool is_standard(const Setting& setting) { return text_of(setting) == setting.standard; }
+bool Setting::is_standard() const { return text_of(*this) == standard; }
 
 void Settings::title(std::string title, Decides decides, std::function<bool()> in_use) {
   title_ = std::move(title);

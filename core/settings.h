@@ -68,9 +68,9 @@ struct Setting {
   bool is_switch() const { return std::holds_alternative<bool*>(value); }  // a flag without value
   bool is_in_use() const { return !in_use || in_use(); }
   bool is_implied() const;
+  bool is_standard() const;  // as if nobody had set it, but by a preset
 };
 std::string text_of(const Setting& setting);  // the value as on the command line
-bool is_standard(const Setting& setting);     // as if nobody had set it, but by a preset
 
 // Whether a file is what the user asks for, or the record that a run keeps of all its settings.
 enum class Says { user, run };

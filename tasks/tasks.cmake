@@ -10,7 +10,7 @@ add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/decode.cpp
   tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/axis.cpp
   tasks/report/table.cpp tasks/report/report.cpp tasks/report/chart.cpp tasks/report/plot.cpp
-  tasks/report/run_groups.cpp tasks/report/svg.cpp tasks/report/summary.cpp
+  tasks/report/run_groups.cpp tasks/report/curves.cpp tasks/report/svg.cpp tasks/report/summary.cpp
   tasks/run/output.cpp tasks/run/interrupt.cpp tasks/run/command_line.cpp tasks/run/options.cpp
   tasks/run/solves.cpp tasks/run/train.cpp tasks/run/evaluate.cpp tasks/run/examples.cpp tasks/run/predict.cpp tasks/run/run_directory.cpp
   tasks/run/goals.cpp tasks/run/invocation.cpp tasks/run/compare.cpp tasks/run/child.cpp tasks/run/seeds.cpp tasks/run/program.cpp)

@@ -118,7 +118,8 @@ grep -q '^fails,4,whole_sequences,3,0,' fails/summary.csv || die "$(cat fails/su
 refuses 'only one of' --seeds 0-1 --resume many
 refuses 'only one of' --seeds 0-1 --evaluate alone_0
 refuses 'only one of' --seeds 0-1 --compare many
-refuses 'which seeds' --seeds 0-1 --seed 3 --out no
+refuses 'a seed of its own' --seeds 0-1 --seed 3 --out no
+refuses 'a seed of its own' --resume many --seed 3
 refuses 'such as 0-7' --seeds 3-1 --out no
 refuses 'name seeds' --seeds '' --out no
 refuses 'without seeds' --jobs 2 --out no

@@ -2,8 +2,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/text.h>
-#include <fprnn/tasks/report/plot.h>
-#include <fprnn/tasks/report/run_groups.h>
+#include <fprnn/tasks/report/curves.h>
 
 #include <algorithm>
 #include <cmath>
@@ -16,134 +15,6 @@ constexpr double kWidth = 1000, kMargin = 32, kGap = 40;
 constexpr double kPanelHeight = 264, kPanelGap = 26, kLegendRow = 24;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
-
-// The runs that are shown, and of one that stands for several seeds these.
-struct Shown {
-  Runs runs;
-  RunGroups groups = {};  // empty: each run is itself
-
-  Runs seeds(size_t run) const {
-    const bool several = run < groups.size() && groups[run].seeds() > 1;
-    return several ? Runs(groups[run].runs) : Runs();
-  }
-  // Points that a curve has at most, so that many runs do not make a large file.
-  size_t most_points() const {
-    size_t curves = runs.size();
-    for (size_t i = 0; i < runs.size(); ++i) curves += seeds(i).size();
-    return std::clamp<size_t>(2000 / curves, 60, 400);
-  }
-};
-
-template <class Result>  // of a length or a step
-Point iterations_at(int64_t x, const Result& result) {
-  return {.x = static_cast<double>(x),
-          .y = result.iterations_mean,
-          .low = result.iterations_mean,
-          .high = static_cast<double>(result.iterations_max)};
-}
-
-// Curves against length.
-
-template <class PointAt>
-std::vector<Curve> curves_by_length(const Shown& shown, bool iterated_only,
-                                    const PointAt& point_at) {
-  std::vector<Curve> curves;
-  for (size_t i = 0; i < shown.runs.size(); ++i) {
-    const RunResult& run = shown.runs[i];
-    if (run.evaluation.lengths.empty() || (iterated_only && !has_iterations(run))) continue;
-    const auto curve_of = [&](const RunResult& of, bool faint) {
-      Curve curve{.points = {}, .style = i, .faint = faint};
-      for (const LengthResult& result : results_by_length(of))
-        curve.points.push_back(point_at(result));
-      curve.points = thinned(curve.points, shown.most_points());
-      curve.marks = !faint && curve.points.size() <= 24;
-      return curve;
-    };
-    for (const RunResult& seed : shown.seeds(i)) curves.push_back(curve_of(seed, true));
-    curves.push_back(curve_of(run, false));
-  }
-  return curves;
-}
-
-// Curves against step.
-
-std::vector<Point> points_of(const RunResult& run, double StepMetrics::*value) {
-  std::vector<Point> points;
-  for (const StepMetrics& metrics : run.metrics) {
-    const double y = metrics.*value;
-    points.push_back({.x = static_cast<double>(metrics.step), .y = y, .low = y, .high = y});
-  }
-  return points;
-}
-
-bool finite(const Point& point) { return std::abs(point.y) <= kLargestShown; }
-
-// The mean of a thirtieth of the points around each; a gap stays one.
-std::vector<Point> smoothed(const std::vector<Point>& points) {
-  const size_t reach = points.size() / 60;
-  std::vector<Point> smooth;
-  for (size_t i = 0; i < points.size(); ++i) {
-    const size_t begin = i - std::min(i, reach), end = std::min(i + reach + 1, points.size());
-    double sum = 0, count = 0;
-    for (size_t k = begin; k < end; ++k) {
-      if (!finite(points[k])) continue;
-      sum += points[k].y;
-      ++count;
-    }
-    smooth.push_back({.x = points[i].x, .y = finite(points[i]) ? sum / count : kNaN});
-  }
-  return smooth;
-}
-
-// From one extreme to the other of each few neighbours, as a line through all of them would look.
-std::vector<Point> outline(const std::vector<Point>& points, size_t most) {
-  if (points.size() <= most) return points;
-  std::vector<Point> line;
-  for (const Point& point : thinned(points, most / 2)) {
-    line.push_back({.x = point.x, .y = point.low});
-    line.push_back({.x = point.x, .y = point.high});
-  }
-  return line;
-}
-
-// A smooth curve over what was logged, or over the smooth ones of all seeds. A mean over thousands of
-// steps would take long and look no different from one over hundreds.
-std::vector<Curve> smooth_curves(const Shown& shown, bool iterated_only,
-                                 double StepMetrics::*value) {
-  constexpr size_t kSmoothed = 2000;
-  const size_t most = shown.most_points();
-  const auto smooth_of = [&](const RunResult& run) {
-    return thinned(smoothed(thinned(points_of(run, value), kSmoothed)), most);
-  };
-  std::vector<Curve> faint, smooth;
-  for (size_t i = 0; i < shown.runs.size(); ++i) {
-    const RunResult& run = shown.runs[i];
-    if (iterated_only && !has_iterations(run)) continue;
-    for (const RunResult& seed : shown.seeds(i))
-      faint.push_back({.points = smooth_of(seed), .style = i, .faint = true});
-    if (shown.seeds(i).empty())
-      faint.push_back({.points = outline(points_of(run, value), most), .style = i, .faint = true});
-    smooth.push_back({.points = smooth_of(run), .style = i});
-  }
-  faint.insert(faint.end(), smooth.begin(), smooth.end());
-  return faint;
-}
-
-std::vector<Curve> iteration_curves(const Shown& shown) {
-  std::vector<Curve> curves;
-  for (size_t i = 0; i < shown.runs.size(); ++i) {
-    if (!has_iterations(shown.runs[i])) continue;
-    const auto add = [&](const RunResult& run, bool faint) {
-      std::vector<Point> points;
-      for (const StepMetrics& m : run.metrics) points.push_back(iterations_at(m.step, m));
-      curves.push_back(
-          {.points = thinned(points, shown.most_points() / 2), .style = i, .faint = faint});
-    };
-    for (const RunResult& seed : shown.seeds(i)) add(seed, true);
-    add(shown.runs[i], false);
-  }
-  return curves;
-}
 
 // Panels.
 

@@ -12,7 +12,7 @@ Goals goals_of(const std::vector<Preset>& presets, const std::string& preset,
   for (size_t i = 0; i < settings.all().size(); ++i) {
     const Setting& setting = settings.all()[i];
     const bool decides = i < own || (setting.decides < Decides::run && setting.key != "seed");
-    if (decides && setting.is_in_use() && !is_standard(setting)) return {};
+    if (decides && setting.is_in_use() && !setting.is_standard()) return {};
   }
   return {preset, found->goals};
 }

@@ -30,7 +30,8 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
   settings.add("betas", t.betas, "AdamW's two rates");
   settings.add("clip", t.numbers.clip, "Largest norm of all gradients together");
   settings.add("seed", t.numbers.seed, "Seed of weights and data").refusal = [&run] {
-    return run.seeds.empty() ? "" : "--seeds says which seeds";
+    const bool one = run.seeds.empty() && seeds_in(run.resume).empty();
+    return one ? "" : "each of several runs has a seed of its own";
   };
   settings.title("Training", Decides::training, [&] { return model.any_has(&ModelKind::solver); });
   settings.add("iteration_cap", t.iteration_cap,

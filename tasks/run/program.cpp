@@ -5,6 +5,8 @@
 #include <fprnn/tasks/run/invocation.h>
 #include <fprnn/tasks/run/seeds.h>
 
+#include <algorithm>
+
 namespace fprnn {
 
 namespace {
@@ -58,9 +60,12 @@ void dump(const TaskProgram& program, const Options& options) {
 // What the user has named, for each seed that goes on.
 std::vector<std::string> named_flags(const Settings& settings) {
   std::vector<std::string> flags;
-  for (const Setting& setting : settings.all())
-    if (!setting.named_by.empty() && setting.is_in_use() && setting.decides != Decides::action)
-      flags.push_back(fmt::format("{}={}", flag_of(setting.key), text_of(setting)));
+  for (const Setting& setting : settings.all()) {
+    if (setting.named_by.empty() || !setting.is_in_use() || setting.decides == Decides::action)
+      continue;
+    const std::string flag = fmt::format("{}={}", flag_of(setting.key), text_of(setting));
+    if (std::ranges::find(flags, flag) == flags.end()) flags.push_back(flag);
+  }
   return flags;
 }
 
