@@ -23,7 +23,7 @@ std::string summary_of(const Stories& stories) {
     text += "; " + std::string(name_of(part)) + ": " + std::to_string(stories.of(part).size()) +
             " stories, " + std::to_string(questions) + " questions";
   }
-  return text + "\n";
+  return text;
 }
 
 class CatbabiProgram : public TaskProgram {
@@ -87,7 +87,7 @@ class CatbabiProgram : public TaskProgram {
                            .examined = examined_ == "valid" ? Part::valid : Part::test,
                            .examined_lanes = examined_lanes_};
     Stories stories(files);
-    print(summary_of(stories));
+    print_error(summary_of(stories));
     return std::make_unique<Catbabi>(std::move(stories), options);
   }
 

@@ -34,7 +34,7 @@ Catbabi::Catbabi(Stories stories, const CatbabiOptions& options)
   check_batch("examined_lanes", options.examined_lanes, 1);
   for (const Part part : {Part::train, options.examined})
     require<FormatError>(!stories_.of(part).empty(), "catbabi", "there must be stories of the part",
-                         name_of(part));
+                         babi::name_of(part));
 }
 
 int64_t Catbabi::vocabulary() const { return static_cast<int64_t>(stories_.vocabulary().size()); }

@@ -24,6 +24,7 @@ class Catbabi : public Task {
   Catbabi& operator=(const Catbabi&) = delete;
 
   int64_t vocabulary() const override;
+  std::string name_of(int32_t token) const override { return stories_.vocabulary()[token]; }
   // The first batch of a pass in an order drawn from rng.
   Batch sample(const Context& context, const Rng& rng, int64_t B, int64_t length) const override;
   // Passes one after the other; the model's state starts anew with each. The loss of a batch without
