@@ -1,4 +1,4 @@
-# Builds and runs tests/consumers/main.cpp, or what extends the library, against it: cmake -DCONSUMER=... -P consumer.cmake.
+# Builds and runs tests/consumers/main.cpp, or the examples, against the library: cmake -DCONSUMER=... -P consumer.cmake.
 cmake_minimum_required(VERSION 3.24)
 
 set(scratch ${BINARY}/consumers/${CONSUMER})
@@ -11,8 +11,12 @@ cmake_host_system_information(RESULT cores QUERY NUMBER_OF_LOGICAL_CORES)
 function(run)
   execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
+set(project ${SOURCE}/tests/consumers/${CONSUMER})
+if(CONSUMER STREQUAL "examples")
+  set(project ${SOURCE}/examples)
+endif()
 function(configure)
-  run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${SOURCE}/tests/consumers/${CONSUMER} -B ${scratch}/build
+  run(${CMAKE_COMMAND} -G ${GENERATOR} -S ${project} -B ${scratch}/build
       -DCMAKE_CXX_COMPILER=${CXX} -DCMAKE_BUILD_TYPE=${BUILD_TYPE} ${ARGN})
 endfunction()
 function(build_with_cmake programs)  # the first of them is run
@@ -34,7 +38,7 @@ elseif(CONSUMER STREQUAL "installed")
   run(${CMAKE_COMMAND} --install ${BINARY} --prefix ${scratch}/staged)
   file(RENAME ${scratch}/staged ${prefix})
   build_with_cmake(consumer -DCMAKE_PREFIX_PATH=${prefix})
-elseif(CONSUMER STREQUAL "extending")
+elseif(CONSUMER STREQUAL "examples")
   build_with_cmake("check;parity" -DCMAKE_PREFIX_PATH=${BINARY}/consumers/installed/prefix)
   run(${scratch}/build/parity --model my-layer --steps 30 --d-model 16 --train-length 8 --eval-lengths 8,16
       --eval-sequences 64 --threads 2 --device cpu --out ${scratch}/run)

@@ -23,7 +23,7 @@ endif()
 # a build with CUDA it is how the package links that differs.
 set(consumers "")
 if(FPRNN_TEST_PACKAGE)
-  set(consumers installed extending pkg_config subdirectory fetched)
+  set(consumers installed examples pkg_config subdirectory fetched)
 elseif(FPRNN_CUDA AND FPRNN_INSTALL)
   set(consumers installed pkg_config)
 endif()
@@ -37,7 +37,7 @@ foreach(consumer IN LISTS consumers)
 endforeach()
 if(FPRNN_TEST_PACKAGE)
   set_tests_properties(consumer_installed PROPERTIES FIXTURES_SETUP installation)  # whose prefix the next uses
-  set_tests_properties(consumer_extending PROPERTIES FIXTURES_REQUIRED installation)
+  set_tests_properties(consumer_examples PROPERTIES FIXTURES_REQUIRED installation)
   # The README's own code, as a reader would copy it; after the installed consumer, whose prefix it uses.
   add_test(NAME readme
            COMMAND bash ${package}/readme.sh ${PROJECT_BINARY_DIR} ${CMAKE_CXX_COMPILER}
