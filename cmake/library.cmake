@@ -27,7 +27,7 @@ set(FPRNN_SOURCES
     models/fp_block.cpp models/fp_mamba2.cpp models/fp_delta_net.cpp models/deq.cpp models/sequence_model.cpp models/adamw.cpp
     models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
-    models/checkpoint.cpp
+    models/checkpoint.cpp models/saved_model.cpp
 )
 set(FPRNN_KERNELS "")
 set(FPRNN_CUDA_SOURCES "")

@@ -72,7 +72,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_catbabi.cpp tests/test_catbabi_task.cpp tests/test_lanes.cpp tests/babi_replay.cpp
     tests/test_train.cpp tests/test_tasks.cpp tests/test_arithmetic.cpp tests/malformed.cpp tests/test_file.cpp tests/test_lines.cpp
     tests/test_safetensors.cpp tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp
-    tests/test_checkpoint_files.cpp tests/test_run_checkpoints.cpp tests/test_fixed_point.cpp tests/test_picard.cpp
+    tests/test_checkpoint_files.cpp tests/test_saved_model.cpp tests/test_run_checkpoints.cpp tests/test_fixed_point.cpp tests/test_picard.cpp
     tests/test_patience.cpp tests/test_implicit_gradient.cpp tests/test_train_fixed_point.cpp tests/fp_cases.cpp
     tests/test_fp_layers.cpp tests/test_fp_gradients.cpp tests/test_fp_claims.cpp tests/test_fp_roots.cpp tests/test_own_mixers.cpp
     tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp tests/test_record.cpp tests/test_report.cpp

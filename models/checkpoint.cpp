@@ -188,6 +188,15 @@ CheckpointState read_checkpoint_state(const std::string& folder) {
   return checkpoint_state_from_json(read_file(path, kMaxState), path);
 }
 
+Shape saved_shape(const std::string& folder, std::string_view parameter) {
+  const std::string path = in(folder, kModel);
+  const SafetensorsFile file = SafetensorsFile::read(path);
+  const auto found = std::ranges::find(file.entries(), parameter, &SafetensorsEntry::name);
+  require<FormatError>(found != file.entries().end(), "checkpoint",
+                       "every tensor must be there: file and tensor", path, parameter);
+  return found->shape;
+}
+
 CheckpointState load_checkpoint(const std::string& folder, Module& model, AdamW* optimiser,
                                 const Configuration* expected, SequenceModel::State* carried) {
   CheckpointState state = read_checkpoint_state(folder);

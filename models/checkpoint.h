@@ -20,6 +20,9 @@ void save_checkpoint(const std::string& folder, Module& model, const AdamW& opti
 
 // The state alone. FileError, FormatError: it cannot be read or breaks its form.
 CheckpointState read_checkpoint_state(const std::string& folder);
+// The shape of a parameter. FileError, FormatError: the model cannot be read, breaks the format, or
+// has no such parameter.
+Shape saved_shape(const std::string& folder, std::string_view parameter);
 
 // To go on training: the model's parameters, whose gradients are dropped, and the optimiser's
 // state. With a null optimiser the weights alone, to evaluate them; only then may they be of the

@@ -39,11 +39,25 @@ elseif(CONSUMER STREQUAL "installed")
   file(RENAME ${scratch}/staged ${prefix})
   build_with_cmake(consumer -DCMAKE_PREFIX_PATH=${prefix})
 elseif(CONSUMER STREQUAL "examples")
-  build_with_cmake("check;parity" -DCMAKE_PREFIX_PATH=${BINARY}/consumers/installed/prefix)
+  build_with_cmake("check;parity;character_model" -DCMAKE_PREFIX_PATH=${BINARY}/consumers/installed/prefix)
   run(${scratch}/build/parity --model my-layer --steps 30 --d-model 16 --train-length 8 --eval-lengths 8,16
       --eval-sequences 64 --threads 2 --device cpu --out ${scratch}/run)
   if(NOT EXISTS ${scratch}/run/eval.json)
     message(FATAL_ERROR "parity wrote no eval.json")
+  endif()
+  # Learnt by heart, its own text comes back from the checkpoint; of one too short there is nothing to learn.
+  file(WRITE ${scratch}/short.txt "short")
+  execute_process(COMMAND ${scratch}/build/character_model WORKING_DIRECTORY ${scratch}
+                  OUTPUT_VARIABLE written COMMAND_ECHO STDOUT ECHO_OUTPUT_VARIABLE COMMAND_ERROR_IS_FATAL ANY)
+  if(NOT written MATCHES "step 200  loss 0[.][0-4].*How many rs are in that[?]")
+    message(FATAL_ERROR "character_model has not learnt its text")
+  endif()
+  execute_process(COMMAND ${scratch}/build/character_model ${SOURCE}/LICENSE lstm WORKING_DIRECTORY ${scratch}
+                  COMMAND_ERROR_IS_FATAL ANY)
+  execute_process(COMMAND ${scratch}/build/character_model ${scratch}/short.txt WORKING_DIRECTORY ${scratch}
+                  RESULT_VARIABLE result ERROR_VARIABLE refusal)
+  if(NOT result EQUAL 1 OR NOT refusal MATCHES "the text must be longer than a sequence")
+    message(FATAL_ERROR "character_model did not refuse a text that is too short: ${result}, ${refusal}")
   endif()
 elseif(CONSUMER STREQUAL "pkg_config")
   find_program(PKG_CONFIG NAMES pkg-config pkgconf)
