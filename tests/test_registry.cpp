@@ -2,9 +2,11 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <fprnn/models/modules.h>
+#include <fprnn/models/saved_model.h>
 #include <fprnn/ops/elementwise.h>
 #include <fprnn/ops/layout.h>
 #include <fprnn/ops/reduce.h>
+#include <fprnn/tasks/run/evaluate.h>
 #include <fprnn/tasks/run/program.h>
 #include <fprnn/tasks/word_problem.h>
 #include <unistd.h>
@@ -347,7 +349,11 @@ TEST_CASE("registry: a model of one's own trains, resumes and is evaluated as th
     CHECK(file_bytes(out + "/config.json").find("\"gain\": 0.25") != std::string::npos);
     CHECK(file_bytes(out + "/eval.json").find("\"model\": \"" + model + "\"") != std::string::npos);
     REQUIRE(run(folder, tiny({"--evaluate=" + out, "--out=" + again})) == 0);
-    CHECK(read_run(out).evaluation.lengths == read_run(again).evaluation.lengths);
+    const std::vector<LengthResult> lengths = read_run(out).evaluation.lengths;
+    CHECK(lengths == read_run(again).evaluation.lengths);
+    const Context context = Context::cpu();
+    const auto loaded = load_model(latest_checkpoint(out), context, with_echo());
+    CHECK(lengths[0] == evaluate(*loaded, *Tracking().task(), context, /*seed=*/0, 3, 4));
     CHECK(run(folder, {"--resume=" + out}) == 0);
     CHECK(run(folder, {"--resume=" + out, "--gain=1"}) == 2);
     CHECK(file_bytes(folder.file("err")).find("gain ('0.25' there and '1.0' here)") !=
