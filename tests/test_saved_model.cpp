@@ -43,6 +43,17 @@ std::vector<real> logits_of(SequenceModel& model, const Context& context) {
   return model.forward(tape, tokens).value().to_vector();
 }
 
+// And a model whose mixer is one that no other has.
+ModelRegistry with_unmixed() {
+  ModelRegistry models = built_in_models();
+  models.add({.name = "unmixed", .about = "", .declare = [](Settings& settings) -> LayerMaker {
+                const auto mixer = std::make_shared<std::string>("none");
+                settings.add("mixer", *mixer, "", {"none"});
+                return [mixer](const auto&...) { return std::unique_ptr<Layer>(); };
+              }});
+  return models;
+}
+
 }  // namespace
 
 TEST_CASE("saved model: every model and a stack of several computes what it did, to the bit") {
@@ -97,11 +108,12 @@ TEST_CASE("saved model: a configuration that does not say which model it is is r
     const std::string c =
         saved_with(folder, values, [&, at = key, to = value](Configuration& all) { all[at] = to; });
     check_refused<UsageError>(message, [&] { load_model(c, context); });
+    check_refused<UsageError>(message, [&] { load_model(c, context, with_unmixed()); });
   }
   const Folder folder;
   const std::string c =
-      saved_with(folder, values, [](Configuration& all) { all["tolerance"] = "-1"; });
-  check_refused<ValueError>("tolerance", [&] { load_model(c, context); });
+      saved_with(folder, values, [](Configuration& all) { all["model"] = "\"fp-mamba,lstm\""; });
+  check_refused<ValueError>("a layer for each kind", [&] { load_model(c, context); });
 }
 
 TEST_CASE("saved model: weights of another model, or none, are refused") {
