@@ -144,7 +144,7 @@ for argument in "$@"; do
 done
 if [ "${CI:-}" = true ]; then all=yes; fi
 
-wanted=(pkg-config)  # tests/consumers are built with it too
+wanted=(pkg-config numpy)  # tests/consumers are built with the one, tests/tools.sh runs the other
 if [ ${#presets[@]} -eq 0 ]; then
   presets=(release asan-ubsan)
   if [ "$all" = yes ] || clang_works; then

@@ -129,6 +129,8 @@ if(FPRNN_BUILD_TESTS)
     add_test(NAME copying_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/copying.sh $<TARGET_FILE:copying>)
     add_test(NAME language_model_run
              COMMAND bash ${PROJECT_SOURCE_DIR}/tests/language_model.sh $<TARGET_FILE:language_model>)
+    add_test(NAME tools COMMAND bash ${PROJECT_SOURCE_DIR}/tests/tools.sh $<TARGET_FILE:state_tracking>)
+    set_tests_properties(tools PROPERTIES SKIP_RETURN_CODE 77)
     add_test(NAME catbabi_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/catbabi.sh $<TARGET_FILE:catbabi>)
   endif()
 

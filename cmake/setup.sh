@@ -4,7 +4,7 @@
 
 logs=build/logs
 jobs=$(nproc)
-wanted=()   # beyond what every build needs: clang, pkg-config
+wanted=()   # beyond what every build needs: clang, pkg-config, numpy
 options=()  # -D arguments of every configuration
 
 say() { printf '%s\n' "$*"; }
@@ -69,6 +69,7 @@ missing_packages() {
     case $tool in
       clang) clang_works || printf '%s\n' clang libomp-dev ;;
       pkg-config) have pkg-config || echo pkg-config ;;
+      numpy) python3 -c 'import numpy' 2>/dev/null || /usr/bin/python3 -c 'import numpy' 2>/dev/null || echo python3-numpy ;;
     esac
   done
 }

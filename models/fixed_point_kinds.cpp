@@ -35,7 +35,7 @@ void FixedPointSettings<LayerOptions>::add_to(Settings& settings) {
     const auto row = std::ranges::find(mixer_kinds(), mixer, &MixerKindRow::name);
     return row == mixer_kinds().end() || *row.*what;
   };
-  settings.add("rank", options.rank, "Rank of householder and dplr").refusal = [this, has] {
+  settings.add("rank", options.rank, "Rank of the mixers that have one, householder and dplr").refusal = [this, has] {
     return has(&MixerKindRow::rank) ? "" : mixer + " has no rank";
   };
   settings.add("mixer_scale", mixer_scale,

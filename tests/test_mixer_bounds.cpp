@@ -136,6 +136,32 @@ TEST_CASE("mixer bounds: householder and dplr stay below what is proven") {
       }
 }
 
+// As a layer makes its mixers, from numbers that no weights would give: a bound that is too small shows up whatever
+// the kind is.
+TEST_CASE("mixer bounds: no kind exceeds its own") {
+  const Context context = test_context();
+  for (const MixerKindRow& row : mixer_kinds())
+    for (const int64_t r : {1, 2})
+      for (const double scale : {0.5, 1.0, 2.0}) {
+        const MixerOptions options{
+            .kind = row.kind, .channels = 6, .parameters = 1, .rank = r, .scale = real(scale)};
+        const auto bound = proven_bound(options);
+        if (!bound.has_value() || (r > 1 && !row.rank)) continue;
+        CAPTURE(row.name);
+        CAPTURE(r);
+        CAPTURE(scale);
+        Root root;
+        Rng rng{.seed = 1};
+        const auto mixer = make_mixer(root, "mixer", {context, rng}, options);
+        const int64_t D = options.channels, numbers = mixer->outputs();
+        const Var drawn = reshape(random(context, {kDraws, numbers}, 80, 8), {kDraws, 1, numbers});
+        const MixerFactors factors = mixer->factors(broadcast_to(drawn, {kDraws, D, numbers}));
+        const double most = largest(deviations(mixer->apply(factors, unit_vectors(context, D))));
+        CHECK(most <= *bound + kRounding);
+        CHECK(most > 0.1 * scale);
+      }
+}
+
 TEST_CASE("mixer bounds: scale 1 contracts at rank 1 and not beyond") {
   const Context context = test_context();
   const auto at = [&](MixerKind kind, int64_t r, double scale) {

@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# tests/tools.sh STATE_TRACKING: tools/fprnn_run.py answers as --predict does, for runs whose layers differ in what it
+# knows. Needs a Python with numpy; 77 without.
+set -euo pipefail
+program=$1
+tool=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/tools/fprnn_run.py
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+for python in python3 /usr/bin/python3; do
+  if "$python" -c 'import numpy' 2>/dev/null; then break; fi
+  python=
+done
+[ -n "$python" ] || { echo "skipped: no Python with numpy"; exit 77; }
+
+# The same tokens to both; then who is right at each place, and how sure.
+compare() { # run
+  printf '%s\n' '[6, 1, 2, 3, 4, 5, 0, 1]' '[6, 5, 5]' | "$program" --predict "$1" --tolerance 1e-6 --device cpu >"$1.ours" 2>/dev/null
+  printf '%s\n' '6 1 2 3 4 5 0 1' '6 5 5' | "$python" "$tool" "$1" >"$1.theirs"
+  "$python" - "$1" <<'END'
+import json, sys
+ours, theirs = ([json.loads(line) for line in open(sys.argv[1] + end)] for end in (".ours", ".theirs"))
+assert len(ours) == len(theirs) == 2
+for a, b in zip(ours, theirs):
+    assert a["answer_ids"] == b["answers"], (a, b)
+    assert len(a["probabilities"]) == len(b["probabilities"])
+    worst = max(abs(x - y) for x, y in zip(a["probabilities"], b["probabilities"]))
+    assert worst < 1e-5, (worst, a, b)
+END
+}
+train() { # name, settings
+  "$program" --group S3 --model fp-mamba --d-model 16 --threads 1 --device cpu --eval-lengths 4 --eval-sequences 4 --out "$@" >/dev/null
+}
+train two_layers --layers 2 --mixer householder --rank 2 --steps 20
+compare two_layers
+train gate_outside --mixer dplr --rank 2 --short-conv true --glu-in-loop false --steps 60
+compare gate_outside
+
+# A model that it does not know is named.
+"$program" --group S3 --model mamba --d-model 16 --threads 1 --steps 1 --eval-lengths 4 --eval-sequences 4 --out other >/dev/null
+if echo 6 1 | "$python" "$tool" other 2>message; then exit 1; fi
+grep -q "the model is mamba, not fp-mamba" message
