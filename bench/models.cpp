@@ -1,6 +1,7 @@
 // What every model of the registry can be measured by: here the step form.
 #include "bench.h"
 
+#include <fprnn/models/decoder.h>
 #include <fprnn/tasks/run/train.h>
 #include <fprnn/tasks/word_problem.h>
 
@@ -57,9 +58,10 @@ std::vector<Result> decode(const Context& context, const Options& given) {
   }
   const IntTensor token = tokens(context, {options.batch}, vocabulary);
   const Places places(past);
+  Decoder decoder(*model);
   const auto step = [&] {
     State next = past;
-    model->step(next, token);
+    decoder.step(next, token);
     if (can_capture(context)) places.take(next);
   };
   const double bytes = static_cast<double>(model->parameter_count()) * sizeof(real);

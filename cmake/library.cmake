@@ -24,7 +24,7 @@ set(FPRNN_SOURCES
     models/solvers/solver.cpp models/solvers/patience.cpp models/solvers/sequential.cpp
     models/solvers/parallel.cpp models/solvers/automatic.cpp
     models/fixed_point_layer.cpp models/fp_mamba.cpp models/fp_rnn.cpp
-    models/fp_block.cpp models/fp_mamba2.cpp models/fp_delta_net.cpp models/deq.cpp models/sequence_model.cpp models/adamw.cpp
+    models/fp_block.cpp models/fp_mamba2.cpp models/fp_delta_net.cpp models/deq.cpp models/sequence_model.cpp models/decoder.cpp models/adamw.cpp
     models/registry.cpp models/model_settings.cpp models/fixed_point_kinds.cpp
     models/safetensors.cpp models/safetensors_writer.cpp models/checkpoint_state.cpp
     models/checkpoint.cpp models/saved_model.cpp

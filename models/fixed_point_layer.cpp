@@ -26,6 +26,26 @@ bool FixedPointLayer::capturable(const Conditions& on) const {
   return solver_on(on).solver == Solver::sequential && solver.unconverged == Unconverged::accept;
 }
 
+namespace {
+
+struct PreparedProjection : PreparedWeights {
+  explicit PreparedProjection(Projection made) : projection(std::move(made)) {}
+  Projection projection;
+};
+
+}  // namespace
+
+std::unique_ptr<PreparedWeights> FixedPointLayer::prepare() {
+  Projection made = projection(parameters().front().parameter->value);
+  if (!made.weight_x.defined()) return nullptr;
+  return std::make_unique<PreparedProjection>(std::move(made));
+}
+
+Projection FixedPointLayer::projection(const Var& like, const Conditions& on) {
+  if (on.prepared == nullptr) return projection(like);
+  return static_cast<const PreparedProjection&>(*on.prepared).projection;
+}
+
 Var FixedPointLayer::evaluate(const Var& u, LayerState* state, const Conditions& on) {
   FixedPointState carried;
   carried.wanted = state != nullptr;

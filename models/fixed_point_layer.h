@@ -25,6 +25,7 @@ class FixedPointLayer : public ImplicitLayer {
   // What iterates over a whole sequence reads residuals back, and automatic may do so.
   bool capturable(const Conditions& on = {}) const override;
   const PatienceHistory& patience_history() const { return history_; }
+  std::unique_ptr<PreparedWeights> prepare() final;
 
   using Layer::forward;  // its state is the one below: convolutions, y, carry
   // One chunk; starts from `state` and replaces it. A chunk of one step is the O(1)-memory decoder.
@@ -38,6 +39,11 @@ class FixedPointLayer : public ImplicitLayer {
 
   virtual FixedPointMap map() const = 0;
   virtual Var output(const Var& u, FixedPointState& state, const Conditions& on) = 0;  // forward
+  // What the weights make for all steps, on the tape of `like`. Without weight_x: the layer makes that with
+  // its input each time.
+  virtual Projection projection(const Var& /*like*/) { return {}; }
+  // The same, or what prepare has made of it.
+  Projection projection(const Var& like, const Conditions& on);
   // The convolutions of a state for B sequences.
   virtual std::vector<Shape> convolution_shapes(int64_t /*B*/) const { return {}; }
   // The solution (B, T, D); replaces state.y and state.carry.

@@ -46,10 +46,10 @@ FpBlock::FpBlock(Module& parent, std::string name, const Init& init, const FpBlo
       out_proj_(*this, "out_proj", init, inner_, options_.d_model,
                 {.shrink = std::sqrt(static_cast<double>(options_.layers))}) {}
 
-Projection FpBlock::projection(const Var& x) {
+Projection FpBlock::projection(const Var& like) {
   const HiddenDependence& sees = options_.dependence;
   constexpr int kZeros = ProjectionRows::kZeros;
-  ProjectionRows rows(*mixer_, x, inner_, sees.q);
+  ProjectionRows rows(*mixer_, like, inner_, sees.q);
   const int bc = rows.source(bc_y_proj_.get()), gate = rows.source(z_y_proj_.get());
   // Unused, so that rows of p begin at a multiple of 16 bytes.
   const int64_t unused = (4 - (mixer_->outputs() + 2 * of_.directions) % 4) % 4;
@@ -78,7 +78,7 @@ Var FpBlock::output(const Var& u, FixedPointState& state, const Conditions& on) 
   }
   const Vars xbc = split(convolved, -1, {inner_, 2 * of_.directions});
   const Var previous = state.y;
-  const Projection of = projection(xbc[0]);
+  const Projection of = projection(xbc[0], on);
   const Var y = solve({.x = xbc[0],
                        .projected = concat({linear(xbc[0], of.weight_x, of.bias), xbc[1]}, -1),
                        .gate = z,

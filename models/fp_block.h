@@ -59,7 +59,8 @@ class FpBlock : public FixedPointLayer {
 
  private:
   // Its weight_x and bias are the rows before those of b; the gate's weight is the only other.
-  Projection projection(const Var& x);
+  using FixedPointLayer::projection;
+  Projection projection(const Var& like) override;
 
   FpBlockOptions options_;
   Of of_;

@@ -90,7 +90,7 @@ Var FpMamba::output(const Var& u, FixedPointState& state, const Conditions& on) 
     x = silu(conv1d_->forward(x, before));
   }
   const Var previous = state.y;
-  const Projection of = projection(x);
+  const Projection of = projection(x, on);
   const Var y = solve(inputs_of(x, z, of, on), state, on);
   if (options_.glu_in_loop) return out_proj_.forward(y);
   const Var& gate = of.others.back();
@@ -98,11 +98,11 @@ Var FpMamba::output(const Var& u, FixedPointState& state, const Conditions& on) 
   return out_proj_.forward(fp_mamba_gate(z, linear(y, gate), projected_previous, y));
 }
 
-Projection FpMamba::projection(const Var& x) {
+Projection FpMamba::projection(const Var& like) {
   const int64_t N = options_.d_state, R = options_.dt_rank;
   const HiddenDependence& sees = options_.dependence;
   constexpr int kZeros = ProjectionRows::kZeros;
-  ProjectionRows rows(*mixer_, x, inner_, sees.q);
+  ProjectionRows rows(*mixer_, like, inner_, sees.q);
   const int of_x = rows.source(x_proj_);  // R rows of delta, N of b, N of c
   const int bc = rows.source(bc_y_proj_.get()), dt = rows.source(dt_y_proj_.get()),
             gate = rows.source(z_y_proj_.get());

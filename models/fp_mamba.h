@@ -68,7 +68,8 @@ class FpMamba : public FixedPointLayer {
  private:
   // Among the others of the projection: delta's rows of x_proj unless lambda sees y, and the gate's
   // of y unless it is in the loop.
-  Projection projection(const Var& x);
+  using FixedPointLayer::projection;
+  Projection projection(const Var& like) override;
   FixedPointInputs inputs_of(const Var& x, const Var& z, const Projection& of,
                              const Conditions& on);
 

@@ -75,7 +75,7 @@ Var FpRnn::output(const Var& u, FixedPointState& state, const Conditions& on) {
 
   const Var bx = mul(silu(b_proj_.forward(x_b)), x),
             lambda = sigmoid(lambda_proj_.forward(x_lambda));
-  const Projection of = ProjectionRows(*mixer_, x, inner_, options_.hidden_dependence).made();
+  const Projection of = projection(x, on);
   const Var previous = state.y;
   const Var h = solve({.x = bx,
                        .projected = linear(x_mixer, of.weight_x, of.bias),
@@ -88,6 +88,10 @@ Var FpRnn::output(const Var& u, FixedPointState& state, const Conditions& on) {
       silu(c_proj_.forward(convolved(concat({x, seen}, -1), &Convolutions::c, before[4], after)));
   state.convolutions = std::move(after);
   return output_trans_.forward(output_norm_.forward(mul(mul(silu(z), c), h)));
+}
+
+Projection FpRnn::projection(const Var& like) {
+  return ProjectionRows(*mixer_, like, inner_, options_.hidden_dependence).made();
 }
 
 // As output leaves them: of x, the mixer's, b's, lambda's and, twice as wide, c's.

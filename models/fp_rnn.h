@@ -48,6 +48,8 @@ class FpRnn : public FixedPointLayer {
   std::vector<Shape> convolution_shapes(int64_t B) const override;
 
  private:
+  using FixedPointLayer::projection;
+  Projection projection(const Var& like) override;
   struct Convolutions {
     CausalConv x, b, c, mixer, lambda;
   };

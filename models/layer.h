@@ -8,6 +8,11 @@
 
 namespace fprnn {
 
+// What a layer makes of its weights alone, before it sees an input, each kind its own: Layer::prepare.
+struct PreparedWeights {
+  virtual ~PreparedWeights() = default;
+};
+
 // What holds for one call of a layer, such as a step of training, and not for the layer.
 struct Conditions {
   // Of solves: a step must not depend on solves before it, which a resumed run has not made, nor on
@@ -18,6 +23,8 @@ struct Conditions {
   // (B, T): 0 where a step forgets its cell's state, else 1. Undefined: none does. ValueError: a
   // layer that cannot.
   Tensor state_mask = {};
+  // Of this layer with the weights that it has now; no gradient reaches them then. Null: made anew.
+  const PreparedWeights* prepared = nullptr;
   // Where a layer puts what training shall add to its loss, scalars on the tape of x; null: nowhere.
   std::vector<Var>* losses = nullptr;
 };
@@ -53,6 +60,8 @@ class Layer : public Module {
   // Whether forward and its gradient do the same each time, up to what is in tensors, and read
   // nothing back: then they may be captured once and repeated (core/graph.h).
   virtual bool capturable(const Conditions& /*on*/ = {}) const { return false; }
+  // For calls with Conditions::prepared, as long as the weights stay. Null: there is nothing to make.
+  virtual std::unique_ptr<PreparedWeights> prepare() { return nullptr; }
   // Whether forward contains its norms and residual, so that a backbone adds neither.
   virtual bool has_residual() const { return false; }
   // How often the last forward repeated itself, and how near that came to its aim, where it decides

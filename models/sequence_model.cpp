@@ -71,11 +71,12 @@ Var SequenceModel::forward(Tape& tape, const IntTensor& tokens, State& state,
   return logits;
 }
 
-Tensor SequenceModel::step(State& state, const IntTensor& tokens) {
+Tensor SequenceModel::step(State& state, const IntTensor& tokens, std::span<const Conditions> on) {
   require(tokens.shape().rank() == 1, "sequence_model", "tokens of a step must be (B)",
           tokens.shape());
   NoGrad tape(tokens.context());
-  const Tensor logits = forward(tape, tokens.reshaped(tokens.shape().appended(1)), state).value();
+  const Tensor logits =
+      forward(tape, tokens.reshaped(tokens.shape().appended(1)), state, on).value();
   return logits.reshaped(logits.shape().without(1));
 }
 

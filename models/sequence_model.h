@@ -41,7 +41,7 @@ class SequenceModel : public Module {
               std::span<const Conditions> on = {});
   // One more token of each sequence, (B) -> logits (B, V), in memory that does not grow with the
   // length, but where a layer caches its past (ModelKind::caches).
-  Tensor step(State& state, const IntTensor& tokens);
+  Tensor step(State& state, const IntTensor& tokens, std::span<const Conditions> on = {});
   // Packed sequences of any lengths, 0 included, tokens (total) -> logits (total, V). Sequence b is
   // tokens [offsets[b], offsets[b + 1]), and its logits are those it has alone; inside, shorter
   // sequences are padded to the longest. ValueError: offsets do not start at 0, decrease or do not

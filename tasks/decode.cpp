@@ -1,4 +1,5 @@
 #include <fprnn/core/vector.h>
+#include <fprnn/models/decoder.h>
 #include <fprnn/tasks/decode.h>
 
 #include <algorithm>
@@ -15,12 +16,13 @@ IntTensor decode(SequenceModel& model, const Context& context, const Batch& batc
   for (int64_t b = 0; b < B; ++b)
     while (first[b] < T && mask[b * T + first[b]] == 0) ++first[b];
   std::vector<bool> done(B, false);
+  Decoder decoder(model);
   SequenceModel::State state;
   for (int64_t t = 0; t < T && std::ranges::find(done, false) != done.end(); ++t) {
     for (int64_t b = 0; b < B; ++b)
       if (t <= first[b]) read[b] = tokens[b * T + t];
     const std::vector<int32_t> said =
-        argmax(model.step(state, IntTensor(context, {B}, read))).to_vector();
+        argmax(decoder.step(state, IntTensor(context, {B}, read))).to_vector();
     for (int64_t b = 0; b < B; ++b) {
       if (t < first[b] || done[b]) continue;
       answers[b * T + t] = said[b];

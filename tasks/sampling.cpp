@@ -1,4 +1,5 @@
 #include <fprnn/core/rng.h>
+#include <fprnn/models/decoder.h>
 #include <fprnn/tasks/sampling.h>
 #include <fprnn/tasks/text.h>
 
@@ -79,6 +80,7 @@ std::string sample_text(SequenceModel& model, const Context& context, std::strin
   for (const char byte : prompt) tokens.push_back(static_cast<unsigned char>(byte));
   SequenceModel::State state;
   std::vector<real> logits = read_on(model, context, tokens, state);
+  Decoder decoder(model);
   std::string text;
   for (int64_t i = 0; i < options.tokens; ++i) {
     const int32_t token = pick(logits, options, rng.bits(i) * 0x1p-32);
@@ -86,7 +88,7 @@ std::string sample_text(SequenceModel& model, const Context& context, std::strin
     text += static_cast<char>(token);
     for (const std::string& stop : options.stops)
       if (text.ends_with(stop)) return text.substr(0, text.size() - stop.size());
-    logits = model.step(state, IntTensor(context, {1}, std::vector{token})).to_vector();
+    logits = decoder.step(state, IntTensor(context, {1}, std::vector{token})).to_vector();
   }
   return text;
 }

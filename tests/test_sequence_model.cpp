@@ -1,5 +1,6 @@
 // The backbone over chunks, single tokens and packed sequences.
 #include <doctest/doctest.h>
+#include <fprnn/models/decoder.h>
 
 #include <functional>
 
@@ -100,6 +101,20 @@ TEST_CASE("sequence model: whole sequences, chunks and single tokens agree") {
       const Tensor logits = model.step(decoder, columns(tokens, t, t + 1).reshaped(Shape{3}));
       REQUIRE(logits.shape() == Shape{3, kVocabulary});
       check_part(logits.reshaped({3, 1, kVocabulary}), t, t + 1);
+    }
+  });
+}
+
+TEST_CASE("sequence model: a decoder of weights that stay gives the bits of single steps") {
+  const Context context = test_context();
+  const IntTensor tokens = some_tokens(context, {2, 6});
+  for_models(context, [&](const std::string& name, SequenceModel& model) {
+    Decoder decoder(model);
+    SequenceModel::State here, there;
+    for (int64_t t = 0; t < 6; ++t) {
+      const IntTensor token = columns(tokens, t, t + 1).reshaped({2});
+      const auto logits = decoder.step(here, token).to_vector();
+      CHECK_MESSAGE(same_bits(logits, model.step(there, token).to_vector()), name);
     }
   });
 }
