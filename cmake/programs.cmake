@@ -129,6 +129,13 @@ if(FPRNN_BUILD_TESTS)
     add_test(NAME copying_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/copying.sh $<TARGET_FILE:copying>)
     add_test(NAME language_model_run
              COMMAND bash ${PROJECT_SOURCE_DIR}/tests/language_model.sh $<TARGET_FILE:language_model>)
+    set(kill bash ${PROJECT_SOURCE_DIR}/tests/kill.sh)
+    add_test(NAME copying_kill COMMAND ${kill} $<TARGET_FILE:copying> --letters 4 --string-lengths 4,6
+             --train-length 24 --eval-lengths 8)
+    add_test(NAME recall_kill COMMAND ${kill} $<TARGET_FILE:recall> --variant mqar --vocabulary 16 --keys 2
+             --train-length 16 --eval-lengths 16 --model mamba)
+    add_test(NAME mod_arithmetic_kill COMMAND ${kill} $<TARGET_FILE:mod_arithmetic> --variant brackets
+             --train-length 12 --eval-lengths 12)
     add_test(NAME tools COMMAND bash ${PROJECT_SOURCE_DIR}/tests/tools.sh $<TARGET_FILE:state_tracking>)
     set_tests_properties(tools PROPERTIES SKIP_RETURN_CODE 77)
     add_test(NAME catbabi_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/catbabi.sh $<TARGET_FILE:catbabi>)
