@@ -35,9 +35,8 @@ void FixedPointSettings<LayerOptions>::add_to(Settings& settings) {
     const auto row = std::ranges::find(mixer_kinds(), mixer, &MixerKindRow::name);
     return row == mixer_kinds().end() || *row.*what;
   };
-  settings.add("rank", options.rank, "Rank of the mixers that have one, householder and dplr").refusal = [this, has] {
-    return has(&MixerKindRow::rank) ? "" : mixer + " has no rank";
-  };
+  settings.add("rank", options.rank, "Rank of the mixers that have one, householder and dplr")
+      .refusal = [this, has] { return has(&MixerKindRow::rank) ? "" : mixer + " has no rank"; };
   settings.add("mixer_scale", mixer_scale,
                "Factor of I - Q; at 1 it is proven to lengthen no vector for rank 1 alone");
   settings
@@ -96,6 +95,10 @@ ModelKind fp_mamba_kind() {
     settings.add("hidden_dependence", own->hidden_dependence,
                  "Which see y_{t-1}: none or some of q,b,c,lambda");
     settings.add("bc_norm", own->options.bc_norm, "Whether b and c are normalised");
+    settings
+        .add("additive_input", own->options.additive_input,
+             "Whether the state adds up inputs, and not its own channels alone, which they mix")
+        .implied = "true";
     settings.add("glu_in_loop", own->options.glu_in_loop,
                  "Whether the gate is inside the fixed point");
     return [own](Module& parent, std::string name, const Init& init, const LayerPlace& place) {

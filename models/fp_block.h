@@ -58,8 +58,8 @@ class FpBlock : public FixedPointLayer {
   std::vector<Shape> convolution_shapes(int64_t B) const final;
 
  private:
-  // Its weight_x and bias are the rows before those of b; the gate's weight is the only other.
   using FixedPointLayer::projection;
+  // Its weight_x and bias are the rows before those of b; the gate's weight is the only other.
   Projection projection(const Var& like) override;
 
   FpBlockOptions options_;

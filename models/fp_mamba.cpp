@@ -133,7 +133,7 @@ FixedPointInputs FpMamba::inputs_of(const Var& x, const Var& z, const Projection
           "a state mask must be (B, T)", mask.shape(), x.shape());
   require_together("fp_mamba", x, mask);
   return {
-      .x = x,
+      .x = options_.additive_input ? x : Var(zeros(x.context(), x.shape())),
       .projected = linear(x, of.weight_x, of.bias),
       .gate = options_.glu_in_loop ? z : Var(),
       .weight_y = of.weight_y,

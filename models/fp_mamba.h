@@ -49,6 +49,8 @@ struct FpMambaOptions {
   bool symmetric = false;  // p_t = x_t + y_{t-1}
   HiddenDependence dependence = {};
   bool bc_norm = true;
+  bool additive_input =
+      true;                  // false: xt_t = y_t - Q(p_t) y_t, so that x chooses transitions alone
   bool glu_in_loop = false;  // v_t is gated by SiLU(z_t) inside the loop, and out_t = W_out y_t
   real eps = static_cast<real>(1e-5);
   SolverOptions solver = {};
@@ -66,9 +68,9 @@ class FpMamba : public FixedPointLayer {
   std::vector<Shape> convolution_shapes(int64_t B) const override;
 
  private:
-  // Among the others of the projection: delta's rows of x_proj unless lambda sees y, and the gate's
-  // of y unless it is in the loop.
   using FixedPointLayer::projection;
+  // Among its others: delta's rows of x_proj unless lambda sees y, and the gate's of y unless it is
+  // in the loop.
   Projection projection(const Var& like) override;
   FixedPointInputs inputs_of(const Var& x, const Var& z, const Projection& of,
                              const Conditions& on);

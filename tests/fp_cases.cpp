@@ -66,6 +66,8 @@ std::vector<Case> mamba_cases() {
     cases.push_back(mamba_case("householder " + name, with(householder, change)));
     cases.push_back(mamba_case("kronecker " + name, with(kronecker, change)));
   }
+  cases.push_back(mamba_case("householder without additive input",
+                             with(householder, [](Options& o) { o.additive_input = false; })));
   const auto own = with(kMamba, [](Options& o) { o.make_mixer = make_pair_mixer; });
   cases.push_back(mamba_case("with a mixer of one's own", own));
   cases.push_back(

@@ -229,6 +229,23 @@ TEST_CASE("fp layers: with some states dropped both solvers and their exact grad
   });
 }
 
+// What Q = I leaves is the norm's bias: x has nothing to choose, and nothing else comes in.
+TEST_CASE("fp layers: without additive input and with Q = I a solution is its norm's bias") {
+  for (const bool additive : {false, true}) {
+    Built built(
+        test_context(),
+        mamba_case("", with(kMamba, [&](auto& o) { o.scale = 0, o.additive_input = additive; })));
+    built.layer->forward(built.u);
+    const std::vector<real> bias = built.layer->parameter("out_norm.bias").value.to_vector();
+    std::vector<real> expected;
+    for (int64_t token = 0; token < kBatch * kTime; ++token)
+      expected.insert(expected.end(), bias.begin(), bias.end());
+    const double error = relative_error(built.layer->solution().to_vector(), expected);
+    CHECK(additive == (error > 0.1));
+    if (!additive) CHECK(error <= kSame);
+  }
+}
+
 TEST_CASE("fp layers: a rate of dropping that is none, or a mask that does not fit, is refused") {
   const Context context = test_context();
   const Tensor mask(context, {kBatch, kTime});

@@ -131,6 +131,7 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"mixer_input", none},
       {"hidden_dependence", none},
       {"bc_norm", zero},
+      {"additive_input", zero},
       {"glu_in_loop", zero},
       {"solver", none},
       {"gradient", none},

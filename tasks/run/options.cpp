@@ -16,8 +16,10 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
   settings.title("Training", Decides::training);
   settings.add("steps", t.numbers.steps, "Training steps, which the schedule spans");
   settings.add("batch_size", t.numbers.batch_size, "Sequences in a step");
-  settings.add("accumulate", t.numbers.accumulate,
-               "Batches of a step, one after the other; its loss is the mean of theirs");
+  settings
+      .add("accumulate", t.numbers.accumulate,
+           "Batches of a step, one after the other; its loss is the mean of theirs")
+      .implied = "1";
   settings.add("train_length", t.numbers.length, "Length trained at");
   settings.add(
       "curriculum", t.curriculum,
