@@ -80,40 +80,6 @@ FPRNN_HOST_DEVICE inline int64_t step_reals(const FpDeltaAdjoint& in) {
   return whole_quads(3 * in.H + DeltaPlaces::reals(in) + 2 * in.H * in.K + Columns::kCount * in.D);
 }
 
-// What a thread has of its columns at the step's solution.
-template <int C>
-struct OfColumns {
-  real gate[C], keep[C], beta[C];  // SiLU(z), exp(g), beta
-  real c[C];                       // what the state gains along the key
-  real at_dstate[C];               // what the key reads of the state's cotangent
-};
-template <class Channels, int C>
-__device__ __forceinline__ void read_columns(const Channels& channels, const Step& step, int64_t b,
-                                             const DeltaPlaces& token, const real* decay,
-                                             real scale, StepAtSolution<C>& at, OfColumns<C>& of) {
-  const FpDeltaAdjoint& in = step.in;
-  const int64_t K = in.K, row = b * in.T + step.t, first = row * in.D, states = b * in.D * K;
-  each_column(channels, in, [&](int k, int d, int head, int column) {
-    const real *const key = token.keys + head * K, *const query = token.queries + head * K;
-    real at_key = 0, at_query = 0;
-#pragma unroll 8
-    for (int i = 0; i < K; ++i) {
-      const int64_t place = states + column + i * in.V;
-      const real h = step.states[place], dS = step.last ? real(0) : step.dstate[place];
-      at_key += h * key[i];
-      at_query += h * query[i];
-      of.at_dstate[k] += dS * key[i];
-    }
-    of.gate[k] = in.z == nullptr ? real(1) : silu(in.z[first + d]);
-    of.keep[k] = decay[head];
-    of.beta[k] = in.beta[row * in.H + head];
-    of.c[k] = of.beta[k] * (in.mixed[first + d] - of.keep[k] * at_key);
-    at.value[k] = of.gate[k] * scale * (of.keep[k] * at_query + token.met[head] * of.c[k]);
-    at.gain[k] = of.gate[k] * scale * of.beta[k] * token.met[head];
-    at.dmixed[k] = of.beta[k] * of.at_dstate[k];
-  });
-}
-
 // dk and dq (H, K) in shared memory, and the cotangent of S_{t-1}, from that of S_t. dstate is read
 // and written by the same thread.
 template <class T>
@@ -174,7 +140,7 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_delta_adjoint_kernel(const
   extern __shared__ __align__(16) unsigned char bytes[];
   const FpDeltaAdjoint& in = step.in;
   const int64_t D = in.D, H = in.H, K = in.K, V = in.V, b = blockIdx.x, row = b * in.T + step.t,
-                first = row * D, directions = in.P - 2 * H * K;
+                first = row * D, directions = in.P - 2 * H * K, states = b * D * K;
   const auto p = [&](int64_t j) { return in.p[row * in.P + j]; };
   real* const shared = reinterpret_cast<real*>(bytes);
   const T team(shared);
@@ -190,22 +156,41 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_delta_adjoint_kernel(const
       team, in, [&](int64_t j) { return p(directions + j); }, token);
   team.sync();
 
+  // The step at its solution: c, v before gate and norm, and what the state's cotangent gives.
   const real scale = query_scale(in);
-  real v[C], dmixed[C]{};
+  real gate[C]{}, keep[C]{}, beta[C]{}, c[C]{}, at_dstate[C]{}, v[C];
   StepAtSolution<C> at{};
-  OfColumns<C> of{};
   fill_channels(channels, at.y, [&](int64_t d) { return in.y[first + d]; });
-  read_columns(channels, step, b, token, decay, scale, at, of);
+  each_column(channels, in, [&](int k, int d, int head, int column) {
+    const real *const key = token.keys + head * K, *const query = token.queries + head * K;
+    real at_key = 0, at_query = 0;
+#pragma unroll 8
+    for (int i = 0; i < K; ++i) {
+      const int64_t place = states + column + i * V;
+      const real h = step.states[place], dS = step.last ? real(0) : step.dstate[place];
+      at_key += h * key[i];
+      at_query += h * query[i];
+      at_dstate[k] += dS * key[i];
+    }
+    gate[k] = in.z == nullptr ? real(1) : silu(in.z[first + d]);
+    keep[k] = decay[head];
+    beta[k] = in.beta[row * H + head];
+    c[k] = beta[k] * (in.mixed[first + d] - keep[k] * at_key);
+    at.value[k] = gate[k] * scale * (keep[k] * at_query + token.met[head] * c[k]);
+    at.gain[k] = gate[k] * scale * beta[k] * token.met[head];
+    at.dmixed[k] = beta[k] * at_dstate[k];
+  });
   solve_back<false>(mixer, in, b, step.t, step.dprevious, at, v);
 
   // Back to the step before: through the norm, the state, and Q, keys and queries to y_{t-1}.
   through_norm<false>(channels, in, at.value, v);
+  real dmixed[C]{};
   each_column(channels, in, [&](int k, int d, int head, int) {
-    const real dv = scale * of.gate[k] * v[k], dc = of.at_dstate[k] + token.met[head] * dv;
-    dmixed[k] = of.beta[k] * dc;
-    columns.c[d] = of.c[k];
+    const real dv = scale * gate[k] * v[k], dc = at_dstate[k] + token.met[head] * dv;
+    dmixed[k] = beta[k] * dc;
+    columns.c[d] = c[k];
     columns.dv[d] = dv;
-    columns.du[d] = -of.keep[k] * dmixed[k];
+    columns.du[d] = -keep[k] * dmixed[k];
   });
   team.sync();
   team.row_sums(

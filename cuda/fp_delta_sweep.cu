@@ -65,27 +65,6 @@ __device__ __forceinline__ void pass_state(const Channels& channels, const Step&
   });
 }
 
-// Keys from p(j), and w in the place of the queries; the keys of the step before; decays and betas.
-template <class T, class P>
-__device__ __forceinline__ void take_token(const T& team, const Step& step, int64_t b, const P& p,
-                                           real* before, real* decay, real* beta,
-                                           const DeltaPlaces& token) {
-  const FpDeltaSweep& in = step.in;
-  const int64_t H = in.H, K = in.K, row = b * in.T + step.t;
-  team.each(H * K, [&](auto i) { before[i] = step.t > 0 ? step.keys[b * H * K + i] : real(0); });
-  team.each(H, [&](auto head) {
-    decay[head] = decay_of(in, row, head);
-    beta[head] = in.beta[row * H + head];
-  });
-  make_directions(team, in, p, token);
-  team.each(H * K, [&](auto i) {
-    const int head = static_cast<int>(i) / static_cast<int>(K);
-    token.queries[i] -= beta[head] * token.met[head] * token.keys[i];
-    step.keys[b * H * K + i] = token.keys[i];
-  });
-  team.sync();
-}
-
 template <class Mixer>
 __global__ void __launch_bounds__(Mixer::T::kSize) fp_delta_step_kernel(const Step step) {
   constexpr int C = Mixer::C;
@@ -106,8 +85,20 @@ __global__ void __launch_bounds__(Mixer::T::kSize) fp_delta_step_kernel(const St
   real *const decay = before + H * K, *const beta = decay + H;
   const DeltaPlaces token(in, beta + H);
 
-  take_token(
-      team, step, b, [&](int64_t j) { return p(directions + j); }, before, decay, beta, token);
+  // Keys; w in the place of the queries.
+  team.each(H * K, [&](auto i) { before[i] = step.t > 0 ? step.keys[b * H * K + i] : real(0); });
+  team.each(H, [&](auto head) {
+    decay[head] = decay_of(in, row, head);
+    beta[head] = in.beta[row * H + head];
+  });
+  make_directions(
+      team, in, [&](int64_t j) { return p(directions + j); }, token);
+  team.each(H * K, [&](auto i) {
+    const int head = static_cast<int>(i) / static_cast<int>(K);
+    token.queries[i] -= beta[head] * token.met[head] * token.keys[i];
+    step.keys[b * H * K + i] = token.keys[i];
+  });
+  team.sync();
 
   // The local equation.
   const real scale = query_scale(in);
