@@ -14,7 +14,7 @@ class Decoder {
  public:
   // The model must outlive it, and its weights must not change.
   explicit Decoder(SequenceModel& model);
-  // SequenceModel::step, to the bit.
+  // As SequenceModel::step, (B) -> logits (B, V), to the bit, with its errors.
   Tensor step(SequenceModel::State& state, const IntTensor& tokens) {
     return model_.step(state, tokens, on_);
   }

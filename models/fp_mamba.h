@@ -49,9 +49,8 @@ struct FpMambaOptions {
   bool symmetric = false;  // p_t = x_t + y_{t-1}
   HiddenDependence dependence = {};
   bool bc_norm = true;
-  bool additive_input =
-      true;                  // false: xt_t = y_t - Q(p_t) y_t, so that x chooses transitions alone
-  bool glu_in_loop = false;  // v_t is gated by SiLU(z_t) inside the loop, and out_t = W_out y_t
+  bool additive_input = true;  // false: xt_t = (I - Q) y_t, and x chooses transitions alone
+  bool glu_in_loop = false;    // v_t is gated by SiLU(z_t) inside the loop, and out_t = W_out y_t
   real eps = static_cast<real>(1e-5);
   SolverOptions solver = {};
 };

@@ -65,9 +65,8 @@ void with_shortage_named(std::string_view tag, int64_t sequences, int64_t length
 // values of the model and the optimiser, so a training can go on where another one stopped.
 class Training {
  public:
-  // ValueError: an option out of range, or lanes that the task does not have. UsageError: a curriculum
-  // where state is carried. Model and
-  // task must outlive it.
+  // ValueError: an option out of range, or lanes that the task does not have. UsageError: a
+  // curriculum where state is carried. Model and task must outlive it.
   Training(SequenceModel& model, const Task& task, const Context& context,
            const TrainOptions& options);
 
