@@ -53,12 +53,20 @@ __global__ void cross_entropy_forward_kernel(CrossEntropyForward args) {
   real total = 0;
   for (int64_t i = lane; i < args.V; i += kWarp) total += exp(logits[i] - largest);
   total = warp_sum(total);
+  real all = 0;  // how far all lie below the largest
+  if (args.smoothing > 0) {
+    for (int64_t i = lane; i < args.V; i += kWarp) all += largest - logits[i];
+    all = warp_sum(all);
+  }
   if (lane != 0) return;
   const real log_total = static_cast<real>(::log(static_cast<double>(total)));
   const LogSum log_sum = magnitude(largest) < LogSum::kOneNumber ? LogSum{largest + log_total}
                                                                  : LogSum{largest, log_total};
   args.log_sum[row] = log_sum;
-  args.loss[row] = mask == 0 ? 0 : mask * (log_sum.high - of_target + log_sum.low);
+  real below = log_sum.high - of_target;
+  if (args.smoothing > 0)
+    below += args.smoothing * (all / static_cast<real>(args.V) + (log_sum.high - largest) - below);
+  args.loss[row] = mask == 0 ? 0 : mask * (below + log_sum.low);
 }
 
 __global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {
@@ -68,9 +76,10 @@ __global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {
   const real mask = args.mask[row], weight = *args.dloss * mask / *args.total;
   const LogSum log_sum = args.log_sum[row];
   const int64_t target = within(args.targets[row], args.V);
+  const real share = args.smoothing / static_cast<real>(args.V), rest = 1 - args.smoothing;
   for (int64_t i = lane_of(); i < args.V; i += kWarp) {
-    const real p = mask == 0 ? 0 : weight * exp(logits[i] - log_sum.high - log_sum.low);
-    args.dlogits[row * args.V + i] = mask != 0 && i == target ? p - weight : p;
+    const real p = exp(logits[i] - log_sum.high - log_sum.low) - share;
+    args.dlogits[row * args.V + i] = mask == 0 ? 0 : weight * (i == target ? p - rest : p);
   }
 }
 

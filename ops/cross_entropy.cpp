@@ -10,13 +10,16 @@ namespace fprnn {
 FPRNN_KERNEL(void cross_entropy_forward(const CrossEntropyForward&, int64_t begin, int64_t end))
 FPRNN_KERNEL(void cross_entropy_backward(const CrossEntropyBackward&, int64_t begin, int64_t end))
 
-Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tensor& mask) {
+Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tensor& mask,
+                         double smoothing) {
   const std::string_view op = "masked_cross_entropy";
   require(logits.shape().rank() >= 1 && logits.size(-1) >= 1, op,
           "logits must be (..., V) with V >= 1", logits.shape());
   require(targets.shape() == logits.shape().without(-1) && mask.shape() == targets.shape(), op,
           "targets and mask must have logits' shape without its last axis", targets.shape(),
           mask.shape(), logits.shape());
+  require<ValueError>(smoothing >= 0 && smoothing < 1, op, "smoothing must be in [0, 1)",
+                      smoothing);
   require_together(op, logits, targets, mask);
   const int64_t V = logits.size(-1), rows = targets.elements();
   const Context& context = logits.context();
@@ -34,7 +37,8 @@ Var masked_cross_entropy(const Var& logits, const IntTensor& targets, const Tens
                                     .log_sum = reinterpret_cast<LogSum*>(log_sum.data()),
                                     .loss = losses.data(),
                                     .rows = rows,
-                                    .V = V};
+                                    .V = V,
+                                    .smoothing = static_cast<real>(smoothing)};
   launch(context, forward);
   const Tensor loss = div(sum(losses), total).value();
   return record(op, {logits}, loss,

@@ -19,10 +19,19 @@ void cross_entropy_forward(const CrossEntropyForward& args, int64_t begin, int64
                                ? LogSum{largest + log_total}
                                : LogSum{largest, log_total};
     args.log_sum[row] = log_sum;
-    args.loss[row] =
-        args.mask[row] == 0
-            ? 0
-            : args.mask[row] * (log_sum.high - logits[args.targets[row]] + log_sum.low);
+    if (args.mask[row] == 0) {
+      args.loss[row] = 0;
+      continue;
+    }
+    real below = log_sum.high - logits[args.targets[row]];
+    if (args.smoothing > 0) {
+      Vec all{};
+      for_lanes(V, [&](int64_t i, auto lanes) {
+        all += lanes.keep(log_sum.high - lanes.load(logits + i));
+      });
+      below += args.smoothing * (sum(all) / static_cast<real>(V) - below);
+    }
+    args.loss[row] = args.mask[row] * (below + log_sum.low);
   }
 }
 
@@ -37,10 +46,12 @@ void cross_entropy_backward(const CrossEntropyBackward& args, int64_t begin, int
       for (int64_t i = 0; i < V; ++i) dlogits[i] = 0;
       continue;
     }
+    const real share = args.smoothing / static_cast<real>(V);
     for_lanes(V, [&](int64_t i, auto lanes) {
-      lanes.store(dlogits + i, weight * exp(lanes.load(logits + i) - log_sum.high - log_sum.low));
+      const auto p = exp(lanes.load(logits + i) - log_sum.high - log_sum.low);
+      lanes.store(dlogits + i, weight * (p - share));
     });
-    dlogits[args.targets[row]] -= weight;
+    dlogits[args.targets[row]] -= weight * (1 - args.smoothing);
   }
 }
 

@@ -116,22 +116,25 @@ Loss loss_for(int64_t rows, int64_t V, bool masked) {
 }
 
 void add_losses(OpCases& cases, const Shape& leading, int64_t V, bool masked, double low,
-                double high) {
+                double high, double smoothing = 0) {
   const Loss loss = loss_for(leading.elements(), V, masked);
   cases.push_back(
       {.op = "masked_cross_entropy",
-       .variation = masked ? "masked" : "all",
+       .variation = smoothing > 0 ? "smoothed"
+                    : masked      ? "masked"
+                                  : "all",
        .inputs = {{leading.appended(V), low, high}},
        .apply =
            [=](const Vars& x) {
              const Context& context = x[0].context();
              const std::vector<real> mask(loss.mask.begin(), loss.mask.end());
              return Vars{masked_cross_entropy(x[0], IntTensor(context, leading, loss.targets),
-                                              Tensor(context, leading, mask))};
+                                              Tensor(context, leading, mask), smoothing)};
            },
        .reference =
            [=](const Arrays& x) {
-             return Arrays{reference::masked_cross_entropy(x[0], loss.targets, loss.mask)};
+             return Arrays{
+                 reference::masked_cross_entropy(x[0], loss.targets, loss.mask, smoothing)};
            },
        // With one class the loss and its gradient are 0.
        .gradient_floor = V == 1 ? 1. : 0});
@@ -217,6 +220,9 @@ void add_cross_entropy(OpCases& cases, ErrorCases& errors) {
     for (const bool masked : {false, true}) add_losses(cases, leading, V, masked, -3, 3);
   add_losses(cases, {31}, 9, true, 990, 1010);
   add_losses(cases, {31}, 9, true, -1010, -990);
+  add_losses(cases, {3, 5}, 17, true, -3, 3, 0.1);
+  add_losses(cases, {2, 33}, 60, true, -3, 3, 0.5);
+  add_losses(cases, {7}, 9, true, 990, 1010, 0.1);
   const auto on = [](const Shape& logits, std::vector<int32_t> targets, std::vector<real> mask) {
     return [=](const Context& c) {
       const int64_t rows = static_cast<int64_t>(targets.size()),
@@ -226,6 +232,11 @@ void add_cross_entropy(OpCases& cases, ErrorCases& errors) {
     };
   };
   const std::string op = "masked_cross_entropy";
+  for (const double smoothing : {-0.1, 1.0})
+    errors.push_back(refuses<ValueError>(op, "smoothing must be in [0, 1)", [=](const Context& c) {
+      masked_cross_entropy(full(c, {1, 4}, 0), IntTensor(c, {1}, std::vector<int32_t>{0}),
+                           full(c, {1}, 1), smoothing);
+    }));
   errors.push_back(
       refuses<ShapeError>(op, "got (3), (2) and (2, 4)", on({2, 4}, {0, 1, 2}, {1, 1})));
   errors.push_back(refuses<ShapeError>(op, "got (2), (1) and (2, 4)", on({2, 4}, {0, 1}, {1})));

@@ -330,7 +330,7 @@ std::pair<Array, Array> selective_scan(const SelectiveScan& in) {
 }
 
 Array masked_cross_entropy(const Array& logits, const std::vector<int32_t>& targets,
-                           const std::vector<double>& mask) {
+                           const std::vector<double>& mask, double smoothing) {
   const Array rows = as_rows(logits);
   const int64_t V = rows.shape[1];
   double total = 0, total_mask = 0;
@@ -340,7 +340,9 @@ Array masked_cross_entropy(const Array& logits, const std::vector<int32_t>& targ
     double largest = rows(i, 0), sum = 0;
     for (int64_t v = 0; v < V; ++v) largest = std::max(largest, rows(i, v));
     for (int64_t v = 0; v < V; ++v) sum += std::exp(rows(i, v) - largest);
-    total += mask[i] * (largest + std::log(sum) - rows(i, targets[i]));
+    double wanted = (1 - smoothing) * rows(i, targets[i]);
+    for (int64_t v = 0; v < V; ++v) wanted += smoothing / V * rows(i, v);
+    total += mask[i] * (largest + std::log(sum) - wanted);
   }
   return {Shape{}, {total / total_mask}};
 }

@@ -188,6 +188,6 @@ Array kronecker(const Array& left, const Array& right, const Array& v, double sc
 
 // Loss.
 Array masked_cross_entropy(const Array& logits, const std::vector<int32_t>& targets,
-                           const std::vector<double>& mask);
+                           const std::vector<double>& mask, double smoothing = 0);
 
 }  // namespace fprnn::reference
