@@ -99,6 +99,11 @@ ModelKind fp_mamba_kind() {
         .add("additive_input", own->options.additive_input,
              "Whether the state adds up inputs, and not its own channels alone, which they mix")
         .implied = "true";
+    settings
+        .add("state_keep", own->options.state_keep,
+             "Share of the scan's state that a step keeps outside of training; 1 - state_dropout "
+             "is its mean there")
+        .implied = "1.0";
     settings.add("glu_in_loop", own->options.glu_in_loop,
                  "Whether the gate is inside the fixed point");
     return [own](Module& parent, std::string name, const Init& init, const LayerPlace& place) {

@@ -35,6 +35,8 @@ FpMambaOptions resolved(FpMambaOptions options) {
   if (options.dt_rank == 0) options.dt_rank = (options.d_model + 15) / 16;
   check_sizes("fp_mamba", {options.dt_rank, options.expand * options.d_model});
   if (options.conv_width != 0) check_sizes("fp_mamba", {options.conv_width});
+  require<ValueError>(options.state_keep >= 0 && options.state_keep <= 1, "state_keep",
+                      "must be in [0, 1]", options.state_keep);
   check(options.solver);
   require<ValueError>(options.eps > 0 && std::isfinite(options.eps), "fp_mamba",
                       "eps must be positive", options.eps);
@@ -128,7 +130,9 @@ FixedPointInputs FpMamba::inputs_of(const Var& x, const Var& z, const Projection
   const bool lambda = options_.dependence.lambda;
   const Var delta =
       lambda ? Var() : linear(linear(x, of.others.front()), on_tape_of(x, dt_proj_.weight));
-  const Tensor& mask = on.state_mask;
+  Tensor mask = on.state_mask;
+  if (!mask.defined() && !on.training && options_.state_keep != 1)
+    mask = full(x.context(), x.shape().without(-1), static_cast<real>(options_.state_keep));
   require(!mask.defined() || mask.shape() == x.shape().without(-1), "fp_mamba",
           "a state mask must be (B, T)", mask.shape(), x.shape());
   require_together("fp_mamba", x, mask);

@@ -50,7 +50,10 @@ struct FpMambaOptions {
   HiddenDependence dependence = {};
   bool bc_norm = true;
   bool additive_input = true;  // false: xt_t = (I - Q) y_t, and x chooses transitions alone
-  bool glu_in_loop = false;    // v_t is gated by SiLU(z_t) inside the loop, and out_t = W_out y_t
+  // What a step outside of training keeps of H_{t-1}: after training with state dropout, the mean of
+  // what that leaves (models/layer.h).
+  double state_keep = 1;
+  bool glu_in_loop = false;  // v_t is gated by SiLU(z_t) inside the loop, and out_t = W_out y_t
   real eps = static_cast<real>(1e-5);
   SolverOptions solver = {};
 };
@@ -58,7 +61,7 @@ struct FpMambaOptions {
 class FpMamba : public FixedPointLayer {
  public:
   // ValueError: what check_sizes, of expand d_model too, make_mixer and check(SolverOptions)
-  // refuse.
+  // refuse; state_keep outside [0, 1].
   FpMamba(Module& parent, std::string name, const Init& init, const FpMambaOptions& options);
 
  protected:

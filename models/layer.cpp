@@ -35,19 +35,37 @@ int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng) {
   return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(std::min(scale * sum, kMost))));
 }
 
-void check_state_dropout(double rate) {
-  require<ValueError>(rate >= 0 && rate <= 1, "state_dropout", "the rate must be in [0, 1]", rate);
-}
+namespace {
 
-void draw_state_mask(double rate, Rng rng, const Tensor& mask) {
-  check_state_dropout(rate);
+// 0 with probability `rate`, else `kept`.
+void draw_mask(double rate, double kept, Rng rng, const Tensor& mask) {
   launch(mask.context(), RandomFill{.out = mask.data(),
                                     .count = mask.elements(),
                                     .rng = rng.next_stream(),
                                     .distribution = Distribution::keep,
                                     .offset = 0,
-                                    .scale = 1,
+                                    .scale = static_cast<real>(kept),
                                     .rate = rate});
+}
+
+}  // namespace
+
+void check_state_dropout(double rate) {
+  require<ValueError>(rate >= 0 && rate <= 1, "state_dropout", "the rate must be in [0, 1]", rate);
+}
+
+void check_dropout(double rate) {
+  require<ValueError>(rate >= 0 && rate < 1, "dropout", "the rate must be in [0, 1)", rate);
+}
+
+void draw_state_mask(double rate, Rng rng, const Tensor& mask) {
+  check_state_dropout(rate);
+  draw_mask(rate, 1, rng, mask);
+}
+
+void draw_output_mask(double rate, Rng rng, const Tensor& mask) {
+  check_dropout(rate);
+  draw_mask(rate, 1 / (1 - rate), rng, mask);
 }
 
 }  // namespace fprnn

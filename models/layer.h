@@ -23,6 +23,9 @@ struct Conditions {
   // (B, T): 0 where a step forgets its cell's state, else 1. Undefined: none does. ValueError: a
   // layer that cannot.
   Tensor state_mask = {};
+  // (B, T, d): what the backbone multiplies with what a layer adds to the residual stream. Undefined:
+  // with 1.
+  Tensor output_mask = {};
   // Of this layer with the weights that it has now; no gradient reaches them then. Null: made anew.
   const PreparedWeights* prepared = nullptr;
   // Where a layer puts what training shall add to its loss, scalars on the tape of x; null: nowhere.
@@ -36,9 +39,15 @@ int64_t draw_iteration_cap(int64_t shape, double scale, Rng& rng);
 // State dropout, a regulariser of training: with probability `rate` a step forgets its cell's state
 // (where there is one besides y), drawn anew for each token. What lasts must then be carried by
 // y_{t-1}, which does not fade with time as a scan does, and so reaches beyond the length that was
-// trained.
+// trained. Outside of training a layer may keep the mean of what dropping leaves, 1 - rate of the
+// state at each step: then no state is older there than in training (FpMambaOptions::state_keep).
 void draw_state_mask(double rate, Rng rng, const Tensor& mask);  // ValueError: as below
 void check_state_dropout(double rate);                           // ValueError: outside [0, 1]
+
+// Dropout (Srivastava et al., 2014): 0 with probability `rate`, else 1 / (1 - rate), for each number
+// that a layer adds to the residual stream. ValueError: the rate is outside [0, 1).
+void draw_output_mask(double rate, Rng rng, const Tensor& mask);
+void check_dropout(double rate);
 
 // What a layer carries from one chunk of a sequence to the next, each with the batch first; as
 // values, no gradient flows through them. Empty at the start of a sequence.

@@ -28,7 +28,8 @@ SequenceModel::Block::Block(Module& parent, std::string name, const Init& init,
 }
 
 SequenceModel::SequenceModel(const Init& init, const SequenceModelOptions& options)
-    : embedding_(*this, "embedding", init, checked(options).vocabulary, options.d_model),
+    : d_model_(checked(options).d_model),
+      embedding_(*this, "embedding", init, options.vocabulary, options.d_model),
       norm_(*this, "norm", init, options.d_model) {
   for (int64_t i = 0; i < options.layers; ++i)
     blocks_.push_back(std::make_unique<Block>(*this, "layers." + std::to_string(i), init, options));
@@ -49,9 +50,11 @@ Var SequenceModel::trunk(Tape& tape, const IntTensor& tokens, State* state,
     const Block& block = *blocks_[i];
     const Conditions now = on.empty() ? Conditions{} : on[i];
     const Var x = block.norm != nullptr ? block.norm->forward(residual) : residual;
-    const Var y =
+    Var y =
         state != nullptr ? block.layer->forward(x, (*state)[i], now) : block.layer->forward(x, now);
-    residual = block.norm != nullptr ? add(residual, y) : y;
+    const bool whole = block.norm == nullptr;  // the residual is in y already
+    if (now.output_mask.defined()) y = mul(whole ? sub(y, residual) : y, Var(now.output_mask));
+    residual = whole && !now.output_mask.defined() ? y : add(residual, y);
   }
   return norm_.forward(residual);
 }

@@ -49,6 +49,7 @@ class SequenceModel : public Module {
   Var forward(Tape& tape, const IntTensor& tokens, std::span<const int64_t> offsets);
 
   std::vector<Layer*> layers() const;  // from the embedding up
+  int64_t d_model() const { return d_model_; }
 
  private:
   struct Block : Module {
@@ -59,6 +60,7 @@ class SequenceModel : public Module {
   // (B, T) -> (B, T, d)
   Var trunk(Tape& tape, const IntTensor& tokens, State* state, std::span<const Conditions> on = {});
 
+  int64_t d_model_;
   Embedding embedding_;
   std::vector<std::unique_ptr<Block>> blocks_;
   RmsNorm norm_;

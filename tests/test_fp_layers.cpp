@@ -212,6 +212,29 @@ TEST_CASE("fp layers: dropping every state leaves y_{t-1} alone to remember") {
   });
 }
 
+// All at once and a step at a time, as a mask of its mean does; training has masks of its own.
+TEST_CASE("fp layers: outside of training a step keeps the share of its state that it is told") {
+  const Context context = test_context();
+  const auto with_keep = [&](double keep) {
+    return Built(context,
+                 mamba_case("", with(kMamba, [&](auto& o) { o.state_keep = keep; })));
+  };
+  Built kept = with_keep(0.75), whole = with_keep(1);
+  const Tensor mean = full(kept.context, {kBatch, kTime}, real(0.75));
+  const auto out = [](Built& built, const Conditions& on) {
+    return built.layer->forward(built.u, on).value().to_vector();
+  };
+  const std::vector<real> expected = out(whole, {.state_mask = mean});
+  CHECK(same_bits(out(kept, {}), expected));
+  CHECK(out(whole, {}) != expected);
+  CHECK(same_bits(out(kept, {.training = true}), out(whole, {.training = true})));
+  CHECK(same_bits(out(kept, {.state_mask = full(kept.context, {kBatch, kTime}, 1)}),
+                  out(whole, {.state_mask = full(kept.context, {kBatch, kTime}, 1)})));
+  check_close("in steps", Answer(*kept.layer, kept.u, 1).values.front(), expected, kSame);
+  for (const double keep : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()})
+    CHECK_THROWS_AS(with_keep(keep), ValueError);
+}
+
 TEST_CASE("fp layers: with some states dropped both solvers and their exact gradients agree") {
   for_layers(mamba_cases(), [](Built& built, const std::string& name) {
     const auto of = [&](Solver solver, double rate) {
@@ -249,8 +272,11 @@ TEST_CASE("fp layers: without additive input and with Q = I a solution is its no
 TEST_CASE("fp layers: a rate of dropping that is none, or a mask that does not fit, is refused") {
   const Context context = test_context();
   const Tensor mask(context, {kBatch, kTime});
-  for (const double rate : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()})
+  for (const double rate : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
     CHECK_THROWS_AS(draw_state_mask(rate, {}, mask), ValueError);
+    CHECK_THROWS_AS(draw_output_mask(rate, {}, mask), ValueError);
+  }
+  CHECK_THROWS_AS(draw_output_mask(1, {}, mask), ValueError);
   Built mamba(context, mamba_cases().front()), rnn(context, rnn_cases().front());
   CHECK_THROWS_AS(mamba.layer->forward(mamba.u, {.state_mask = zeros(context, {kBatch, 1})}),
                   ShapeError);

@@ -105,6 +105,46 @@ TEST_CASE("sequence model: whole sequences, chunks and single tokens agree") {
   });
 }
 
+// With everything dropped a model's layers add nothing, be their residual their own or the backbone's;
+// a mask of ones changes nothing but what is rounded, and a layer's gradient is scaled as its output.
+TEST_CASE("sequence model: what layers add is multiplied with their masks") {
+  const Context context = test_context();
+  const IntTensor tokens = some_tokens(context, {2, 5});
+  for_models(context, [&](const std::string& name, SequenceModel& model) {
+    const auto logits = [&](real first, real others) {
+      std::vector<Conditions> on(model.layers().size());
+      for (Conditions& each : on)
+        each.output_mask = full(context, {2, 5, model.d_model()}, &each == &on[0] ? first : others);
+      NoGrad tape(context);
+      return model.forward(tape, tokens, on).value().to_vector();
+    };
+    NoGrad tape(context);
+    check_close(name, logits(1, 1), model.forward(tape, tokens).value().to_vector(), kSame);
+    CHECK_MESSAGE(logits(2, 1) != logits(1, 1), name);
+    // The embedding alone is left: a token's logits do not depend on what was before it.
+    const std::vector<real> bare = logits(0, 0);
+    const std::vector<int32_t> ids = tokens.to_vector();
+    const size_t V = bare.size() / ids.size();
+    for (size_t i = 0; i < ids.size(); ++i)
+      for (size_t j = 0; j < i; ++j)
+        if (ids[i] == ids[j])
+          CHECK_MESSAGE(
+              std::equal(bare.begin() + i * V, bare.begin() + (i + 1) * V, bare.begin() + j * V),
+              name);
+  });
+}
+
+TEST_CASE("sequence model: output masks have their mean, and no other numbers") {
+  const Tensor mask(test_context(), {50, 40});
+  draw_output_mask(0.2, {.seed = 3, .stream = 1}, mask);
+  double sum = 0;
+  for (const real x : mask.to_vector()) {
+    CHECK((x == 0 || x == real(1.25)));
+    sum += x;
+  }
+  CHECK(sum / 2000 == doctest::Approx(1).epsilon(0.05));
+}
+
 TEST_CASE("sequence model: a decoder of weights that stay gives the bits of single steps") {
   const Context context = test_context();
   const IntTensor tokens = some_tokens(context, {2, 6});

@@ -39,7 +39,7 @@ std::unique_ptr<SequenceModel> fp_model(const Context& context, const Task& task
 
 }  // namespace
 
-TEST_CASE("train: caps and dropped states hold in training alone, and their draws are the seed's") {
+TEST_CASE("train: caps, drops and smoothed labels hold in training alone, and their draws are the seed's") {
   const WordProblem task(group_named("S3"));
   const TrainOptions plain{.steps = 6, .batch_size = 8, .length = 5, .seed = 2};
   const auto losses = [&](const TrainOptions& options) {
@@ -61,11 +61,17 @@ TEST_CASE("train: caps and dropped states hold in training alone, and their draw
     return losses;
   };
   const std::vector<double> whole = losses(plain);
-  TrainOptions capped = plain, drawn = plain, dropped = plain;
+  TrainOptions capped = plain, drawn = plain, dropped = plain, rising = plain, thinned = plain,
+               smoothed = plain;
   capped.iteration_cap.fixed = 2;
   drawn.iteration_cap = {.shape = 4, .scale = 1};
-  dropped.state_dropout = 0.5;
-  for (const TrainOptions& options : {capped, drawn, dropped}) {
+  dropped.state_dropout = {0.5, 0.5};
+  rising.state_dropout = {0, 0.9};
+  thinned.dropout = 0.2;
+  smoothed.label_smoothing = 0.1;
+  CHECK(losses(rising).front() == doctest::Approx(whole.front()));
+  CHECK(losses(thinned).front() != whole.front());
+  for (const TrainOptions& options : {capped, drawn, dropped, rising, thinned, smoothed}) {
     const std::vector<double> once = losses(options);
     CHECK(once != whole);
     CHECK(once == losses(options));
@@ -79,7 +85,8 @@ TEST_CASE("train: a training that goes on where another stopped ends with the sa
                              .batch_size = 8,
                              .length = 5,
                              .curriculum = {.from = 1, .share = 1},
-                             .state_dropout = 0.3};
+                             .dropout = 0.1,
+                             .state_dropout = {0.3, 0.6}};
   const auto whole = fp_model(context, task);
   train(*whole, task, context, options, [](const StepMetrics&) { return true; });
 

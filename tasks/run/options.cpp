@@ -31,6 +31,14 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
   settings.add("weight_decay", t.numbers.adamw.weight_decay, "Decoupled weight decay");
   settings.add("betas", t.betas, "AdamW's two rates");
   settings.add("clip", t.numbers.clip, "Largest norm of all gradients together");
+  settings
+      .add("label_smoothing", t.numbers.label_smoothing,
+           "Share of each target that is spread over all classes")
+      .implied = "0.0";
+  settings
+      .add("dropout", t.numbers.dropout,
+           "Probability that a number a layer adds to the residual stream is dropped in training")
+      .implied = "0.0";
   settings.add("seed", t.numbers.seed, "Seed of weights and data").refusal = [&run] {
     const bool one = run.seeds.empty() && seeds_in(run.resume).empty();
     return one ? "" : "each of several runs has a seed of its own";
@@ -39,8 +47,12 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
   settings.add("iteration_cap", t.iteration_cap,
                "Cap in training alone: none, N, or gamma:4,1 drawn anew each step");
   settings.title("Training", Decides::training, [&] { return model.any_has(&ModelKind::states); });
-  settings.add("state_dropout", t.numbers.state_dropout,
+  settings.add("state_dropout", t.numbers.state_dropout.first,
                "Probability that a step of training forgets the scan's state");
+  settings
+      .add("final_state_dropout", t.final_state_dropout,
+           "To which state_dropout rises evenly by the last step: same, or a probability")
+      .implied = "same";
 }
 
 void add_run(Settings& settings, RunSettings& r) {
@@ -149,6 +161,11 @@ TrainOptions train_options(const TrainSettings& settings) {
   options.curriculum = curriculum_named(settings.curriculum);
   options.decline = decline_named(settings.schedule);
   options.iteration_cap = iteration_cap_named(settings.iteration_cap);
+  const std::string& last = settings.final_state_dropout;
+  const auto number = number_in<double>(last);
+  require<ValueError>(last == "same" || number, "final_state_dropout", "must be same, or a number",
+                      last);
+  options.state_dropout.last = number.value_or(options.state_dropout.first);
   return options;
 }
 

@@ -34,7 +34,12 @@ constexpr int kMostSkipped = 10;  // non-finite steps in a row
 constexpr int64_t kMostAccumulated = 1 << 16;
 constexpr int64_t kMaxSteps = int64_t{1} << 40;  // the numbers that the streams below have room for
 
-// What is drawn for a batch besides: its iteration cap, and the states that a layer drops.
+double state_dropout_at(const TrainOptions& options, int64_t step) {
+  const auto& [first, last] = options.state_dropout;
+  return first + (last - first) * static_cast<double>(step) / static_cast<double>(options.steps);
+}
+
+// What is drawn for a batch besides: its iteration cap, and what a layer drops.
 Rng cap_stream(uint64_t seed, int64_t number) {
   return {seed, uint64_t{1} << 61 | static_cast<uint64_t>(number)};
 }
@@ -70,7 +75,11 @@ const TrainOptions& check(const TrainOptions& options) {
                       "iteration_cap", "must be 1 to 2^31 - 1, or 0 for none", cap.fixed);
   Rng unused;
   if (cap.shape != 0) draw_iteration_cap(cap.shape, cap.scale, unused);
-  check_state_dropout(options.state_dropout);
+  require<ValueError>(options.label_smoothing >= 0 && options.label_smoothing < 1,
+                      "label_smoothing", "must be in [0, 1)", options.label_smoothing);
+  check_dropout(options.dropout);
+  check_state_dropout(options.state_dropout.first);
+  check_state_dropout(options.state_dropout.last);
   return options;
 }
 
@@ -160,8 +169,13 @@ void Training::prepare(const std::vector<Batch>& batches) {
     at = {};
     for (const Batch& batch : batches) {
       Part& part = at.parts.emplace_back(Part{.batch = batch.on(context_)});
-      for (size_t i = 0; i < fixed_points(model_).size(); ++i)
-        part.masks.emplace_back(context_, batch.tokens.shape());
+      const Shape& shape = batch.tokens.shape();
+      if (options_.state_dropout.first > 0 || options_.state_dropout.last > 0)
+        for (size_t i = 0; i < fixed_points(model_).size(); ++i)
+          part.state_masks.emplace_back(context_, shape);
+      if (options_.dropout > 0)
+        for (size_t i = 0; i < model_.layers().size(); ++i)
+          part.output_masks.emplace_back(context_, shape.appended(model_.d_model()));
     }
     return;
   }
@@ -245,7 +259,7 @@ void Training::add_part(const Part& part, Computed& computed) {
   const Var logits = task_.carries_state()
                          ? model_.forward(tape, batch.tokens, computed.carried, with_losses)
                          : model_.forward(tape, batch.tokens, with_losses);
-  Var loss = masked_cross_entropy(logits, batch.targets, batch.mask);
+  Var loss = masked_cross_entropy(logits, batch.targets, batch.mask, options_.label_smoothing);
   for (const Var& each : more) loss = add(loss, each);
   if (options_.accumulate > 1) loss = affine(loss, real(1) / real(options_.accumulate), 0);
   computed.loss =
@@ -263,24 +277,29 @@ const StepMetrics& Training::step() {
   return last_;
 }
 
-// For each layer. Masks of states are drawn into the memory of the last ones.
-std::vector<Conditions> Training::conditions(int64_t number, std::span<const Tensor> masks) const {
+// For each layer. Masks are drawn into the memory of the last ones.
+void Training::draw_conditions(int64_t number, Part& part) const {
   const IterationCap& cap = options_.iteration_cap;
   Rng rng = cap_stream(options_.seed, number);
   const int64_t most = cap.shape > 0 ? draw_iteration_cap(cap.shape, cap.scale, rng) : cap.fixed;
-  std::vector<Conditions> all;
+  const double state_dropout = state_dropout_at(options_, number / options_.accumulate);
+  part.on.clear();
   size_t fixed_points = 0;
   for (const Layer* layer : model_.layers()) {
-    Conditions& on = all.emplace_back(Conditions{.training = true, .iteration_cap = most});
+    const size_t place = part.on.size();
+    Conditions& on = part.on.emplace_back(Conditions{.training = true, .iteration_cap = most});
+    if (!part.output_masks.empty()) {
+      on.output_mask = part.output_masks[place];
+      draw_output_mask(options_.dropout, dropout_stream(options_.seed, number, kMaxLayers + place),
+                       on.output_mask);
+    }
     const auto* fixed_point = dynamic_cast<const ImplicitLayer*>(layer);
     if (fixed_point == nullptr) continue;
     const size_t i = fixed_points++;
-    if (!fixed_point->has_states() || options_.state_dropout == 0) continue;
-    on.state_mask = masks[i];
-    draw_state_mask(options_.state_dropout, dropout_stream(options_.seed, number, i),
-                    on.state_mask);
+    if (!fixed_point->has_states() || part.state_masks.empty()) continue;
+    on.state_mask = part.state_masks[i];
+    draw_state_mask(state_dropout, dropout_stream(options_.seed, number, i), on.state_mask);
   }
-  return all;
 }
 
 StepMetrics Training::take_step() {
@@ -294,8 +313,7 @@ StepMetrics Training::take_step() {
   StepMetrics metrics{.step = step + 1, .lr = schedule_(step), .skipped = last_.skipped};
   prepare(batches);
   optimiser_.prepare(metrics.lr, options_.clip);
-  for (int64_t i = 0; i < options_.accumulate; ++i)
-    repeated_.parts[i].on = conditions(first + i, repeated_.parts[i].masks);
+  for (int64_t i = 0; i < options_.accumulate; ++i) draw_conditions(first + i, repeated_.parts[i]);
   run();
   read(repeated_.computed, batches, metrics);
 

@@ -27,6 +27,11 @@ struct Curriculum {
   double share = 0;
 };
 
+// A rate that rises evenly, from the first step of training to the last.
+struct Rising {
+  double first = 0, last = 0;
+};
+
 struct TrainOptions {
   int64_t steps = 1000;
   int64_t batch_size = 64;
@@ -38,7 +43,9 @@ struct TrainOptions {
   Decline decline = Decline::cosine;
   double clip = 1;  // of the global gradient norm
   IterationCap iteration_cap = {};
-  double state_dropout = 0;  // models/layer.h
+  double label_smoothing = 0;  // ops/cross_entropy.h
+  double dropout = 0;          // models/layer.h
+  Rising state_dropout = {};   // models/layer.h
   uint64_t seed = 0;
   AdamWOptions adamw = {};
 };
@@ -111,8 +118,8 @@ class Training {
   // One batch of a step.
   struct Part {
     Batch batch;
-    std::vector<Tensor> masks = {};   // of states, of each fixed point
-    std::vector<Conditions> on = {};  // of each layer
+    std::vector<Tensor> output_masks = {}, state_masks = {};  // of each layer that has them
+    std::vector<Conditions> on = {};                          // of each layer
   };
   // Steps of one shape, as long as no other comes: the memory of their batches and masks and, where
   // there are graphs (core/graph.h), the whole step as it was captured the second time, to be
@@ -127,7 +134,7 @@ class Training {
 
   StepMetrics take_step();
   void prepare(const std::vector<Batch>& batches);
-  std::vector<Conditions> conditions(int64_t number, std::span<const Tensor> masks) const;
+  void draw_conditions(int64_t number, Part& part) const;
   bool capturable() const;
   void run();
   void record();
