@@ -149,8 +149,9 @@ double Schedule::operator()(int64_t step) const {
   if (steps <= warmup || decline == Decline::none) return peak;
   const double progress =
       std::min(1.0, static_cast<double>(step - warmup) / static_cast<double>(steps - warmup));
-  if (decline == Decline::linear) return peak * (1 - progress);
-  return peak * 0.5 * (1 + std::cos(std::numbers::pi * progress));
+  const double height = peak - end;
+  if (decline == Decline::linear) return end + height * (1 - progress);
+  return end + height * 0.5 * (1 + std::cos(std::numbers::pi * progress));
 }
 
 }  // namespace fprnn

@@ -76,8 +76,8 @@ class AdamW {
   int64_t steps_ = 0;
 };
 
-// Linear warm-up to `peak`, then down to 0, which would be reached one step after the last: along
-// half a cosine, in a straight line, or not at all.
+// Linear warm-up to `peak`, then down to `end`, which would be reached one step after the last:
+// along half a cosine, in a straight line, or not at all.
 enum class Decline { cosine, linear, none };
 Decline decline_named(std::string_view name);  // cosine, linear, constant; ValueError
 
@@ -86,6 +86,7 @@ struct Schedule {
   int64_t warmup;  // steps
   int64_t steps;   // in all
   Decline decline = Decline::cosine;
+  double end = 0;
   double operator()(int64_t step) const;  // step 0 is the first
 };
 

@@ -36,8 +36,8 @@ class ModArithmetic : public TaskProgram {
                    "lr=1e-3 warmup=1000 clip=1 state_dropout=0")},
         {"paper", "Expressions in brackets as the paper trains them: not for a CPU",
          key_texts("variant=brackets d_model=128 layers=2 rank=4 glu_in_loop=false short_conv=true "
-                   "batch_size=256 steps=100000 lr=1e-3 warmup=10000 weight_decay=0.1 clip=1e9 "
-                   "betas=0.9,0.999 state_dropout=0 solver=patience gradient=one-step "
+                   "batch_size=256 steps=100000 lr=1e-3 end_lr=1e-6 warmup=10000 weight_decay=0.1 "
+                   "clip=1e9 betas=0.9,0.999 state_dropout=0 solver=patience gradient=one-step "
                    "max_iterations=1000 iteration_cap=none eval_sequences=8192 test_from=40 "
                    "eval_lengths=256")}};
   }

@@ -284,6 +284,17 @@ TEST_CASE("schedule: linear warm-up, then half a cosine") {
   CHECK(std::abs(lr(1000)) < 1e-15);
 }
 
+TEST_CASE("schedule: down to another end than 0") {
+  for (const Decline decline : {Decline::cosine, Decline::linear, Decline::none}) {
+    const Schedule lr{.peak = 2, .warmup = 4, .steps = 10, .decline = decline, .end = 0.5};
+    CHECK(lr(0) == 0.5);
+    CHECK(lr(4) == 2);
+    CHECK(lr(7) == doctest::Approx(decline == Decline::none ? 2 : 1.25));
+    CHECK(lr(10) == doctest::Approx(decline == Decline::none ? 2 : 0.5));
+    CHECK(lr(1000) == lr(10));
+  }
+}
+
 TEST_CASE("schedule: without warm-up, and with nothing else") {
   const Schedule cosine{.peak = 3, .warmup = 0, .steps = 8};
   CHECK(cosine(0) == doctest::Approx(3));

@@ -144,6 +144,7 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"curriculum", none},
       {"lr", {"2147483648", "4611686018427387904", "9223372036854775808"}},
       {"schedule", none},
+      {"end_lr", zero},
       {"warmup", counts},
       {"weight_decay", numbers},
       {"betas", none},
@@ -274,6 +275,7 @@ TEST_CASE(
   refused("kronecker has no rank", {"--mixer", "kronecker", "--rank", "2"});
   refused("dplr has no mixer_normalisation", {"--mixer", "dplr", "--mixer-normalisation", "row"});
   refused("patience has no tolerance", {"--solver", "patience", "--tolerance", "1e-3"});
+  refused("a constant schedule has no end_lr", {"--schedule", "constant", "--end-lr", "1e-5"});
   refused("[the file] mamba has no rank", {"--model", "mamba"}, R"({"rank": 2})");
   refused("[the file] mamba has no rank", {}, R"({"rank": 2, "model": "mamba"})");
   {

@@ -90,10 +90,11 @@ TEST_CASE("train: losses and weights depend on the seed and not on threads") {
 
 TEST_CASE("train: metrics say what was done, and watching may stop the run") {
   Run run(test_context());
+  run.options.end_lr = 1e-3;
   int64_t steps = 0;
   fprnn::train(*run.model, run.task, run.context, run.options, [&](const StepMetrics& metrics) {
     CHECK(metrics.step == ++steps);
-    CHECK(metrics.lr == Schedule{3e-3, 4, 20}(steps - 1));
+    CHECK(metrics.lr == Schedule{3e-3, 4, 20, Decline::cosine, 1e-3}(steps - 1));
     CHECK((metrics.grad_norm > 0 && std::isfinite(metrics.grad_norm)));
     CHECK((metrics.seconds > 0 && metrics.tokens_per_second > 0));
     return steps < 7;
@@ -216,6 +217,8 @@ TEST_CASE("train: options outside their ranges are refused") {
   refused([](TrainOptions& o) { o.lr = 0; });
   refused([&](TrainOptions& o) { o.lr = nan; });
   refused([](TrainOptions& o) { o.lr = std::numeric_limits<double>::infinity(); });
+  refused([](TrainOptions& o) { o.end_lr = 2 * o.lr; });
+  refused([&](TrainOptions& o) { o.end_lr = nan; });
   refused([](TrainOptions& o) { o.clip = 0; });
   refused([](TrainOptions& o) { o.warmup = -1; });
   refused([](TrainOptions& o) { o.adamw.beta1 = 1; });

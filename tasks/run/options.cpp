@@ -27,6 +27,11 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
   settings.add("lr", t.numbers.lr, "Peak learning rate");
   settings.add("schedule", t.schedule, "Of the learning rate after warm-up",
                {"cosine", "linear", "constant"});
+  Setting& end = settings.add("end_lr", t.numbers.end_lr, "Learning rate at the schedule's end");
+  end.implied = "0.0";
+  end.refusal = [&t] {
+    return t.schedule == "constant" ? "a constant schedule has no end_lr" : "";
+  };
   settings.add("warmup", t.numbers.warmup, "Steps of linear warm-up");
   settings.add("weight_decay", t.numbers.adamw.weight_decay, "Decoupled weight decay");
   settings.add("betas", t.betas, "AdamW's two rates");

@@ -64,6 +64,8 @@ const TrainOptions& check(const TrainOptions& options) {
   require<ValueError>(lr > 0 && std::isfinite(lr) && options.clip > 0 && options.warmup >= 0,
                       "train", "lr and clip must be positive and warm-up not negative", options.lr,
                       options.clip, options.warmup);
+  require<ValueError>(options.end_lr >= 0 && options.end_lr <= options.lr, "train",
+                      "end_lr must be 0 to lr", options.end_lr, options.lr);
   require<ValueError>(std::isfinite(static_cast<real>(options.adamw.weight_decay)), "train",
                       "weight_decay must be finite", options.adamw.weight_decay);
   const auto& [from, share] = options.curriculum;
@@ -127,7 +129,7 @@ Training::Training(SequenceModel& model, const Task& task, const Context& contex
       context_(context),
       host_(Context::cpu({.threads = context.threads()})),
       options_(check(options)),
-      schedule_{options.lr, options.warmup, options.steps, options.decline},
+      schedule_{options.lr, options.warmup, options.steps, options.decline, options.end_lr},
       optimiser_(model.parameters(), options.adamw) {
   require<UsageError>(!task.carries_state() || options.curriculum.from == 0, "train",
                       "a task whose rows go on from batch to batch has no curriculum");
