@@ -124,6 +124,8 @@ if(FPRNN_BUILD_TESTS)
     endforeach()
     add_test(NAME state_tracking_alphabets
              COMMAND bash ${PROJECT_SOURCE_DIR}/tests/alphabets.sh $<TARGET_FILE:state_tracking>)
+    add_test(NAME state_tracking_protocols
+             COMMAND bash ${PROJECT_SOURCE_DIR}/tests/protocols.sh $<TARGET_FILE:state_tracking>)
     add_test(NAME seeds COMMAND bash ${PROJECT_SOURCE_DIR}/tests/seeds.sh $<TARGET_FILE:state_tracking>)
     add_test(NAME examples COMMAND bash ${PROJECT_SOURCE_DIR}/tests/examples.sh $<TARGET_FILE:state_tracking>)
     add_test(NAME copying_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/copying.sh $<TARGET_FILE:copying>)

@@ -106,7 +106,10 @@ std::vector<Metric> accuracies() {
            .caption = "whole sequences right",
            .of_sequences = true},
           {.name = "tokens", .over = tokens},
-          {.name = "last_token", .over = last_token},
+          {.name = "last_token",
+           .over = last_token,
+           .caption = "last tokens right",
+           .of_sequences = true},
           {.name = "prefix", .over = prefix}};
 }
 

@@ -39,7 +39,12 @@ class StateTracking : public TaskProgram {
              key_texts("group=A5 mixer=kronecker glu_in_loop=false d_model=512 batch_size=512 "
                        "steps=20000 lr=0.0001 warmup=0 weight_decay=0.01 betas=0.9,0.999 clip=1 "
                        "state_dropout=0 solver=patience gradient=one-step max_iterations=1000 "
-                       "iteration_cap=16 eval_lengths=2,4,8,16,24,32,40,50")}};
+                       "iteration_cap=16 eval_lengths=2,4,8,16,24,32,40,50")},
+            {"a5-pd-ssm", "A5's generators as PD-SSM's authors train them: not for a CPU",
+             key_texts("group=A5 alphabet=generators model=pd-ssm d_model=128 layers=2 "
+                       "train_length=40 shortest=3 supervise=last batch_size=256 steps=100000 "
+                       "lr=2e-3 end_lr=1e-5 warmup=10000 weight_decay=0.01 betas=0.9,0.999 clip=1 "
+                       "state_dropout=0 eval_lengths=40,256 eval_sequences=8192")}};
   }
   void add_to(Settings& settings) override {
     settings.title("Task", Decides::model);
@@ -56,13 +61,22 @@ class StateTracking : public TaskProgram {
              "Share never trained on: pairs:P of two elements in a row, cells:P of product and "
              "element; or none")
         .implied = "none";
+    settings
+        .add("shortest", options_.shortest,
+             "Shortest row of training, train-length being the longest; 0: all rows have it")
+        .implied = "0";
+    settings.add("supervise", supervise_, "Labels of a row that training asks for", {"all", "last"})
+        .implied = "all";
   }
   std::unique_ptr<Task> task() const override {
-    return std::make_unique<WordProblem>(group_named(group_), options_);
+    WordProblemOptions options = options_;
+    options.supervise = supervise_ == "last" ? Supervise::last : Supervise::all;
+    return std::make_unique<WordProblem>(group_named(group_), options);
   }
 
  private:
   std::string group_ = "S3";
+  std::string supervise_ = "all";
   WordProblemOptions options_;
 };
 

@@ -71,6 +71,77 @@ TEST_CASE("word problem: batches are a pure function of rng") {
   CHECK(task.sample(context, Rng{9, 1}, 5, 7).tokens.to_vector() != first.tokens.to_vector());
 }
 
+TEST_CASE("word problem: training's lengths are uniform, and nothing is asked behind a row's end") {
+  constexpr int64_t kRows = 3800, kShortest = 3, kLongest = 40;
+  const Context context = test_context();
+  const Group group = group_named("S3");
+  for (const int64_t spacing : {1, 2})
+    for (const Supervise supervise : {Supervise::all, Supervise::last}) {
+      INFO(spacing);
+      const WordProblem task(group, {.alphabet = spacing == 1 ? "all" : "spaced:2",
+                                     .shortest = kShortest,
+                                     .supervise = supervise});
+      const Batch batch = task.sample(context, Rng{5, 6}, kRows, kLongest);
+      const int64_t T = spacing * kLongest + 1;
+      REQUIRE(batch.tokens.shape() == Shape{kRows, T});
+      const auto tokens = batch.tokens.to_vector(), targets = batch.targets.to_vector();
+      const auto mask = batch.mask.to_vector(), counted = batch.counted.to_vector();
+      std::array<int, kLongest + 1> lengths{};
+      std::array<int, 8> read{};
+      int64_t wrong = 0;
+      for (int64_t b = 0; b < kRows; ++b) {
+        const int64_t row = b * T;
+        int64_t last = T - 1;
+        while (last > 0 && mask[row + last] == 0) --last;
+        ++lengths[last / spacing];
+        int32_t product = group.identity;
+        for (int64_t t = 0; t < T; ++t) {
+          const bool inside = t > 0 && t <= last, blank = spacing == 2 && t % 2 == 0;
+          const int32_t token = tokens[row + t];
+          if (inside) ++read[token];
+          if (inside && token < 6) product = group.product(product, token);
+          wrong += inside ? (blank ? token != 7 : token >= 6) : token != 6;
+          const bool label = t % spacing == 0 && t <= last,
+                     asked = label && (supervise == Supervise::all || t == last);
+          wrong += mask[row + t] != (asked ? 1 : 0);
+          wrong += counted[row + t] != (asked && t > 0 ? 1 : 0);
+          wrong += inside && asked && targets[row + t] != product;
+        }
+      }
+      CHECK(wrong == 0);
+      for (int64_t length = 0; length <= kLongest; ++length)  // 100 each expected, deviation 9.9
+        CHECK((length < kShortest ? lengths[length] == 0 : std::abs(lengths[length] - 100) < 50));
+      // 13,617 each expected, deviation 110 of the draws and 113 of the lengths.
+      for (int x = 0; x < 6; ++x) CHECK(std::abs(read[x] - 13'617) < 800);
+      const Batch fewer = task.sample(context, Rng{5, 6}, 2, kLongest);
+      for (const int64_t b : {0, 1}) CHECK(row(fewer.tokens, b) == row(batch.tokens, b));
+    }
+}
+
+TEST_CASE("word problem: an examination asks for every label, however training does") {
+  const Context context = test_context();
+  const Group group = group_named("S3");
+  const WordProblem task(group, {.shortest = 3, .supervise = Supervise::last}), plain(group);
+  const Batch asked = task.examination(context, Rng{1, 2}, 20, 9),
+              all = plain.examination(context, Rng{1, 2}, 20, 9);
+  CHECK(asked.tokens.to_vector() == all.tokens.to_vector());
+  CHECK(asked.mask.to_vector() == all.mask.to_vector());
+  CHECK(asked.counted.to_vector() == all.counted.to_vector());
+  // What is trained is what is judged first.
+  const std::vector<Metric> metrics = task.metrics();
+  REQUIRE(metrics.size() == 4);
+  CHECK(metrics.front().name == "last_token");
+  CHECK((metrics.front().of_sequences && metrics.front().caption == "last tokens right"));
+  CHECK(metrics[1].name == "whole_sequences");
+  CHECK(plain.metrics().front().name == "whole_sequences");
+  check_refused<ValueError>("must be 0, for the trained length alone, or a length from 1, got -1",
+                            [&] { WordProblem(group, {.shortest = -1}); });
+  check_refused<ValueError>("at most the trained length: shortest and length, got 3 and 2",
+                            [&] { task.sample(context, {}, 5, 2); });
+  check_refused<ValueError>("at most the trained length", [&] { task.check_training(2); });
+  CHECK(task.sample(context, {}, 5, 3).tokens.shape() == Shape{5, 4});
+}
+
 TEST_CASE("word problem: weights, training and evaluation draw from streams of their own") {
   const Context context = test_context();
   const WordProblem task(group_named("A5"));
