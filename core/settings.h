@@ -61,6 +61,8 @@ struct Setting {
   // The value that checkpoints and results say by leaving the key out, as those from before there was
   // the setting do. Unset: none.
   std::optional<std::string> implied = {};
+  // Of a model: its weights fit whatever the value is, so that an evaluation may have another.
+  bool fits_any = false;
 
   std::string standard = {};       // the value, as text, that defaults and presets give it
   std::string named_by = {};       // the source in which the user has set it; empty: none

@@ -95,15 +95,17 @@ ModelKind fp_mamba_kind() {
     settings.add("hidden_dependence", own->hidden_dependence,
                  "Which see y_{t-1}: none or some of q,b,c,lambda");
     settings.add("bc_norm", own->options.bc_norm, "Whether b and c are normalised");
-    settings
-        .add("additive_input", own->options.additive_input,
-             "Whether the state adds up inputs, and not its own channels alone, which they mix")
-        .implied = "true";
-    settings
-        .add("state_keep", own->options.state_keep,
-             "Share of the scan's state that a step keeps outside of training; 1 - state_dropout "
-             "is its mean there")
-        .implied = "1.0";
+    Setting& additive = settings.add(
+        "additive_input", own->options.additive_input,
+        "Whether the state adds up inputs, and not its own channels alone, which they mix");
+    additive.implied = "true";
+    additive.fits_any = true;
+    Setting& keep = settings.add(
+        "state_keep", own->options.state_keep,
+        "Share of the scan's state that a step keeps outside of training; 1 - state_dropout is its "
+        "mean there");
+    keep.implied = "1.0";
+    keep.fits_any = true;
     settings.add("glu_in_loop", own->options.glu_in_loop,
                  "Whether the gate is inside the fixed point");
     return [own](Module& parent, std::string name, const Init& init, const LayerPlace& place) {

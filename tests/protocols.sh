@@ -46,3 +46,39 @@ refuses 'at most the trained length: shortest and length, got 5 and 4' --shortes
 refuses 'at most the trained length' --shortest 3 --curriculum 2,0.5
 refuses 'a length from 1' --shortest -1
 refuses 'supervise must be all, last' --supervise first
+
+# A trained model, run otherwise.
+metrics_of() { grep -o '"metrics": {[^}]*}' "$1/eval.json"; }
+# mean_iterations NAME: at the longest length.
+mean_iterations() { grep -o '"iterations_mean": [0-9.]*' "$1/eval.json" | tail -n 1 | grep -o '[0-9.]*$'; }
+# evaluated NAME WORDS ARGUMENT...: an evaluation of the run fp into the folder says WORDS of what it changed.
+evaluated() {
+  "$program" --evaluate fp --out "$1" "${@:3}" >log 2>&1 || die "${*:3}: $(cat log)"
+  grep -qF "\"evaluated_with\": {$2}" "$1/eval.json" || die "${*:3}: $(cat "$1/eval.json")"
+  grep -q "^evaluated with $(sed 's/[",_:]/ /g; s/  */ /g; s/^ //; s/ $//' <<<"$2")\$" log || die "${*:3}: $(cat log)"
+}
+train fp --d-state 4 --steps 60
+"$program" --evaluate fp --max-iterations 1000 --out own >log 2>&1 || die "$(cat log)"
+cmp <(grep -v train_seconds fp/eval.json) <(grep -v train_seconds own/eval.json) || die "its own cap makes another evaluation"
+evaluated cap '"max_iterations": "1"' --max-iterations 1
+[ "$(metrics_of cap)" != "$(metrics_of fp)" ] || die "one iteration answers as many do"
+evaluated coarse '"tolerance": "0.1"' --tolerance 0.1
+awk "BEGIN { exit !($(mean_iterations coarse) < $(mean_iterations fp)) }" || die "a coarse tolerance takes as many iterations"
+evaluated parallel '"solver": "parallel"' --solver parallel
+grep -q '"solver": "parallel",' parallel/eval.json || die "the solver: $(cat parallel/eval.json)"
+evaluated bare '"additive_input": "false"' --additive-input false
+[ "$(metrics_of bare)" != "$(metrics_of fp)" ] || die "inputs add nothing, and all is as before"
+"$program" --compare fp,cap,bare >log 2>&1 || die "$(cat log)"
+grep -q '^bare: evaluated with additive input false$' log && grep -q '^cap: evaluated with' log || die "$(cat log)"
+for change in '--d-model 16' '--d-state 8' '--layers 2' '--mixer dplr' '--group Z6' '--glu-in-loop false' '--model mamba'; do
+  key=$(cut -d ' ' -f 1 <<<"${change#--}" | tr - _)
+  # shellcheck disable=SC2086
+  refuses "$key" --evaluate fp $change
+done
+
+# What weights fit anyway is still of the training that goes on.
+train none --d-state 4 --steps 2000 --additive-input false --time-limit 0.0001
+if "$program" --resume none --additive-input true >log 2>&1; then die "resumed with additive input"; fi
+grep -q 'differ: additive_input' log || die "$(cat log)"
+"$program" --evaluate none --additive-input true --out added >log 2>&1 || die "$(cat log)"
+grep -qF '"evaluated_with": {"additive_input": "true"}' added/eval.json || die "$(cat added/eval.json)"

@@ -88,6 +88,7 @@ struct Evaluation {
   int64_t steps = 0;  // trained
   double train_seconds = 0;
   Origin origin = {};
+  KeyTexts changes = {};     // settings of a model that is run otherwise than it was trained
   std::string caption = {};  // the main metric in words; empty: its name
   std::vector<LengthResult> lengths = {};
   Protocols protocols = {};  // of the longest

@@ -101,7 +101,10 @@ Fields fields(Evaluation& e) {
               {"steps", &e.steps},
               {"train_seconds", &e.train_seconds}},
              fields(e.origin)),
-      joined({{"caption", &e.caption, true}, {"lengths", &e.lengths}}, fields(e.protocols)));
+      joined({{.key = "evaluated_with", .place = &e.changes, .optional = true, .if_any = true},
+              {"caption", &e.caption, true},
+              {"lengths", &e.lengths}},
+             fields(e.protocols)));
 }
 
 // What files had before metrics had names and tasks settings, and a standard error until it became

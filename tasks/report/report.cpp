@@ -89,13 +89,21 @@ std::string range_text(const Interval& interval) {
 
 namespace {
 
-// A metric's name as people read it.
+// A name as people read it.
 std::string words(std::string name) {
   std::ranges::replace(name, '_', ' ');
   return shortened(printable(name), 24);
 }
 
 }  // namespace
+
+std::string changes_note(const RunResult& run) {
+  std::string note;
+  for (const auto& [key, value] : run.evaluation.changes)
+    note += fmt::format("{}{} {}", note.empty() ? "evaluated with " : ", ", words(key),
+                        shortened(printable(value), 24));
+  return note;
+}
 
 std::vector<std::string> run_labels(Runs runs, int64_t most) {
   std::vector<std::string> names;
@@ -208,11 +216,12 @@ std::string single_table(const RunResult& run) {
     for (size_t i = 0; i < cells.size(); ++i) columns[i].cells.push_back(cells[i]);
   }
   const char* star = starred ? "* " : "";
+  const std::string changes = changes_note(run);
   return tables(columns) +
          fmt::format("{}trained at length {}{}{}\n", star, run.evaluation.train_length,
                      has_intervals(run) ? kIntervals : "",
                      iterated ? "; iterations: mean and (most)" : "") +
-         protocol_tables(run.evaluation);
+         (changes.empty() ? "" : changes + "\n") + protocol_tables(run.evaluation);
 }
 
 // The main metric of one run at each of the lengths.
@@ -240,8 +249,8 @@ std::string joint_table(Runs runs) {
       fmt::format("{}\n{}* the length that this run was trained at{}\n", metric.caption,
                   tables(columns), std::ranges::any_of(runs, has_intervals) ? kIntervals : "");
   for (size_t i = 0; i < runs.size(); ++i)
-    if (const std::string note = unconverged_note(runs[i]); !note.empty())
-      text += fmt::format("{}: {}\n", labels[i], note);
+    for (const std::string& note : {changes_note(runs[i]), unconverged_note(runs[i])})
+      if (!note.empty()) text += fmt::format("{}: {}\n", labels[i], note);
   return text;
 }
 

@@ -44,6 +44,8 @@ std::vector<int64_t> trained_lengths(Runs runs);
 std::vector<LengthResult> results_by_length(const RunResult& run);
 // "3 of 64 sequences unconverged", of all lengths together; empty if none is.
 std::string unconverged_note(const RunResult& run);
+// "evaluated with max iterations 4", where a run's model was run otherwise than it was trained.
+std::string changes_note(const RunResult& run);
 // The first four of them, with `more` after these if there are others.
 std::string listed(const std::vector<int64_t>& lengths, std::string_view more);
 // An axis over lengths, logarithmic if they span more than 8 times.

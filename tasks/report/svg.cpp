@@ -195,9 +195,11 @@ std::string legend(Runs runs, double top) {
   for (size_t i = 0; i < runs.size(); ++i) {
     const double y = top + static_cast<double>(i) * kLegendRow;
     const Evaluation& e = runs[i].evaluation;
-    const std::string note = unconverged_note(runs[i]);
-    const std::string what =
-        note + (note.empty() ? "" : ", ") + (problems ? problem_in(e) + ", " : "") + details(e);
+    std::string what;
+    for (const std::string& note : {unconverged_note(runs[i]), changes_note(runs[i]),
+                                    problems ? problem_in(e) : std::string()})
+      if (!note.empty()) what += note + ", ";
+    what += details(e);
     text += draw_sample(i, kMargin, y);
     text += draw_heading(kMargin + 48, y + 4.5, 13, labels[i],
                          shortened(what, kRow - width(labels[i])));

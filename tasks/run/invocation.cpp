@@ -8,6 +8,7 @@
 #include <fprnn/tasks/run/invocation.h>
 #include <fprnn/tasks/run/predict.h>
 
+#include <algorithm>
 #include <cmath>
 #include <ctime>
 #include <filesystem>
@@ -29,6 +30,21 @@ void warn_of_not_finite(Module& model, const std::string& checkpoint) {
     if (!std::isfinite(max_abs(parameter->value)))
       return print_error(
           fmt::format("warning: not all weights are finite in {}: {}", checkpoint, path));
+}
+
+// How a model is run otherwise than it was trained.
+KeyTexts changes_from(const KeyValues& trained, const Settings& settings) {
+  const KeyValues now = settings.values({Decides::model, Decides::solver});
+  const auto value_in = [](const KeyValues& values, const std::string& key) {
+    const auto found = values.find(key);
+    return found == values.end() ? std::string() : found->second;
+  };
+  KeyTexts changes;
+  for (const Setting& setting : settings.all())
+    if (setting.is_in_use() && (setting.decides == Decides::solver || setting.fits_any) &&
+        value_in(now, setting.key) != value_in(trained, setting.key))
+      changes.emplace_back(setting.key, text_of(setting));
+  return changes;
 }
 
 // The parts of a checkpoint must be of one step.
@@ -118,10 +134,16 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
   return evaluation;
 }
 
-// The model's weights. How it was trained may differ, the model may not.
+// The model's weights. How it was trained may differ, and what they fit anyway; the model may not.
 CheckpointState Invocation::load(const std::string& checkpoint) {
   KeyValues expected = read_checkpoint_state(checkpoint).configuration;
-  for (const auto& [key, value] : settings_.values({Decides::model})) expected[key] = value;
+  const auto fits_any = [this](const std::string& key) {
+    return std::ranges::any_of(settings_.all(), [&](const Setting& setting) {
+      return setting.key == key && setting.fits_any;
+    });
+  };
+  for (const auto& [key, value] : settings_.values({Decides::model}))
+    if (!fits_any(key)) expected[key] = value;
   const CheckpointState state = load_checkpoint(checkpoint, *model_, nullptr, &expected);
   warn_of_not_finite(*model_, checkpoint);
   return state;
@@ -142,8 +164,9 @@ void Invocation::evaluate_alone() {
   const CheckpointState state = load(checkpoint);
   say(fmt::format("{} of step {}", checkpoint, state.step));
   if (program_.has_use()) return program_.use(*model_, *context_, options_.train.numbers.seed);
-  const RunResult record{.name = fs::path(options_.run.evaluate).filename(),
-                         .evaluation = evaluation({.step = state.step, .seconds = state.seconds})};
+  RunResult record{.name = fs::path(options_.run.evaluate).filename(),
+                   .evaluation = evaluation({.step = state.step, .seconds = state.seconds})};
+  record.evaluation.changes = changes_from(state.configuration, settings_);
   print_report({&record, 1});
   if (out.empty()) return;
   const auto results = RunDirectory::for_results(out, Wants::evaluation);
