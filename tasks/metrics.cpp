@@ -24,7 +24,7 @@ std::vector<Metric> metrics_of(const Task& task) {
 }
 
 void for_each_counted(const IntTensor& answers, const Batch& batch,
-                      const std::function<void(int64_t b, int64_t before, bool right)>& visit) {
+                      const std::function<void(const Counted& at)>& visit) {
   const Shape& shape = batch.targets.shape();
   const Tensor& counts = batch.counted.defined() ? batch.counted : batch.mask;
   require(shape.rank() == 2 && answers.shape() == shape && counts.shape() == shape, "metrics",
@@ -35,25 +35,32 @@ void for_each_counted(const IntTensor& answers, const Batch& batch,
   const std::vector<real> counted = counts.to_vector();
   for (int64_t b = 0; b < B; ++b) {
     int64_t before = 0;
-    for (int64_t t = b * T; t < (b + 1) * T; ++t)
-      if (counted[t] != 0) visit(b, before++, given[t] == wanted[t]);
+    for (int64_t t = 0; t < T; ++t)
+      if (const int64_t i = b * T + t; counted[i] != 0)
+        visit({.b = b, .t = t, .before = before++, .right = given[i] == wanted[i]});
   }
 }
 
 std::vector<Score> scores(const IntTensor& answers, const Batch& batch) {
   std::vector<Score> scores(batch.targets.size(0));
-  for_each_counted(answers, batch, [&](int64_t b, int64_t before, bool right) {
-    Score& score = scores[b];
-    score.last_right = right;
-    if (right && score.before_error == before) ++score.before_error;
-    score.right += right;
-    score.counted = before + 1;
+  for_each_counted(answers, batch, [&](const Counted& at) {
+    Score& score = scores[at.b];
+    score.last_right = at.right;
+    score.last = at.t;
+    if (at.right && score.before_error == at.before) ++score.before_error;
+    score.right += at.right;
+    score.counted = at.before + 1;
   });
   return scores;
 }
 
 double value_of(const Metric& metric, const Mean& mean) {
   return metric.finish ? metric.finish(mean.value()) : mean.value();
+}
+
+double scaled(double accuracy, int64_t answers) {
+  const double chance = 1.0 / static_cast<double>(answers);
+  return (accuracy - chance) / (1 - chance);
 }
 
 namespace {
@@ -70,7 +77,7 @@ Mean over_sequences(const Answered& answered, const Share& share) {
 }  // namespace
 
 Mean whole_sequences(const Answered& answered) {
-  return over_sequences(answered, [](const Score& s) { return s.right == s.counted ? 1.0 : 0.0; });
+  return over_sequences(answered, [](const Score& s) { return s.all_right() ? 1.0 : 0.0; });
 }
 
 Mean tokens(const Answered& answered) {

@@ -25,11 +25,16 @@ struct Mean {
   double value() const { return sum / weight; }  // NaN without weight
 };
 
-// The counted positions of all sequences in order: the sequence, how many are before it there, and
-// whether its answer is right. answers (B, T): the token at each position, -1 for none. ShapeError:
+// One counted position: (b, t) of (B, T), how many of its sequence's are before it, and whether its
+// answer is right.
+struct Counted {
+  int64_t b = 0, t = 0, before = 0;
+  bool right = false;
+};
+// Those of all sequences in order. answers (B, T): the token at each position, -1 for none. ShapeError:
 // the shapes of answers, targets, mask and counted differ or are not (B, T).
 void for_each_counted(const IntTensor& answers, const Batch& batch,
-                      const std::function<void(int64_t b, int64_t before, bool right)>& visit);
+                      const std::function<void(const Counted& at)>& visit);
 
 // The counted positions of one sequence.
 struct Score {
@@ -37,6 +42,8 @@ struct Score {
   int64_t right = 0;
   int64_t before_error = 0;  // before the first wrong one; all, if none is wrong
   bool last_right = false;
+  int64_t last = -1;  // its position
+  bool all_right() const { return right == counted; }
 };
 // Of each sequence. ShapeError: as for_each_counted.
 std::vector<Score> scores(const IntTensor& answers, const Batch& batch);
@@ -63,6 +70,9 @@ struct Metric {
   bool of_sequences = false;
 };
 double value_of(const Metric& metric, const Mean& mean);
+
+// The part of an accuracy that is above chance, among so many answers: 1 if all are right.
+double scaled(double accuracy, int64_t answers);
 
 // Sequences without counted positions count in none of these.
 Mean whole_sequences(const Answered& answered);  // sequences with every counted position right

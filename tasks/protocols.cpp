@@ -29,15 +29,17 @@ int64_t longest_with(double share, const Curves& curves) {
 
 void Curves::add(const IntTensor& answers, const Batch& batch) {
   bool exact = true;
-  for_each_counted(answers, batch, [&](int64_t, int64_t before, bool right) {
-    if (before == 0) exact = true;
-    exact = exact && right;
-    if (before == length()) at_.emplace_back();
-    At& at = at_[before];
+  for_each_counted(answers, batch, [&](const Counted& place) {
+    if (place.before == 0) exact = true;
+    exact = exact && place.right;
+    if (place.before == length()) at_.emplace_back();
+    At& at = at_[place.before];
     ++at.counted;
     at.exact += exact;
-    at.right += right;
+    at.right += place.right;
   });
+  for (const Score& score : scores(answers, batch))
+    if (score.counted > 0) ends_[score.last].add(score.all_right() ? 1 : 0);
 }
 
 double Curves::exact(int64_t k) const { return share(at_[k - 1].exact, at_[k - 1].counted); }
@@ -61,9 +63,11 @@ Protocols state_tracking_protocols(const Curves& curves, int64_t answers) {
                                   {{"whole_sequences", curves.exact(k)},
                                    {"tokens", curves.tokens(k)},
                                    {"last_token", curves.right(k)}}});
-  const double chance = share(1, answers);
+  do {
+    protocols.exact.push_back(curves.all_right(std::ssize(protocols.exact) + 1));
+  } while (std::ssize(protocols.exact) < longest && protocols.exact.back() > 0);
   NamedValues& figures = protocols.figures;
-  figures.emplace_back("scaled_tokens", (curves.tokens(longest) - chance) / (1 - chance));
+  figures.emplace_back("scaled_tokens", scaled(curves.tokens(longest), answers));
   if (longest >= kTo) {
     Mean last;
     for (int64_t k = kFrom; k <= kTo; ++k) last.add(curves.right(k));

@@ -8,7 +8,9 @@
 #include <fprnn/tasks/run/evaluate.h>
 #include <fprnn/tasks/word_problem.h>
 
+#include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 
 #include "refused.h"
@@ -95,6 +97,10 @@ TEST_CASE("protocols: counts by place, however sequences are cut into batches") 
       CHECK(curves.right(k) == right[k - 1]);
       CHECK(curves.tokens(k) == 0.75);
     }
+    // All rows end at the fifth position, one of four without an error.
+    REQUIRE(curves.by_end().size() == 1);
+    CHECK(curves.by_end().at(4).value() == 0.25);
+    CHECK(curves.by_end().at(4).weight == 4);
   }
   CHECK(Curves().length() == 0);
   CHECK(state_tracking_protocols(Curves(), 6) == Protocols());
@@ -132,6 +138,10 @@ TEST_CASE("protocols: every figure, from sequences whose errors are known") {
     for (const int64_t error : errors) wrong += error <= k;
     CHECK(named(prefix.metrics, "tokens") == doctest::Approx(1 - wrong / (100.0 * k)));
   }
+  // At every place, to the first that none reaches.
+  REQUIRE(all.exact.size() == 60);
+  for (int64_t k = 1; k <= 60; ++k)
+    CHECK(all.exact[k - 1] == (k < 10 ? 100 : k < 30 ? 98 : k == 30 ? 91 : k < 60 ? 90 : 0));
   CHECK(named(all.figures, "longest_99") == 9);
   CHECK(named(all.figures, "longest_90") == 59);
   CHECK(named(all.figures, "last_token_40_256") == doctest::Approx(1 - .9 / 217).epsilon(1e-9));
@@ -146,6 +156,8 @@ TEST_CASE("protocols: every figure, from sequences whose errors are known") {
     return state_tracking_protocols(curves, 60);
   }();
   CHECK(right.figures == NamedValues{{"scaled_tokens", 1}, {"longest_90", 3}, {"longest_99", 3}});
+  CHECK(right.exact == std::vector<int64_t>{1, 1, 1});
+  CHECK(state_tracking_protocols(with_errors({1, 1}, 5), 60).exact == std::vector<int64_t>{0});
 }
 
 TEST_CASE("protocols: an evaluation has them of its longest sequences, unless it looks ahead") {
@@ -174,6 +186,9 @@ TEST_CASE("protocols: an evaluation has them of its longest sequences, unless it
         answers[10 * b + 1] == targets[10 * b + 1] && answers[10 * b + 2] == targets[10 * b + 2];
   CHECK(named(result.protocols.prefixes.front().metrics, "whole_sequences") ==
         doctest::Approx(right / 50));
+  REQUIRE(result.protocols.exact.size() >= 2);
+  CHECK(double(result.protocols.exact[1]) == right);
+  CHECK(std::ranges::is_sorted(result.protocols.exact, std::greater()));
 
   Evaluation ahead, other;
   evaluate(*fp_model(context, task, Solver::patience), task, context, 1, lengths, 5, ahead);
@@ -215,6 +230,60 @@ TEST_CASE("protocols: in eval.json, where there are any") {
   refused("\"protocols\": {", "\"protocols\": [", "'protocols' must not be an array");
   refused("\"protocols\": {", "\"protocols\": {\"longest_90\": 1, ", "'longest_90' appears twice");
   refused("\"protocols\"", "\"prefixes\"", "'prefixes' appears twice");
+}
+
+TEST_CASE("protocols: counts at every place, bands and changes in eval.json") {
+  Evaluation with = sample_run("", {0.5}, true).evaluation;
+  with.protocols = {.exact = {100, 40, 0},
+                    .bands = {{64, {{"sequences", 30}, {"accuracy", 0.5}}},
+                              {96, {{"sequences", 70}, {"accuracy", 0.25}}}}};
+  with.changes = {{"max_iterations", "4"}, {"solver", "parallel"}};
+  const std::string text = to_json(with);
+  CHECK(text.find(R"(
+  "evaluated_with": {"max_iterations": "4", "solver": "parallel"},
+)") != std::string::npos);
+  CHECK(text.ends_with(R"(,
+  "prefix_exact": [100, 40, 0],
+  "bands": [
+    {"length": 64, "metrics": {"sequences": 30, "accuracy": 0.5}},
+    {"length": 96, "metrics": {"sequences": 70, "accuracy": 0.25}}]
+}
+)"));
+  CHECK(evaluation_from_json(text, "") == with);
+  const auto refused = [&](const std::string& to, const char* words) {
+    INFO(to);
+    std::string changed = text;
+    changed.replace(changed.find("[100, 40, 0]"), 12, to);
+    check_refused<FormatError>(words, [&] { evaluation_from_json(changed, "eval.json"); });
+  };
+  refused("[100, -1]", "'prefix_exact' must not be negative");
+  refused("[100, 0.5]", "'prefix_exact' must be an integer");
+  refused("[100, null]", "'prefix_exact' must be an integer");
+  refused("[[100]]", "an array stands where none belongs");
+  refused("[{}]", "an object stands where none belongs");
+  refused("100", "'prefix_exact' must be an array");
+}
+
+TEST_CASE("protocols: bands and changes in tables, changes in the report too") {
+  RunResult run = sample_run("a", {0.5, 0.25}, true), other = sample_run("b", {0.5}, false);
+  run.evaluation.changes = {{"max_iterations", "4"}, {"solver", "parallel"}};
+  run.evaluation.protocols.bands = {{16, {{"sequences", 30}, {"accuracy", 0.5}}},
+                                    {32, {{"sequences", 70}, {"accuracy", 0.25}}}};
+  CHECK(report_table(std::vector{run}).ends_with(R"(
+evaluated with max iterations 4, solver parallel
+
+the 100 sequences of length 32 at most, by length
+up to  sequences  accuracy
+-----  ---------  --------
+   16         30    0.5000
+   32         70    0.2500
+)"));
+  CHECK(report_table(std::vector{run, other})
+            .ends_with("\na: evaluated with max iterations 4, solver parallel\n"));
+  CHECK(report_svg(std::vector{run}).find("evaluated with max iterations 4, solver parallel, fp") !=
+        std::string::npos);
+  run.evaluation.changes = {{"a\nb", "c\x1b[31m"}};
+  CHECK(report_table(std::vector{run}).find("evaluated with a?b c?[31m\n") != std::string::npos);
 }
 
 TEST_CASE("protocols: in the table of one run") {

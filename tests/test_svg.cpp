@@ -1,6 +1,7 @@
 // report.svg: well formed whatever the runs are called and hold, small, the same every time.
 #include <doctest/doctest.h>
 #include <fprnn/tasks/report/axis.h>
+#include <fprnn/tasks/report/curves.h>
 #include <fprnn/tasks/report/plot.h>
 #include <fprnn/tasks/report/run_groups.h>
 
@@ -144,6 +145,48 @@ TEST_CASE("report svg: panels are those that have figures") {
   CHECK(panels(sound_svg({sample_run("mamba", {}, false)})) == 0);
   CHECK(panels(sound_svg({RunResult{}})) == 0);
   CHECK(panels(sound_svg({})) == 0);
+}
+
+TEST_CASE("report svg: a curve of what is right so far, where runs have the counts") {
+  RunResult run = sample_run("a", {0.25, 0.1}, false, 50), other = run, bare = run;
+  run.evaluation.protocols.exact = {100, 50, 0};
+  other.evaluation.protocols.exact = {100, 100, 100, 30};
+  const auto curves = [](const std::vector<RunResult>& runs, const std::vector<RunGroup>& groups) {
+    return exact_curves({runs, groups});
+  };
+  const auto heights = [](const Curve& curve) {
+    std::vector<double> values;
+    for (const Point& point : curve.points) values.push_back(point.y);
+    return values;
+  };
+  using Values = std::vector<double>;
+  const std::vector<Curve> two = curves({run, other}, {});
+  REQUIRE(two.size() == 2);
+  CHECK(heights(two[0]) == Values{1, 0.5, 0, 0});
+  CHECK((two[0].points[2].x == 3 && two[0].points[3].x == 32));  // 0 to the end
+  CHECK(heights(two[1]) == Values{1, 1, 1, 0.3});
+  CHECK(heights(curves({bare}, {}).front()).empty());
+  // A group's is the median, with each seed behind it; a seed without an error at a place is right.
+  RunResult third = run;
+  third.evaluation.protocols.exact = {90, 80, 70, 60};
+  const std::vector<RunGroup> group = {{.name = "all", .runs = {run, other, third}}};
+  const std::vector<Curve> seeds = curves(medians(group), group);
+  REQUIRE(seeds.size() == 4);
+  CHECK((seeds[0].faint && seeds[2].faint && !seeds[3].faint));
+  CHECK(heights(seeds[3]) == Values{1, 0.8, 0.7, 0.3});
+
+  CHECK(panels(sound_svg({bare})) == 2);
+  const std::string svg = sound_svg({run, bare});
+  CHECK(panels(svg) == 3);
+  CHECK(svg.find(">Right so far<") != std::string::npos);
+  // Whatever a file holds.
+  for (const int64_t wild : {int64_t{0}, int64_t{101}, std::numeric_limits<int64_t>::max()}) {
+    run.evaluation.protocols.exact = {wild, wild};
+    run.evaluation.lengths.back().length = wild;
+    sound_svg({run});
+  }
+  run.evaluation.lengths.clear();
+  sound_svg({run});
 }
 
 TEST_CASE("report svg: seeds stand faintly behind their median") {

@@ -261,6 +261,13 @@ TEST_CASE("metrics: whole sequences, tokens, last tokens and prefixes of what th
   CHECK(std::isnan(last_token(none.answered()).value()));
 }
 
+TEST_CASE("metrics: above chance") {
+  CHECK(scaled(1, 5) == 1);
+  CHECK(scaled(0.2, 5) == 0);
+  CHECK(scaled(0, 2) == -1);
+  CHECK(scaled(0.6, 5) == doctest::Approx(0.5));
+}
+
 TEST_CASE("metrics: batches add up, whatever their sizes") {
   Mean mean;
   mean.add(1, 2);

@@ -49,6 +49,38 @@ std::vector<Point> outline(const std::vector<Point>& points, size_t most) {
   return line;
 }
 
+// After k answers; NaN where the run has no counts.
+double exact_share(const RunResult& run, size_t k) {
+  const std::vector<int64_t>& exact = run.evaluation.protocols.exact;
+  if (exact.empty() || run.evaluation.lengths.empty()) return kNaN;
+  const int64_t right = k <= exact.size() ? exact[k - 1] : 0,
+                all = longest_of(run.evaluation).sequences;
+  return right <= all ? static_cast<double>(right) / static_cast<double>(all) : kNaN;
+}
+
+// Of the longest sequences without an error after k answers the share, or its median; a run without
+// counts has none.
+std::vector<Point> exact_points(Runs runs) {
+  std::vector<Point> points;
+  int64_t longest = 0;
+  size_t counted = 0;
+  for (const RunResult& run : runs) {
+    const std::vector<int64_t>& exact = run.evaluation.protocols.exact;
+    if (exact.empty() || run.evaluation.lengths.empty()) continue;
+    longest = std::max(longest, longest_of(run.evaluation).length);
+    counted = std::max(counted, exact.size());
+  }
+  for (size_t k = 1; k <= counted; ++k) {
+    std::vector<double> shares;
+    for (const RunResult& run : runs) shares.push_back(exact_share(run, k));
+    points.push_back({.x = static_cast<double>(k), .y = median(std::move(shares))});
+  }
+  // Where all have failed, to the end.
+  if (!points.empty() && points.back().y == 0)
+    points.push_back({.x = static_cast<double>(longest), .y = 0});
+  return points;
+}
+
 }  // namespace
 
 size_t Shown::most_points() const {
@@ -73,6 +105,20 @@ std::vector<Curve> curves_by_length(const Shown& shown, bool iterated_only,
     };
     for (const RunResult& seed : shown.seeds(i)) curves.push_back(curve_of(seed, true));
     curves.push_back(curve_of(run, false));
+  }
+  return curves;
+}
+
+std::vector<Curve> exact_curves(const Shown& shown) {
+  std::vector<Curve> curves;
+  for (size_t i = 0; i < shown.runs.size(); ++i) {
+    const auto add = [&](Runs runs, bool faint) {
+      curves.push_back(
+          {.points = thinned(exact_points(runs), shown.most_points()), .style = i, .faint = faint});
+    };
+    const Runs seeds = shown.seeds(i);
+    for (size_t s = 0; s < seeds.size(); ++s) add(seeds.subspan(s, 1), true);
+    add(seeds.empty() ? shown.runs.subspan(i, 1) : seeds, false);
   }
   return curves;
 }

@@ -36,6 +36,10 @@ using PointOf = std::function<Point(const LengthResult& result)>;
 std::vector<Curve> curves_by_length(const Shown& shown, bool iterated_only,
                                     const PointOf& point_of);
 
+// Of each run that has it, the share of its longest sequences without an error up to each place; the
+// median of the seeds' where it stands for several.
+std::vector<Curve> exact_curves(const Shown& shown);
+
 // A smooth curve over what was logged, or over the smooth ones of all seeds.
 std::vector<Curve> smooth_curves(const Shown& shown, bool iterated_only,
                                  double StepMetrics::*value);

@@ -20,9 +20,9 @@ constexpr double kLargest = std::numeric_limits<double>::max();
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // A key of the JSON and the member that it stands for: written once, used in both directions.
-using Place =
-    std::variant<int64_t*, uint64_t*, double*, std::optional<double>*, std::string*, KeyTexts*,
-                 NamedValues*, std::vector<LengthResult>*, std::vector<PrefixResult>*>;
+using Place = std::variant<int64_t*, uint64_t*, double*, std::optional<double>*, std::string*,
+                           KeyTexts*, NamedValues*, std::vector<int64_t>*,
+                           std::vector<LengthResult>*, std::vector<PrefixResult>*>;
 struct Field {
   std::string_view key = {};
   Place place = {};
@@ -85,6 +85,8 @@ Fields fields(RunStart& s) { return joined({{"step", &s.step}}, fields(s.origin)
 
 Fields fields(Protocols& p) {
   return {{.key = "prefixes", .place = &p.prefixes, .optional = true, .if_any = true},
+          {.key = "prefix_exact", .place = &p.exact, .optional = true, .if_any = true},
+          {.key = "bands", .place = &p.bands, .optional = true, .if_any = true},
           {.key = "protocols", .place = &p.figures, .optional = true, .if_any = true}};
 }
 
@@ -149,15 +151,17 @@ struct Writer {
       entries.push_back(fmt::format("{}: {}", text_of(name), text_of(value)));
     return fmt::format("{{{}}}", fmt::join(entries, ", "));
   }
+  std::string operator()(const std::vector<int64_t>* numbers) const {
+    return fmt::format("[{}]", fmt::join(*numbers, ", "));
+  }
   template <class Result>
-  std::string of_lengths(std::vector<Result>& results) const {
+  requires requires(Result& result) { fields(result); }
+  std::string operator()(std::vector<Result>* results) const {
     std::vector<std::string> lines;
-    for (Result& result : results)
+    for (Result& result : *results)
       lines.push_back(fmt::format("\n    {{{}}}", members(fields(result), ", ")));
     return fmt::format("[{}]", fmt::join(lines, ","));
   }
-  std::string operator()(std::vector<LengthResult>* results) const { return of_lengths(*results); }
-  std::string operator()(std::vector<PrefixResult>* results) const { return of_lengths(*results); }
 };
 
 bool is_empty(const Place& place) {
@@ -176,6 +180,11 @@ std::string members(const Fields& fields, std::string_view separator) {
       text += fmt::format("{}\"{}\": {}", text.empty() ? "" : separator, field.key,
                           std::visit(Writer{}, field.place));
   return text;
+}
+
+template <class Record>
+std::string line_of(Record record) {
+  return fmt::format("{{{}}}", members(fields(record), ", "));
 }
 
 // Reading. JSON as events, since a document model would accept repeated keys and could take many
@@ -211,12 +220,12 @@ struct Store {
     *place = value.get<std::string>();
     return {};
   }
-  std::string operator()(std::vector<LengthResult>*) const { return "must be an array"; }
-  std::string operator()(std::vector<PrefixResult>*) const { return "must be an array"; }
-  std::string operator()(const void*) const { return "must be an object"; }
+  std::string operator()(KeyTexts*) const { return "must be an object"; }
+  std::string operator()(NamedValues*) const { return "must be an object"; }
+  std::string operator()(const void*) const { return "must be an array"; }
 };
 
-// An object of scalars, of objects of names and of an array of such objects.
+// An object of scalars, of objects of names and of arrays, of such objects or of whole numbers.
 class RecordParser : public nlohmann::json_sax<Json> {
  public:
   explicit RecordParser(Fields fields) : outer_(std::move(fields)) {
@@ -245,10 +254,10 @@ class RecordParser : public nlohmann::json_sax<Json> {
     if (field_ != nullptr && (std::holds_alternative<KeyTexts*>(field_->place) ||
                               std::holds_alternative<NamedValues*>(field_->place))) {
       named_ = field_->place;
-    } else if (depth_ == 1 && lengths_ != nullptr) {
-      inner_ = joined(fields(lengths_->emplace_back()), old_.of_length());
-    } else if (depth_ == 1 && prefixes_ != nullptr) {
-      inner_ = fields(prefixes_->emplace_back());
+    } else if (auto* lengths = open<LengthResult>(); depth_ == 1 && lengths != nullptr) {
+      inner_ = joined(fields(lengths->emplace_back()), old_.of_length());
+    } else if (auto* prefixes = open<PrefixResult>(); depth_ == 1 && prefixes != nullptr) {
+      inner_ = fields(prefixes->emplace_back());
     } else if (depth_ != 0) {
       return refuse("an object stands where none belongs");
     }
@@ -262,22 +271,17 @@ class RecordParser : public nlohmann::json_sax<Json> {
     for (const Field& each : depth_ == 0 ? outer_ : inner_)
       if (!each.seen && !each.optional) return refuse_key(each.key, "is missing");
     if (depth_ == 0) return end_record();
-    return lengths_ == nullptr || end_length();
+    return open<LengthResult>() == nullptr || end_length();
   }
   bool start_array(size_t) override {
     if (field_ == nullptr) return refuse("an array stands where none belongs");
-    if (const auto* lengths = std::get_if<std::vector<LengthResult>*>(&field_->place))
-      lengths_ = *lengths;
-    else if (const auto* prefixes = std::get_if<std::vector<PrefixResult>*>(&field_->place))
-      prefixes_ = *prefixes;
-    else
-      return refuse(fmt::format("'{}' must not be an array", field_->key));
-    field_ = nullptr;
-    return true;
+    array_ = *std::exchange(field_, nullptr);
+    return open<LengthResult>() != nullptr || open<PrefixResult>() != nullptr ||
+           open<int64_t>() != nullptr ||
+           refuse(fmt::format("'{}' must not be an array", array_.key));
   }
   bool end_array() override {
-    lengths_ = nullptr;
-    prefixes_ = nullptr;
+    array_ = {};
     return true;
   }
   bool parse_error(size_t at, const std::string&,
@@ -290,6 +294,12 @@ class RecordParser : public nlohmann::json_sax<Json> {
     const auto found = std::ranges::find(fields, key, &Field::key);
     return found == fields.end() ? nullptr : &*found;
   }
+  // The array that is open, if its elements are these.
+  template <class Element>
+  std::vector<Element>* open() const {
+    const auto* array = std::get_if<std::vector<Element>*>(&array_.place);
+    return array == nullptr ? nullptr : *array;
+  }
   bool refuse(std::string what) {
     if (problem_.empty()) problem_ = std::move(what);
     return false;
@@ -298,6 +308,8 @@ class RecordParser : public nlohmann::json_sax<Json> {
     return refuse(fmt::format("key '{}' {}", shortened(printable(name), 40), why));
   }
   bool scalar(const Json& value) {
+    if (auto* numbers = open<int64_t>())
+      field_ = &(entry_ = {array_.key, &numbers->emplace_back()});
     if (field_ == nullptr) return refuse("a value stands where an object belongs");
     const Field& field = *std::exchange(field_, nullptr);
     const std::string wrong = std::visit(Store{field, value}, field.place);
@@ -333,7 +345,7 @@ class RecordParser : public nlohmann::json_sax<Json> {
       return old ? refuse_key("metrics", "is unknown") : refuse_key("metrics", "is missing");
     for (const char* key : {"token_accuracy", "last_token_accuracy"})
       if (find(inner_, key)->seen != old) return refuse_key(key, old ? "is missing" : "is unknown");
-    LengthResult& result = lengths_->back();
+    LengthResult& result = open<LengthResult>()->back();
     if (old)
       result.metrics = {{"whole_sequences", old_.sequence},
                         {"tokens", old_.token},
@@ -347,10 +359,9 @@ class RecordParser : public nlohmann::json_sax<Json> {
 
   Fields outer_, inner_;
   OldForm old_;
-  std::vector<LengthResult>* lengths_ = nullptr;  // the array that is open, one of the two
-  std::vector<PrefixResult>* prefixes_ = nullptr;
+  Field array_;    // that is open
   Place named_;    // the object of names that is open
-  Field entry_;    // of that
+  Field entry_;    // of that or of the numbers
   int depth_ = 0;  // of objects
   Field* field_ = nullptr;
   std::string problem_;
@@ -372,14 +383,8 @@ Record from_json(const std::string& text, const std::string& source) {
 
 }  // namespace
 
-std::string to_json(const StepMetrics& metrics) {
-  StepMetrics copy = metrics;
-  return fmt::format("{{{}}}", members(fields(copy), ", "));
-}
-std::string to_json(const RunStart& start) {
-  RunStart copy = start;
-  return fmt::format("{{{}}}", members(fields(copy), ", "));
-}
+std::string to_json(const StepMetrics& metrics) { return line_of(metrics); }
+std::string to_json(const RunStart& start) { return line_of(start); }
 std::string to_json(const Evaluation& evaluation) {
   Evaluation copy = evaluation;
   return fmt::format("{{\n  {}\n}}\n", members(fields(copy), ",\n  "));

@@ -30,6 +30,10 @@ std::vector<LengthResult> results_by_length(const RunResult& run) {
   return results;
 }
 
+const LengthResult& longest_of(const Evaluation& evaluation) {
+  return *std::ranges::max_element(evaluation.lengths, {}, &LengthResult::length);
+}
+
 std::string unconverged_note(const RunResult& run) {
   int64_t unconverged = 0, sequences = 0;
   for (const LengthResult& result : run.evaluation.lengths) {
@@ -175,24 +179,37 @@ std::vector<std::string> metric_names(const RunResult& run) {
   return names;
 }
 
-// The sequences of the longest length by their beginnings, and as a whole.
-std::string protocol_tables(const Evaluation& evaluation) {
-  const auto& [prefixes, figures] = evaluation.protocols;
-  if (prefixes.empty() || evaluation.lengths.empty()) return {};
-  std::vector<Column> columns = {{"length"}}, whole;
-  for (const auto& [name, value] : prefixes.front().metrics) columns.push_back({words(name)});
-  for (const PrefixResult& prefix : prefixes) {
-    columns[0].cells.push_back(fmt::format("{}", prefix.length));
+// A row for each length.
+std::string table_of(const std::vector<PrefixResult>& results, const std::string& head,
+                     std::string (*text)(double value)) {
+  std::vector<Column> columns = {{head}};
+  for (const auto& [name, value] : results.front().metrics) columns.push_back({words(name)});
+  for (const PrefixResult& result : results) {
+    columns[0].cells.push_back(fmt::format("{}", result.length));
     for (size_t i = 1; i < columns.size(); ++i) {
-      const auto& metrics = prefix.metrics;
-      columns[i].cells.push_back(i <= metrics.size() ? fraction(metrics[i - 1].second) : "-");
+      const auto& metrics = result.metrics;
+      columns[i].cells.push_back(i <= metrics.size() ? text(metrics[i - 1].second) : "-");
     }
   }
-  for (const auto& [name, value] : figures) whole.push_back({words(name), {figure(value)}});
-  const LengthResult& longest =
-      *std::ranges::max_element(evaluation.lengths, {}, &LengthResult::length);
-  return fmt::format("\nbeginnings of the {} sequences of length {}\n{}{}", longest.sequences,
-                     longest.length, tables(columns), whole.empty() ? "" : "\n" + tables(whole));
+  return tables(columns);
+}
+
+// The sequences of the longest length by their beginnings, by their own lengths, and as a whole.
+std::string protocol_tables(const Evaluation& evaluation) {
+  const Protocols& protocols = evaluation.protocols;
+  if (protocols == Protocols() || evaluation.lengths.empty()) return {};
+  const LengthResult& longest = longest_of(evaluation);
+  std::string text;
+  if (!protocols.prefixes.empty())
+    text += fmt::format("\nbeginnings of the {} sequences of length {}\n{}", longest.sequences,
+                        longest.length, table_of(protocols.prefixes, "length", fraction));
+  if (!protocols.bands.empty())
+    text += fmt::format("\nthe {} sequences of length {} at most, by length\n{}", longest.sequences,
+                        longest.length, table_of(protocols.bands, "up to", figure));
+  std::vector<Column> whole;
+  for (const auto& [name, value] : protocols.figures)
+    whole.push_back({words(name), {figure(value)}});
+  return whole.empty() ? text : text + "\n" + tables(whole);
 }
 
 // Everything of one run. A star marks the length that it was trained at.

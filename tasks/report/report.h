@@ -42,6 +42,8 @@ std::vector<int64_t> evaluated_lengths(Runs runs);
 std::vector<int64_t> trained_lengths(Runs runs);
 // A run's results in order of their lengths.
 std::vector<LengthResult> results_by_length(const RunResult& run);
+// The result of the longest sequences; there must be one.
+const LengthResult& longest_of(const Evaluation& evaluation);
 // "3 of 64 sequences unconverged", of all lengths together; empty if none is.
 std::string unconverged_note(const RunResult& run);
 // "evaluated with max iterations 4", where a run's model was run otherwise than it was trained.

@@ -87,6 +87,15 @@ Panel metric_panel(const Shown& shown) {
   return panel;
 }
 
+// P(no error in the first k answers) at every k.
+Panel exact_panel(const Shown& shown) {
+  Panel panel = length_panel(shown.runs, exact_curves(shown));
+  panel.title = "Right so far";
+  panel.note = "fraction of the longest sequences, answer by answer";
+  panel.y = padded(Axis(), 0.03);
+  return panel;
+}
+
 Panel loss_panel(const Shown& shown) {
   Panel panel = step_panel(shown.runs, smooth_curves(shown, false, &StepMetrics::loss));
   const std::vector<double> values = shown_y(panel.curves);
@@ -131,6 +140,7 @@ std::vector<Panel> panels_of(const Shown& shown) {
   };
   std::vector<Panel> panels = {
       metric_panel(shown),
+      exact_panel(shown),
       loss_panel(shown),
       iterations_panel(length_panel(runs, curves_by_length(shown, true, iterations))),
       iterations_panel(step_panel(runs, iteration_curves(shown))),

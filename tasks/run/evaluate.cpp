@@ -120,11 +120,12 @@ void evaluate(SequenceModel& model, const Task& task, const Context& context, ui
   const int64_t longest = std::ranges::max(lengths);
   for (const int64_t length : lengths) {
     Curves curves;
-    const bool all = length == longest && !looks_ahead(model);
-    result.lengths.push_back(
-        evaluate(model, task, context, seed, length, sequences, all ? &curves : nullptr));
-    if (all) result.protocols = task.protocols(curves);
+    result.lengths.push_back(evaluate(model, task, context, seed, length, sequences,
+                                      length == longest ? &curves : nullptr));
+    if (length == longest) result.protocols = task.protocols(curves);
   }
+  // Then the answers to beginnings are none to sequences of their lengths.
+  if (looks_ahead(model)) result.protocols = {.bands = std::move(result.protocols.bands)};
 }
 
 }  // namespace fprnn
