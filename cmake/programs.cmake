@@ -129,6 +129,7 @@ if(FPRNN_BUILD_TESTS)
     add_test(NAME seeds COMMAND bash ${PROJECT_SOURCE_DIR}/tests/seeds.sh $<TARGET_FILE:state_tracking>)
     add_test(NAME examples COMMAND bash ${PROJECT_SOURCE_DIR}/tests/examples.sh $<TARGET_FILE:state_tracking>)
     add_test(NAME copying_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/copying.sh $<TARGET_FILE:copying>)
+    add_test(NAME mod_arithmetic_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/mod_arithmetic.sh $<TARGET_FILE:mod_arithmetic>)
     add_test(NAME language_model_run
              COMMAND bash ${PROJECT_SOURCE_DIR}/tests/language_model.sh $<TARGET_FILE:language_model>)
     set(kill bash ${PROJECT_SOURCE_DIR}/tests/kill.sh)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <span>
 
 namespace fprnn {
@@ -187,8 +188,9 @@ Batch Arithmetic::batch(const Context& context, const Rng& rng, int64_t B, int64
 }
 
 std::vector<Metric> Arithmetic::metrics() const {
-  const double chance = 1.0 / variant_.answers;
-  const auto scaled = [chance](double accuracy) { return (accuracy - chance) / (1 - chance); };
+  const auto scaled = [answers = variant_.answers](double accuracy) {
+    return fprnn::scaled(accuracy, answers);
+  };
   const auto constant = [answer = variant_.first_answer](const Answered& answered) {
     return share_of(answered, answer);
   };
@@ -199,6 +201,26 @@ std::vector<Metric> Arithmetic::metrics() const {
           {.name = "scaled_accuracy", .over = whole_sequences, .finish = scaled},
           {.name = "constant", .over = constant},
           {.name = "scaled_constant", .over = constant, .finish = scaled}};
+}
+
+Protocols Arithmetic::protocols(const Curves& curves) const {
+  constexpr int64_t kBands = 8;
+  const std::map<int64_t, Mean>& right = curves.by_end();
+  if (test_from_ == 0 || right.empty()) return {};
+  const int64_t behind = 1 + variant_.blank;  // from the supervised position to the row's end
+  const int64_t least = right.begin()->first + behind, most = right.rbegin()->first + behind;
+  const auto width =
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>((most - least) / kBands + 1)));
+  std::map<int64_t, Mean> bands;  // by their greatest lengths
+  for (const auto& [end, mean] : right)
+    bands[std::min(most, ((end + behind - 1) / width + 1) * width)].add(mean);
+  Protocols protocols;
+  for (const auto& [length, mean] : bands)
+    protocols.bands.push_back({length,
+                               {{"sequences", mean.weight},
+                                {"accuracy", mean.value()},
+                                {"scaled_accuracy", scaled(mean.value(), variant_.answers)}}});
+  return protocols;
 }
 
 }  // namespace fprnn

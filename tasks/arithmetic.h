@@ -43,9 +43,12 @@ class Arithmetic : public Task {
                     int64_t length) const override;
   void check_training(int64_t length) const override;
   void check_examination(int64_t length) const override { check_training(length); }
-  // accuracy; scaled_accuracy, (accuracy - 1/m) / (1 - 1/m) with m answers; and what both are for
+  // accuracy; scaled_accuracy (tasks/metrics.h); and what both are for
   // who always says answer 0 (the first place, an even number, equal ends), the most frequent.
   std::vector<Metric> metrics() const override;
+  // Of an examination of many lengths (test_from): sequences, accuracy and scaled_accuracy by length, in
+  // at most nine bands as wide as a power of two.
+  Protocols protocols(const Curves& curves) const override;
 
   struct Variant;  // ids and form
 

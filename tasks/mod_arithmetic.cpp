@@ -45,6 +45,8 @@ class ModArithmetic : public TaskProgram {
     settings.title("Task", Decides::model);
     settings.add("variant", task_.variant, "What is asked",
                  {"brackets", "plain", "parity", "even-pairs", "cycle"});
+    // Symbols are the same: a model can be evaluated with others.
+    settings.title("Task", Decides::training);
     settings
         .add("operators", operators_, "Of brackets and plain", {"plus-minus-times", "plus-minus"})
         .refusal = [this] {
