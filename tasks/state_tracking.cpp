@@ -37,9 +37,9 @@ class StateTracking : public TaskProgram {
                        "eval_lengths=16,24,32,48,64,128,256,512")},
             {"a5-paper", "A5 as the paper trains it: not for a CPU",
              key_texts("group=A5 mixer=kronecker glu_in_loop=false d_model=512 batch_size=512 "
-                       "steps=20000 lr=0.0001 warmup=0 weight_decay=0.01 betas=0.9,0.999 clip=1 "
+                       "steps=127140 lr=0.0001 warmup=0 weight_decay=0.01 betas=0.9,0.999 clip=1 "
                        "state_dropout=0 solver=patience gradient=one-step max_iterations=1000 "
-                       "iteration_cap=16 eval_lengths=2,4,8,16,24,32,40,50")},
+                       "iteration_cap=16 eval_lengths=2,7,12,17,22,27,32,37,42,47,50")},
             {"a5-pd-ssm", "A5's generators as PD-SSM's authors train them: not for a CPU",
              key_texts("group=A5 alphabet=generators model=pd-ssm d_model=128 layers=2 "
                        "train_length=40 shortest=3 supervise=last batch_size=256 steps=100000 "

@@ -272,6 +272,18 @@ TEST_CASE(
       for (int64_t t = 1; t <= kLength; ++t) check_times(double(met[t]), kRows, held.share_at(t));
       CHECK(met[kLength] > 0);
     }
+  // Nor in rows of many lengths, up to where each ends.
+  const WordProblem rows(group_named("S3"), {.hold_out = "cells:0.25", .shortest = 2});
+  const HoldOut held = hold_out("cells:0.25", "S3");
+  int64_t read = 0, trained = 0;
+  for_each_element(rows.sample(context, Rng{8, 9}, kRows, kLength),
+                   [&](const WordPlace& place, int x, int, int64_t) {
+                     if (x == 6) return;  // BOS
+                     ++read;
+                     trained += held.holds(place, x);
+                   });
+  CHECK(trained == 0);
+  CHECK(std::abs(double(read) - kRows * 4.5) < 4.5 * std::sqrt(kRows * 35 / 12.0));
   const HoldOut pairs = hold_out("pairs:0.25", "S3"), cells = hold_out("cells:0.25", "S3");
   CHECK(pairs.share_at(1) == 0);
   for (const int64_t t : {2, 3, 1000}) {
