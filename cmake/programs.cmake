@@ -70,7 +70,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_deq.cpp tests/test_xlstm.cpp tests/test_fp_block.cpp tests/test_cells.cpp tests/test_sequence_model.cpp
     tests/test_settings.cpp tests/test_settings_refused.cpp tests/test_registry.cpp tests/test_adamw.cpp tests/test_recall.cpp
     tests/test_catbabi.cpp tests/test_catbabi_task.cpp tests/test_lanes.cpp tests/babi_replay.cpp
-    tests/test_train.cpp tests/test_tasks.cpp tests/test_arithmetic.cpp tests/malformed.cpp tests/test_file.cpp tests/test_lines.cpp
+    tests/test_train.cpp tests/test_tasks.cpp tests/test_arithmetic.cpp tests/test_arithmetic_metrics.cpp tests/malformed.cpp tests/test_file.cpp tests/test_lines.cpp
     tests/test_safetensors.cpp tests/test_safetensors_writer.cpp tests/test_checkpoint.cpp
     tests/test_checkpoint_files.cpp tests/test_saved_model.cpp tests/test_run_checkpoints.cpp tests/test_fixed_point.cpp tests/test_picard.cpp
     tests/test_patience.cpp tests/test_implicit_gradient.cpp tests/test_train_fixed_point.cpp tests/fp_cases.cpp

@@ -12,63 +12,12 @@
 #include <vector>
 
 #include "named_model.h"
+#include "questions.h"
 #include "refused.h"
 
 namespace fprnn::tests {
 
 namespace {
-
-const std::vector<std::string> kVariants = {"brackets", "plain", "parity", "even-pairs", "cycle"};
-
-// A row as a reader sees it.
-struct Question {
-  std::string text;   // up to the supervised position, a character a token
-  size_t length = 0;  // of the row
-  int answer = 0;     // from 0
-  bool formed = true;
-};
-
-// Characters of ids; '_' is pad.
-std::string alphabet(const std::string& variant) {
-  if (variant == "brackets") return "01234+-*()=_";
-  if (variant == "plain") return "_+-*=01234";
-  return variant == "cycle" ? "_.+-01234" : "_12";
-}
-
-// Of one supervised position, in row b of the batch; the answer's place and what follows are blank.
-Question question(const std::string& variant, const std::vector<int32_t>& tokens,
-                  const std::vector<int32_t>& targets, const std::vector<real>& mask, int64_t T,
-                  int64_t b) {
-  const std::string letters = alphabet(variant);
-  const size_t begin = b * T, end = begin + T;
-  const size_t supervised = std::find(&mask[begin], &mask[begin] + T, real(1)) - mask.data();
-  Question q;
-  q.formed = supervised < end - 1;
-  if (!q.formed) return q;
-  for (size_t i = begin; i < end; ++i) {
-    const char letter = letters.at(tokens[i]);
-    if (i <= supervised) q.text += letter;
-    q.formed = q.formed && (letter == '_') == (i > supervised);
-    if (i != supervised) q.formed = q.formed && mask[i] == 0 && letters.at(targets[i]) == '_';
-  }
-  q.length = q.text.size() + (variant == "brackets" ? 2 : 1);
-  const bool bits = variant == "parity" || variant == "even-pairs";
-  q.answer = bits ? targets[supervised] - 1 : letters.at(targets[supervised]) - '0';
-  if (variant == "brackets" || variant == "plain") q.formed = q.formed && q.text.back() == '=';
-  q.formed = q.formed && q.answer >= 0 && q.answer < (bits ? 2 : 5);
-  return q;
-}
-
-std::vector<Question> questions(const std::string& variant, const Batch& batch) {
-  const auto tokens = batch.tokens.to_vector(), targets = batch.targets.to_vector();
-  const auto mask = batch.mask.to_vector();
-  const int64_t T = batch.tokens.size(1);
-  std::vector<Question> all;
-  for (int64_t b = 0; b < batch.tokens.size(0); ++b)
-    all.push_back(question(variant, tokens, targets, mask, T, b));
-  REQUIRE(std::ranges::count(all, false, &Question::formed) == 0);
-  return all;
-}
 
 // A calculator of its own, modulo 5:
 //   sum = product {(+|-) product},  product = factor {* factor},  factor = - factor | ( sum ) | digit
@@ -151,10 +100,6 @@ double share_of_0(const std::vector<Question>& all) {
   double zeros = 0;
   for (const Question& q : all) zeros += q.answer == 0;
   return zeros / static_cast<double>(all.size());
-}
-
-Arithmetic task_of(const std::string& variant, bool times = true, int64_t test_from = 0) {
-  return Arithmetic({.variant = variant, .times = times, .test_from = test_from});
 }
 
 }  // namespace
@@ -279,99 +224,6 @@ TEST_CASE("arithmetic: answers are distributed as calculated") {
   const auto tested = questions(
       "brackets", task_of("brackets", true, 40).examination(context, Rng{4}, 30'000, 256));
   CHECK(std::abs(share_of_0(tested) - .3052) < 0.008);
-}
-
-TEST_CASE("arithmetic: the plateau is ln of the number of answers, where nothing else is known") {
-  const Context context = host_context();
-  const std::map<std::string, std::pair<int32_t, int32_t>> answers{
-      {"brackets", {0, 5}}, {"plain", {5, 5}}, {"parity", {1, 2}}, {"cycle", {4, 5}}};
-  for (const auto& entry : answers) {
-    INFO(entry.first);
-    const auto& [first, many] = entry.second;
-    const Arithmetic task = task_of(entry.first);
-    const Batch batch = task.sample(context, Rng{4}, 30, 12);
-    const int64_t V = task.vocabulary(), places = batch.tokens.elements();
-    std::vector<real> logits(places * V, -200);
-    for (int64_t i = 0; i < places; ++i) std::fill_n(logits.begin() + i * V + first, many, real(0));
-    const Tensor all(context, {30, batch.tokens.size(1), V}, logits);
-    const IntTensor given = argmax(all);
-    CHECK(nats({batch, given, all, scores(given, batch)}).value() ==
-          doctest::Approx(std::log(double(many))));
-  }
-  CHECK(std::log(5.0) == doctest::Approx(1.609).epsilon(1e-3));
-}
-
-TEST_CASE("arithmetic: accuracy, scaled, and those of the constant answer") {
-  const Context context = host_context();
-  const Arithmetic task = task_of("brackets");
-  const Batch batch = task.sample(context, Rng{4}, 20'000, 40);
-  const auto values = [&](const std::vector<int32_t>& given) {
-    const IntTensor answers(context, batch.tokens.shape(), given);
-    const Tensor logits;
-    const Answered answered{batch, answers, logits, scores(answers, batch)};
-    std::map<std::string, double> values;
-    for (const Metric& metric : metrics_of(task))
-      values[metric.name] = value_of(metric, metric.over(answered));
-    return values;
-  };
-  auto all = values(batch.targets.to_vector());
-  CHECK((all["accuracy"] == 1 && all["scaled_accuracy"] == 1));
-  CHECK(std::abs(all["constant"] - .2666) < 0.013);
-  CHECK(std::abs(all["scaled_constant"] - .083) < 0.016);
-  all = values(std::vector<int32_t>(batch.targets.elements(), 0));
-  CHECK(all["accuracy"] == all["constant"]);
-  CHECK(all["scaled_accuracy"] == all["scaled_constant"]);
-  all = values(std::vector<int32_t>(batch.targets.elements(), -1));
-  CHECK((all["accuracy"] == 0 && all["scaled_accuracy"] == doctest::Approx(-.25)));
-  CHECK(metrics_of(task).front().name == "accuracy");
-  CHECK(metrics_of(task).front().of_sequences);
-}
-
-TEST_CASE("arithmetic: an examination of many lengths is reported by length") {
-  const Context context = host_context();
-  const auto bands_of = [&](const std::string& variant, int64_t from, int64_t to, size_t right_to) {
-    const Arithmetic task = task_of(variant, true, from);
-    const Batch batch = task.examination(context, Rng{3}, 4000, to);
-    std::vector<int32_t> answers = batch.targets.to_vector();
-    const std::vector<Question> all = questions(variant, batch);
-    const int64_t T = batch.tokens.size(1);
-    for (size_t b = 0; b < all.size(); ++b)  // right up to a length
-      if (all[b].length > right_to)
-        std::fill_n(answers.begin() + static_cast<int64_t>(b) * T, T, -1);
-    Curves curves;
-    curves.add(IntTensor(context, batch.tokens.shape(), answers), batch);
-    const Protocols protocols = task.protocols(curves);
-    CHECK((protocols.prefixes.empty() && protocols.exact.empty() && protocols.figures.empty()));
-    int64_t below = 0, rows = 0;
-    for (const PrefixResult& band : protocols.bands) {
-      INFO(variant, band.length);
-      int64_t within = 0, right = 0;
-      for (const Question& q : all) {
-        const auto length = static_cast<int64_t>(q.length);
-        if (length <= below || length > band.length) continue;
-        ++within;
-        right += q.length <= right_to;
-      }
-      const double accuracy = double(right) / double(within), m = variant == "parity" ? 2 : 5;
-      CHECK(band.metrics == NamedValues{{"sequences", double(within)},
-                                        {"accuracy", accuracy},
-                                        {"scaled_accuracy", (accuracy - 1 / m) / (1 - 1 / m)}});
-      rows += within;
-      below = band.length;
-    }
-    CHECK((protocols.bands.empty() || rows == 4000));
-    std::vector<int64_t> lengths;
-    for (const PrefixResult& band : protocols.bands) lengths.push_back(band.length);
-    return lengths;
-  };
-  using Lengths = std::vector<int64_t>;
-  CHECK(bands_of("brackets", 40, 256, 100) == Lengths{64, 96, 128, 160, 192, 224, 256});
-  CHECK(bands_of("plain", 40, 256, 130) == Lengths{64, 96, 128, 160, 192, 224, 255});
-  CHECK(bands_of("parity", 3, 40, 20) == Lengths{8, 16, 24, 32, 40});
-  CHECK(bands_of("cycle", 256, 256, 20) == Lengths{256});
-  CHECK(bands_of("brackets", 3, 5, 5) == Lengths{5});
-  CHECK(bands_of("parity", 0, 40, 20).empty());
-  CHECK(task_of("parity", true, 40).protocols(Curves()) == Protocols());
 }
 
 TEST_CASE("arithmetic: batches are a pure function of rng, and rows of their number") {

@@ -42,7 +42,7 @@ struct TrainOptions {
   int64_t warmup = 0;  // steps
   Decline decline = Decline::cosine;
   double end_lr = 0;  // that it declines to
-  double clip = 1;  // of the global gradient norm
+  double clip = 1;    // of the global gradient norm
   IterationCap iteration_cap = {};
   double label_smoothing = 0;  // ops/cross_entropy.h
   double dropout = 0;          // models/layer.h
