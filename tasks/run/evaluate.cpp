@@ -124,7 +124,7 @@ void evaluate(SequenceModel& model, const Task& task, const Context& context, ui
                                       length == longest ? &curves : nullptr));
     if (length == longest) result.protocols = task.protocols(curves);
   }
-  // Then the answers to beginnings are none to sequences of their lengths.
+  // Its answers to beginnings depend on what follows.
   if (looks_ahead(model)) result.protocols = {.bands = std::move(result.protocols.bands)};
 }
 

@@ -16,7 +16,7 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
                       const Reading& reading);
 
 // At each of the lengths, one at least, into result.lengths; and what the task's protocols say of
-// the longest, but of their beginnings where a layer's solver looks ahead, as patience does.
+// the longest. Of their beginnings they say nothing where a solver looks ahead, as patience does.
 void evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,
               std::span<const int64_t> lengths, int64_t sequences, Evaluation& result);
 
