@@ -4,7 +4,7 @@
 add_library(fprnn_readers STATIC
   core/check.cpp core/fault.cpp core/shape.cpp core/memory.cpp core/thread_pool.cpp core/processors.cpp core/context.cpp
   core/no_gpu.cpp core/tensor.cpp core/text.cpp core/file.cpp models/safetensors.cpp models/checkpoint_state.cpp core/settings.cpp
-  tasks/report/record.cpp tasks/report/record_json.cpp tasks/babi/stories.cpp tasks/babi/files.cpp)
+  tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/record_reader.cpp tasks/babi/stories.cpp tasks/babi/files.cpp)
 target_compile_features(fprnn_readers PUBLIC cxx_std_20)
 target_include_directories(fprnn_readers PUBLIC ${FPRNN_INCLUDE})
 target_link_libraries(fprnn_readers PUBLIC fprnn_flags ${fmt} nlohmann_json::nlohmann_json OpenMP::OpenMP_CXX)
