@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/fp_mamba.h>
+#include <fprnn/tasks/arithmetic.h>
 #include <fprnn/tasks/recall_tasks.h>
 #include <fprnn/tasks/report/report.h>
 #include <fprnn/tasks/run/evaluate.h>
@@ -194,6 +195,20 @@ TEST_CASE("protocols: an evaluation has them of its longest sequences, unless it
   evaluate(*fp_model(context, task, Solver::patience), task, context, 1, lengths, 5, ahead);
   CHECK(ahead.lengths.size() == 3);
   CHECK(ahead.protocols == Protocols());
+  // Whole sequences of many lengths are themselves, whoever looks ahead.
+  const Arithmetic parity({.variant = "parity", .test_from = 3});
+  const std::vector<int64_t> longest = {12};
+  Evaluation bands;
+  evaluate(*fp_model(context, parity, Solver::patience), parity, context, 1, longest, 30, bands);
+  REQUIRE(bands.protocols.bands.size() == 5);  // to 4, 6, .., 12
+  CHECK(bands.protocols == Protocols{.bands = bands.protocols.bands});
+  double rows = 0, all_right = 0;
+  for (const PrefixResult& band : bands.protocols.bands) {
+    rows += named(band.metrics, "sequences");
+    all_right += named(band.metrics, "sequences") * named(band.metrics, "accuracy");
+  }
+  CHECK(rows == 30);
+  CHECK(all_right / 30 == doctest::Approx(bands.lengths.front().metric("accuracy")));
   const SelectiveCopying copying(8, keys_by_length("2"));
   evaluate(*fp_model(context, copying, Solver::sequential), copying, context, 1, lengths, 5, other);
   CHECK(other.protocols == Protocols());
