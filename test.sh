@@ -114,7 +114,7 @@ run_configuration() {
       ;;
     double | clang-double) left_out='[a-z_]*_kill' ;;  # 20 killed runs are the same in any precision
     cuda)
-      targets=(--target tests golden state_tracking copying recall mod_arithmetic language_model catbabi bench)
+      targets=(--target tests golden state_tracking copying recall mod_arithmetic language_model catbabi bench paper)
       if ! gpu_is_there; then
         preset=cuda-check targets=(--target tests_gpu state_tracking bench)
         # The others, on the CPU, are those of release; kernels' symbols are another matter at -O0.

@@ -33,6 +33,9 @@ if(FPRNN_BUILD_PROGRAMS)
 
   fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/rivals.cpp bench/layer.cpp bench/models.cpp)
   target_link_libraries(bench PRIVATE fprnn_tasks)
+  fprnn_program(paper bench/paper/main.cpp bench/paper/rows.cpp bench/paper/runs.cpp bench/paper/selection.cpp
+                bench/paper/tables.cpp bench/paper/charts.cpp bench/paper/document.cpp)
+  target_link_libraries(paper PRIVATE fprnn_tasks)
   fprnn_kernels(bench bench/limits_kernel.cpp)
   if(FPRNN_CUDA)
     target_sources(bench PRIVATE bench/ladder.cpp)
@@ -141,6 +144,8 @@ if(FPRNN_BUILD_TESTS)
              --train-length 12 --eval-lengths 12)
     add_test(NAME tools COMMAND bash ${PROJECT_SOURCE_DIR}/tests/tools.sh $<TARGET_FILE:state_tracking>)
     set_tests_properties(tools PROPERTIES SKIP_RETURN_CODE 77)
+    add_test(NAME paper COMMAND bash ${PROJECT_SOURCE_DIR}/tests/paper.sh ${CMAKE_RUNTIME_OUTPUT_DIRECTORY})
+    add_test(NAME paper_document COMMAND paper report ${PROJECT_SOURCE_DIR}/docs/paper.md --check)
     add_test(NAME catbabi_run COMMAND bash ${PROJECT_SOURCE_DIR}/tests/catbabi.sh $<TARGET_FILE:catbabi>)
   endif()
 

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <fprnn/core/build_info.h>
 #include <fprnn/core/text.h>
 #include <fprnn/tasks/report/plot.h>
 
@@ -222,6 +223,22 @@ std::string draw_heading(double x, double y, int size, const std::string& title,
       "<text x=\"{}\" y=\"{}\" font-size=\"{}\" fill=\"{}\"><tspan font-weight=\"600\">{}</tspan>"
       "<tspan dx=\"9\" font-size=\"12\" fill=\"{}\">{}</tspan></text>\n",
       number(x), number(y), size, kInk, escaped(title), kGrey, escaped(note));
+}
+
+std::string draw_page(const Page& page, const std::string& drawn) {
+  const BuildInfo build = build_info();
+  std::string text = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
+      "height=\"{1}\" "
+      "role=\"img\" font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', "
+      "Arial, sans-serif\">\n<title>{2}</title>\n<desc>{3}</desc>\n"
+      "<rect width=\"{0}\" height=\"{1}\" rx=\"8\" fill=\"#ffffff\"/>\n",
+      page.width, page.height, escaped(page.title),
+      escaped(
+          fmt::format("fprnn {} ({}), solver {}", build.version, build.commit, kSolverVersion)));
+  text += draw_text(page.margin, 46, page.title,
+                    fmt::format("font-size=\"22\" font-weight=\"600\" fill=\"{}\"", kInk));
+  return text + drawn + "</svg>\n";
 }
 
 std::string draw_sample(size_t style, double x, double y) {

@@ -43,6 +43,13 @@ std::string draw_text(double x, double y, const std::string& text, const std::st
 // A title in bold and, after it, a note in small grey.
 std::string draw_heading(double x, double y, int size, const std::string& title,
                          const std::string& note);
+// A whole file around what was drawn: white, with the title at its head and the version of this program
+// and of its solvers in its description. Sizes in pixels.
+struct Page {
+  std::string title;
+  double width = 0, height = 0, margin = 0;
+};
+std::string draw_page(const Page& page, const std::string& drawn);
 // Text for XML: markup characters escaped, and only what printable() leaves.
 std::string escaped(const std::string& text);
 

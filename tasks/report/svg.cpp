@@ -1,6 +1,5 @@
 // The picture of report.h: what its panels show, and the page that they stand on.
 #include <fmt/format.h>
-#include <fprnn/core/build_info.h>
 #include <fprnn/core/text.h>
 #include <fprnn/tasks/report/curves.h>
 
@@ -240,19 +239,8 @@ std::string page(const Shown& shown) {
   const double legend_top = 78,
                top = legend_top + static_cast<double>(runs.size()) * kLegendRow + 16;
   const double height = top + rows * (kPanelHeight + kPanelGap) - kPanelGap + 22;
-  const std::string title = title_of(runs);
-  const BuildInfo build = build_info();
-  std::string text = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" "
-      "height=\"{1}\" "
-      "role=\"img\" font-family=\"system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', "
-      "Arial, sans-serif\">\n<title>{2}</title>\n<desc>{3}</desc>\n"
-      "<rect width=\"{0}\" height=\"{1}\" rx=\"8\" fill=\"#ffffff\"/>\n",
-      kWidth, height, escaped(title),
-      escaped(
-          fmt::format("fprnn {} ({}), solver {}", build.version, build.commit, kSolverVersion)));
-  text += draw_text(kMargin, 46, title, "font-size=\"22\" font-weight=\"600\" fill=\"#1f2328\"");
-  return text + legend(runs, legend_top) + grid(panels, top) + "</svg>\n";
+  return draw_page({.title = title_of(runs), .width = kWidth, .height = height, .margin = kMargin},
+                   legend(runs, legend_top) + grid(panels, top));
 }
 
 }  // namespace
