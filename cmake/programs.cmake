@@ -25,6 +25,10 @@ function(fprnn_use_kernels target)
   target_link_libraries(${target} PRIVATE CUDA::cudart_static)
 endfunction()
 
+# What docs/paper.md is made by, without its main: for the program and the tests.
+set(paper bench/paper/rows.cpp bench/paper/runs.cpp bench/paper/selection.cpp bench/paper/tables.cpp bench/paper/charts.cpp
+    bench/paper/document.cpp)
+
 if(FPRNN_BUILD_PROGRAMS)
   foreach(task state_tracking copying recall mod_arithmetic language_model catbabi)
     fprnn_program(${task} tasks/${task}.cpp)
@@ -33,8 +37,7 @@ if(FPRNN_BUILD_PROGRAMS)
 
   fprnn_program(bench bench/main.cpp bench/measure.cpp bench/kernels.cpp bench/rivals.cpp bench/layer.cpp bench/models.cpp)
   target_link_libraries(bench PRIVATE fprnn_tasks)
-  fprnn_program(paper bench/paper/main.cpp bench/paper/rows.cpp bench/paper/runs.cpp bench/paper/selection.cpp
-                bench/paper/tables.cpp bench/paper/charts.cpp bench/paper/document.cpp)
+  fprnn_program(paper bench/paper/main.cpp ${paper})
   target_link_libraries(paper PRIVATE fprnn_tasks)
   fprnn_kernels(bench bench/limits_kernel.cpp)
   if(FPRNN_CUDA)
@@ -82,7 +85,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_string_copying.cpp tests/test_many_sequences.cpp tests/test_groups.cpp tests/test_alphabets.cpp
     tests/test_protocols.cpp tests/test_carried.cpp tests/test_language.cpp tests/test_sampling.cpp
     tests/test_svg.cpp tests/test_figures.cpp tests/test_seeds.cpp tests/test_goals.cpp tests/test_examples.cpp tests/test_sweeps.cpp tests/test_mixer_bounds.cpp tests/test_cuda.cpp tests/test_cuda_forms.cpp
-    tests/test_cuda_layers.cpp tests/test_cuda_training.cpp tests/test_cuda_large.cpp)
+    tests/test_cuda_layers.cpp tests/test_cuda_training.cpp tests/test_cuda_large.cpp tests/test_paper.cpp ${paper})
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   if(FPRNN_CUDA)
     target_sources(tests PRIVATE tests/test_ladder.cpp)

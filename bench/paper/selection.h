@@ -39,7 +39,7 @@ std::vector<Group> groups_of(const Query& query, const std::vector<Row>& rows,
 
 // "Lacking: ..", a line; empty where every seed of every entry has a line.
 std::string lacking(const Query& query, const std::vector<Row>& rows, const std::vector<Run>& runs);
-// The line below a table or chart. Empty without groups.
+// What a table's runs are of, the line below it: commands, days, commits, machines. Empty without groups.
 std::string origin_of(const Query& query, const std::vector<Group>& groups);
 
 // Of a run: parameters, steps, seconds of its training; longest, the longest length with .90; METRIC or

@@ -90,6 +90,38 @@ double median_of(const Group& group, const std::string& name) {
   return median(values);
 }
 
+bool has_paper(const std::vector<Group>& groups) {
+  return std::ranges::any_of(
+      groups, [](const Group& group) { return group.row->paper.contains(group.entry->label); });
+}
+
+std::string head_of(const Columns& columns, bool with_paper) {
+  std::string name = columns.metric;
+  std::ranges::replace(name, '_', ' ');
+  std::vector<std::string> heads = {name};
+  if (with_paper) heads.push_back("paper");
+  for (const int64_t length : columns.lengths)
+    heads.push_back(length == 0 ? "ours" : fmt::format("at {}", length));
+  heads.insert(heads.end(), {"parameters", "steps", "seconds"});
+  std::string rule = "|";
+  for (size_t i = 0; i < heads.size(); ++i) rule += "---|";
+  return fmt::format("| {} |\n{}\n", fmt::join(heads, " | "), rule);
+}
+
+std::string line_of(const Query& query, const Columns& columns, const Group& group,
+                    bool with_paper) {
+  std::string text = fmt::format("| `{}` |", group.entry->label);
+  if (with_paper) {
+    const auto found = group.row->paper.find(group.entry->label);
+    text += fmt::format(" {} |", found == group.row->paper.end() ? "" : found->second);
+  }
+  for (const int64_t length : columns.lengths)
+    text += fmt::format(" {} |", query.counts ? count_text(group, columns, length)
+                                              : values_text(group, columns, length));
+  return text + fmt::format(" {} | {} | {} |\n", whole(median_of(group, "parameters")),
+                            whole(median_of(group, "steps")), whole(median_of(group, "seconds")));
+}
+
 }  // namespace
 
 std::string table_of(const Query& query, const std::vector<Row>& rows,
@@ -98,29 +130,9 @@ std::string table_of(const Query& query, const std::vector<Row>& rows,
   const std::string rest = origin_of(query, groups) + lacking(query, rows, runs);
   if (groups.empty()) return rest;
   const Columns columns = columns_of(query, groups);
-  const bool has_paper = std::ranges::any_of(
-      groups, [](const Group& group) { return group.row->paper.contains(group.entry->label); });
-  std::string name = columns.metric;
-  std::ranges::replace(name, '_', ' ');
-  std::string head = fmt::format("| {} |{}", name, has_paper ? " paper |" : ""), rule = "|---|";
-  if (has_paper) rule += "---|";
-  for (const int64_t length : columns.lengths) {
-    head += length == 0 ? " ours |" : fmt::format(" at {} |", length);
-    rule += "---|";
-  }
-  std::string text = fmt::format("{} parameters | steps | seconds |\n{}---|---|---|\n", head, rule);
-  for (const Group& group : groups) {
-    text += fmt::format("| `{}` |", group.entry->label);
-    if (has_paper) {
-      const auto found = group.row->paper.find(group.entry->label);
-      text += fmt::format(" {} |", found == group.row->paper.end() ? "" : found->second);
-    }
-    for (const int64_t length : columns.lengths)
-      text += fmt::format(" {} |", query.counts ? count_text(group, columns, length)
-                                                : values_text(group, columns, length));
-    text += fmt::format(" {} | {} | {} |\n", whole(median_of(group, "parameters")),
-                        whole(median_of(group, "steps")), whole(median_of(group, "seconds")));
-  }
+  const bool with_paper = has_paper(groups);
+  std::string text = head_of(columns, with_paper);
+  for (const Group& group : groups) text += line_of(query, columns, group, with_paper);
   return text + "\n" + rest;
 }
 

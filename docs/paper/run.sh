@@ -2,16 +2,19 @@
 # Makes the runs of one row of the paper's table and adds a line for each to runs.jsonl:
 #   docs/paper/run.sh ROW [OUT [OPTION..]]
 # ROW is 1 to 16, a file of docs/paper/rows, or the path of such a file. The folder of a run is OUT/LABEL-SEED; OUT is
-# runs/paper/ROW-SCALE if it is not named. OPTIONs are said to every training after its own. In the environment:
+# runs/paper/ROW-SCALE if it is not named. OPTIONs are said to every training after its own: for trials, since such runs
+# are not the row's and the report leaves them out. In the environment:
 #   SCALE   gpu, or cpu, the reduced form for two cores; gpu where there is one
 #   SEEDS   such as 0-7, in place of the row's
 #   DEVICE  auto, cpu or cuda
 #   JOBS    runs at once: 8 at scale gpu, else as many as there are processors
 #   BIN     folder of the programs, build/release/bin
 #   RUNS    the file of lines, docs/paper/runs.jsonl
-# and any setting of the programs: FPRNN_TIME_LIMIT=60 ends each training. A run that has a line is not repeated, and one
-# that was stopped goes on from its last checkpoint: the same command goes on where another was stopped. A training
-# that diverged has a line. Exit code 1: a run failed in another way, and has none; 130: stopped.
+# and settings of the programs that a row leaves open, such as FPRNN_TEXT; FPRNN_TIME_LIMIT=60 ends each training.
+#
+# A run that has a line is not repeated, and one that was stopped goes on from its last checkpoint: the same command
+# goes on where another was stopped. A training that diverged has a line. Exit code 1: a run failed in another way, and
+# has none; 130: stopped.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 row=${1:?usage: docs/paper/run.sh ROW [OUT [OPTION..]]}
