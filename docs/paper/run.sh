@@ -80,7 +80,8 @@ make() {
 }
 
 stopped='' failed=0
-trap 'stopped=yes; kill $(jobs -p) 2>/dev/null || true' INT TERM
+trap 'stopped=yes' INT  # a terminal says so to the programs too, which take a second time as the end
+trap 'stopped=yes; kill $(jobs -p) 2>/dev/null || true' TERM
 # Those of the list on standard input that are trainings or evaluations, so many at once.
 make_all() {
   local pids=() pid line fields
@@ -97,8 +98,10 @@ make_all() {
   done
 }
 
-list=$("$bin/paper" jobs "$row" "$runs" "$out" --scale "$scale" ${SEEDS:+"--seeds=$SEEDS"} ${*:+"--options=$*"})
-make_all < <(awk -F '|' 'NF && $3 == "-"' <<<"$list")
-[ -n "$stopped" ] || make_all < <(awk -F '|' 'NF && $3 != "-"' <<<"$list")
-[ -z "$stopped" ] || exit 130
-exit $failed
+{ # read as a whole before it begins, so that the file may change meanwhile
+  list=$("$bin/paper" jobs "$row" "$runs" "$out" --scale "$scale" ${SEEDS:+"--seeds=$SEEDS"} ${1:+"--options=$*"})
+  make_all < <(awk -F '|' 'NF && $3 == "-"' <<<"$list")
+  [ -n "$stopped" ] || make_all < <(awk -F '|' 'NF && $3 != "-"' <<<"$list")
+  [ -z "$stopped" ] || exit 130
+  exit "$failed"
+}
