@@ -40,7 +40,7 @@ exits 0 run ./$row runs
 [ "$(lines)" -eq 6 ] || die "lines: $(cat $RUNS)"
 [ "$(grep -c '"failed":"\[train\] loss and gradients must be finite' $RUNS)" -eq 2 ] || die "diverged: $(cat $RUNS)"
 grep -q '"label":"small".*"seed":1,"command":"state_tracking --group S3 .*--steps 30 .*--seed 1".*"steps":30' $RUNS || die "$(cat $RUNS)"
-grep -q '"command":"state_tracking --evaluate small:0 .*"length":\[16,32\],"sequences":\[8,8\]' $RUNS || die "$(cat $RUNS)"
+grep -q '"command":"state_tracking .* --seed 0; state_tracking --evaluate small:0 .*"length":\[16,32\],"sequences":\[8,8\]' $RUNS || die "$(cat $RUNS)"
 ! grep -q "$work" $RUNS || die "a path is in $RUNS"
 exits 0 run ./$row runs
 [ "$(lines)" -eq 6 ] && [ ! -s log ] || die "runs are repeated: $(cat log)"
@@ -92,7 +92,16 @@ sed -i 's/<!-- end -->//' paper.md
 exits 1 report
 grep -q 'must have an end' log || die "$(cat log)"
 
-# Ctrl-C and TERM save what was running, which has no line and goes on.
+# A trial with other options has lines, and is none of the row's runs.
+cp kept.md paper.md
+exits 0 report
+before=$(lines)
+SEEDS=0,5 exits 0 run ./$row trial --steps 2
+[ "$(grep -c '"seed":5,"command":"state_tracking [^"]*--steps 2 ' $RUNS)" -eq 3 ] || die "$(cat $RUNS)"
+exits 0 report --check
+[ "$(lines)" -eq $((before + 6)) ] || die "$(cat $RUNS)"
+
+# TERM saves what was running, which has no line and goes on.
 sed 's/--steps 30/--steps 200000/' $row >paper/rows/long
 "$source/docs/paper/run.sh" ./paper/rows/long long >long.log 2>&1 &
 parent=$!

@@ -53,12 +53,15 @@ TEST_CASE("paper: a row's lines are of one scale, and of an option's values the 
   CHECK(gpu.entries.size() == 3);
   CHECK(gpu.command(*gpu.entry("A"), 1) == "copying --steps 10 --lr 1e-2 --free --seed 1");
   CHECK(gpu.command(*gpu.entry("B"), 0) == "copying --steps 10 --lr 1e-3 --rank 2 --seed 0");
-  CHECK(gpu.command(*gpu.entry("A-cap-8"), 1) == "copying --evaluate A:1 --max-iterations 8");
+  CHECK(gpu.command(*gpu.entry("A-cap-8"), 1) ==
+        "copying --steps 10 --lr 1e-2 --free --seed 1; "
+        "copying --evaluate A:1 --max-iterations 8");
   CHECK(cpu.entry("B") == nullptr);
   CHECK(cpu.command(*cpu.entry("A"), 7) == "copying --steps 3 --lr 1e-2 --free --seed 7");
   CHECK(gpu.paper.at("A") == ".5 ± .01");
   CHECK(paper::value_of(cpu.command(*cpu.entry("A-cap-8"), 7), "max-iterations") == "8");
-  CHECK(paper::value_of("copying --steps 3", "lr").empty());
+  CHECK(paper::value_of("copying --steps 3; copying --steps 4", "steps") == "4");
+  CHECK(paper::value_of("copying --steps 3 --lr", "lr").empty());
 }
 
 TEST_CASE("paper: a line says all that tables need, and is short") {

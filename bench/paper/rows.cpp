@@ -111,9 +111,9 @@ const Entry* Row::entry(std::string_view label) const {
 }
 
 std::string Row::command(const Entry& entry, uint64_t seed) const {
-  return entry.of.empty()
-             ? fmt::format("{} {} --seed {}", entry.program, entry.options, seed)
-             : fmt::format("{} --evaluate {}:{} {}", entry.program, entry.of, seed, entry.options);
+  if (entry.of.empty()) return fmt::format("{} {} --seed {}", entry.program, entry.options, seed);
+  return fmt::format("{}; {} --evaluate {}:{} {}", command(*this->entry(entry.of), seed),
+                     entry.program, entry.of, seed, entry.options);
 }
 
 Row read_row(const std::string& path, const std::string& scale) {
@@ -149,8 +149,9 @@ std::string each_once(const std::string& options) {
 
 std::string value_of(const std::string& command, std::string_view option) {
   const std::vector<std::string> words = words_of(command);
-  const auto found = std::ranges::find(words, fmt::format("--{}", option));
-  return found == words.end() || found + 1 == words.end() ? "" : *(found + 1);
+  for (size_t i = words.size(); i-- > 1;)
+    if (words[i - 1] == fmt::format("--{}", option)) return words[i];
+  return "";
 }
 
 }  // namespace fprnn::paper

@@ -30,7 +30,8 @@ struct Row {
   std::map<std::string, std::string> paper{};  // the paper's figures, by label
 
   const Entry* entry(std::string_view label) const;  // null: there is none
-  // What a run of an entry is known by: the program and its arguments, the trained model as LABEL:SEED.
+  // What a run of an entry is known by: the program and its arguments; of an evaluation its training's
+  // command and its own, "copying --steps 9 --seed 1; copying --evaluate A:1 --tolerance 0.1".
   std::string command(const Entry& entry, uint64_t seed) const;
 };
 
@@ -41,7 +42,7 @@ Row read_row(const std::string& path, const std::string& scale);
 // The options with each of them once, the last one said, in the order of their first places:
 // "--steps 9 --free --lr 1" of "--steps 5 --free --lr 1 --steps 9".
 std::string each_once(const std::string& options);
-// The value of an option of a command, or nothing.
+// The value of an option of a command, the last one, or nothing.
 std::string value_of(const std::string& command, std::string_view option);
 
 }  // namespace fprnn::paper
