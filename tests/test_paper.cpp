@@ -172,7 +172,7 @@ TEST_CASE("paper: a chart of what is measured joins labels that differ by their 
   const Folder folder;
   const std::string text =
       "gpu seeds 0\ntrain d-1 copying --layers 1\ntrain d-4 copying --layers 4\n"
-      "train e copying --layers 2\n";
+      "train e2 copying --layers 2\n";
   const std::vector<Row> rows = {row_of(folder, text, "gpu")};
   std::vector<Run> runs;
   for (const Entry& entry : rows[0].entries) runs.push_back(run_of(rows[0], entry.label, 0, 1));
@@ -189,7 +189,7 @@ TEST_CASE("paper: a chart of what is measured joins labels that differ by their 
   const std::string& svg = made.charts.at("depth.svg");
   CHECK(svg.find("By depth</title>") != std::string::npos);
   CHECK(svg.find(">d</tspan>") != std::string::npos);
-  CHECK(svg.find(">e</tspan>") != std::string::npos);
+  CHECK(svg.find(">e2</tspan>") != std::string::npos);
   CHECK(svg.find(">d-4</tspan>") == std::string::npos);
   CHECK(made_document(made.text, "paper", rows, runs).text == made.text);
   CHECK(without_version(svg).find("solver") == std::string::npos);

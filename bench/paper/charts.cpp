@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kWidth = 1000, kMargin = 32, kPanelHeight = 380, kLegendRow = 24, kTop = 78;
 
-// Entries whose labels differ by the number at their end.
+// Entries whose labels differ by the number behind their last hyphen.
 struct Series {
   std::string name;
   std::vector<Point> points;
@@ -20,7 +20,8 @@ struct Series {
 
 std::string stem_of(const std::string& label) {
   const size_t end = label.find_last_not_of("0123456789");
-  return end == std::string::npos ? label : label.substr(0, end + 1);
+  const bool numbered = end != std::string::npos && label[end] == '-' && end + 1 < label.size();
+  return numbered ? label.substr(0, end) : label;
 }
 
 Point point_of(const Query& query, const Group& group) {
@@ -45,10 +46,7 @@ std::vector<Series> series_of(const Query& query, const std::vector<Group>& grou
     if (found == all.end()) found = all.insert(all.end(), {name, {}});
     found->points.push_back(point_of(query, group));
   }
-  for (Series& series : all) {
-    std::ranges::sort(series.points, {}, &Point::x);
-    while (series.name.ends_with('-')) series.name.pop_back();
-  }
+  for (Series& series : all) std::ranges::sort(series.points, {}, &Point::x);
   return all;
 }
 
