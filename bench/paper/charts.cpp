@@ -54,18 +54,18 @@ Axis axis_of(const std::vector<double>& values) {
   return padded(axis_over(values, spans(values, 8) ? 10 : 0), 0.05);
 }
 
-std::string words(std::string name) {
+std::string words(std::string name, const Axis& axis) {
+  if (name == "seconds") name = "seconds of training";
+  if (name == "longest") name = "longest length with .90 right";
   for (char& c : name)
     if (c == '_' || c == '-') c = ' ';
-  return name;
+  return name + (axis.base != 0 ? " (log scale)" : "");
 }
 
 std::string against(const Query& query, const std::vector<Group>& groups) {
   const std::vector<Series> all = series_of(query, groups);
-  Panel panel{.title = words(query.y),
-              .note = "medians of the seeds, bars from the least to the most",
-              .x_label = words(query.x),
-              .curves = {}};
+  Panel panel{
+      .note = "medians of the seeds, bars from the least to the most", .x_label = {}, .curves = {}};
   std::vector<double> xs, ys;
   std::string legend;
   for (size_t i = 0; i < all.size(); ++i) {
@@ -79,6 +79,8 @@ std::string against(const Query& query, const std::vector<Group>& groups) {
   }
   panel.x = axis_of(xs);
   panel.y = axis_of(ys);
+  panel.x_label = words(query.x, panel.x);
+  panel.title = words(query.y, panel.y);
   const double top = kTop + static_cast<double>(all.size()) * kLegendRow + 16;
   const Box box{.x = kMargin, .y = top, .width = kWidth - 2 * kMargin, .height = kPanelHeight};
   return draw_page({.title = query.title.empty() ? panel.title : query.title,

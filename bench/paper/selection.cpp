@@ -86,8 +86,7 @@ Query query_of(const std::vector<std::string>& words) {
 RunGroup Group::as_seeds() const {
   RunGroup group{.name = entry->label};
   for (const Run& run : runs)
-    group.runs.push_back(
-        {.name = fmt::format("{}-{}", run.label, run.seed), .evaluation = run.evaluation});
+    group.runs.push_back({.name = entry->label, .evaluation = run.evaluation});
   for (const Run& run : failed) group.failed.push_back(run.seed);
   return group;
 }
