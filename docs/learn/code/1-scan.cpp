@@ -10,20 +10,15 @@
 #include <vector>
 
 #include "drawing.h"
+#include "numbers.h"
 #include "program.h"
 
 namespace {
 
 using namespace fprnn;
-using Numbers = std::vector<double>;
+using learn::Numbers, learn::print, learn::largest_difference;
 
 const Numbers kA = {0.5, 2, 0.5, 1, 0.5, 2, 1, 0.5}, kB = {1, 3, 2, 1, 0, 1, -2, 4};
-
-void print(const char* name, const Numbers& numbers) {
-  std::printf("%s", name);
-  for (const double number : numbers) std::printf(" %7.3f", number);
-  std::printf("\n");
-}
 
 // [loop]
 // h_t = a_t h_{t-1} + b_t, one step after the other, from h_{-1} = 0.
@@ -142,18 +137,12 @@ void print_count() {
 }
 // [/count]
 
-double largest_difference(const Numbers& x, const Numbers& y) {
-  double largest = 0;
-  for (size_t i = 0; i < x.size(); ++i) largest = std::max(largest, std::abs(x[i] - y[i]));
-  return largest;
-}
-
 // A channel of a sequence out of memory: element (b, t, d) is number (b T + t) D + d.
 Numbers channel(const Tensor& x, int64_t b, int64_t d) {
-  const std::vector<real> all = x.to_vector();
+  const Numbers all = learn::numbers_of(x);
   const int64_t T = x.size(1), D = x.size(2);
   Numbers one;
-  for (int64_t t = 0; t < T; ++t) one.push_back(static_cast<double>(all[(b * T + t) * D + d]));
+  for (int64_t t = 0; t < T; ++t) one.push_back(all[(b * T + t) * D + d]);
   return one;
 }
 
@@ -206,12 +195,11 @@ void print_backward() {
 // The same loss, the last state, through the library's tape.
 void print_tape() {
   const Context context = Context::cpu();
-  const auto tensor = [&](const Numbers& x) {
-    return Tensor(context, {1, 4, 1}, std::vector<real>(x.begin(), x.begin() + 4));
-  };
   Tape tape(context);
-  const Var a = tape.variable(tensor(kA)), b = tape.variable(tensor(kB));
-  const Var loss = sum(mul(scan(a, b), Tensor(context, {1, 4, 1}, std::vector<real>{0, 0, 0, 1})));
+  const Shape shape = {1, 4, 1};
+  const Var a = tape.variable(learn::tensor_of(context, shape, {0.5, 2, 0.5, 1}));
+  const Var b = tape.variable(learn::tensor_of(context, shape, {1, 3, 2, 1}));
+  const Var loss = sum(mul(scan(a, b), learn::tensor_of(context, shape, {0, 0, 0, 1})));
   const std::vector<Tensor> gradients = tape.vjp({loss}, {full(context, {}, 1)}, {a, b});
   print("db", channel(gradients[1], 0, 0));
   print("da", channel(gradients[0], 0, 0));
