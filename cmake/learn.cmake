@@ -2,7 +2,7 @@
 # by the target `learn`; the tests of its exercises twice, as `exercises` and, with the solutions in their place, as
 # `solutions`.
 set(learn ${PROJECT_SOURCE_DIR}/docs/learn)
-set(chapters 1-scan 2-diagonal 3-fixed-point)
+set(chapters 1-scan 2-diagonal 3-fixed-point 4-gradient)
 
 add_library(learn_common STATIC docs/learn/code/program.cpp docs/learn/code/drawing.cpp)
 target_link_libraries(learn_common PUBLIC fprnn_tasks PRIVATE fprnn_flags)

@@ -51,10 +51,10 @@ void print_hand() {
 void print_damped() {
   const Equation f{{2, 1}, {0.6, 0.8}, -1, 0.5, 2};
   Numbers y = {0, 0};
-  for (int iteration = 1; iteration <= 12; ++iteration) {
+  for (int iteration = 1; iteration <= 15; ++iteration) {
     const Numbers next = f(y);
     for (size_t i = 0; i < 2; ++i) y[i] = (next[i] + y[i]) / 2;
-    if (iteration % 4 == 0) print(("y" + std::to_string(iteration)).c_str(), y);
+    if (iteration % 5 == 0) print(("y" + std::to_string(iteration)).c_str(), y);
   }
 }
 // [/damped]
