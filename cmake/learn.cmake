@@ -2,17 +2,17 @@
 # by the target `learn`; the tests of its exercises twice, as `exercises` and, with the solutions in their place, as
 # `solutions`.
 set(learn ${PROJECT_SOURCE_DIR}/docs/learn)
-set(chapters 1-scan 2-diagonal 3-fixed-point 4-gradient)
+set(chapters 1-scan 2-diagonal 3-fixed-point 4-gradient 5-mixers 6-one-step 7-fp-mamba 8-kernels)
 
 add_library(learn_common STATIC docs/learn/code/program.cpp docs/learn/code/drawing.cpp)
 target_link_libraries(learn_common PUBLIC fprnn_tasks PRIVATE fprnn_flags)
 add_custom_target(learn)
-foreach(chapter IN LISTS chapters)
-  fprnn_program(learn_${chapter} docs/learn/code/${chapter}.cpp)
-  target_link_libraries(learn_${chapter} PRIVATE learn_common)
-  set_target_properties(learn_${chapter} PROPERTIES
-    OUTPUT_NAME ${chapter} RUNTIME_OUTPUT_DIRECTORY ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/learn)
-  add_dependencies(learn learn_${chapter})
+foreach(program IN LISTS chapters ITEMS 6-krylov)
+  fprnn_program(learn_${program} docs/learn/code/${program}.cpp)
+  target_link_libraries(learn_${program} PRIVATE learn_common)
+  set_target_properties(learn_${program} PROPERTIES
+    OUTPUT_NAME ${program} RUNTIME_OUTPUT_DIRECTORY ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/learn)
+  add_dependencies(learn learn_${program})
 endforeach()
 
 list(TRANSFORM chapters REPLACE "(.+)" "docs/learn/exercises/\\1_test.cpp" OUTPUT_VARIABLE exercise_tests)
