@@ -92,7 +92,7 @@ def differences(pages, folder):
             yield path, text, "the figure"
     for path in sorted((LEARN / "figures").glob("*.svg")):
         if any(path.name.startswith(program + "-") for program in programs) and path.name not in drawn:
-            yield path, None, "a figure that no program draws"
+            yield path, None, "the figure, which no program draws,"
 
 
 def main():
