@@ -31,7 +31,7 @@ if(Python3_FOUND)
     add_test(NAME learn_${chapter}
              COMMAND ${Python3_EXECUTABLE} ${learn}/update.py --check
                      --programs ${CMAKE_RUNTIME_OUTPUT_DIRECTORY}/learn ${chapter})
-    set_tests_properties(learn_${chapter} PROPERTIES TIMEOUT 60)
+    set_tests_properties(learn_${chapter} PROPERTIES TIMEOUT 240)  # a minute in a release build on two cores
   endforeach()
   add_test(NAME learn_prose COMMAND ${Python3_EXECUTABLE} ${learn}/prose.py)
 endif()
