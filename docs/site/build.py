@@ -20,6 +20,7 @@ from links import ROOT, dead_links, documents, links
 HERE = pathlib.Path(__file__).resolve().parent
 LANGUAGES = {".cpp": "cpp", ".h": "cpp", ".cu": "cpp", ".cuh": "cpp", ".py": "python", ".sh": "bash", ".cmake": "cmake"}
 SHOWN_AS_THEY_ARE = {".svg", ".png"}
+LARGEST = 1 << 18  # bytes of a file in a folder that is shown: others are named alone
 
 
 class Wrong(Exception):
@@ -78,28 +79,40 @@ def document(path):
     return with_links(pandoc(text, page_of(path), title.group(1) if title else path.stem), path, page_of(path))
 
 
+def is_shown(path):
+    """Whether a file of a folder gets a page: no data, and not too long to be read."""
+    if path.suffix in SHOWN_AS_THEY_ARE | {".md"}:
+        return True
+    if (ROOT / path).stat().st_size > LARGEST:
+        return False
+    try:
+        return "\0" not in (ROOT / path).read_text()
+    except UnicodeDecodeError:
+        return False
+
+
+def files_of(folder):
+    return sorted(e.relative_to(ROOT) for e in (ROOT / folder).iterdir() if e.is_file() and not e.name.startswith("."))
+
+
 def listing(path):
     """A file's text, or what a folder holds."""
-    full = ROOT / path
-    if full.is_dir():
-        entries = sorted(entry for entry in full.iterdir() if not entry.name.startswith((".", "__")))
-        text = "\n".join(f"- [{e.name}]({e.name})" for e in entries if not e.is_dir())
-        page = page_of(path)
-        return with_links(pandoc(f"# {path}\n\n{text}\n", page, path), path / "-", page)
+    if (ROOT / path).is_dir():
+        names = [f"- [{e.name}]({e.name})" if is_shown(e) else f"- {e.name}" for e in files_of(path)]
+        text = "\n".join([f"# {path}", "", *names])
+        return with_links(pandoc(text, page_of(path), path), path / "-", page_of(path))
     language = LANGUAGES.get(path.suffix, "text")
-    return pandoc(f"# {path}\n\n~~~~~~~~ {language}\n{full.read_text()}\n~~~~~~~~\n", page_of(path), path)
+    return pandoc(f"# {path}\n\n~~~~~~~~ {language}\n{(ROOT / path).read_text()}\n~~~~~~~~\n", page_of(path), path)
 
 
 def linked(pages):
-    """What the documents lead to besides each other, with all that a folder among it lists."""
+    """What the documents lead to besides each other, with the files of a folder among it."""
     found = set()
     for page in pages:
-        for target, _ in links((ROOT / page).read_text()):
-            if target:
-                path = pathlib.Path(os.path.normpath((ROOT / page).parent / target)).relative_to(ROOT)
-                found.add(path)
-                if (ROOT / path).is_dir():
-                    found |= {e.relative_to(ROOT) for e in (ROOT / path).iterdir() if e.is_file() and not e.name.startswith(".")}
+        targets = [target for target, _ in links((ROOT / page).read_text()) if target]
+        found |= {pathlib.Path(os.path.normpath((ROOT / page).parent / target)).relative_to(ROOT) for target in targets}
+    for folder in [path for path in found if (ROOT / path).is_dir()]:
+        found |= {path for path in files_of(folder) if is_shown(path)}
     return sorted(path for path in found if path.suffix != ".md")
 
 

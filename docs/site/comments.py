@@ -50,6 +50,12 @@ def filtered(lines, path):
         behind = BEHIND.match(lines[i])
         yield f"{behind.group(1)}{behind.group(2)}///< {escaped(behind.group(3))}" if behind else lines[i]
         i += 1
+        while behind and i < len(lines):
+            more = COMMENT.match(lines[i])
+            if more is None or len(more.group(1)) < len(behind.group(1)):
+                break
+            yield f"{more.group(1)}///< {escaped(more.group(3))}"
+            i += 1
 
 
 if __name__ == "__main__":
