@@ -22,11 +22,11 @@ struct Tracker {
   Context context = test_context();
   WordProblem task{group_named("S3")};
   TrainOptions options{
-      .steps = 1000, .batch_size = 8, .length = 6, .lr = 1e-2, .state_dropout = {0.2, 0.2}, .seed = 4};
+      .steps = 1000, .batch_size = 8, .length = 6, .lr = 1e-2, .state_dropout = 0.2, .seed = 4};
   std::unique_ptr<SequenceModel> model;
 
   explicit Tracker(const ModelKind& kind) {
-    options.state_dropout = {};
+    options.state_dropout = 0;
     Rng rng = initial_stream(4);
     model =
         named_model({{"model", kind.name}, {"d_model", "16"}, {"layers", "2"}, {"headdim", "8"}},
@@ -38,7 +38,7 @@ struct Tracker {
     const auto make_layer = [&](Module& parent, const std::string&, const Init& init) {
       auto layer = entry.make(parent, init);
       layer->solver.unconverged = Unconverged::accept;
-      if (!layer->has_states()) options.state_dropout = {};
+      if (!layer->has_states()) options.state_dropout = 0;
       return layer;
     };
     model = std::make_unique<SequenceModel>(

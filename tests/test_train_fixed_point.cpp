@@ -39,7 +39,9 @@ std::unique_ptr<SequenceModel> fp_model(const Context& context, const Task& task
 
 }  // namespace
 
-TEST_CASE("train: caps, drops and smoothed labels hold in training alone, and their draws are the seed's") {
+TEST_CASE(
+    "train: caps, drops and smoothed labels hold in training alone, and their draws are the "
+    "seed's") {
   const WordProblem task(group_named("S3"));
   const TrainOptions plain{.steps = 6, .batch_size = 8, .length = 5, .seed = 2};
   const auto losses = [&](const TrainOptions& options) {
@@ -65,7 +67,7 @@ TEST_CASE("train: caps, drops and smoothed labels hold in training alone, and th
                smoothed = plain;
   capped.iteration_cap.fixed = 2;
   drawn.iteration_cap = {.shape = 4, .scale = 1};
-  dropped.state_dropout = {0.5, 0.5};
+  dropped.state_dropout = 0.5;
   rising.state_dropout = {0, 0.9};
   thinned.dropout = 0.2;
   smoothed.label_smoothing = 0.1;

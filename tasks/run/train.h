@@ -29,7 +29,9 @@ struct Curriculum {
 
 // A rate that rises evenly, from the first step of training to the last.
 struct Rising {
-  double first = 0, last = 0;
+  double first, last;
+  Rising(double rate = 0) : first(rate), last(rate) {}
+  Rising(double first, double last) : first(first), last(last) {}
 };
 
 struct TrainOptions {
@@ -46,7 +48,7 @@ struct TrainOptions {
   IterationCap iteration_cap = {};
   double label_smoothing = 0;  // ops/cross_entropy.h
   double dropout = 0;          // models/layer.h
-  Rising state_dropout = {};   // models/layer.h
+  Rising state_dropout = 0;    // models/layer.h
   uint64_t seed = 0;
   AdamWOptions adamw = {};
 };
