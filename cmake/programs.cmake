@@ -68,7 +68,7 @@ if(FPRNN_BUILD_TESTS)
       tests/op_table_attention.cpp tests/op_table_xlstm.cpp tests/op_table_mixers.cpp tests/op_table_recurrent.cpp
       tests/op_table_act.cpp tests/op_table_pd_scan.cpp tests/op_table_fp_mamba.cpp tests/rewrite.cpp)
   fprnn_program(tests ${common}
-    tests/test_op_table.cpp tests/test_vjp.cpp tests/test_tape.cpp tests/test_own_op.cpp tests/test_core.cpp
+    tests/test_op_table.cpp tests/test_products.cpp tests/test_vjp.cpp tests/test_tape.cpp tests/test_own_op.cpp tests/test_core.cpp
     tests/test_thread_pool.cpp tests/test_processors.cpp tests/test_solver_version.cpp tests/test_vector_math.cpp
     tests/test_large_numbers.cpp tests/test_large_steps.cpp tests/test_extents.cpp tests/test_extents_layers.cpp
     tests/test_fp_mamba_solve.cpp tests/test_parameters.cpp tests/test_models.cpp tests/test_recurrent.cpp

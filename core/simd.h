@@ -144,22 +144,60 @@ FPRNN_INLINE Vec sums(const Vec* x, int64_t stride) {
                           sums<Count / 2>(x + Count / 2 * stride, stride));
 }
 
-// Rows of x become columns. Each round interleaves the first half of the rows with the second,
-// which rotates the bits of an element's index (row, column) by one.
-template <bool Upper, int... I>
+// Rows of x become columns, in each group of Width lanes by itself. Each round interleaves the first
+// half of the rows with the second, which rotates the bits of an element's index (row, column) by
+// one.
+template <int Width, bool Upper, int... I>
 FPRNN_INLINE Vec interleave(Vec a, Vec b, std::integer_sequence<int, I...>) {
-  constexpr int kFirst = Upper ? kLanes / 2 : 0;
-  return __builtin_shufflevector(a, b, (kFirst + I / 2 + I % 2 * static_cast<int>(kLanes))...);
+  constexpr int kFirst = Upper ? Width / 2 : 0;
+  return __builtin_shufflevector(
+      a, b, (I / Width * Width + kFirst + I % Width / 2 + I % 2 * static_cast<int>(kLanes))...);
 }
-FPRNN_INLINE void transpose(Vec (&x)[kLanes]) {
+template <int Width>
+FPRNN_INLINE void transpose(Vec (&x)[Width]) {
   constexpr auto kIndices = std::make_integer_sequence<int, kLanes>();
-  for (int64_t round = 1; round < kLanes; round *= 2) {
-    Vec y[kLanes];
-    for (int64_t i = 0; i < kLanes / 2; ++i) {
-      y[2 * i] = interleave<false>(x[i], x[i + kLanes / 2], kIndices);
-      y[2 * i + 1] = interleave<true>(x[i], x[i + kLanes / 2], kIndices);
+  for (int round = 1; round < Width; round *= 2) {
+    Vec y[Width];
+    for (int i = 0; i < Width / 2; ++i) {
+      y[2 * i] = interleave<Width, false>(x[i], x[i + Width / 2], kIndices);
+      y[2 * i + 1] = interleave<Width, true>(x[i], x[i + Width / 2], kIndices);
     }
-    for (int64_t i = 0; i < kLanes; ++i) x[i] = y[i];
+    for (int i = 0; i < Width; ++i) x[i] = y[i];
+  }
+}
+
+// A vector is 1, 2 or 4 groups of 16 bytes. Group g of the result is read from rows[g * kGroup] + at.
+inline constexpr int64_t kGroup = 16 / sizeof(real);
+FPRNN_INLINE Vec load_groups(const real* const* rows, int64_t at) {
+#if defined(__AVX2__)
+  const auto group = [&](int64_t g) FPRNN_LAMBDA {
+    return _mm_loadu_ps(reinterpret_cast<const float*>(rows[g * kGroup] + at));
+  };
+#if defined(__AVX512F__)
+  __m512 x = _mm512_castps128_ps512(group(0));
+  x = _mm512_mask_broadcast_f32x4(x, 0x00F0, group(1));
+  x = _mm512_mask_broadcast_f32x4(x, 0x0F00, group(2));
+  x = _mm512_mask_broadcast_f32x4(x, 0xF000, group(3));
+#else
+  const __m256 x = _mm256_insertf128_ps(_mm256_castps128_ps256(group(0)), group(1), 1);
+#endif
+  return __builtin_bit_cast(Vec, x);
+#else
+  return load(rows[0] + at);
+#endif
+}
+
+// x[i] <- rows[0][at + i], rows[1][at + i], ..: a square of a matrix, transposed. Loads put groups
+// in their places, which leaves less to interleave.
+FPRNN_INLINE void load_transposed(const real* const (&rows)[kLanes], int64_t at, Vec (&x)[kLanes]) {
+#pragma GCC unroll 16
+  for (int64_t k = 0; k < kLanes; k += kGroup) {
+    Vec group[kGroup];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kGroup; ++i) group[i] = load_groups(rows + i, at + k);
+    transpose(group);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kGroup; ++i) x[k + i] = group[i];
   }
 }
 

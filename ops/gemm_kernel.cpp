@@ -7,8 +7,8 @@
 //
 // A tile starts from what C, bias or zero gives and runs through k in order; the next block of
 // depth takes it up where it stopped. Rows and columns never mix: edges need no other arithmetic.
-#include <fprnn/core/simd.h>
-#include <fprnn/ops/matmul.h>
+// Few rows by a transposed B go another way (ops/gemm_few_rows.h).
+#include <fprnn/ops/gemm_few_rows.h>
 
 namespace fprnn::FPRNN_ISA {
 
@@ -80,14 +80,11 @@ FPRNN_INLINE void pack_transposed(real* to, const real* from, int64_t ld, int64_
     return;
   }
   for (int64_t begin = 0; begin < count; begin += kLanes) {
-    const real* rows[kLanes];
-    for (int64_t i = 0; i < kLanes; ++i) rows[i] = from + minimum(begin + i, count - 1) * ld;
+    const SquareRows rows(from + begin * ld, ld, count - begin);
     for (int64_t k = 0; k < depth; k += kLanes) {
       const int64_t square = minimum(k, depth - kLanes);
       Vec x[kLanes];
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < kLanes; ++i) x[i] = load(rows[i] + square);
-      transpose(x);
+      load_transposed(rows.at, square, x);
 #pragma GCC unroll 16
       for (int64_t i = 0; i < kLanes; ++i) store(to + (square + i) * kPanel + begin, x[i]);
     }
@@ -232,11 +229,13 @@ void multiply_block(const Gemm& block, real* packed_b) {
 
 // How many reals the product needs to work in.
 int64_t gemm_workspace(const Gemm& args) {
+  if (has_few_rows(args)) return 0;
   return minimum(args.K, kDepth) * round_up(minimum(args.N, kColumns), kPanel);
 }
 
 void gemm(const Gemm& args, real* workspace) {
   if (args.M == 0) return;
+  if (has_few_rows(args)) return multiply_few_rows(args);
   const int64_t depth = part_of(args.K, kDepth, 16);
   const int64_t columns = part_of(args.N, kColumns, kPanel);
   for (int64_t j = 0; j < args.N; j += columns) {
