@@ -96,6 +96,8 @@ Var FpMamba::output(const Var& u, FixedPointState& state, const Conditions& on) 
   const Var y = solve(inputs_of(x, z, of, on), state, on);
   if (options_.glu_in_loop) return out_proj_.forward(y);
   const Var& gate = of.others.back();
+  if (y.size(1) == 1)  // nobody sees the product with y
+    return out_proj_.forward(mul(silu(add(z, linear(shift(y, previous), gate))), y));
   const Var projected_previous = previous.defined() ? linear(previous, gate) : Var();
   return out_proj_.forward(fp_mamba_gate(z, linear(y, gate), projected_previous, y));
 }

@@ -52,9 +52,13 @@ class StepSweep {
         in_(problem.in.part(0, begin, end)),
         past_(problem.past.rows(begin, end)) {}
 
-  // Solves all steps into y (rows, T, D); the carry out of the last. iterations (rows) become the
-  // most of any step.
-  Var solve(const Tensor& y, const IntTensor& iterations) const;
+  struct Solved {
+    Var carry;        // out of the last step
+    Tensor residual;  // (rows), where it was asked for
+  };
+  // Solves all steps into y (rows, T, D). iterations (rows) become the most of any step. The residual
+  // is that of the last step's own equation, which for a single step is f.
+  Solved solve(const Tensor& y, const IntTensor& iterations, bool judged) const;
   // The roots of all steps' equations, each with the past that y gives it.
   Tensor roots_at(const Tensor& y) const;
   // v = g + J^T v for the solution y, written over g. iterations as above, where a step's own
@@ -77,8 +81,10 @@ class StepSweep {
   const Past past_;
 };
 
-Var StepSweep::solve(const Tensor& y, const IntTensor& iterations) const {
+StepSweep::Solved StepSweep::solve(const Tensor& y, const IntTensor& iterations,
+                                   bool judged) const {
   Past past = past_;
+  Tensor residual;
   for (int64_t t = 0; t < y.size(1); ++t) {
     const FixedPointMap::Opened step = open(past, t);
     const IntTensor count = int_zeros(y.context(), {y.size(0)});
@@ -86,9 +92,11 @@ Var StepSweep::solve(const Tensor& y, const IntTensor& iterations) const {
         map_.mixer.solve_step(step.equation, options_.of_a_step(), options_.max_iterations, count);
     raise_to(iterations, count);
     put_step(solved, y, t);
+    if (judged)
+      residual = largest_residuals(apply(step.equation, map_.mixer, solved).value(), solved);
     past = {solved.reshaped(solved.shape().without(1)), map_.close(step, solved)};
   }
-  return past.carry;
+  return {past.carry, residual};
 }
 
 Tensor StepSweep::roots_at(const Tensor& y) const {
@@ -195,6 +203,12 @@ Tensor rows_of(const Tensor& x, int64_t begin, int64_t count) {
   return slice(x, 0, begin, begin + count).value();
 }
 
+// Those that are there, one below the other; undefined if none is.
+Tensor joined(std::vector<Var> parts) {
+  std::erase_if(parts, [](const Var& part) { return !part.defined(); });
+  return parts.empty() ? Tensor() : concat(parts, 0).value();
+}
+
 // v = g + J^T v at the solution y. The problem is copied: it is that of now, whatever becomes of it
 // before backward.
 Adjoint sweep_back(const SequenceProblem& problem, const Tensor& y,
@@ -239,17 +253,24 @@ SequenceSolution SequentialSolver::solve(const Map&, Tensor y) {
       return {std::move(solution), Solver::sequential, swept->carry};
     }
   }
-  std::vector<Var> carries(y.size(0));  // by where a block begins
+  // f of a single step is its equation, so nobody need make f's products with its weights again.
+  const bool judged = y.size(1) == 1 && !recorded;
+  std::vector<Var> carries(y.size(0)), residuals(y.size(0));  // by where a block begins
   const IntTensor iterations =
       in_blocks(problem_, [&](const StepSweep& sweep, int64_t begin, const IntTensor& counts) {
         const Tensor rows(y.context(), y.shape().with(0, counts.elements()));
-        carries[begin] = sweep.solve(rows, counts);
+        const auto [carry, residual] = sweep.solve(rows, counts, judged);
+        carries[begin] = carry;
+        residuals[begin] = residual;
         put_rows(rows, y, begin);
       });
-  std::erase_if(carries, [](const Var& carry) { return !carry.defined(); });
-  return {{.y = y, .iterations = iterations, .adjoint = sweep_back(problem_, y, nullptr)},
+  const bool any = y.elements() > 0;
+  return {{.y = y,
+           .iterations = iterations,
+           .residual = any ? joined(std::move(residuals)) : Tensor(),
+           .adjoint = sweep_back(problem_, y, nullptr)},
           Solver::sequential,
-          y.elements() > 0 && !carries.empty() ? concat(carries, 0).value() : Tensor()};
+          any ? joined(std::move(carries)) : Tensor()};
 }
 
 Tensor SequentialSolver::roots_at(const Tensor& y) const {
