@@ -187,15 +187,18 @@ FPRNN_INLINE Vec load_groups(const real* const* rows, int64_t at) {
 #endif
 }
 
-// x[i] <- rows[0][at + i], rows[1][at + i], ..: a square of a matrix, transposed. Loads put groups
-// in their places, which leaves less to interleave.
-FPRNN_INLINE void load_transposed(const real* const (&rows)[kLanes], int64_t at, Vec (&x)[kLanes]) {
+// x[i] <- rows[0][at + i], rows[1][at + i], .. of kLanes rows: a square of a matrix, transposed, or
+// kGroup columns of it. Loads put groups in their places, which leaves less to interleave.
+FPRNN_INLINE void load_columns(const real* const* rows, int64_t at, Vec (&x)[kGroup]) {
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < kGroup; ++i) x[i] = load_groups(rows + i, at);
+  transpose(x);
+}
+FPRNN_INLINE void load_transposed(const real* const* rows, int64_t at, Vec (&x)[kLanes]) {
 #pragma GCC unroll 16
   for (int64_t k = 0; k < kLanes; k += kGroup) {
     Vec group[kGroup];
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < kGroup; ++i) group[i] = load_groups(rows + i, at + k);
-    transpose(group);
+    load_columns(rows, at + k, group);
 #pragma GCC unroll 4
     for (int64_t i = 0; i < kGroup; ++i) x[k + i] = group[i];
   }

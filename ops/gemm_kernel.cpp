@@ -80,7 +80,7 @@ FPRNN_INLINE void pack_transposed(real* to, const real* from, int64_t ld, int64_
     return;
   }
   for (int64_t begin = 0; begin < count; begin += kLanes) {
-    const SquareRows rows(from + begin * ld, ld, count - begin);
+    const SquareRows<1> rows(from + begin * ld, ld, count - begin);
     for (int64_t k = 0; k < depth; k += kLanes) {
       const int64_t square = minimum(k, depth - kLanes);
       Vec x[kLanes];

@@ -197,6 +197,25 @@ TEST_CASE("fp layers: one iteration does not reach a tolerance of zero") {
   });
 }
 
+// Recorded, it is that of the whole f.
+TEST_CASE("fp layers: a single step's residual is that of f") {
+  for_layers(mamba_cases(), [](Built& built, const std::string& name) {
+    built.layer->solver.tolerance = 0;
+    built.layer->solver.max_iterations = 1;
+    LayerState state;
+    built.layer->forward(slice(built.u, 1, 0, kTime - 1).value(), state);
+    LayerState same = state;
+    const Tensor last = slice(built.u, 1, kTime - 1, kTime).value();
+    built.layer->forward(last, state);
+    const std::vector<real> alone = built.layer->report().residual;
+    Tape tape(built.context);
+    built.layer->forward(tape.constant(last), same);
+    const std::vector<real> of_f = built.layer->report().residual;
+    CHECK_MESSAGE(built.layer->report().max_residual() > kSame, name);
+    check_close(name, alone, of_f, kSame);
+  });
+}
+
 TEST_CASE("fp layers: dropping every state leaves y_{t-1} alone to remember") {
   for_solved_layers(mamba_cases(), [](Built& built, const std::string& name) {
     INFO(name);

@@ -54,11 +54,11 @@ class StepSweep {
 
   struct Solved {
     Var carry;        // out of the last step
-    Tensor residual;  // (rows), where it was asked for
+    Tensor residual;  // (rows), where wanted
   };
   // Solves all steps into y (rows, T, D). iterations (rows) become the most of any step. The residual
   // is that of the last step's own equation, which for a single step is f.
-  Solved solve(const Tensor& y, const IntTensor& iterations, bool judged) const;
+  Solved solve(const Tensor& y, const IntTensor& iterations, bool residual_wanted) const;
   // The roots of all steps' equations, each with the past that y gives it.
   Tensor roots_at(const Tensor& y) const;
   // v = g + J^T v for the solution y, written over g. iterations as above, where a step's own
@@ -82,7 +82,7 @@ class StepSweep {
 };
 
 StepSweep::Solved StepSweep::solve(const Tensor& y, const IntTensor& iterations,
-                                   bool judged) const {
+                                   bool residual_wanted) const {
   Past past = past_;
   Tensor residual;
   for (int64_t t = 0; t < y.size(1); ++t) {
@@ -92,7 +92,7 @@ StepSweep::Solved StepSweep::solve(const Tensor& y, const IntTensor& iterations,
         map_.mixer.solve_step(step.equation, options_.of_a_step(), options_.max_iterations, count);
     raise_to(iterations, count);
     put_step(solved, y, t);
-    if (judged)
+    if (residual_wanted)
       residual = largest_residuals(apply(step.equation, map_.mixer, solved).value(), solved);
     past = {solved.reshaped(solved.shape().without(1)), map_.close(step, solved)};
   }
@@ -254,12 +254,12 @@ SequenceSolution SequentialSolver::solve(const Map&, Tensor y) {
     }
   }
   // f of a single step is its equation, so nobody need make f's products with its weights again.
-  const bool judged = y.size(1) == 1 && !recorded;
+  const bool residual_wanted = y.size(1) == 1 && !recorded;
   std::vector<Var> carries(y.size(0)), residuals(y.size(0));  // by where a block begins
   const IntTensor iterations =
       in_blocks(problem_, [&](const StepSweep& sweep, int64_t begin, const IntTensor& counts) {
         const Tensor rows(y.context(), y.shape().with(0, counts.elements()));
-        const auto [carry, residual] = sweep.solve(rows, counts, judged);
+        const auto [carry, residual] = sweep.solve(rows, counts, residual_wanted);
         carries[begin] = carry;
         residuals[begin] = residual;
         put_rows(rows, y, begin);
