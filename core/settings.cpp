@@ -144,6 +144,10 @@ KeyTexts key_texts(std::string_view line) {
   return texts;
 }
 
+std::string_view name_of(Goal::Bound bound) {
+  return bound == Goal::Bound::least ? "least" : "most";
+}
+
 std::string text_of(const Setting& setting) {
   const Json value = json_of(setting);
   if (value.is_string()) return value.get<std::string>();

@@ -34,12 +34,16 @@ using KeyValues = std::map<std::string, std::string>;
 using KeyTexts = std::vector<std::pair<std::string, std::string>>;
 KeyTexts key_texts(std::string_view line);  // from "lr=1e-3 betas=0.9,0.95"
 
-// What a run is to reach: the least value of a metric at a length.
+// What a run is to reach: a value of a metric at a length that is at least this one, or at most.
 struct Goal {
+  enum class Bound { least, most };
   std::string metric;
   int64_t length = 0;
-  double least = 0;
+  double value = 0;
+  Bound bound = Bound::least;
 };
+
+std::string_view name_of(Goal::Bound bound);  // "least", "most"
 
 // A named set of values.
 struct Preset {

@@ -61,6 +61,12 @@ rm "torn/$(cat torn/LATEST)/carried.safetensors"
 ! "$program" --resume torn >log 2>&1 && grep -q carried.safetensors log || die "a torn checkpoint: $(cat log)"
 refuses 'carry_state' --resume whole1 --carry-state false
 
+# A preset that must stay below a number of bits.
+if [ -x /usr/bin/bible ]; then
+  "$program" --help >log
+  grep -q 'must reach bits_per_byte of at most 2.4 at length 256' log || die "no goal in --help"
+fi
+
 # Windows; the whole of the held-out part in windows and as one sequence; on another text, too.
 train windows
 [ "$(grep -c '"bits_per_byte": ' windows/eval.json)" -eq 2 ] || die "not two results"

@@ -22,6 +22,7 @@ struct Program {
   Settings settings;
   const std::vector<Preset> presets = {
       {"easy", "", {{"width", "4"}}, {{"whole_sequences", 16, 0.9}, {"tokens", 32, 0.75}}},
+      {"low", "", {{"width", "4"}}, {{"tokens", 32, 0.75, Goal::Bound::most}}},
       {"free", "", {{"width", "4"}}}};
 
   // Those of what a command line says, with a file beside it.
@@ -80,6 +81,16 @@ TEST_CASE("goals: one that is missed is named with what was reached") {
   check_refused<Error>("whole_sequences', 16, 0.89 and 0.9", [&] { check({0.89, 1}); });
   check_refused<Error>("'tokens', 32, 0.7 and 0.75", [&] { check({1, 0.4}); });
   check_refused<Error>("whole_sequences", [&] { check({std::nan(""), 1}); });
+
+  const Goals low = Program().goals({"--preset", "low"});
+  const auto check_low = [&](double token_accuracy) {
+    check_goals(low, sample_run("", {1, 2 * token_accuracy - 1}, false).evaluation);
+  };
+  check_low(0.75);
+  check_low(0.5);
+  check_refused<Error>("value and most, got 'low', 0, 'tokens', 32, 0.875 and 0.75",
+                       [&] { check_low(0.875); });
+  check_refused<Error>("nan", [&] { check_low(std::nan("")); });
   check_goals({}, sample_run("", {0}, false).evaluation);
 }
 

@@ -41,8 +41,8 @@ std::string about_presets(const std::vector<Preset>& presets) {
     }
     text += fmt::format("           {}\n", line);
     for (const Goal& goal : preset.goals)
-      text += fmt::format("            must reach {} {} at length {}\n", goal.metric, goal.least,
-                          goal.length);
+      text += fmt::format("            must reach {} of at {} {} at length {}\n", goal.metric,
+                          name_of(goal.bound), goal.value, goal.length);
   }
   return text +
          "A run of a preset as it is, with any seed, that misses what it must reach exits with 1.\n"

@@ -22,10 +22,13 @@ void check_goals(const Goals& goals, const Evaluation& evaluation) {
     for (const LengthResult& result : evaluation.lengths) {
       if (result.length != goal.length) continue;
       const double value = result.metric(goal.metric);
-      require<Error>(
-          value >= goal.least, "preset",
-          "a run of it must reach its goal: preset, seed, metric, length, value and least",
-          goals.preset, evaluation.origin.seed, goal.metric, goal.length, value, goal.least);
+      const bool reached = goal.bound == Goal::Bound::least ? value >= goal.value  // no NaN
+                                                            : value <= goal.value;
+      require<Error>(reached, "preset",
+                     "a run of it must reach its goal: preset, seed, metric, length, value and " +
+                         std::string(name_of(goal.bound)),
+                     goals.preset, evaluation.origin.seed, goal.metric, goal.length, value,
+                     goal.value);
     }
 }
 
