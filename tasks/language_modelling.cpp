@@ -18,9 +18,9 @@ int64_t place_below(const Rng& rng, uint64_t index, int64_t n) {
   return static_cast<int64_t>((Wide{word} * static_cast<uint64_t>(n)) >> 64);
 }
 
-int64_t bytes_of(const IntTensor& targets, const Tensor& mask) {
-  const std::vector<int32_t> tokens = targets.to_vector();
-  const std::vector<real> weights = mask.to_vector();
+int64_t bytes_of(const Batch& batch) {
+  const std::vector<int32_t> tokens = batch.targets.to_vector();
+  const std::vector<real> weights = batch.mask.to_vector();
   int64_t bytes = 0;
   for (size_t i = 0; i < tokens.size(); ++i) bytes += weights[i] > 0 && tokens[i] != Text::kBorder;
   return bytes;
@@ -143,10 +143,13 @@ void LanguageModelling::check_examination(int64_t length) const {
   check_batch("language_model", 1, length);
 }
 
+std::optional<Unit> LanguageModelling::unit() const {
+  return Unit{.name = "byte", .count = bytes_of};
+}
+
 std::vector<Metric> LanguageModelling::metrics() const {
   const auto over_bytes = [](const Answered& answered) {
-    return Mean{.sum = nats(answered).sum,
-                .weight = double(bytes_of(answered.batch.targets, answered.batch.mask))};
+    return Mean{.sum = nats(answered).sum, .weight = double(bytes_of(answered.batch))};
   };
   return {
       {.name = "bits_per_byte",

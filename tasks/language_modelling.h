@@ -34,6 +34,7 @@ class LanguageModelling : public Task {
   Batch training_batch(const Context& context, uint64_t seed, int64_t number, int64_t B,
                        int64_t length) const override;
   bool carries_state() const override { return options_.carries_state; }
+  std::optional<Unit> unit() const override;  // a byte: a target that is no border
   // All of the held-out part in windows of the length, the last one perhaps shorter.
   std::optional<Reading> reading(int64_t length) const override;
   // All of it as one sequence.

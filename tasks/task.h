@@ -47,6 +47,12 @@ struct Reading {
   std::function<Batch(const Context& context, int64_t number)> batch;  // the first is 0
 };
 
+// What targets are besides tokens: bytes, say.
+struct Unit {
+  std::string name;                            // of one
+  std::function<int64_t(const Batch&)> count;  // how many a batch asks for
+};
+
 class Task {
  public:
   virtual ~Task() = default;
@@ -63,6 +69,8 @@ class Task {
     return sample(context, training_stream(seed, number), B, length);
   }
   virtual bool carries_state() const { return false; }
+  // In which training shows its loss and its speed too (StepMetrics::in_units).
+  virtual std::optional<Unit> unit() const { return std::nullopt; }
   // What an evaluation at this length asks, where that is not what training at it does: lengths up to
   // this one, say, or examples that training packs.
   virtual Batch examination(const Context& context, const Rng& rng, int64_t B,

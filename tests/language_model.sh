@@ -22,7 +22,7 @@ result_of() {
   local last
   last="$1/$(cat "$1/LATEST")"
   sha256sum "$last"/*.safetensors | cut -c 1-64
-  sed -E 's/"seconds": ?[^,]*,//; s/, ?"tokens_per_second": ?[^}]*//' "$1/metrics.jsonl" | sha256sum
+  sed -E 's/"seconds": ?[^,]*,//; s/, ?"(tokens|bytes)_per_second": ?[^}]*//g' "$1/metrics.jsonl" | sha256sum
   grep -v train_seconds "$1/eval.json" | sha256sum
 }
 # refuses WORDS ARGUMENT...: exit 2, a message with the words, and nothing made.

@@ -8,6 +8,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <numbers>
 
 #include "folder.h"
 #include "named_model.h"
@@ -95,6 +96,27 @@ TEST_CASE("language: a text that is not there or empty is refused") {
   for (const char* name : {"", ",", "markov:", "markov:-1", "markov:x"})
     CHECK_THROWS_AS(text_named(name), UsageError);
   check_refused<FileError>("regular", [&] { MappedFile pipe(folder.file("pipe")); });
+}
+
+TEST_CASE("language: a step says its loss in bits of a byte, and how many bytes a second") {
+  const Context context = test_context();
+  const Folder folder;
+  // Every other token is a border.
+  for (char name = 'a'; name < 'z'; ++name) write_file(folder.file({name}), "x");
+  const LanguageModelling task(text_named(folder.path()), {});
+  Rng rng = initial_stream(1);
+  const auto model = named_model(key_texts("model=mamba d_model=8 d_state=4 layers=1"),
+                                 task.vocabulary(), {context, rng});
+  train(
+      *model, task, context, {.steps = 3, .batch_size = 2, .accumulate = 2, .length = 10},
+      [&](const StepMetrics& metrics) {
+        REQUIRE(metrics.in_units.size() == 2);
+        CHECK(metrics.in_units[0].first == "bits_per_byte");
+        CHECK(metrics.in_units[0].second == doctest::Approx(2 * metrics.loss / std::numbers::ln2));
+        CHECK(metrics.in_units[1].first == "bytes_per_second");
+        CHECK(metrics.in_units[1].second == doctest::Approx(metrics.tokens_per_second / 2));
+        return true;
+      });
 }
 
 // Sparse files: 16 GiB that no disk and no memory holds.

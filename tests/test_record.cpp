@@ -134,6 +134,25 @@ TEST_CASE("record: the text of a step, and back to the last bit") {
   CHECK(step_metrics_from_json(to_json(StepMetrics{}), "") == StepMetrics{});
 }
 
+TEST_CASE("record: what a step and a length say of each layer, and a step in units") {
+  StepMetrics step = kStep;
+  step.layers = {.mean = {{"0", 2.5}, {"10", 1}},
+                 .median = {{"0", 2}, {"10", 1}},
+                 .max = {{"0", 4}, {"10", 1}},
+                 .unconverged = {{"0", 0}, {"10", 3}}};
+  step.in_units = {{"bits_per_byte", 2.25}, {"bytes_per_second", 1e4}};
+  const std::string text = to_json(step);
+  CHECK(text.find(R"("layer_iterations": {"0": 2.5, "10": 1}, "layer_iterations_median": {"0": 2, )"
+                  R"("10": 1}, "layer_iterations_max": {"0": 4, "10": 1}, )"
+                  R"("layer_unconverged": {"0": 0, "10": 3}, "skipped": 1, )"
+                  R"("in_units": {"bits_per_byte": 2.25, "bytes_per_second": 10000}, )") !=
+        std::string::npos);
+  CHECK(step_metrics_from_json(text, "") == step);
+  Evaluation evaluation = sample_run("", {0.5, 1}, true).evaluation;
+  evaluation.lengths[1].layers = step.layers;
+  CHECK(evaluation_from_json(to_json(evaluation), "") == evaluation);
+}
+
 TEST_CASE("record: a step of before the adjoint was counted") {
   StepMetrics before = kStep;
   before.adjoint_iterations_mean = before.adjoint_residual_max = 0;

@@ -212,7 +212,60 @@ TEST_CASE("train: a sequence that is no number shows in the report, whatever com
   CHECK(last_solves(*model).residual_max >= 0);
 }
 
-TEST_CASE("train: each layer's iterations are logged where several have any") {
+TEST_CASE("solves: iterations are counted over calls, each layer by itself") {
+  const Context context = test_context();
+  const auto report = [&](std::vector<int32_t> iterations, std::vector<real> residuals) {
+    const auto B = static_cast<int64_t>(residuals.size());
+    return SolveReport{.residual = Tensor(context, {B}, residuals),
+                       .iterations = IntTensor(context, {B}, iterations),
+                       .tolerance = real(0.5)};
+  };
+  const real nan = std::numeric_limits<real>::quiet_NaN();
+  const WordProblem task(group_named("S3"));
+  const auto model = fp_model(context, task);
+  evaluate(*model, task, context, 1, 5, 2);  // so that its layers have reports
+  SolveTally tally;
+  tally.add(std::vector{report({9, 1, 2}, {0, 1, 0}), report({5, 5, 5}, {0, 0, 0}),
+                        report({2}, {nan}), report({7}, {0.25})},
+            2);
+  StepMetrics metrics;
+  tally.write_to(metrics, *model);
+  const auto is = [](const NamedValues& values, double first, double second) {
+    CHECK(values == NamedValues{{"0", first}, {"1", second}});
+  };
+  is(metrics.layers.mean, 3.5, 5.5);
+  is(metrics.layers.median, 2, 5);
+  is(metrics.layers.max, 9, 7);
+  is(metrics.layers.unconverged, 2, 0);
+  CHECK(metrics.iterations_mean == 4.5);
+  CHECK(metrics.iterations_max == 9);
+  CHECK(std::isnan(metrics.residual_max));
+  CHECK(metrics.unconverged == 2);
+  tally.add(std::vector{report({4, 1}, {0, 0}), report({1, 1}, {0, 0})});
+  is(tally.by_layer(*model).median, 2, 5);
+  tally.add(std::vector{report({3, 3}, {0, 0}), report({1, 1}, {0, 0})});
+  is(tally.by_layer(*model).median, 2.5, 3);
+  CHECK(SolveTally().total().iterations_max == 0);
+}
+
+TEST_CASE("evaluate: each layer's iterations are those of its sequences") {
+  const Context context = test_context();
+  const WordProblem task(group_named("S3"));
+  const auto model = fp_model(context, task);
+  const LengthResult result = evaluate(*model, task, context, 1, 5, 9);
+  for (size_t i = 0; i < 2; ++i) {
+    const auto& layer = dynamic_cast<const FixedPointLayer&>(*model->layers()[i]);
+    std::vector<int64_t> iterations = layer.report().iterations;
+    REQUIRE(iterations.size() == 9);
+    std::ranges::sort(iterations);
+    CHECK(result.layers.median[i].second == static_cast<double>(iterations[4]));
+    CHECK(result.layers.max[i].second == static_cast<double>(iterations[8]));
+    CHECK(result.layers.mean[i].second == doctest::Approx(layer.report().mean_iterations()));
+    CHECK(result.layers.unconverged[i].second == static_cast<double>(layer.report().unconverged()));
+  }
+}
+
+TEST_CASE("train: each layer's iterations are logged") {
   const Context context = test_context();
   const WordProblem task(group_named("S3"));
   for (const int64_t accumulate : {1, 3}) {
@@ -220,19 +273,20 @@ TEST_CASE("train: each layer's iterations are logged where several have any") {
         .steps = 2, .batch_size = 4, .accumulate = accumulate, .length = 5, .seed = 2};
     const auto model = fp_model(context, task);
     train(*model, task, context, options, [&](const StepMetrics& metrics) {
-      REQUIRE(metrics.layer_iterations.size() == 2);
-      const auto &first = metrics.layer_iterations[0], &second = metrics.layer_iterations[1];
+      REQUIRE(metrics.layers.mean.size() == 2);
+      const auto &first = metrics.layers.mean[0], &second = metrics.layers.mean[1];
       CHECK((first.first == "0" && second.first == "1"));
       CHECK((first.second + second.second) / 2 == doctest::Approx(metrics.iterations_mean));
       CHECK(step_metrics_from_json(to_json(metrics), "") == metrics);
       return true;
     });
   }
-  // Of a layer without fixed points there is none, and of one alone the mean says it.
+  // Of a layer without fixed points there is none.
   const auto plain = mamba_model(context, initial_stream(1), task.vocabulary(), 2, {.d_model = 8});
   train(*plain, task, context, {.steps = 1, .batch_size = 4, .length = 5},
         [&](const StepMetrics& metrics) {
-          CHECK(to_json(metrics).find("layer_iterations") == std::string::npos);
+          CHECK(metrics.layers == LayerSolves{});
+          CHECK(to_json(metrics).find("layer_") == std::string::npos);
           return true;
         });
 }

@@ -12,6 +12,16 @@ namespace fprnn {
 // Names with numbers, in an order that means something.
 using NamedValues = std::vector<std::pair<std::string, double>>;
 
+// How each layer was solved that has fixed points or repeats itself (Layer::solve_report), by its
+// number from the embedding up: mean, median and largest of the iterations that its sequences took, or
+// its tokens where it counts those, and how many of them missed the tolerance. Of many layers as many
+// as an object has room for (kMostNames).
+struct LayerSolves {
+  NamedValues mean = {}, median = {}, max = {}, unconverged = {};
+
+  bool operator==(const LayerSolves&) const = default;
+};
+
 // One logged training step. Of a model without fixed points the four fields on iterations are 0.
 struct StepMetrics {
   int64_t step = 0;    // the first is 1
@@ -29,9 +39,10 @@ struct StepMetrics {
   int64_t adjoint_iterations_max = 0;
   double adjoint_residual_max = 0;
   int64_t adjoint_unconverged = 0;
-  // iterations_mean of each layer that has any, where several have, by its number from the embedding up.
-  NamedValues layer_iterations = {};
+  LayerSolves layers = {};
   int64_t skipped = 0;  // steps so far whose loss or gradient was not finite
+  // The loss and the speed in the task's own unit, where it has one: bits_per_byte, bytes_per_second.
+  NamedValues in_units = {};
   double tokens_per_second = 0;
 
   bool operator==(const StepMetrics&) const = default;
@@ -58,6 +69,7 @@ struct LengthResult {
   int64_t iterations_max = 0;
   double residual_max = 0;
   int64_t unconverged = 0;
+  LayerSolves layers = {};
 
   double metric(std::string_view name) const;  // NaN: it has none of that name
   bool operator==(const LengthResult&) const = default;

@@ -9,45 +9,55 @@ namespace fprnn {
 
 namespace record_fields {
 
-Fields fields(StepMetrics& m) {
-  return {
-      {"step", &m.step},
-      {"seconds", &m.seconds},
-      {"loss", &m.loss, false, -kLargest},
-      {"accuracy", &m.accuracy, false, 0, 1},
-      {"lr", &m.lr},
-      {"grad_norm", &m.grad_norm},
-      {"iterations_mean", &m.iterations_mean},
-      {"iterations_max", &m.iterations_max},
-      {"residual_max", &m.residual_max},
-      {"unconverged", &m.unconverged},
-      {"adjoint_iterations_mean", &m.adjoint_iterations_mean, true},
-      {"adjoint_iterations_max", &m.adjoint_iterations_max, true},
-      {"adjoint_residual_max", &m.adjoint_residual_max, true},
-      {"adjoint_unconverged", &m.adjoint_unconverged, true},
-      {.key = "layer_iterations", .place = &m.layer_iterations, .optional = true, .if_any = true},
-      {"skipped", &m.skipped},
-      {"tokens_per_second", &m.tokens_per_second}};
-}
-
-Fields fields(LengthResult& r) {
-  return {{"length", &r.length},
-          {"sequences", &r.sequences},
-          {"metrics", &r.metrics, true},
-          {"wilson_low", &r.wilson.low, true, 0, 1},
-          {"wilson_high", &r.wilson.high, true, 0, 1},
-          {"iterations_mean", &r.iterations_mean},
-          {"iterations_max", &r.iterations_max},
-          {"residual_max", &r.residual_max},
-          {"unconverged", &r.unconverged}};
-}
-
-Fields fields(PrefixResult& r) { return {{"length", &r.length}, {"metrics", &r.metrics}}; }
-
 Fields joined(Fields first, const Fields& second) {
   first.insert(first.end(), second.begin(), second.end());
   return first;
 }
+
+Field if_any(std::string_view key, Place place) {
+  return {.key = key, .place = place, .optional = true, .if_any = true};
+}
+
+Fields fields(LayerSolves& l) {
+  return {if_any("layer_iterations", &l.mean), if_any("layer_iterations_median", &l.median),
+          if_any("layer_iterations_max", &l.max), if_any("layer_unconverged", &l.unconverged)};
+}
+
+Fields fields(StepMetrics& m) {
+  return joined(joined({{"step", &m.step},
+                        {"seconds", &m.seconds},
+                        {"loss", &m.loss, false, -kLargest},
+                        {"accuracy", &m.accuracy, false, 0, 1},
+                        {"lr", &m.lr},
+                        {"grad_norm", &m.grad_norm},
+                        {"iterations_mean", &m.iterations_mean},
+                        {"iterations_max", &m.iterations_max},
+                        {"residual_max", &m.residual_max},
+                        {"unconverged", &m.unconverged},
+                        {"adjoint_iterations_mean", &m.adjoint_iterations_mean, true},
+                        {"adjoint_iterations_max", &m.adjoint_iterations_max, true},
+                        {"adjoint_residual_max", &m.adjoint_residual_max, true},
+                        {"adjoint_unconverged", &m.adjoint_unconverged, true}},
+                       fields(m.layers)),
+                {{"skipped", &m.skipped},
+                 if_any("in_units", &m.in_units),
+                 {"tokens_per_second", &m.tokens_per_second}});
+}
+
+Fields fields(LengthResult& r) {
+  return joined({{"length", &r.length},
+                 {"sequences", &r.sequences},
+                 {"metrics", &r.metrics, true},
+                 {"wilson_low", &r.wilson.low, true, 0, 1},
+                 {"wilson_high", &r.wilson.high, true, 0, 1},
+                 {"iterations_mean", &r.iterations_mean},
+                 {"iterations_max", &r.iterations_max},
+                 {"residual_max", &r.residual_max},
+                 {"unconverged", &r.unconverged}},
+                fields(r.layers));
+}
+
+Fields fields(PrefixResult& r) { return {{"length", &r.length}, {"metrics", &r.metrics}}; }
 
 Fields fields(Origin& o) {
   return {{"version", &o.version, true},
@@ -60,10 +70,8 @@ Fields fields(Origin& o) {
 Fields fields(RunStart& s) { return joined({{"step", &s.step}}, fields(s.origin)); }
 
 Fields fields(Protocols& p) {
-  return {{.key = "prefixes", .place = &p.prefixes, .optional = true, .if_any = true},
-          {.key = "prefix_exact", .place = &p.exact, .optional = true, .if_any = true},
-          {.key = "bands", .place = &p.bands, .optional = true, .if_any = true},
-          {.key = "protocols", .place = &p.figures, .optional = true, .if_any = true}};
+  return {if_any("prefixes", &p.prefixes), if_any("prefix_exact", &p.exact),
+          if_any("bands", &p.bands), if_any("protocols", &p.figures)};
 }
 
 Fields fields(Evaluation& e) {
@@ -79,7 +87,7 @@ Fields fields(Evaluation& e) {
               {"steps", &e.steps},
               {"train_seconds", &e.train_seconds}},
              fields(e.origin)),
-      joined({{.key = "evaluated_with", .place = &e.changes, .optional = true, .if_any = true},
+      joined({if_any("evaluated_with", &e.changes),
               {"caption", &e.caption, true},
               {"lengths", &e.lengths}},
              fields(e.protocols)));

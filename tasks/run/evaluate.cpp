@@ -68,14 +68,14 @@ LengthResult read(SequenceModel& model, const Task& task, const Context& context
   LengthResult result{.length = reading.length, .sequences = reading.sequences};
   const std::vector<Metric> metrics = metrics_of(task);
   std::vector<Mean> means(metrics.size());
-  Mean iterations;
+  SolveTally solves;
   SequenceModel::State state;
   forget_solves(model);
   for (int64_t number = 0; number < reading.batches; ++number) {
     const Batch batch = reading.batch(host, number);
     const Tensor logits = logits_of(model, context, batch, reading.carries, state);
     const IntTensor answers = argmax(logits);
-    const Solves solves = last_solves(model);
+    solves.add(solves_of(model));
     Answered answered{batch, answers, logits, scores(answers, batch)};
     if (const auto end = task.end_of_answer()) {
       answered.decoded = decode(model, context, batch, *end);
@@ -83,12 +83,8 @@ LengthResult read(SequenceModel& model, const Task& task, const Context& context
     }
     for (size_t i = 0; i < metrics.size(); ++i) means[i].add(metrics[i].over(answered));
     if (curves != nullptr) curves->add(answers, batch);
-    iterations.add(solves.iterations_mean, static_cast<double>(batch.tokens.size(0)));
-    result.iterations_max = std::max(result.iterations_max, solves.iterations_max);
-    result.residual_max = larger_or_nan(solves.residual_max, result.residual_max);
-    result.unconverged += solves.unconverged;
   }
-  result.iterations_mean = iterations.value();
+  solves.write_to(result, model);
   report(metrics, means, result);
   return result;
 }

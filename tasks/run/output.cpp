@@ -4,6 +4,7 @@
 #include <fprnn/tasks/run/output.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -30,6 +31,15 @@ std::string duration(double seconds) {
   if (whole < 60) return fmt::format("{} s", whole);
   if (whole < 3600) return fmt::format("{}:{:02} min", whole / 60, whole % 60);
   return fmt::format("{}:{:02} h", whole / 3600, whole / 60 % 60);
+}
+
+// "bits_per_byte" as bits per byte.
+std::string text_of(const NamedValues& values) {
+  std::string text;
+  for (const auto& [name, value] : values)
+    text += fmt::format("  {} {:.{}f}", name, value, value < 100 ? 3 : 0);
+  std::ranges::replace(text, '_', ' ');
+  return text;
 }
 
 // Whether standard output is a terminal where a line can be rewritten.
@@ -100,7 +110,8 @@ void Progress::show(const StepMetrics& m) {
   if (m.adjoint_unconverged > 0)
     line += fmt::format("  gradient unconverged {}", m.adjoint_unconverged);
   if (m.skipped > 0) line += fmt::format("  skipped {}", m.skipped);
-  line += fmt::format("  {:.0f} tokens/s", m.tokens_per_second);
+  line += m.in_units.empty() ? fmt::format("  {:.0f} tokens/s", m.tokens_per_second)
+                             : text_of(m.in_units);
   if (done > 0 && !last) line += fmt::format("  {} left", duration(left));
   pending_ = live_;
   if (live_)

@@ -27,33 +27,69 @@ std::vector<SolveReport> adjoints_of(const SequenceModel& model) {
   return reports;
 }
 
-NamedValues iterations_by_layer(const SequenceModel& model, std::span<const SolveReport> reports) {
-  NamedValues layers;
-  const std::vector<Layer*> all = model.layers();
-  for (size_t i = 0; i < all.size(); ++i)
-    if (all[i]->solve_report().residual.defined()) layers.emplace_back(std::to_string(i), 0);
-  const double calls = static_cast<double>(reports.size()) / static_cast<double>(layers.size());
-  for (size_t i = 0; i < reports.size(); ++i)
-    layers[i % layers.size()].second += reports[i].read().mean_iterations() / calls;
-  if (layers.size() > kMostNames) layers.resize(kMostNames);
-  return layers;
+void SolveTally::Counts::add(const FixedPointReport& report) {
+  for (const int64_t iterations : report.iterations) ++times[iterations];
+  all += std::ssize(report.iterations);
+  unconverged += report.unconverged();
+  residual_max = larger_or_nan<double>(report.max_residual(), residual_max);
 }
 
-Solves read_solves(std::span<const SolveReport> reports) {
+int64_t SolveTally::Counts::at(int64_t place) const {
+  int64_t before = 0;
+  for (const auto& [iterations, count] : times)
+    if ((before += count) > place) return iterations;
+  return 0;
+}
+
+double SolveTally::Counts::mean() const {
+  double sum = 0;
+  for (const auto& [iterations, count] : times)
+    sum += static_cast<double>(iterations) * static_cast<double>(count);
+  return all == 0 ? 0 : sum / static_cast<double>(all);
+}
+
+double SolveTally::Counts::median() const {
+  return static_cast<double>(at((all - 1) / 2) + at(all / 2)) / 2;
+}
+
+void SolveTally::add(std::span<const SolveReport> reports, size_t calls) {
+  layers_.resize(std::max(layers_.size(), reports.size() / calls));
+  for (size_t i = 0; i < reports.size(); ++i) layers_[i % layers_.size()].add(reports[i].read());
+}
+
+Solves SolveTally::total() const {
   Solves solves;
-  int layers = 0;
-  for (const SolveReport& each : reports) {
-    const FixedPointReport report = each.read();
-    ++layers;
-    solves.iterations_mean += (report.mean_iterations() - solves.iterations_mean) / layers;
-    solves.iterations_max = std::max(solves.iterations_max, report.max_iterations());
-    solves.residual_max = larger_or_nan<double>(report.max_residual(), solves.residual_max);
-    solves.unconverged += report.unconverged();
+  for (const Counts& layer : layers_) {
+    solves.iterations_mean += layer.mean() / static_cast<double>(layers_.size());
+    solves.iterations_max = std::max(solves.iterations_max, layer.max());
+    solves.residual_max = larger_or_nan(layer.residual_max, solves.residual_max);
+    solves.unconverged += layer.unconverged;
   }
   return solves;
 }
 
-Solves last_solves(const SequenceModel& model) { return read_solves(solves_of(model)); }
+LayerSolves SolveTally::by_layer(const SequenceModel& model) const {
+  LayerSolves solves;
+  const std::vector<Layer*> all = model.layers();
+  auto layer = layers_.begin();
+  for (size_t i = 0; i < all.size() && layer != layers_.end(); ++i) {
+    if (!all[i]->solve_report().residual.defined()) continue;
+    const std::string name = std::to_string(i);
+    solves.mean.emplace_back(name, layer->mean());
+    solves.median.emplace_back(name, layer->median());
+    solves.max.emplace_back(name, static_cast<double>(layer->max()));
+    solves.unconverged.emplace_back(name, static_cast<double>(layer->unconverged));
+    if (solves.mean.size() == kMostNames) break;
+    ++layer;
+  }
+  return solves;
+}
+
+Solves last_solves(const SequenceModel& model) {
+  SolveTally tally;
+  tally.add(solves_of(model));
+  return tally.total();
+}
 
 void forget_solves(const SequenceModel& model) {
   for (ImplicitLayer* layer : fixed_points(model)) layer->memory = {};

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cmath>
 #include <new>
+#include <numbers>
 
 namespace fprnn {
 
@@ -126,6 +127,7 @@ Training::Training(SequenceModel& model, const Task& task, const Context& contex
                    const TrainOptions& options)
     : model_(model),
       task_(task),
+      unit_(task.unit()),
       context_(context),
       host_(Context::cpu({.threads = context.threads()})),
       options_(check(options)),
@@ -325,7 +327,21 @@ StepMetrics Training::take_step() {
   seconds_ += spent;
   metrics.seconds = last_.seconds + spent;
   metrics.tokens_per_second = tokens_ / seconds_;
+  say_in_units(batches, metrics);
   return metrics;
+}
+
+void Training::say_in_units(const std::vector<Batch>& batches, StepMetrics& metrics) {
+  if (!unit_) return;
+  double targets = 0, units = 0;
+  for (const Batch& batch : batches) {
+    for (const real weight : batch.mask.to_vector()) targets += weight;
+    units += static_cast<double>(unit_->count(batch));
+  }
+  units_ += units;
+  metrics.in_units = {
+      {"bits_per_" + unit_->name, metrics.loss * targets / (units * std::numbers::ln2)},
+      {unit_->name + "s_per_second", units_ / seconds_}};
 }
 
 void Training::read(const Computed& computed, const std::vector<Batch>& batches,
@@ -336,14 +352,11 @@ void Training::read(const Computed& computed, const std::vector<Batch>& batches,
     for (const Score& score : scores(computed.answers[i], batches[i]))
       right.add({.sum = double(score.right), .weight = double(score.counted)});
   metrics.accuracy = right.value();
-  const Solves solves = read_solves(computed.solves);
-  metrics.iterations_mean = solves.iterations_mean;
-  metrics.iterations_max = solves.iterations_max;
-  metrics.residual_max = solves.residual_max;
-  metrics.unconverged = solves.unconverged;
-  if (computed.solves.size() > batches.size())
-    metrics.layer_iterations = iterations_by_layer(model_, computed.solves);
-  const Solves adjoints = read_solves(computed.adjoints);
+  SolveTally solves, of_adjoints;
+  solves.add(computed.solves, batches.size());
+  solves.write_to(metrics, model_);
+  of_adjoints.add(computed.adjoints, batches.size());
+  const Solves adjoints = of_adjoints.total();
   metrics.adjoint_iterations_mean = adjoints.iterations_mean;
   metrics.adjoint_iterations_max = adjoints.iterations_max;
   metrics.adjoint_residual_max = adjoints.residual_max;

@@ -145,9 +145,11 @@ class Training {
   void add_part(const Part& part, Computed& computed);
   Surroundings surroundings() const;
   void read(const Computed& computed, const std::vector<Batch>& batches, StepMetrics& metrics);
+  void say_in_units(const std::vector<Batch>& batches, StepMetrics& metrics);
 
   SequenceModel& model_;
   const Task& task_;
+  const std::optional<Unit> unit_;
   Context context_, host_;
   TrainOptions options_;
   Schedule schedule_;
@@ -157,7 +159,7 @@ class Training {
   StepMetrics last_;
   bool between_steps_ = true;
   int skipped_in_a_row_ = 0;
-  double tokens_ = 0, seconds_ = 0;  // of the steps here
+  double tokens_ = 0, units_ = 0, seconds_ = 0;  // of the steps here
 };
 
 // All steps; `watch` sees each and stops the run by returning false.
