@@ -16,6 +16,7 @@ namespace {
 constexpr uint64_t kFormat = 1;
 constexpr int64_t kMaxCount = int64_t{1} << 53;
 constexpr const char* kConfiguration = "configuration";
+constexpr const char* kData = "data";  // may be missing
 
 // As events, since a document model would accept repeated keys. The only structure accepted is an
 // object of numbers and strings, and in it one object of strings, the configuration. Then the
@@ -121,19 +122,20 @@ std::string to_json(const CheckpointState& state) {
                         "step, cursor and skipped steps must be in [0, 2^53]", count);
   require<ValueError>(state.seconds >= 0 && std::isfinite(state.seconds), "checkpoint",
                       "seconds must be finite and not negative", state.seconds);
-  const nlohmann::ordered_json json{{"format", kFormat},
-                                    {"step", state.step},
-                                    {"seed", state.seed},
-                                    {"stream", state.stream},
-                                    {"cursor", state.cursor},
-                                    {"skipped", state.skipped},
-                                    {"seconds", state.seconds},
-                                    {"real", kDouble ? "double" : "float"},
-                                    {kConfiguration, nlohmann::ordered_json(state.configuration)}};
+  nlohmann::ordered_json json{{"format", kFormat},
+                              {"step", state.step},
+                              {"seed", state.seed},
+                              {"stream", state.stream},
+                              {"cursor", state.cursor},
+                              {"skipped", state.skipped},
+                              {"seconds", state.seconds},
+                              {"real", kDouble ? "double" : "float"},
+                              {kConfiguration, nlohmann::ordered_json(state.configuration)}};
+  if (!state.data.empty()) json[kData] = state.data;
   try {
     return json.dump(2) + "\n";
   } catch (const nlohmann::json::type_error& error) {
-    throw ValueError("checkpoint", "the configuration must be UTF-8",
+    throw ValueError("checkpoint", "the configuration and the data's name must be UTF-8",
                      std::array{describe(error.what())});
   }
 }
@@ -159,6 +161,7 @@ CheckpointState checkpoint_state_from_json(const std::string& text, const std::s
   state.real = parsed.take<std::string>("real");
   parsed.check(state.real == "float" || state.real == "double",
                "the value must be \"float\" or \"double\"", "real");
+  if (parsed.fields.contains(kData)) state.data = parsed.take<std::string>(kData);
   parsed.finish();
   state.configuration = std::move(parsed.configuration);
   return state;

@@ -13,10 +13,13 @@ using Configuration = std::map<std::string, std::string>;  // options by name, a
 struct CheckpointState {
   int64_t step = 0;  // training steps done
   uint64_t seed = 0;
-  uint64_t stream = 0;    // of the random numbers
-  int64_t cursor = 0;     // in the data
-  int64_t skipped = 0;    // steps so far whose loss or gradient was not finite
-  double seconds = 0;     // trained
+  uint64_t stream = 0;  // of the random numbers
+  int64_t cursor = 0;   // in the data
+  int64_t skipped = 0;  // steps so far whose loss or gradient was not finite
+  double seconds = 0;   // trained
+  // What was trained on, where settings do not say it all; empty: they do, or the run is from before
+  // it was written.
+  std::string data = {};
   std::string real = {};  // "float" or "double": of the run that was saved; saving ignores it
   Configuration configuration = {};
 

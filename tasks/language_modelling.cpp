@@ -143,6 +143,8 @@ void LanguageModelling::check_examination(int64_t length) const {
   check_batch("language_model", 1, length);
 }
 
+std::string LanguageModelling::data() const { return text_.description(); }
+
 std::optional<Unit> LanguageModelling::unit() const {
   return Unit{.name = "byte", .count = bytes_of};
 }

@@ -35,6 +35,7 @@ class LanguageModelling : public Task {
                        int64_t length) const override;
   bool carries_state() const override { return options_.carries_state; }
   std::optional<Unit> unit() const override;  // a byte: a target that is no border
+  std::string data() const override;
   // All of the held-out part in windows of the length, the last one perhaps shorter.
   std::optional<Reading> reading(int64_t length) const override;
   // All of it as one sequence.

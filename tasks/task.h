@@ -71,6 +71,9 @@ class Task {
   virtual bool carries_state() const { return false; }
   // In which training shows its loss and its speed too (StepMetrics::in_units).
   virtual std::optional<Unit> unit() const { return std::nullopt; }
+  // What was read to make it, in a line that tells it from other data: a run goes on with the same alone.
+  // Empty: settings say it all.
+  virtual std::string data() const { return ""; }
   // What an evaluation at this length asks, where that is not what training at it does: lengths up to
   // this one, say, or examples that training packs.
   virtual Batch examination(const Context& context, const Rng& rng, int64_t B,

@@ -1,4 +1,5 @@
 #include <fprnn/core/check.h>
+#include <fprnn/tasks/fingerprint.h>
 #include <fprnn/tasks/text.h>
 
 #include <algorithm>
@@ -52,6 +53,19 @@ void Text::add(std::string_view bytes, std::shared_ptr<const void> owner) {
   if (!pieces_.empty()) ++size_;  // the border
   pieces_.push_back({size_, bytes, std::move(owner)});
   size_ += static_cast<int64_t>(bytes.size());
+}
+
+std::string Text::description() const {
+  constexpr int64_t kPieces = 1 << 6, kPiece = 1 << 18;
+  const int64_t pieces = std::min((size_ + kPiece - 1) / kPiece, kPieces);
+  const int64_t last = std::max<int64_t>(size_ - kPiece, 0);  // where the last piece begins
+  std::vector<int32_t> piece(std::min(size_, kPiece));
+  Fingerprint fingerprint;
+  for (int64_t i = 0; i < pieces; ++i) {
+    read(pieces == 1 ? 0 : last * i / (pieces - 1), piece);
+    fingerprint.add(piece);
+  }
+  return std::to_string(size_) + " tokens, fingerprint " + fingerprint.text();
 }
 
 void Text::read(int64_t begin, std::span<int32_t> to) const {

@@ -24,6 +24,9 @@ class Text {
   int64_t size() const { return size_; }  // tokens, borders among them
   // Tokens [begin, begin + to.size()). ValueError: not all of them are there.
   void read(int64_t begin, std::span<int32_t> to) const;
+  // How many tokens, and a fingerprint (tasks/fingerprint.h): of all up to 2^24 of them, else of 2^6
+  // pieces of 2^18 at equal distances, the first and the last among them.
+  std::string description() const;
 
  private:
   void add(std::string_view bytes, std::shared_ptr<const void> owner);

@@ -55,6 +55,14 @@ for i in 1 2 3; do
   [ "$(result_of "killed$i")" = "$(result_of whole)" ] || die "run $i ended with other bytes"
 done
 
+# Other stories to go on with.
+cp -r babi was
+sed -i 's/bathroom/kitchen/' babi/qa1_train.txt
+code=0
+(unset FPRNN_STORIES && "$program" --resume folder >log 2>&1) || code=$?
+[ $code -eq 2 ] && grep -q "'60 stories of train, .*'60 stories of train, " log || die "other stories: exit $code, $(cat log)"
+rm -r babi && mv was babi
+
 # Other ways to read.
 "$program" --evaluate whole --out same >log 2>&1 || die "$(cat log)"
 cmp -s <(grep '"length": ' whole/eval.json) <(grep '"length": ' same/eval.json) || die "evaluation alone differs"

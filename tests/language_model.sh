@@ -61,6 +61,13 @@ rm "torn/$(cat torn/LATEST)/carried.safetensors"
 ! "$program" --resume torn >log 2>&1 && grep -q carried.safetensors log || die "a torn checkpoint: $(cat log)"
 refuses 'carry_state' --resume whole1 --carry-state false
 
+# The data of a run are its own.
+cp -r text kept
+printf x | dd of=text/numbers bs=1 seek=100 conv=notrunc 2>log
+refuses "go on with what it was trained on.*'21894 tokens, .*'21894 tokens" --resume whole1
+"$program" --evaluate whole1 >log 2>&1 || die "evaluation of another text: $(cat log)"
+rm -r text && mv kept text
+
 # A preset that must stay below a number of bits.
 if [ -x /usr/bin/bible ]; then
   "$program" --help >log

@@ -192,6 +192,20 @@ TEST_CASE("catbabi: an evaluation with carried state does not depend on its wind
   CHECK(std::abs(at(cut, 16).metric("nats") - whole.metric("nats")) > 1e-6);
 }
 
+TEST_CASE("catbabi: its data are the stories that it trains on and all words") {
+  const auto data = [](const std::string& train, const std::string& test) {
+    const std::vector<File> files = {{1, Part::train, "", train}, {1, Part::test, "", test}};
+    return Catbabi(Stories{files}, {}).data();
+  };
+  const std::string two = "1 Is Mary in?\tno\n1 Is John in?\tno\n", one = "1 Is Mary in?\tno\n";
+  const std::string was = data(two, one);
+  CHECK(was.starts_with("1 stories of train, 8 tokens, fingerprint "));
+  CHECK(data(two, one) == was);
+  CHECK(data(two, one + one) == was);
+  CHECK(data("1 Is Mary in?\tin\n1 Is John in?\tno\n", one) != was);
+  CHECK(data(two, "1 Is Mary in?\tyes\n") != was);
+}
+
 TEST_CASE("catbabi: a part without stories, or no lanes, is refused") {
   const File train = {1, Part::train, "qa1_train.txt", "1 Is Mary in?\tno\n1 Is John in?\tno\n"};
   const std::vector<File> files = {train};

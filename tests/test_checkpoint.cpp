@@ -108,6 +108,7 @@ TEST_CASE("checkpoint: the state is read back, all 64 bits of it") {
   for (const double seconds : {0.0, 1.0, 0.1, 1e-300, 1e300, 123456.789, 5e-324}) {
     CheckpointState state = some_state(7);
     state.seconds = seconds;
+    if (seconds > 1) state.data = "a text \"of\" 3 tokens";
     save_checkpoint(folder.file("c"), small.model, small.optimiser, state);
     CHECK(read_checkpoint_state(folder.file("c")) == state);
   }

@@ -144,6 +144,8 @@ TEST_CASE("checkpoint: a state whose numbers are others is refused") {
     for (const char* value : {"null", "true", "[]", "[1]", "-1", "-0", "-1.5", "1e999", "NaN"})
       refused(quoted + ":", quoted + ": " + value + ", \"was\":", "");
   }
+  for (const char* value : {"0", "null", "{}"})
+    refused("\"step\"", "\"data\": " + std::string(value) + ", \"step\"", "");
   for (const char* key : {"step", "seed", "stream", "cursor", "skipped"}) {
     const size_t begin = sound.find('"' + std::string(key) + "\": ");
     const std::string line = sound.substr(begin, sound.find(',', begin) - begin);

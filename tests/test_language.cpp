@@ -98,6 +98,43 @@ TEST_CASE("language: a text that is not there or empty is refused") {
   check_refused<FileError>("regular", [&] { MappedFile pipe(folder.file("pipe")); });
 }
 
+TEST_CASE("language: a text is described by its size and its bytes, a large one by some of them") {
+  const std::string bytes = numbered(2000);
+  const std::string whole = Text(bytes).description();
+  CHECK(whole.starts_with("4000 tokens, fingerprint "));
+  CHECK(Text(bytes).description() == whole);
+  for (const size_t place : {size_t{0}, bytes.size() / 2, bytes.size() - 1}) {
+    std::string changed = bytes;
+    changed[place] ^= 1;
+    CHECK(Text(changed).description() != whole);
+  }
+  const Folder folder;
+  // Where the border stands counts, the names of files do not.
+  const auto parts = [&](const std::string& a, const std::string& b) {
+    return Text({write_file(folder.file("a"), a), write_file(folder.file("b"), b)}).description();
+  };
+  CHECK(parts("xyz", "y") != parts("xy", "zy"));
+  CHECK(parts("xyz", "y") == parts("xyz", "y"));
+  CHECK(Text().description().starts_with("0 tokens"));
+
+  // A sparse file of 16 GiB: the last byte of the last piece, and the first of the second one.
+  constexpr int64_t kSize = int64_t{1} << 34, kPiece = 1 << 18;
+  const std::string large = write_file(folder.file("large"), "");
+  std::filesystem::resize_file(large, kSize);
+  const std::string zeros = text_named(large).description();
+  const auto with_one_at = [&](int64_t place) {
+    const auto put = [&](char byte) {
+      std::fstream(large, std::ios::in | std::ios::out | std::ios::binary).seekp(place).put(byte);
+    };
+    put(1);
+    const std::string description = text_named(large).description();
+    put(0);
+    return description;
+  };
+  CHECK(with_one_at(kSize - 1) != zeros);
+  CHECK(with_one_at((kSize - kPiece) / 63) != zeros);
+}
+
 TEST_CASE("language: a step says its loss in bits of a byte, and how many bytes a second") {
   const Context context = test_context();
   const Folder folder;

@@ -1,6 +1,7 @@
 #include <fprnn/core/check.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/tasks/babi/catbabi.h>
+#include <fprnn/tasks/fingerprint.h>
 
 #include <algorithm>
 #include <numeric>
@@ -68,6 +69,18 @@ Batch Catbabi::training_batch(const Context& context, uint64_t seed, int64_t num
   Batch batch = batch_of(*passes_->last, context, i, options_.loss);
   const bool asks = max_abs(batch.mask) > 0;
   return asks ? batch : batch_of(*passes_->last, context, i, Loss::words);
+}
+
+std::string Catbabi::data() const {
+  Fingerprint fingerprint;
+  for (const std::string& word : stories_.vocabulary()) fingerprint.add(word);
+  const std::vector<Story>& train = stories_.of(Part::train);
+  for (const Story& story : train) {
+    fingerprint.add(static_cast<uint64_t>(story.words.size()));
+    fingerprint.add(story.words);
+  }
+  return std::to_string(train.size()) + " stories of train, " + std::to_string(vocabulary()) +
+         " tokens, fingerprint " + fingerprint.text();
 }
 
 std::optional<Reading> Catbabi::reading(int64_t length) const {

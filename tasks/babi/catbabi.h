@@ -32,6 +32,7 @@ class Catbabi : public Task {
   Batch training_batch(const Context& context, uint64_t seed, int64_t number, int64_t B,
                        int64_t length) const override;
   bool carries_state() const override { return options_.carry; }
+  std::string data() const override;  // the stories of train, and the vocabulary
   // The part examined, each story once and in the files' order.
   std::optional<Reading> reading(int64_t length) const override;
   // answers: the share of questions answered right; task_<N> of those of a task, where there are

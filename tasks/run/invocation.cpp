@@ -90,7 +90,10 @@ void Invocation::open() {
   const bool trains = options_.run.evaluate.empty() && options_.run.predict.empty();
   say("device " + describe(*context_));
   task_ = program_.task();
-  if (trains) check_training(*task_, train_options(options_.train));
+  if (trains) {
+    check_training(*task_, train_options(options_.train));
+    data_ = task_->data();
+  }
   require<UsageError>(
       !task_->carries_state() || !options_.model.any_has(&ModelKind::caches), "model",
       "state cannot be carried through training by one that caches its past", options_.model.model);
@@ -183,6 +186,7 @@ void Invocation::save(Training& training, const RunDirectory& run) {
                        .cursor = last.step,
                        .skipped = last.skipped,
                        .seconds = last.seconds,
+                       .data = data_,
                        .configuration = settings_.values(kOfTraining)},
                       kKeptCheckpoints, training.carried());
   saved_ = last.step;
@@ -238,8 +242,12 @@ void Invocation::resume(Training& training, RunDirectory& run) {
     return run.go_on(0);
   }
   const std::string checkpoint = latest_checkpoint(run.path());
-  const KeyValues expected =
-      settings_.values(kOfTraining, read_checkpoint_state(checkpoint).configuration);
+  const CheckpointState saved = read_checkpoint_state(checkpoint);
+  require<UsageError>(
+      saved.data.empty() || saved.data == data_, "data",
+      "a run must go on with what it was trained on: what that was, and what is there", saved.data,
+      data_);
+  const KeyValues expected = settings_.values(kOfTraining, saved.configuration);
   SequenceModel::State carried;
   if (training.carried() != nullptr) carried = training.carried_shapes();
   const CheckpointState state =

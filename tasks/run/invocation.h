@@ -53,6 +53,7 @@ class Invocation {
   const Options& options_;
   std::unique_ptr<Task> task_;
   std::string caption_;  // of its main metric
+  std::string data_;     // Task::data, to train on
   std::unique_ptr<SequenceModel> model_;
   std::optional<Context> context_;
   int64_t saved_ = -1;  // the step of the last checkpoint
