@@ -84,7 +84,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp tests/test_record.cpp tests/test_report.cpp
     tests/test_string_copying.cpp tests/test_many_sequences.cpp tests/test_groups.cpp tests/test_alphabets.cpp
     tests/test_protocols.cpp tests/test_carried.cpp tests/test_language.cpp tests/test_sampling.cpp
-    tests/test_svg.cpp tests/test_figures.cpp tests/test_seeds.cpp tests/test_goals.cpp tests/test_examples.cpp tests/test_sweeps.cpp tests/test_mixer_bounds.cpp tests/test_cuda.cpp tests/test_cuda_forms.cpp
+    tests/test_svg.cpp tests/test_figures.cpp tests/test_seeds.cpp tests/test_goals.cpp tests/test_best.cpp tests/test_examples.cpp tests/test_sweeps.cpp tests/test_mixer_bounds.cpp tests/test_cuda.cpp tests/test_cuda_forms.cpp
     tests/test_cuda_layers.cpp tests/test_cuda_training.cpp tests/test_cuda_large.cpp tests/test_paper.cpp ${paper})
   target_link_libraries(tests PRIVATE fprnn_tasks doctest::doctest)
   if(FPRNN_CUDA)

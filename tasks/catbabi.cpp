@@ -42,11 +42,12 @@ class CatbabiProgram : public TaskProgram {
          key_texts("tasks=1,6,7 stories=5000 model=gated-deltanet layers=2 batch_size=16 "
                    "steps=3500")},
         {"gpu", "All tasks that there are, or 10,000 simulated stories of each: for a GPU",
-         key_texts("stories=10000 d_model=256 d_state=16 batch_size=64 steps=15000 lr=5e-4")},
+         key_texts("stories=10000 d_model=256 d_state=16 batch_size=64 steps=15000 lr=5e-4 "
+                   "keep=best eval_every=1500")},
         {"paper", "bAbI's files as the paper trains on them, without carried state: not for a CPU",
          key_texts("d_model=512 d_state=16 short_conv=true carry_state=off batch_size=256 "
                    "steps=15000 lr=5e-4 schedule=constant warmup=0 weight_decay=0 clip=1e9 "
-                   "iteration_cap=100 examined_lanes=1")}};
+                   "iteration_cap=100 examined_lanes=1 keep=best eval_every=1500")}};
   }
   void add_to(Settings& settings) override {
     settings.title("Task", Decides::model);

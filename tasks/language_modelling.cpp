@@ -40,8 +40,8 @@ LanguageModelling::Range LanguageModelling::part(Part which) const {
   return which == Part::validation ? Range{training, validation} : Range{validation, N};
 }
 
-LanguageModelling::Range LanguageModelling::held_out() const {
-  Range range = part(options_.held_out);
+LanguageModelling::Range LanguageModelling::beginning_of(Part which) const {
+  Range range = part(which);
   if (options_.most > 0) range.end = std::min(range.end, range.begin + options_.most);
   return range;
 }
@@ -91,20 +91,25 @@ Batch LanguageModelling::training_batch(const Context& context, uint64_t seed, i
   return rows(context, begins, length, range.end, number % batches == 0);
 }
 
-std::optional<Reading> LanguageModelling::reading(int64_t length) const {
-  const Range range = held_out();
+Reading LanguageModelling::windows(const Range& range, int64_t length) const {
   const int64_t windows = (range.size() + length - 1) / length;
   const int64_t at_once = std::max<int64_t>(1, kTokensAtOnce / length);
-  return Reading{.length = length,
-                 .sequences = windows,
-                 .batches = (windows + at_once - 1) / at_once,
-                 .batch = [=, this](const Context& context, int64_t number) {
-                   std::vector<int64_t> begins;
-                   for (int64_t i = number * at_once; i < std::min((number + 1) * at_once, windows);
-                        ++i)
-                     begins.push_back(range.begin + i * length);
-                   return rows(context, begins, length, range.end, true);
-                 }};
+  return {.length = length,
+          .sequences = windows,
+          .batches = (windows + at_once - 1) / at_once,
+          .batch = [=, this](const Context& context, int64_t number) {
+            std::vector<int64_t> begins;
+            for (int64_t i = number * at_once; i < std::min((number + 1) * at_once, windows); ++i)
+              begins.push_back(range.begin + i * length);
+            return rows(context, begins, length, range.end, true);
+          }};
+}
+
+std::optional<Reading> LanguageModelling::reading(int64_t length) const {
+  return windows(held_out(), length);
+}
+std::optional<Reading> LanguageModelling::validation(int64_t length) const {
+  return windows(beginning_of(Part::validation), length);
 }
 
 std::vector<Reading> LanguageModelling::texts() const {

@@ -38,6 +38,8 @@ class LanguageModelling : public Task {
   std::string data() const override;
   // All of the held-out part in windows of the length, the last one perhaps shorter.
   std::optional<Reading> reading(int64_t length) const override;
+  // The same of the part for validation.
+  std::optional<Reading> validation(int64_t length) const override;
   // All of it as one sequence.
   std::vector<Reading> texts() const override;
   void check_lanes(int64_t B, int64_t length) const override;
@@ -54,7 +56,9 @@ class LanguageModelling : public Task {
   Range part(Part which) const;  // its places in the text
 
  private:
-  Range held_out() const;
+  Range beginning_of(Part which) const;  // as much as is evaluated
+  Range held_out() const { return beginning_of(options_.held_out); }
+  Reading windows(const Range& range, int64_t length) const;
   // Sequences from `begins` on, up to `end`, with padding behind it; those that do not start go on.
   Batch rows(const Context& context, std::span<const int64_t> begins, int64_t length, int64_t end,
              bool starts) const;

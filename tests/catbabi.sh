@@ -8,6 +8,8 @@ cd "$work"
 export FPRNN_DEVICE=${DEVICE:-cpu} FPRNN_TASKS=1,6,7 FPRNN_STORIES=20 FPRNN_TRAIN_LENGTH=40 FPRNN_STEPS=60 FPRNN_BATCH_SIZE=4
 export FPRNN_D_MODEL=8 FPRNN_D_STATE=4 FPRNN_THREADS=1 FPRNN_EVAL_LENGTHS=40 FPRNN_EXAMINED_LANES=2
 export FPRNN_CHECKPOINT_EVERY=7 FPRNN_LOG_EVERY=1
+# A rate at which the least validation loss comes early.
+export FPRNN_LR=1 FPRNN_SCHEDULE=constant FPRNN_EVAL_EVERY=12 FPRNN_KEEP=best
 
 die() {
   echo "FAILED: $*" >&2
@@ -25,7 +27,7 @@ train() { "$program" --out "$@" >log 2>&1 || die "$*: $(cat log)"; }
 result_of() {
   local last
   last="$1/$(cat "$1/LATEST")"
-  cat "$last"/{model,optimiser,carried}.safetensors | sha256sum
+  cat {"$last","$1/best"}/{model,optimiser,carried}.safetensors | sha256sum
   sed -E 's/"seconds": ?[^,]*,//; s/, ?"tokens_per_second": ?[^}]*//' "$1/metrics.jsonl" | sha256sum
   grep '"length": ' "$1/eval.json" | sha256sum
 }
@@ -54,6 +56,23 @@ for i in 1 2 3; do
   "$program" --resume "killed$i" >log 2>&1 || die "$(cat log)"
   [ "$(result_of "killed$i")" = "$(result_of whole)" ] || die "run $i ended with other bytes"
 done
+
+# What is kept is the first of the least validation loss, and it is what is evaluated.
+losses() { sed -nE 's/^\{"step": ([0-9]*),.*"validation_loss": (.*)\}$/\2 \1/p' "$1/metrics.jsonl"; }
+[ "$(losses whole | wc -l)" -eq 5 ] || die "not five validation losses: $(losses whole)"
+read -r loss step < <(losses whole | sort -sg -k1,1)
+[ "$step" -lt 60 ] && grep -qF "\"kept\": {\"step\": $step, \"validation_loss\": $loss}" whole/eval.json || die "kept: $(grep kept whole/eval.json), not $step, $loss"
+grep -q "\"step\": $step," whole/best/state.json || die "best is not of step $step"
+train last --keep last
+cmp -s {whole,last}/"$(cat last/LATEST)"/model.safetensors || die "--keep changes the training"
+[ ! -e last/best ] && ! grep -q kept last/eval.json || die "--keep last keeps"
+! cmp -s <(grep '"length": ' whole/eval.json) <(grep '"length": ' last/eval.json) || die "the last weights are evaluated"
+refuses 2 'without --eval-every' --eval-every 0
+# Killed after its last checkpoint and before the best was saved, which was of the same step.
+train rising --lr 1e-3
+cp -r rising torn && rm -r torn/best
+FPRNN_LR=1e-3 "$program" --resume torn >log 2>&1 || die "$(cat log)"
+[ "$(result_of rising)" = "$(result_of torn)" ] || die "the best was not saved again"
 
 # Other stories to go on with.
 cp -r babi was

@@ -192,6 +192,18 @@ TEST_CASE("catbabi: an evaluation with carried state does not depend on its wind
   CHECK(std::abs(at(cut, 16).metric("nats") - whole.metric("nats")) > 1e-6);
 }
 
+TEST_CASE("catbabi: the validation loss is that of the stories of valid, whatever is examined") {
+  const Context context = test_context();
+  const Catbabi task(simulated_stories(), {.examined_lanes = 3}),
+      valid(simulated_stories(), {.examined = Part::valid, .examined_lanes = 128});
+  Rng rng{4, 1};
+  const auto model = named_model(key_texts("model=mamba d_model=8 d_state=4 layers=1"),
+                                 task.vocabulary(), {context, rng});
+  const double loss = validation_loss(*model, task, context, 0, 20, 1);
+  CHECK(loss == evaluate(*model, valid, context, 0, 20, 1).metric("nats"));
+  CHECK(loss != evaluate(*model, task, context, 0, 20, 1).metric("nats"));
+}
+
 TEST_CASE("catbabi: its data are the stories that it trains on and all words") {
   const auto data = [](const std::string& train, const std::string& test) {
     const std::vector<File> files = {{1, Part::train, "", train}, {1, Part::test, "", test}};

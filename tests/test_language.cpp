@@ -156,6 +156,21 @@ TEST_CASE("language: a step says its loss in bits of a byte, and how many bytes 
       });
 }
 
+TEST_CASE(
+    "language: the validation loss is that of the part for validation, whatever is held out") {
+  const Context context = test_context();
+  const Text text(numbered(2000));
+  const LanguageModelling task(text, {.held_out = Part::test}), validation(text, {});
+  Rng rng = initial_stream(1);
+  const auto model = named_model(key_texts("model=mamba d_model=8 d_state=4 layers=1"),
+                                 task.vocabulary(), {context, rng});
+  const double loss = validation_loss(*model, task, context, 0, 16, 1);
+  const double perplexity = evaluate(*model, validation, context, 0, 16, 1).metric("perplexity");
+  CHECK(loss == doctest::Approx(std::log(perplexity)));
+  CHECK(std::abs(loss - std::log(evaluate(*model, task, context, 0, 16, 1).metric("perplexity"))) >
+        1e-6);
+}
+
 // Sparse files: 16 GiB that no disk and no memory holds.
 TEST_CASE("language: a text of any size is read in place, and windows are drawn from all of it") {
   const Context host = host_context();

@@ -140,6 +140,7 @@ TEST_CASE("record: what a step and a length say of each layer, and a step in uni
                  .median = {{"0", 2}, {"10", 1}},
                  .max = {{"0", 4}, {"10", 1}},
                  .unconverged = {{"0", 0}, {"10", 3}}};
+  step.validation_loss = 0.75;
   step.in_units = {{"bits_per_byte", 2.25}, {"bytes_per_second", 1e4}};
   const std::string text = to_json(step);
   CHECK(text.find(R"("layer_iterations": {"0": 2.5, "10": 1}, "layer_iterations_median": {"0": 2, )"
@@ -147,9 +148,11 @@ TEST_CASE("record: what a step and a length say of each layer, and a step in uni
                   R"("layer_unconverged": {"0": 0, "10": 3}, "skipped": 1, )"
                   R"("in_units": {"bits_per_byte": 2.25, "bytes_per_second": 10000}, )") !=
         std::string::npos);
+  CHECK(text.ends_with(R"("validation_loss": 0.75})"));
   CHECK(step_metrics_from_json(text, "") == step);
   Evaluation evaluation = sample_run("", {0.5, 1}, true).evaluation;
   evaluation.lengths[1].layers = step.layers;
+  evaluation.kept = {{"step", 12}, {"validation_loss", 0.75}};
   CHECK(evaluation_from_json(to_json(evaluation), "") == evaluation);
 }
 

@@ -155,6 +155,7 @@ TEST_CASE("settings: values that cannot work are refused before anything is made
       {"state_keep", zero},
       {"dropout", zero},
       {"label_smoothing", zero},
+      {"keep", none},
       {"seed", numbers},
       {"preset", {""}},
       {"time_limit", amounts},

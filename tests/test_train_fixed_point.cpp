@@ -265,6 +265,22 @@ TEST_CASE("evaluate: each layer's iterations are those of its sequences") {
   }
 }
 
+TEST_CASE("validation: of a task without a text, fresh sequences that no evaluation has") {
+  const Context context = test_context();
+  const WordProblem task(group_named("S3"));
+  const auto model = fp_model(context, task);
+  const auto loss_on = [&](const Rng& stream) {
+    const Batch batch = task.sample(context, stream, 9, 5);
+    NoGrad tape(context);
+    const Var logits = model->forward(tape, batch.tokens);
+    return masked_cross_entropy(logits, batch.targets, batch.mask).value().to_vector().front();
+  };
+  const double loss = validation_loss(*model, task, context, 1, 5, 9);
+  CHECK(loss == doctest::Approx(loss_on(validation_stream(1, 5))).epsilon(1e-5));
+  for (const Rng& other : {evaluation_stream(1, 5), validation_stream(2, 5), training_stream(1, 5)})
+    CHECK(std::abs(loss - loss_on(other)) > 1e-5);
+}
+
 TEST_CASE("train: each layer's iterations are logged") {
   const Context context = test_context();
   const WordProblem task(group_named("S3"));

@@ -10,6 +10,8 @@ namespace fprnn::babi {
 
 namespace {
 
+constexpr int64_t kValidationLanes = 128;
+
 // The questions of a task that are answered right; of all for 0.
 Mean right_of(const Answered& answered, int64_t task) {
   const Batch& batch = answered.batch;
@@ -83,16 +85,22 @@ std::string Catbabi::data() const {
          " tokens, fingerprint " + fingerprint.text();
 }
 
+Reading Catbabi::part_in_lanes(Part part, int64_t lanes, int64_t length) const {
+  const auto laid = std::make_shared<Lanes>(in_order_of_files(stories_.of(part), lanes, length));
+  return {.length = length,
+          .sequences = lanes,
+          .batches = laid->batches(),
+          .carries = options_.carry,
+          .batch = [this, laid](const Context& context, int64_t i) {
+            return batch_of(*laid, context, i, options_.loss);
+          }};
+}
+
 std::optional<Reading> Catbabi::reading(int64_t length) const {
-  const auto lanes = std::make_shared<Lanes>(
-      in_order_of_files(stories_.of(options_.examined), options_.examined_lanes, length));
-  return Reading{.length = length,
-                 .sequences = options_.examined_lanes,
-                 .batches = lanes->batches(),
-                 .carries = options_.carry,
-                 .batch = [this, lanes](const Context& context, int64_t i) {
-                   return batch_of(*lanes, context, i, options_.loss);
-                 }};
+  return part_in_lanes(options_.examined, options_.examined_lanes, length);
+}
+std::optional<Reading> Catbabi::validation(int64_t length) const {
+  return part_in_lanes(Part::valid, kValidationLanes, length);
 }
 
 std::vector<Metric> Catbabi::metrics() const {

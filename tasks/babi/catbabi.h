@@ -35,6 +35,8 @@ class Catbabi : public Task {
   std::string data() const override;  // the stories of train, and the vocabulary
   // The part examined, each story once and in the files' order.
   std::optional<Reading> reading(int64_t length) const override;
+  // The stories of valid, in 128 lanes as the authors do.
+  std::optional<Reading> validation(int64_t length) const override;
   // answers: the share of questions answered right; task_<N> of those of a task, where there are
   // several; nats: the loss.
   std::vector<Metric> metrics() const override;
@@ -50,6 +52,7 @@ class Catbabi : public Task {
     std::vector<int64_t> begins = {0};  // the first batch of each
     std::unique_ptr<Lanes> last = {};   // the pass before the one that begins last
   };
+  Reading part_in_lanes(Part part, int64_t lanes, int64_t length) const;
   Batch batch_of(const Lanes& lanes, const Context& context, int64_t i, Loss loss) const;
 
   Stories stories_;

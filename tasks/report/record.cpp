@@ -92,6 +92,12 @@ void for_each_step(
   });
 }
 
+std::string name_of_run(const std::string& folder) {
+  std::error_code ignored;
+  const fs::path whole = fs::absolute(folder, ignored).lexically_normal();
+  return (whole.has_filename() ? whole : whole.parent_path()).filename();
+}
+
 RunResult read_run(const std::string& folder) {
   const fs::path path(folder), metrics = path / "metrics.jsonl", evaluation = path / "eval.json",
                                config = path / "config.json";
@@ -99,9 +105,8 @@ RunResult read_run(const std::string& folder) {
   const auto has = [&](const fs::path& file) {
     return fs::exists(fs::symlink_status(file, ignored));
   };
-  const fs::path whole = fs::absolute(path, ignored).lexically_normal();
   RunResult run{
-      .name = (whole.has_filename() ? whole : whole.parent_path()).filename().string(),
+      .name = name_of_run(folder),
       .evaluation = evaluation_from_json(read_file(evaluation, kMaxFile), evaluation.string())};
   ThinnedSteps steps;
   if (has(config)) run.configuration = seedless(config);

@@ -44,6 +44,7 @@ struct StepMetrics {
   // The loss and the speed in the task's own unit, where it has one: bits_per_byte, bytes_per_second.
   NamedValues in_units = {};
   double tokens_per_second = 0;
+  std::optional<double> validation_loss = {};  // after the step, where a run asked for it
 
   bool operator==(const StepMetrics&) const = default;
 };
@@ -100,7 +101,9 @@ struct Evaluation {
   int64_t steps = 0;  // trained
   double train_seconds = 0;
   Origin origin = {};
-  KeyTexts changes = {};     // settings of a model that is run otherwise than it was trained
+  KeyTexts changes = {};  // settings of a model that is run otherwise than it was trained
+  // Where --keep best chose the weights: after which `step`, and their `validation_loss`.
+  NamedValues kept = {};
   std::string caption = {};  // the main metric in words; empty: its name
   std::vector<LengthResult> lengths = {};
   Protocols protocols = {};  // of the longest
@@ -144,5 +147,6 @@ void for_each_step(
 // or an eval.json that is unreadable or of more than 64 MB.
 constexpr size_t kMostSteps = 20'000;
 RunResult read_run(const std::string& folder);
+std::string name_of_run(const std::string& folder);  // the last part of its path
 
 }  // namespace fprnn

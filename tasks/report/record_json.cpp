@@ -41,7 +41,8 @@ Fields fields(StepMetrics& m) {
                        fields(m.layers)),
                 {{"skipped", &m.skipped},
                  if_any("in_units", &m.in_units),
-                 {"tokens_per_second", &m.tokens_per_second}});
+                 {"tokens_per_second", &m.tokens_per_second},
+                 if_any("validation_loss", &m.validation_loss)});
 }
 
 Fields fields(LengthResult& r) {
@@ -75,22 +76,22 @@ Fields fields(Protocols& p) {
 }
 
 Fields fields(Evaluation& e) {
-  return joined(
-      joined({{"task", &e.task},
-              {"settings", &e.settings, true},
-              {"model", &e.model},
-              {"parameters", &e.parameters},
-              {"device", &e.device},
-              {"solver", &e.solver},
-              {"gradient", &e.gradient},
-              {"train_length", &e.train_length},
-              {"steps", &e.steps},
-              {"train_seconds", &e.train_seconds}},
-             fields(e.origin)),
-      joined({if_any("evaluated_with", &e.changes),
-              {"caption", &e.caption, true},
-              {"lengths", &e.lengths}},
-             fields(e.protocols)));
+  return joined(joined({{"task", &e.task},
+                        {"settings", &e.settings, true},
+                        {"model", &e.model},
+                        {"parameters", &e.parameters},
+                        {"device", &e.device},
+                        {"solver", &e.solver},
+                        {"gradient", &e.gradient},
+                        {"train_length", &e.train_length},
+                        {"steps", &e.steps},
+                        {"train_seconds", &e.train_seconds}},
+                       fields(e.origin)),
+                joined({if_any("evaluated_with", &e.changes),
+                        if_any("kept", &e.kept),
+                        {"caption", &e.caption, true},
+                        {"lengths", &e.lengths}},
+                       fields(e.protocols)));
 }
 
 }  // namespace record_fields
@@ -141,6 +142,7 @@ bool is_empty(const Place& place) {
   return std::visit(
       [](const auto* value) {
         if constexpr (requires { value->empty(); }) return value->empty();
+        if constexpr (requires { value->has_value(); }) return !value->has_value();
         return false;
       },
       place);

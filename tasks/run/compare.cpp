@@ -4,15 +4,10 @@
 #include <fprnn/tasks/run/compare.h>
 #include <fprnn/tasks/run/output.h>
 
-#include <filesystem>
-
 namespace fprnn {
 
 RunGroup read_seeds(const std::string& folder) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  const fs::path whole = fs::absolute(folder, ignored).lexically_normal();
-  RunGroup group{.name = (whole.has_filename() ? whole : whole.parent_path()).filename()};
+  RunGroup group{.name = name_of_run(folder)};
   for (const uint64_t seed : seeds_in(folder)) try {
       group.runs.push_back(read_run(seed_folder(folder, seed)));
     } catch (const Error&) {

@@ -40,10 +40,10 @@ bool looks_ahead(const SequenceModel& model) {
 }
 
 // `sequences` of the length, cut into pieces of a bounded number of tokens.
-Reading sampled(const Task& task, const Context& context, uint64_t seed, int64_t length,
+Reading sampled(const Task& task, const Context& context, const Rng& stream, int64_t length,
                 int64_t sequences) {
   const Context host = Context::cpu({.threads = context.threads()});
-  const Batch all = task.examination(host, evaluation_stream(seed, length), sequences, length);
+  const Batch all = task.examination(host, stream, sequences, length);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
   return {.length = length,
           .sequences = sequences,
@@ -62,11 +62,21 @@ Tensor logits_of(SequenceModel& model, const Context& context, const Batch& batc
   return (carries ? model.forward(tape, tokens, state) : model.forward(tape, tokens)).value();
 }
 
-LengthResult read(SequenceModel& model, const Task& task, const Context& context,
-                  const Reading& reading, Curves* curves) {
+// What is to be said of a reading.
+struct Asked {
+  std::vector<Metric> metrics;
+  std::optional<int32_t> end_of_answer = {};  // decodes answers
+  Curves* curves = nullptr;
+};
+Asked asked_by(const Task& task, Curves* curves = nullptr) {
+  return {metrics_of(task), task.end_of_answer(), curves};
+}
+
+LengthResult read(SequenceModel& model, const Context& context, const Reading& reading,
+                  const Asked& asked) {
   const Context host = Context::cpu({.threads = context.threads()});
   LengthResult result{.length = reading.length, .sequences = reading.sequences};
-  const std::vector<Metric> metrics = metrics_of(task);
+  const std::vector<Metric>& metrics = asked.metrics;
   std::vector<Mean> means(metrics.size());
   SolveTally solves;
   SequenceModel::State state;
@@ -77,12 +87,12 @@ LengthResult read(SequenceModel& model, const Task& task, const Context& context
     const IntTensor answers = argmax(logits);
     solves.add(solves_of(model));
     Answered answered{batch, answers, logits, scores(answers, batch)};
-    if (const auto end = task.end_of_answer()) {
-      answered.decoded = decode(model, context, batch, *end);
+    if (asked.end_of_answer) {
+      answered.decoded = decode(model, context, batch, *asked.end_of_answer);
       forget_solves(model);  // of single steps
     }
     for (size_t i = 0; i < metrics.size(); ++i) means[i].add(metrics[i].over(answered));
-    if (curves != nullptr) curves->add(answers, batch);
+    if (asked.curves != nullptr) asked.curves->add(answers, batch);
   }
   solves.write_to(result, model);
   report(metrics, means, result);
@@ -95,7 +105,7 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
                       const Reading& reading) {
   LengthResult result;
   with_shortage_named("evaluate", reading.sequences, reading.length,
-                      [&] { result = read(model, task, context, reading, nullptr); });
+                      [&] { result = read(model, context, reading, asked_by(task)); });
   return result;
 }
 
@@ -104,11 +114,25 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
   LengthResult result;
   with_shortage_named("evaluate", sequences, length, [&] {
     const auto text = task.reading(length);
-    result =
-        text ? read(model, task, context, *text, nullptr)
-             : read(model, task, context, sampled(task, context, seed, length, sequences), curves);
+    const Rng stream = evaluation_stream(seed, length);
+    result = text ? read(model, context, *text, asked_by(task))
+                  : read(model, context, sampled(task, context, stream, length, sequences),
+                         asked_by(task, curves));
   });
   return result;
+}
+
+double validation_loss(SequenceModel& model, const Task& task, const Context& context,
+                       uint64_t seed, int64_t length, int64_t sequences) {
+  const std::vector<Metric> metrics = {{.name = "nats", .over = nats}};
+  LengthResult result;
+  with_shortage_named("validate", sequences, length, [&] {
+    const auto text = task.validation(length);
+    const Rng stream = validation_stream(seed, length);
+    result = read(model, context, text ? *text : sampled(task, context, stream, length, sequences),
+                  {metrics});
+  });
+  return result.metrics.front().second;
 }
 
 void evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,

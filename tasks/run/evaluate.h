@@ -15,6 +15,11 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
 LengthResult evaluate(SequenceModel& model, const Task& task, const Context& context,
                       const Reading& reading);
 
+// The mean of nats over the task's validation text at the length or, where it has none, over
+// `sequences` of a stream that neither training nor evaluations read. NaN: nothing is counted there.
+double validation_loss(SequenceModel& model, const Task& task, const Context& context,
+                       uint64_t seed, int64_t length, int64_t sequences);
+
 // At each of the lengths, one at least, into result.lengths; and what the task's protocols say of
 // the longest. Of their beginnings they say nothing where a solver looks ahead, as patience does.
 void evaluate(SequenceModel& model, const Task& task, const Context& context, uint64_t seed,

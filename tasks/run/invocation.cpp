@@ -67,6 +67,7 @@ void check_step(const CheckpointState& state, const AdamW& optimiser, uint64_t s
 }  // namespace
 
 std::string checkpoint_of(const std::string& path) {
+  if (has_best(path)) return best_checkpoint(path);
   if (has_checkpoint(path)) return latest_checkpoint(path);
   require<UsageError>(!fs::exists(path + "/config.json"), "run directory",
                       "there is no checkpoint in it yet", path);
@@ -177,19 +178,32 @@ void Invocation::evaluate_alone() {
   results.write_report(report_svg({&record, 1}));
 }
 
-void Invocation::save(Training& training, const RunDirectory& run) {
+CheckpointState Invocation::state_of(const Training& training) const {
   const StepMetrics& last = training.last();
-  if (saved_ == last.step) return;
-  save_run_checkpoint(run.path(), *model_, training.optimiser(),
-                      {.step = last.step,
-                       .seed = options_.train.numbers.seed,
-                       .cursor = last.step,
-                       .skipped = last.skipped,
-                       .seconds = last.seconds,
-                       .data = data_,
-                       .configuration = settings_.values(kOfTraining)},
+  return {.step = last.step,
+          .seed = options_.train.numbers.seed,
+          .cursor = last.step,
+          .skipped = last.skipped,
+          .seconds = last.seconds,
+          .data = data_,
+          .configuration = settings_.values(kOfTraining)};
+}
+
+void Invocation::save(Training& training, const RunDirectory& run) {
+  if (saved_ == training.last().step) return;
+  save_run_checkpoint(run.path(), *model_, training.optimiser(), state_of(training),
                       kKeptCheckpoints, training.carried());
-  saved_ = last.step;
+  saved_ = training.last().step;
+}
+
+void Invocation::save_best(Training& training, const RunDirectory& run) {
+  save_checkpoint(best_checkpoint(run.path()), *model_, training.optimiser(), state_of(training),
+                  training.carried());
+}
+
+bool Invocation::is_candidate(const Training& training) const {
+  return options_.train.keep == "best" &&
+         (training.finished() || is_due(options_.run.eval_every, training.last().step));
 }
 
 // Steps until an evaluation is due, the end, the time limit or an interrupt. However it ends, by an
@@ -197,11 +211,17 @@ void Invocation::save(Training& training, const RunDirectory& run) {
 void Invocation::train_until_due(Training& training, RunDirectory& run, Progress& progress,
                                  double limit) {
   const RunSettings& r = options_.run;
+  const TrainOptions& train = options_.train.numbers;
   const HeldInterrupts held;
+  StepMetrics metrics;
   try {
     do {
-      const StepMetrics& metrics = training.step();
-      if (is_due(r.log_every, metrics.step) || training.finished()) run.log(metrics);
+      metrics = training.step();
+      if (is_candidate(training))
+        metrics.validation_loss =
+            validation_loss(*model_, *task_, *context_, train.seed, train.length, r.eval_sequences);
+      if (is_due(r.log_every, metrics.step) || training.finished() || metrics.validation_loss)
+        run.log(metrics);
       progress.show(metrics);
       if (is_due(r.checkpoint_every, metrics.step)) save(training, run);
     } while (!training.finished() && training.last().seconds < limit && !interrupted() &&
@@ -213,7 +233,10 @@ void Invocation::train_until_due(Training& training, RunDirectory& run, Progress
     }
     throw;
   }
+  // In this order: of a run that is killed in between, metrics.jsonl says of its last checkpoint that it
+  // is the best.
   save(training, run);
+  if (improve(best_, metrics)) save_best(training, run);
 }
 
 // Until the end or the time limit.
@@ -229,6 +252,9 @@ void Invocation::train_on(Training& training, RunDirectory& run) {
     const RunResult record{.name = "", .evaluation = evaluation(training.last())};
     run.write(record.evaluation);
     print(report_table({&record, 1}));
+    if (best_)
+      print(fmt::format("least validation loss so far: {:.4f}, after step {}\n",
+                        best_->validation_loss, best_->step));
   }
 }
 
@@ -258,6 +284,20 @@ void Invocation::resume(Training& training, RunDirectory& run) {
   training.go_on(state.step, state.skipped, state.seconds, std::move(carried));
   saved_ = state.step;
   run.go_on(state.step);
+  best_ = logged_best(run);
+  if (best_ && best_->step == state.step) save_best(training, run);
+}
+
+Evaluation Invocation::final_evaluation(const StepMetrics& last, const std::string& run) {
+  if (!best_) return evaluation(last);
+  load(best_checkpoint(run));
+  print(
+      fmt::format("the weights after step {} are evaluated, of the least validation loss, {:.4f}\n",
+                  best_->step, best_->validation_loss));
+  Evaluation result = evaluation(last);
+  result.kept = {{"step", static_cast<double>(best_->step)},
+                 {"validation_loss", best_->validation_loss}};
+  return result;
 }
 
 void Invocation::train() {
@@ -279,7 +319,7 @@ void Invocation::train() {
   if (!training.finished())
     print(fmt::format("stopped by the time limit after {} of {} steps; --resume {} goes on\n",
                       training.last().step, options_.train.numbers.steps, path));
-  run.write(evaluation(training.last()));
+  run.write(final_evaluation(training.last(), path));
   const RunResult record = read_run(path);
   run.write_report(report_svg({&record, 1}));
   print_report({&record, 1});

@@ -2,14 +2,15 @@
 #pragma once
 
 #include <fprnn/models/checkpoint.h>
+#include <fprnn/tasks/run/best.h>
 #include <fprnn/tasks/run/goals.h>
 #include <fprnn/tasks/run/output.h>
 #include <fprnn/tasks/run/program.h>
-#include <fprnn/tasks/run/run_directory.h>
 
 namespace fprnn {
 
-// A run directory's last checkpoint, or the checkpoint itself. UsageError: a run has none yet.
+// The weights that a run ends with, its best or its last checkpoint, or the checkpoint itself.
+// UsageError: a run has none yet.
 std::string checkpoint_of(const std::string& path);
 // A folder of runs/ that is named by the time.
 std::string run_by_time();
@@ -40,10 +41,16 @@ class Invocation {
   Origin origin() const;
   CheckpointState load(const std::string& checkpoint);
   Evaluation evaluation(const StepMetrics& trained);
+  // Of the best weights, if there are any, which the model then has.
+  Evaluation final_evaluation(const StepMetrics& last, const std::string& run);
   void resume(Training& training, RunDirectory& run);
   void train_on(Training& training, RunDirectory& run);
   void train_until_due(Training& training, RunDirectory& run, Progress& progress, double limit);
   void save(Training& training, const RunDirectory& run);
+  void save_best(Training& training, const RunDirectory& run);
+  CheckpointState state_of(const Training& training) const;
+  // Whether the weights after the last step are a candidate for the best.
+  bool is_candidate(const Training& training) const;
   bool is_due(int64_t every, int64_t step) const { return every > 0 && step % every == 0; }
 
   const TaskProgram& program_;
@@ -56,7 +63,8 @@ class Invocation {
   std::string data_;     // Task::data, to train on
   std::unique_ptr<SequenceModel> model_;
   std::optional<Context> context_;
-  int64_t saved_ = -1;  // the step of the last checkpoint
+  int64_t saved_ = -1;        // the step of the last checkpoint
+  std::optional<Best> best_;  // so far
 };
 
 }  // namespace fprnn

@@ -48,6 +48,16 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
     const bool one = run.seeds.empty() && seeds_in(run.resume).empty();
     return one ? "" : "each of several runs has a seed of its own";
   };
+  Setting& keep = settings.add("keep", t.keep,
+                               "Weights to evaluate at the end: of the last step, or of the least "
+                               "validation loss among those "
+                               "of --eval-every and the last",
+                               {"last", "best"});
+  keep.implied = "last";
+  keep.refusal = [&] {
+    return t.keep == "last" || run.eval_every > 0 ? ""
+                                                  : "without --eval-every there is the last alone";
+  };
   settings.title("Training", Decides::training, [&] { return model.any_has(&ModelKind::solver); });
   settings.add("iteration_cap", t.iteration_cap,
                "Cap in training alone: none, N, or gamma:4,1 drawn anew each step");

@@ -9,7 +9,7 @@ namespace fprnn {
 struct TrainSettings {
   TrainOptions numbers = {.lr = 3e-3, .warmup = 20, .adamw = {.weight_decay = 0.1}};
   std::string betas = "0.9,0.999", schedule = "cosine", iteration_cap = "none", curriculum = "none",
-              final_state_dropout = "same";
+              final_state_dropout = "same", keep = "last";
 };
 
 struct RunSettings {

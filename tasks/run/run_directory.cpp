@@ -42,7 +42,7 @@ void check_unused(const std::string& path, Wants wants) {
                           ? "there is a run in it: go on with --resume, or name another --out"
                           : "there is a run in it: name another --out",
                       path);
-  for (const char* name : {"metrics.jsonl", "eval.json", "LATEST", "checkpoints"})
+  for (const char* name : {"metrics.jsonl", "eval.json", "LATEST", "checkpoints", "best"})
     require<UsageError>(!has(name), kTag,
                         "there are results of another run in it: name another --out", path, name);
   if (wants == Wants::comparison) return;

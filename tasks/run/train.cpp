@@ -14,6 +14,9 @@ namespace fprnn {
 Rng evaluation_stream(uint64_t seed, int64_t length) {
   return {seed, uint64_t{1} << 63 | static_cast<uint64_t>(length)};
 }
+Rng validation_stream(uint64_t seed, int64_t length) {
+  return {seed, uint64_t{5} << 61 | static_cast<uint64_t>(length)};
+}
 Rng initial_stream(uint64_t seed) { return {seed, uint64_t{1} << 62}; }
 
 int64_t length_at(const TrainOptions& options, int64_t step) {

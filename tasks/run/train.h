@@ -64,6 +64,7 @@ void check_training(const Task& task, const TrainOptions& options);
 
 // Streams of the seed besides training_stream: what is evaluated is never trained on.
 Rng evaluation_stream(uint64_t seed, int64_t length);
+Rng validation_stream(uint64_t seed, int64_t length);
 Rng initial_stream(uint64_t seed);
 
 // work(), for so many sequences of a length. MemoryError, naming both and their tokens' bytes:
