@@ -68,6 +68,14 @@ grep -q '"failed": \[\]' many/summary.json || die "summary.json"
 exits 0 --seeds 2,3 --out two
 same two 2 3
 
+# Evaluated together, each is what it was; a seed without a checkpoint is a row.
+exits 0 --evaluate many --out judged
+cmp -s many/summary.csv judged/summary.csv && cmp -s many/summary.json judged/summary.json || die "evaluation of seeds: $(cat judged/summary.csv)"
+grep -q '</svg>' judged/report.svg && [ ! -e judged/eval.json ] || die "files of an evaluation of seeds"
+cp -r many cut && rm -r cut/seed_1/{checkpoints,LATEST}
+exits 0 --evaluate cut --eval-lengths 8 --out cut_judged
+grep -q '^cut,8,whole_sequences,4,1,' cut_judged/summary.csv || die "$(cat cut_judged/summary.csv)"
+
 FPRNN_THREADS=4 exits 0 --seeds 0-1 --jobs 2 --steps 3 --out shared
 grep -q 'cpu, 2 threads' shared/seed_0.log && grep -q '"threads": 4' shared/seed_0/config.json || die "threads are not shared out: $(cat shared/seed_0.log)"
 
@@ -120,6 +128,11 @@ refuses 'only one of' --seeds 0-1 --evaluate alone_0
 refuses 'only one of' --seeds 0-1 --compare many
 refuses 'a seed of its own' --seeds 0-1 --seed 3 --out no
 refuses 'a seed of its own' --resume many --seed 3
+refuses 'a seed of its own' --evaluate many --seed 3
+refuses "name one of them.*many/seed_0" --predict many
+rm -r cut/seed_*/{checkpoints,LATEST} 2>log || true
+refuses 'no checkpoint in any' --evaluate cut --out no
+refuses 'there is a run in it' --evaluate many --out alone_0
 refuses 'such as 0-7' --seeds 3-1 --out no
 refuses 'name seeds' --seeds '' --out no
 refuses 'without seeds' --jobs 2 --out no

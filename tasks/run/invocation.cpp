@@ -2,7 +2,7 @@
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/vector.h>
 #include <fprnn/models/solvers/automatic.h>
-#include <fprnn/tasks/report/report.h>
+#include <fprnn/tasks/run/compare.h>
 #include <fprnn/tasks/run/evaluate.h>
 #include <fprnn/tasks/run/interrupt.h>
 #include <fprnn/tasks/run/invocation.h>
@@ -67,11 +67,25 @@ void check_step(const CheckpointState& state, const AdamW& optimiser, uint64_t s
 }  // namespace
 
 std::string checkpoint_of(const std::string& path) {
+  const std::vector<uint64_t> seeds = seeds_in(path);
+  require<UsageError>(seeds.empty(), "run directory", "there are seeds in it: name one of them",
+                      path, seeds.empty() ? "" : seed_folder(path, seeds.front()));
   if (has_best(path)) return best_checkpoint(path);
   if (has_checkpoint(path)) return latest_checkpoint(path);
   require<UsageError>(!fs::exists(path + "/config.json"), "run directory",
                       "there is no checkpoint in it yet", path);
   return path;
+}
+
+std::vector<std::string> runs_of(const std::string& path) {
+  const std::vector<uint64_t> seeds = seeds_in(path);
+  if (seeds.empty()) return {path};
+  std::vector<std::string> runs;
+  for (const uint64_t seed : seeds)
+    if (const std::string run = seed_folder(path, seed); has_checkpoint(run)) runs.push_back(run);
+  require<UsageError>(!runs.empty(), "run directory",
+                      "there is no checkpoint in any of its seeds yet", path);
+  return runs;
 }
 
 std::string run_by_time() {
@@ -105,15 +119,15 @@ void Invocation::open() {
   model_ = options_.model.make(task_->vocabulary(), {*context_, rng});
 }
 
-Origin Invocation::origin() const {
+Origin Invocation::origin(uint64_t seed) const {
   const BuildInfo build = build_info();
   return {.version = build.version,
           .commit = build.commit,
           .machine = machine_of(*context_),
-          .seed = options_.train.numbers.seed};
+          .seed = seed};
 }
 
-Evaluation Invocation::evaluation(const StepMetrics& trained) {
+Evaluation Invocation::evaluation(const StepMetrics& trained, uint64_t seed) {
   const bool solves = options_.model.any_has(&ModelKind::solver);
   const SolverOptions solver = solver_options(options_.model.solver);
   Evaluation evaluation{
@@ -127,10 +141,10 @@ Evaluation Invocation::evaluation(const StepMetrics& trained) {
       .train_length = options_.train.numbers.length,
       .steps = trained.step,
       .train_seconds = trained.seconds,
-      .origin = origin(),
+      .origin = origin(seed),
       .caption = caption_};
-  evaluate(*model_, *task_, *context_, options_.train.numbers.seed, options_.run.eval_lengths,
-           options_.run.eval_sequences, evaluation);
+  evaluate(*model_, *task_, *context_, seed, options_.run.eval_lengths, options_.run.eval_sequences,
+           evaluation);
   // A model that caches its past has no room for a whole text.
   if (!options_.model.any_has(&ModelKind::caches))
     for (const Reading& text : task_->texts())
@@ -160,17 +174,46 @@ void Invocation::predict_lines() {
   predict(*model_, *task_, *context_, stdin, [](const std::string& line) { print(line + "\n"); });
 }
 
-void Invocation::evaluate_alone() {
-  const std::string& out = options_.run.out;
-  if (!out.empty()) check_unused(out, Wants::evaluation);
-  const std::string checkpoint = checkpoint_of(options_.run.evaluate);
-  open();
-  const CheckpointState state = load(checkpoint);
+CheckpointState Invocation::load_run(const std::string& run) {
+  const std::string checkpoint = checkpoint_of(run);
+  CheckpointState state = load(checkpoint);
   say(fmt::format("{} of step {}", checkpoint, state.step));
-  if (program_.has_use()) return program_.use(*model_, *context_, options_.train.numbers.seed);
-  RunResult record{.name = fs::path(options_.run.evaluate).filename(),
-                   .evaluation = evaluation({.step = state.step, .seconds = state.seconds})};
+  return state;
+}
+
+void Invocation::use_model() {
+  open();
+  load_run(options_.run.evaluate);
+  program_.use(*model_, *context_, options_.train.numbers.seed);
+}
+
+RunResult Invocation::evaluated(const std::string& run, uint64_t seed) {
+  const CheckpointState state = load_run(run);
+  RunResult record{.name = name_of_run(run),
+                   .evaluation = evaluation({.step = state.step, .seconds = state.seconds}, seed)};
   record.evaluation.changes = changes_from(state.configuration, settings_);
+  return record;
+}
+
+// Each as it would be alone.
+void Invocation::evaluate_seeds(const std::vector<uint64_t>& seeds) {
+  const std::string &out = options_.run.out, &folder = options_.run.evaluate;
+  RunGroup group{.name = name_of_run(folder)};
+  for (const uint64_t seed : seeds)
+    if (const std::string run = seed_folder(folder, seed); has_checkpoint(run))
+      group.runs.push_back(evaluated(run, seed));
+    else
+      group.failed.push_back(seed);
+  print_report(RunGroups(&group, 1));
+  if (!out.empty()) write_groups(RunDirectory::for_results(out, Wants::evaluation), {&group, 1});
+}
+
+void Invocation::evaluate_alone() {
+  const std::string &out = options_.run.out, &run = options_.run.evaluate;
+  if (!out.empty()) check_unused(out, Wants::evaluation);
+  open();
+  if (const auto seeds = seeds_in(run); !seeds.empty()) return evaluate_seeds(seeds);
+  const RunResult record = evaluated(run, options_.train.numbers.seed);
   print_report({&record, 1});
   if (out.empty()) return;
   const auto results = RunDirectory::for_results(out, Wants::evaluation);
@@ -249,7 +292,8 @@ void Invocation::train_on(Training& training, RunDirectory& run) {
     progress.end();
     if (interrupted()) throw Interrupted();
     if (training.finished() || !is_due(r.eval_every, training.last().step)) continue;
-    const RunResult record{.name = "", .evaluation = evaluation(training.last())};
+    const RunResult record{.name = "",
+                           .evaluation = evaluation(training.last(), options_.train.numbers.seed)};
     run.write(record.evaluation);
     print(report_table({&record, 1}));
     if (best_)
@@ -289,12 +333,13 @@ void Invocation::resume(Training& training, RunDirectory& run) {
 }
 
 Evaluation Invocation::final_evaluation(const StepMetrics& last, const std::string& run) {
-  if (!best_) return evaluation(last);
+  const uint64_t seed = options_.train.numbers.seed;
+  if (!best_) return evaluation(last, seed);
   load(best_checkpoint(run));
   print(
       fmt::format("the weights after step {} are evaluated, of the least validation loss, {:.4f}\n",
                   best_->step, best_->validation_loss));
-  Evaluation result = evaluation(last);
+  Evaluation result = evaluation(last, seed);
   result.kept = {{"step", static_cast<double>(best_->step)},
                  {"validation_loss", best_->validation_loss}};
   return result;
@@ -308,7 +353,7 @@ void Invocation::train() {
   const std::string path = resumes ? r.resume : r.out.empty() ? run_by_time() : r.out;
   RunDirectory run = resumes ? RunDirectory(path) : RunDirectory::create(path, settings_.to_json());
   if (resumes) resume(training, run);
-  run.log(RunStart{training.last().step, origin()});
+  run.log(RunStart{training.last().step, origin(options_.train.numbers.seed)});
   const std::string problem = problem_of(own_);
   print(fmt::format("{} on {}, {} parameters, length {}, {} steps{}, writing {}\n",
                     options_.model.model, problem.empty() ? program_.name() : problem,

@@ -10,8 +10,10 @@
 namespace fprnn {
 
 // The weights that a run ends with, its best or its last checkpoint, or the checkpoint itself.
-// UsageError: a run has none yet.
+// UsageError: a run has none yet, or the path is a folder of seeds.
 std::string checkpoint_of(const std::string& path);
+// The seeds of a folder that have one, or else the path itself. UsageError: the folder's have none.
+std::vector<std::string> runs_of(const std::string& path);
 // A folder of runs/ that is named by the time.
 std::string run_by_time();
 
@@ -31,6 +33,7 @@ class Invocation {
   // before anything is written.
   void open();
   void evaluate_alone();
+  void use_model();      // that --evaluate names (TaskProgram::use)
   void predict_lines();  // of standard input
   void train();          // Error: once all is written, that a goal is missed
 
@@ -38,9 +41,12 @@ class Invocation {
 
  private:
   void say(const std::string& line) const;
-  Origin origin() const;
+  Origin origin(uint64_t seed) const;
   CheckpointState load(const std::string& checkpoint);
-  Evaluation evaluation(const StepMetrics& trained);
+  CheckpointState load_run(const std::string& run);  // says what it was
+  Evaluation evaluation(const StepMetrics& trained, uint64_t seed);
+  RunResult evaluated(const std::string& run, uint64_t seed);
+  void evaluate_seeds(const std::vector<uint64_t>& seeds);
   // Of the best weights, if there are any, which the model then has.
   Evaluation final_evaluation(const StepMetrics& last, const std::string& run);
   void resume(Training& training, RunDirectory& run);

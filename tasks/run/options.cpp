@@ -45,7 +45,8 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
            "Probability that a number a layer adds to the residual stream is dropped in training")
       .implied = "0.0";
   settings.add("seed", t.numbers.seed, "Seed of weights and data").refusal = [&run] {
-    const bool one = run.seeds.empty() && seeds_in(run.resume).empty();
+    const bool one =
+        run.seeds.empty() && seeds_in(run.resume).empty() && seeds_in(run.evaluate).empty();
     return one ? "" : "each of several runs has a seed of its own";
   };
   Setting& keep = settings.add("keep", t.keep,
@@ -95,7 +96,8 @@ void add_run(Settings& settings, RunSettings& r) {
     };
   };
   add_folder("resume", r.resume, "Run directory to go on in from its last checkpoint");
-  add_folder("evaluate", r.evaluate, "Run directory or checkpoint to evaluate, without training");
+  add_folder("evaluate", r.evaluate,
+             "Run directory, checkpoint or folder of seeds to evaluate, without training");
   add_folder("predict", r.predict,
              "Run directory or checkpoint to answer lines of words on standard input, in JSON");
   add_folder("compare", r.compare,

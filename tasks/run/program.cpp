@@ -34,8 +34,9 @@ void read_files(const RunSettings& run, Settings& settings) {
         (seeds.empty() ? run.resume : seed_folder(run.resume, seeds.front())) + "/config.json";
     settings.set_json(read_file(config, kMaxConfig), config, Says::run);
   }
-  if (const std::string& of = run.evaluate + run.predict; !of.empty()) {
-    const std::string checkpoint = checkpoint_of(of);
+  if (!run.evaluate.empty() || !run.predict.empty()) {
+    const std::string checkpoint =
+        checkpoint_of(run.predict.empty() ? runs_of(run.evaluate).front() : run.predict);
     settings.set(read_checkpoint_state(checkpoint).configuration, checkpoint);
   }
   if (!run.config.empty()) settings.set_json(read_file(run.config, kMaxConfig), run.config);
@@ -124,7 +125,9 @@ void run_invocation(int argc, const char* const* argv, TaskProgram& program, Mod
   if (!r.seeds.empty() || !seeds_in(r.resume).empty())
     return run_many(program, own, goals, settings, options);
   Invocation invocation(program, own, goals, settings, options);
-  if (!r.evaluate.empty())
+  if (program.has_use())
+    invocation.use_model();
+  else if (!r.evaluate.empty())
     invocation.evaluate_alone();
   else if (!r.predict.empty())
     invocation.predict_lines();
