@@ -69,8 +69,9 @@ class CatbabiProgram : public TaskProgram {
     settings.add("examined", examined_, "Part that is evaluated", {"valid", "test"});
     settings.add("examined_lanes", examined_lanes_, "Lanes that it is read in");
     settings.title("This time", Decides::action);
-    settings.add("synthesize", synthesize_,
-                 "Folder to make for simulated stories, without training");
+    settings
+        .add("synthesize", synthesize_, "Folder to make for simulated stories, without training")
+        .refusal = [this] { return synthesize_.empty() ? "it must name a folder" : ""; };
   }
   bool acts() const override {
     if (synthesize_.empty()) return false;

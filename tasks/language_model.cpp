@@ -60,8 +60,9 @@ class LanguageModelProgram : public TaskProgram {
     settings.add("held_out", held_out_, "Part to evaluate on", {"validation", "test"});
     settings.add("eval_bytes", eval_bytes_, "Of that part, from its beginning; 0: all");
     settings.title("Sampling", Decides::action);
-    settings.add("sample", sample_,
-                 "Bytes to write, with --evaluate RUN, in place of an evaluation");
+    settings
+        .add("sample", sample_, "Bytes to write, with --evaluate RUN, in place of an evaluation")
+        .refusal = [this] { return sample_ == 0 ? "there must be a byte to write" : ""; };
     const auto add = [&](std::string key, auto& value, std::string help) {
       settings.add(std::move(key), value, std::move(help)).refusal = [this] {
         return sample_ != 0 ? "" : "without --sample it does nothing";

@@ -115,3 +115,28 @@ refuses 1 "qa7_valid.txt', 2" --data broken
 : >broken/qa1_train.txt
 refuses 1 'must not be empty' --data broken
 [ ! -e new ] || die "a refused folder was made"
+
+# story FILE TEXT: the files of babi, one with other lines.
+story() {
+  rm -rf strange && cp -r babi strange
+  printf '%b' "$2" >"strange/qa1_$1.txt"
+}
+for line in '\n' 'x' '1' '0 Mary.' '2 Mary.' '1 Mary' '1 Where?' '1 Where?\t' '1 Where?\ta b' '1 Wh?ere?\ta' '1 a.\x00b.' \
+  '99999999999999999999 a.' '1 a.\n\n2 b.' '1 a.\n3 b.\n2 c.' '1 Where?\ta\tb\tc'; do
+  story train "$line"
+  refuses 1 "qa1_train.txt', [1-3] and" --data strange
+done
+export FPRNN_TASKS=1
+no_question='1 Mary is in.\n1 John is in.\n'
+story train "$no_question"
+refuses 1 "questions in the part, got 'train'" --data strange
+"$program" --data strange --lm --out words_alone >log 2>&1 || die "words alone: $(cat log)"
+story test "$no_question"
+refuses 1 "questions in the part, got 'test'" --data strange --lm
+story valid "$no_question"
+refuses 1 "questions in the part, got 'valid'" --data strange
+mkdir strange/qa2_train.txt
+refuses 1 'regular file' --data strange --tasks all
+cp babi/qa6_train.txt strange/qa1_named_train.txt
+refuses 2 'not two' --data strange
+refuses 2 'must name a folder' --synthesize ''

@@ -124,14 +124,30 @@ refuses 'backslash' $at --stop '\q'
 refuses 'must be UTF-8' $at --prompt $'a\xff'
 refuses 'must be there' $at --prompt @nowhere
 refuses '2^24' --evaluate windows --sample -1
+refuses 'a byte to write' --evaluate windows --sample 0
+refuses 'must be a finite number' $at --temperature inf
+refuses 'must be there' $at --prompt @
+refuses 'must be there' $at --prompt @text
 refuses 'without --sample' --evaluate windows --top-k 3
 refuses 'with --evaluate' --sample 9 --out no
 refuses 'without --out' $at --out no
 : >empty
-mkdir void
+mkdir -p void with_empty
+: >with_empty/file
+printf ab >two
+mkfifo pipe
 refuses 'must be there' --text nowhere --out no
 refuses 'must not be empty' --text empty --out no
 refuses 'there must be a file' --text void --out no
+refuses 'there must be a file' --text with_empty --out no
+refuses 'must not be empty' --text text,empty --out no
+refuses 'a file or a folder' --text pipe --out no
+refuses 'must name a text' --text '' --out no
+refuses 'as long as a sequence.*got 2 and 24' --text two --out no
+refuses 'a part can be held out' --text two --train-length 1 --out no
+refuses 'a part can be held out' --evaluate windows --text two --out no
+refuses 'must not be empty' --evaluate windows --text empty --out no
+refuses 'these differ: text' --resume windows --text text/numbers
 refuses 'as long as a sequence' --train-length 200000 --out no
 refuses 'the lanes must be as long' --carry-state true --batch-size 4000 --out no
 (unset FPRNN_D_STATE && refuses 'caches its past' --model transformer --carry-state true --out no)

@@ -224,6 +224,20 @@ TEST_CASE("catbabi: a part without stories, or no lanes, is refused") {
   check_refused<FormatError>("stories of the part, got 'test'",
                              [&] { Catbabi(Stories{files}, {}); });
   CHECK(Catbabi(Stories{files}, {.examined = Part::valid}).vocabulary() == 8);
+  const auto with = [](const std::string& train, const std::string& test) {
+    const std::vector<File> both = {{1, Part::train, "", train}, {1, Part::test, "", test}};
+    return Stories(both);
+  };
+  const std::string asks = "1 Is Mary in?\tno\n1 Is John in?\tno\n1 Is Al in?\tno\n",
+                    tells = "1 Mary is in.\n1 John is in.\n1 Al is in.\n";
+  check_refused<FormatError>("questions in the part, got 'test'",
+                             [&] { Catbabi(with(asks, tells), {.loss = Loss::words}); });
+  check_refused<FormatError>("questions in the part, got 'train'",
+                             [&] { Catbabi(with(tells, asks), {}); });
+  CHECK(Catbabi(with(tells, asks), {.loss = Loss::words}).validation(5)->batches > 0);
+  check_refused<FormatError>("questions in the part, got 'valid'", [&] {
+    Catbabi(with("1 Is Mary in?\tno\n1 John is in.\n", asks), {}).validation(5);
+  });
   CHECK_THROWS_AS(Catbabi(simulated_stories(), {.examined_lanes = 0}), ValueError);
   const Context context = host_context();
   const Catbabi task(simulated_stories(), {});

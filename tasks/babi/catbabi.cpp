@@ -35,9 +35,19 @@ Lanes in_order_of_files(const std::vector<Story>& stories, int64_t lanes, int64_
 Catbabi::Catbabi(Stories stories, const CatbabiOptions& options)
     : stories_(std::move(stories)), options_(options) {
   check_batch("examined_lanes", options.examined_lanes, 1);
-  for (const Part part : {Part::train, options.examined})
-    require<FormatError>(!stories_.of(part).empty(), "catbabi", "there must be stories of the part",
-                         babi::name_of(part));
+  check_part(Part::train, options.loss);
+  check_part(options.examined, Loss::answers);
+}
+
+void Catbabi::check_part(Part part, Loss loss) const {
+  const std::vector<Story>& stories = stories_.of(part);
+  const auto asks = [&](const Story& story) {
+    return std::ranges::count(story.words, stories_.question_mark()) > 0;
+  };
+  require<FormatError>(!stories.empty(), "catbabi", "there must be stories of the part",
+                       babi::name_of(part));
+  require<FormatError>(loss == Loss::words || std::ranges::any_of(stories, asks), "catbabi",
+                       "there must be questions in the part", babi::name_of(part));
 }
 
 int64_t Catbabi::vocabulary() const { return static_cast<int64_t>(stories_.vocabulary().size()); }
@@ -100,6 +110,7 @@ std::optional<Reading> Catbabi::reading(int64_t length) const {
   return part_in_lanes(options_.examined, options_.examined_lanes, length);
 }
 std::optional<Reading> Catbabi::validation(int64_t length) const {
+  check_part(Part::valid, options_.loss);
   return part_in_lanes(Part::valid, kValidationLanes, length);
 }
 

@@ -18,7 +18,8 @@ struct CatbabiOptions {
 
 class Catbabi : public Task {
  public:
-  // FormatError: no stories of train or of the part examined. ValueError: no lanes.
+  // FormatError: no stories of train or of the part examined, or no question in one of them, but in
+  // train where every word is trained on. ValueError: no lanes.
   Catbabi(Stories stories, const CatbabiOptions& options);
   Catbabi(const Catbabi&) = delete;  // lanes hold the addresses of stories
   Catbabi& operator=(const Catbabi&) = delete;
@@ -35,7 +36,8 @@ class Catbabi : public Task {
   std::string data() const override;  // the stories of train, and the vocabulary
   // The part examined, each story once and in the files' order.
   std::optional<Reading> reading(int64_t length) const override;
-  // The stories of valid, in 128 lanes as the authors do.
+  // The stories of valid, in 128 lanes as the authors do. FormatError: there is none, or no question
+  // where answers are trained on.
   std::optional<Reading> validation(int64_t length) const override;
   // answers: the share of questions answered right; task_<N> of those of a task, where there are
   // several; nats: the loss.
@@ -52,6 +54,7 @@ class Catbabi : public Task {
     std::vector<int64_t> begins = {0};  // the first batch of each
     std::unique_ptr<Lanes> last = {};   // the pass before the one that begins last
   };
+  void check_part(Part part, Loss loss) const;
   Reading part_in_lanes(Part part, int64_t lanes, int64_t length) const;
   Batch batch_of(const Lanes& lanes, const Context& context, int64_t i, Loss loss) const;
 

@@ -108,6 +108,7 @@ void Invocation::open() {
   if (trains) {
     check_training(*task_, train_options(options_.train));
     data_ = task_->data();
+    if (options_.train.keep == "best") task_->validation(options_.train.numbers.length);
   }
   require<UsageError>(
       !task_->carries_state() || !options_.model.any_has(&ModelKind::caches), "model",
@@ -312,17 +313,17 @@ void Invocation::resume(Training& training, RunDirectory& run) {
     return run.go_on(0);
   }
   const std::string checkpoint = latest_checkpoint(run.path());
-  const CheckpointState saved = read_checkpoint_state(checkpoint);
-  require<UsageError>(
-      saved.data.empty() || saved.data == data_, "data",
-      "a run must go on with what it was trained on: what that was, and what is there", saved.data,
-      data_);
-  const KeyValues expected = settings_.values(kOfTraining, saved.configuration);
+  const KeyValues expected =
+      settings_.values(kOfTraining, read_checkpoint_state(checkpoint).configuration);
   SequenceModel::State carried;
   if (training.carried() != nullptr) carried = training.carried_shapes();
   const CheckpointState state =
       load_checkpoint(checkpoint, *model_, &training.optimiser(), &expected,
                       training.carried() != nullptr ? &carried : nullptr);
+  require<UsageError>(
+      state.data.empty() || state.data == data_, "data",
+      "a run must go on with what it was trained on: what that was, and what is there", state.data,
+      data_);
   check_step(state, training.optimiser(), options_.train.numbers.seed, checkpoint);
   warn_of_not_finite(*model_, checkpoint);
   training.go_on(state.step, state.skipped, state.seconds, std::move(carried));
