@@ -76,10 +76,11 @@ __global__ void cross_entropy_backward_kernel(CrossEntropyBackward args) {
   const real mask = args.mask[row], weight = *args.dloss * mask / *args.total;
   const LogSum log_sum = args.log_sum[row];
   const int64_t target = within(args.targets[row], args.V);
-  const real share = args.smoothing / static_cast<real>(args.V), rest = 1 - args.smoothing;
+  const real share = weight * args.smoothing / static_cast<real>(args.V),
+             of_target = weight * (1 - args.smoothing);
   for (int64_t i = lane_of(); i < args.V; i += kWarp) {
-    const real p = exp(logits[i] - log_sum.high - log_sum.low) - share;
-    args.dlogits[row * args.V + i] = mask == 0 ? 0 : weight * (i == target ? p - rest : p);
+    const real p = mask == 0 ? 0 : weight * exp(logits[i] - log_sum.high - log_sum.low) - share;
+    args.dlogits[row * args.V + i] = mask != 0 && i == target ? p - of_target : p;
   }
 }
 

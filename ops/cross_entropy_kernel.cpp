@@ -46,10 +46,10 @@ void cross_entropy_backward(const CrossEntropyBackward& args, int64_t begin, int
       for (int64_t i = 0; i < V; ++i) dlogits[i] = 0;
       continue;
     }
-    const real share = args.smoothing / static_cast<real>(V);
+    const real share = weight * args.smoothing / static_cast<real>(V);
     for_lanes(V, [&](int64_t i, auto lanes) {
       const auto p = exp(lanes.load(logits + i) - log_sum.high - log_sum.low);
-      lanes.store(dlogits + i, weight * (p - share));
+      lanes.store(dlogits + i, weight * p - share);
     });
     dlogits[args.targets[row]] -= weight * (1 - args.smoothing);
   }

@@ -37,7 +37,8 @@ void check_shares(const std::vector<double>& found, std::vector<double> weights)
 
 std::unique_ptr<SequenceModel> writer(const Context& context) {
   Rng rng{4, 1};
-  auto model = named_model(key_texts("model=fp-mamba d_model=8 d_state=4 layers=1"),
+  auto model = named_model(key_texts("model=fp-mamba d_model=8 d_state=4 layers=1 mixer_scale=1 "
+                                     "solver=sequential tolerance=1e-6"),
                            Text::kVocabulary, {context, rng});
   model->parameter("embedding.weight").value = random(context, {Text::kVocabulary, 8}, 5);
   return model;
