@@ -40,7 +40,8 @@ void print_hand() {
     std::printf("scale %.0f\n", scale);
     for (int iteration = 1; iteration <= 5; ++iteration) {
       y = f(y);
-      print(("  y" + std::to_string(iteration)).c_str(), y);
+      std::printf("  y%d", iteration);
+      print("", y);
     }
   }
 }
@@ -54,7 +55,9 @@ void print_damped() {
   for (int iteration = 1; iteration <= 15; ++iteration) {
     const Numbers next = f(y);
     for (size_t i = 0; i < 2; ++i) y[i] = (next[i] + y[i]) / 2;
-    if (iteration % 5 == 0) print(("y" + std::to_string(iteration)).c_str(), y);
+    if (iteration % 5 != 0) continue;
+    std::printf("y%d", iteration);
+    print("", y);
   }
 }
 // [/damped]

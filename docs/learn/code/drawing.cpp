@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <initializer_list>
 
 namespace learn {
 
@@ -45,6 +46,13 @@ std::string circle(Spot middle, double radius, const std::string& paint) {
          attribute("r", radius) + paint + "/>\n";
 }
 
+// From the first through the others.
+std::string path(std::initializer_list<Spot> spots) {
+  std::string path;
+  for (const Spot& spot : spots) path.append(path.empty() ? "M" : "L").append(place(spot));
+  return path;
+}
+
 }  // namespace
 
 Drawing::Drawing(double width, double height, const std::string& title) {
@@ -57,8 +65,8 @@ Drawing::Drawing(double width, double height, const std::string& title) {
 }
 
 void Drawing::line(Spot from, Spot to, Ink ink) {
-  body_ += "<path " + attribute("d", "M" + place(from) + "L" + place(to)) +
-           attribute("stroke", colour(ink)) + "stroke-width=\"1.5\"/>\n";
+  body_ += "<path " + attribute("d", path({from, to})) + attribute("stroke", colour(ink)) +
+           "stroke-width=\"1.5\"/>\n";
 }
 
 void Drawing::arrow(Spot from, Spot to, Ink ink) {
@@ -69,8 +77,7 @@ void Drawing::arrow(Spot from, Spot to, Ink ink) {
   line(from, foot, ink);
   const Spot left{foot.x - kHalf * along_y, foot.y + kHalf * along_x};
   const Spot right{foot.x + kHalf * along_y, foot.y - kHalf * along_x};
-  body_ += "<path " +
-           attribute("d", "M" + place(to) + "L" + place(left) + "L" + place(right) + "z") +
+  body_ += "<path " + attribute("d", path({to, left, right}) + "z") +
            attribute("fill", colour(ink)) + "/>\n";
 }
 
