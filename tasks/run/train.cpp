@@ -19,76 +19,6 @@ Rng validation_stream(uint64_t seed, int64_t length) {
 }
 Rng initial_stream(uint64_t seed) { return {seed, uint64_t{1} << 62}; }
 
-int64_t length_at(const TrainOptions& options, int64_t step) {
-  const auto& [from, share] = options.curriculum;
-  const double grown = share * static_cast<double>(options.steps);
-  if (from == 0 || static_cast<double>(step) >= grown) return options.length;
-  const auto longer = static_cast<double>(options.length - from);
-  return from + static_cast<int64_t>(longer * static_cast<double>(step) / grown);
-}
-
-void check_training(const Task& task, const TrainOptions& options) {
-  for (const int64_t step : {int64_t{0}, options.steps})
-    task.check_training(length_at(options, step));
-}
-
-namespace {
-
-constexpr int kMostSkipped = 10;  // non-finite steps in a row
-constexpr int64_t kMostAccumulated = 1 << 16;
-constexpr int64_t kMaxSteps = int64_t{1} << 40;  // the numbers that the streams below have room for
-
-double state_dropout_at(const TrainOptions& options, int64_t step) {
-  const auto& [first, last] = options.state_dropout;
-  return first + (last - first) * static_cast<double>(step) / static_cast<double>(options.steps);
-}
-
-// What is drawn for a batch besides: its iteration cap, and what a layer drops.
-Rng cap_stream(uint64_t seed, int64_t number) {
-  return {seed, uint64_t{1} << 61 | static_cast<uint64_t>(number)};
-}
-Rng dropout_stream(uint64_t seed, int64_t number, uint64_t layer) {
-  return {seed, uint64_t{1} << 60 | layer << 40 | static_cast<uint64_t>(number)};
-}
-
-}  // namespace
-
-const TrainOptions& check(const TrainOptions& options) {
-  require<ValueError>(options.steps >= 1 && options.batch_size >= 1 && options.length >= 1, "train",
-                      "steps, batch size and length must be at least 1", options.steps,
-                      options.batch_size, options.length);
-  require<ValueError>(options.steps <= kMaxSteps, "train", "there must be at most 2^40 steps",
-                      options.steps);
-  require<ValueError>(options.accumulate >= 1 && options.accumulate <= kMostAccumulated &&
-                          options.accumulate <= kMaxSteps / options.steps,
-                      "train", "accumulate must be 1 to 2^16, and all batches at most 2^40",
-                      options.accumulate, options.steps);
-  check_batch("train", options.batch_size, options.length);
-  const auto lr = static_cast<real>(options.lr);  // of which the optimiser makes its step
-  require<ValueError>(lr > 0 && std::isfinite(lr) && options.clip > 0 && options.warmup >= 0,
-                      "train", "lr and clip must be positive and warm-up not negative", options.lr,
-                      options.clip, options.warmup);
-  require<ValueError>(options.end_lr >= 0 && options.end_lr <= options.lr, "train",
-                      "end_lr must be 0 to lr", options.end_lr, options.lr);
-  require<ValueError>(std::isfinite(static_cast<real>(options.adamw.weight_decay)), "train",
-                      "weight_decay must be finite", options.adamw.weight_decay);
-  const auto& [from, share] = options.curriculum;
-  require<ValueError>(from >= 0 && from <= options.length && share >= 0 && share <= 1, "train",
-                      "a curriculum must start within the length and end within the steps", from,
-                      share, options.length);
-  const IterationCap& cap = options.iteration_cap;
-  require<ValueError>(cap.fixed >= 0 && cap.fixed <= std::numeric_limits<int32_t>::max(),
-                      "iteration_cap", "must be 1 to 2^31 - 1, or 0 for none", cap.fixed);
-  Rng unused;
-  if (cap.shape != 0) draw_iteration_cap(cap.shape, cap.scale, unused);
-  require<ValueError>(options.label_smoothing >= 0 && options.label_smoothing < 1,
-                      "label_smoothing", "must be in [0, 1)", options.label_smoothing);
-  check_dropout(options.dropout);
-  check_state_dropout(options.state_dropout.first);
-  check_state_dropout(options.state_dropout.last);
-  return options;
-}
-
 void with_shortage_named(std::string_view tag, int64_t sequences, int64_t length,
                          const std::function<void()>& work) {
   const auto refuse = [&](const char* what) {
@@ -108,6 +38,8 @@ void with_shortage_named(std::string_view tag, int64_t sequences, int64_t length
 }
 
 namespace {
+
+constexpr int kMostSkipped = 10;  // non-finite steps in a row
 
 // What kept a step from being taken, for the error message. Values first: one that is not finite
 // spoils the gradients of all.
@@ -174,16 +106,9 @@ void Training::prepare(const std::vector<Batch>& batches) {
   if (!std::ranges::equal(batches, at.parts, {}, shape_of,
                           [](const Part& part) { return part.batch.tokens.shape(); })) {
     at = {};
-    for (const Batch& batch : batches) {
-      Part& part = at.parts.emplace_back(Part{.batch = batch.on(context_)});
-      const Shape& shape = batch.tokens.shape();
-      if (options_.state_dropout.first > 0 || options_.state_dropout.last > 0)
-        for (size_t i = 0; i < fixed_points(model_).size(); ++i)
-          part.state_masks.emplace_back(context_, shape);
-      if (options_.dropout > 0)
-        for (size_t i = 0; i < model_.layers().size(); ++i)
-          part.output_masks.emplace_back(context_, shape.appended(model_.d_model()));
-    }
+    for (const Batch& batch : batches)
+      at.parts.push_back(
+          {batch.on(context_), DrawnConditions(model_, options_, context_, batch.tokens.shape())});
     return;
   }
   const auto load = [&](const auto& from, const auto& to) {
@@ -211,7 +136,7 @@ Training::Surroundings Training::surroundings() const {
 bool Training::capturable() const {
   const std::vector<Layer*> layers = model_.layers();
   for (size_t i = 0; i < layers.size(); ++i)
-    if (!layers[i]->capturable(repeated_.parts.front().on[i])) return false;
+    if (!layers[i]->capturable(repeated_.parts.front().drawn.of_layers()[i])) return false;
   return can_capture(context_) && options_.iteration_cap.shape == 0 && !task_.carries_state();
 }
 
@@ -260,7 +185,7 @@ void Training::add_part(const Part& part, Computed& computed) {
   const Batch& batch = part.batch;
   Tape tape(context_);
   std::vector<Var> more;
-  std::vector<Conditions> with_losses = part.on;
+  std::vector<Conditions> with_losses = part.drawn.of_layers();
   for (Conditions& each : with_losses) each.losses = &more;
   if (batch.starts) computed.carried.clear();
   const Var logits = task_.carries_state()
@@ -284,31 +209,6 @@ const StepMetrics& Training::step() {
   return last_;
 }
 
-// For each layer. Masks are drawn into the memory of the last ones.
-void Training::draw_conditions(int64_t number, Part& part) const {
-  const IterationCap& cap = options_.iteration_cap;
-  Rng rng = cap_stream(options_.seed, number);
-  const int64_t most = cap.shape > 0 ? draw_iteration_cap(cap.shape, cap.scale, rng) : cap.fixed;
-  const double state_dropout = state_dropout_at(options_, number / options_.accumulate);
-  part.on.clear();
-  size_t fixed_points = 0;
-  for (const Layer* layer : model_.layers()) {
-    const size_t place = part.on.size();
-    Conditions& on = part.on.emplace_back(Conditions{.training = true, .iteration_cap = most});
-    if (!part.output_masks.empty()) {
-      on.output_mask = part.output_masks[place];
-      draw_output_mask(options_.dropout, dropout_stream(options_.seed, number, kMaxLayers + place),
-                       on.output_mask);
-    }
-    const auto* fixed_point = dynamic_cast<const ImplicitLayer*>(layer);
-    if (fixed_point == nullptr) continue;
-    const size_t i = fixed_points++;
-    if (!fixed_point->has_states() || part.state_masks.empty()) continue;
-    on.state_mask = part.state_masks[i];
-    draw_state_mask(state_dropout, dropout_stream(options_.seed, number, i), on.state_mask);
-  }
-}
-
 StepMetrics Training::take_step() {
   const auto start = std::chrono::steady_clock::now();
   const int64_t step = last_.step;  // counted from 0
@@ -320,7 +220,7 @@ StepMetrics Training::take_step() {
   StepMetrics metrics{.step = step + 1, .lr = schedule_(step), .skipped = last_.skipped};
   prepare(batches);
   optimiser_.prepare(metrics.lr, options_.clip);
-  for (int64_t i = 0; i < options_.accumulate; ++i) draw_conditions(first + i, repeated_.parts[i]);
+  for (int64_t i = 0; i < options_.accumulate; ++i) repeated_.parts[i].drawn.draw(first + i);
   run();
   read(repeated_.computed, batches, metrics);
 
