@@ -36,6 +36,10 @@ train two_layers --layers 2 --mixer householder --rank 2 --steps 20
 compare two_layers
 train gate_outside --mixer dplr --rank 2 --short-conv true --glu-in-loop false --steps 60
 compare gate_outside
+train keeps --mixer householder --additive-input false --state-keep 0.5 --steps 60 --lr 0.1 --keep best --eval-every 5
+step_in() { sed -nE 's/^ *"step": ([0-9]*),$/\1/p' "$1/state.json"; }
+[ "$(step_in keeps/best)" -lt "$(step_in "keeps/$(cat keeps/LATEST)")" ]  # or both have the same weights
+compare keeps
 
 # A model that it does not know is named.
 "$program" --group S3 --model mamba --d-model 16 --threads 1 --steps 1 --eval-lengths 4 --eval-sequences 4 --out other >/dev/null

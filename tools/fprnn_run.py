@@ -75,8 +75,10 @@ class Run:
     def __init__(self, folder):
         with open(os.path.join(folder, "config.json")) as file:
             self.config = json.load(file)
-        with open(os.path.join(folder, "LATEST")) as file:
-            checkpoint = os.path.join(folder, file.read().strip())
+        checkpoint = os.path.join(folder, "best")  # of --keep best
+        if not os.path.exists(os.path.join(checkpoint, "state.json")):
+            with open(os.path.join(folder, "LATEST")) as file:
+                checkpoint = os.path.join(folder, file.read().strip())
         with open(os.path.join(checkpoint, "state.json")) as file:
             self.step = json.load(file)["step"]
         arrays = read_safetensors(os.path.join(checkpoint, "model.safetensors"))
@@ -124,6 +126,8 @@ class Run:
                 v = v - scale * a * (w @ v) * w
             return v
 
+        added = x if of.get("additive_input", True) else 0 * x  # runs from before these settings lack them
+        keep = of.get("state_keep", 1)
         y, H, out = np.zeros(D), np.zeros((D, N)), []
         for t in range(len(u)):
             p = np.concatenate([x[t], y])
@@ -131,9 +135,9 @@ class Run:
             alpha = sigmoid(of_alpha @ p + other("mixer.alpha_proj.bias"))
             b, c = np.split(of_bc @ y, 2)
             b, c = normalise(B[t] + b), normalise(C[t] + c)
-            kept = np.exp(step[t][:, None] * A) * H
+            kept = keep * np.exp(step[t][:, None] * A) * H
             gate = silu(z[t]) if of["glu_in_loop"] else 1
-            from_y = lambda y: mixed(vectors, alpha, x[t] - y) + y
+            from_y = lambda y: mixed(vectors, alpha, added[t] - y) + y
             state = lambda y: kept + np.outer(step[t] * from_y(y), b)
             f = lambda y: layer_norm(gate * (state(y) @ c + skip * from_y(y)), other("out_norm.weight"), other("out_norm.bias"))
             before, y = y, solved(f, D)
