@@ -116,6 +116,18 @@ TEST_CASE("cuda: a training that is recorded gives the bytes of one that is not"
   }
 }
 
+TEST_CASE("cuda: what a recorded step drops is drawn anew, at a rate of its own" * needs_gpu()) {
+  const auto dropping = [] {
+    Tracker tracker;
+    tracker.options.state_dropout = {0, 0.9};
+    tracker.options.steps = 12;
+    tracker.options.dropout = 0.2;
+    tracker.options.accumulate = 2;
+    return tracker;
+  };
+  check_recorded(dropping(), dropping(), true);
+}
+
 // All but those whose steps wait for their own numbers: ACT for how often it repeated its cell, DEQ for how far its
 // iteration is.
 TEST_CASE("cuda: every model of the registry is recorded that does not wait for its numbers" *
