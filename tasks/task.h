@@ -91,8 +91,8 @@ class Task {
   // this length.
   virtual void check_training(int64_t /*length*/) const {}
   virtual void check_examination(int64_t /*length*/) const {}
-  // What --keep best reads to choose among the weights of a training, at the length trained at, if it is
-  // not examined on fresh sequences: the mean of nats over it is the validation loss.
+  // What --keep best reads to choose among the weights of a training, at the length trained at, if that is
+  // not samples which training does not read: the mean of nats over it is the validation loss.
   virtual std::optional<Reading> validation(int64_t /*length*/) const { return std::nullopt; }
   // The token that ends an answer, where an evaluation shall also decode answers step by step for
   // its metrics (Answered::decoded, tasks/decode.h).

@@ -224,6 +224,8 @@ TEST_CASE("settings: combinations and forms that cannot work are refused too") {
       {"2^31 tokens", {"--train-length", "9223372036854775807"}},
       {"2^31 tokens", {"--eval-sequences", "4611686018427387904"}},
       {"2^31 tokens", {"--eval-lengths", "16,2147483647"}},
+      {"[keep]",
+       {"--keep=best", "--eval-every=1", "--eval-sequences=200000000", "--eval-lengths=1"}},
       {"[eval_lengths]", {"--eval-lengths", "16,0"}},
       {"2^40 steps", {"--steps", "1099511627777"}},
       {"lr", {"--lr", kDouble ? "0" : "1e-50"}},

@@ -80,6 +80,36 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("train: each batch of a step drops what the training of single batches would drop") {
+  const Context context = test_context();
+  const WordProblem task(group_named("S3"));
+  // At a rate that changes nothing.
+  const TrainOptions single{.steps = 4,
+                            .batch_size = 8,
+                            .length = 5,
+                            .lr = 1e-30,
+                            .decline = Decline::none,
+                            .dropout = 0.3,
+                            .state_dropout = 0.4,
+                            .adamw = {.weight_decay = 0}};
+  TrainOptions pairs = single;
+  pairs.steps = 2;
+  pairs.accumulate = 2;
+  const auto losses = [&](const TrainOptions& options) {
+    const auto model = fp_model(context, task);
+    std::vector<double> losses;
+    train(*model, task, context, options, [&](const StepMetrics& metrics) {
+      losses.push_back(metrics.loss);
+      return true;
+    });
+    return losses;
+  };
+  const std::vector<double> alone = losses(single), joined = losses(pairs);
+  REQUIRE((alone.size() == 4 && joined.size() == 2));
+  for (size_t i = 0; i < 2; ++i)
+    CHECK(joined[i] == doctest::Approx((alone[2 * i] + alone[2 * i + 1]) / 2).epsilon(1e-5));
+}
+
 TEST_CASE("train: a training that goes on where another stopped ends with the same bits") {
   const Context context = test_context();
   const WordProblem task(group_named("S3"));
@@ -265,20 +295,23 @@ TEST_CASE("evaluate: each layer's iterations are those of its sequences") {
   }
 }
 
-TEST_CASE("validation: of a task without a text, fresh sequences that no evaluation has") {
+TEST_CASE("validation: of a task without a text, sequences as training's that none else has") {
   const Context context = test_context();
-  const WordProblem task(group_named("S3"));
+  const WordProblem task(group_named("S3"), {.shortest = 2, .supervise = Supervise::last});
   const auto model = fp_model(context, task);
-  const auto loss_on = [&](const Rng& stream) {
-    const Batch batch = task.sample(context, stream, 9, 5);
+  const auto loss_of = [&](const Batch& batch) {
     NoGrad tape(context);
     const Var logits = model->forward(tape, batch.tokens);
     return masked_cross_entropy(logits, batch.targets, batch.mask).value().to_vector().front();
+  };
+  const auto loss_on = [&](const Rng& stream) {
+    return loss_of(task.sample(context, stream, 9, 5));
   };
   const double loss = validation_loss(*model, task, context, 1, 5, 9);
   CHECK(loss == doctest::Approx(loss_on(validation_stream(1, 5))).epsilon(1e-5));
   for (const Rng& other : {evaluation_stream(1, 5), validation_stream(2, 5), training_stream(1, 5)})
     CHECK(std::abs(loss - loss_on(other)) > 1e-5);
+  CHECK(std::abs(loss - loss_of(task.examination(context, validation_stream(1, 5), 9, 5))) > 1e-5);
 }
 
 TEST_CASE("train: each layer's iterations are logged") {

@@ -41,7 +41,8 @@ struct StepMetrics {
   int64_t adjoint_unconverged = 0;
   LayerSolves layers = {};
   int64_t skipped = 0;  // steps so far whose loss or gradient was not finite
-  // The loss and the speed in the task's own unit, where it has one: bits_per_byte, bytes_per_second.
+  // The loss, that of smoothed labels where training has them, and the speed in the task's own unit, where
+  // it has one: bits_per_byte, bytes_per_second.
   NamedValues in_units = {};
   double tokens_per_second = 0;
   std::optional<double> validation_loss = {};  // after the step, where a run asked for it

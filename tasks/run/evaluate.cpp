@@ -39,11 +39,9 @@ bool looks_ahead(const SequenceModel& model) {
   });
 }
 
-// `sequences` of the length, cut into pieces of a bounded number of tokens.
-Reading sampled(const Task& task, const Context& context, const Rng& stream, int64_t length,
-                int64_t sequences) {
-  const Context host = Context::cpu({.threads = context.threads()});
-  const Batch all = task.examination(host, stream, sequences, length);
+// Sequences of the length, cut into pieces of a bounded number of tokens.
+Reading in_pieces(const Context& context, int64_t length, const Batch& all) {
+  const int64_t sequences = all.tokens.size(0);
   const int64_t piece = std::max<int64_t>(1, tokens_at_once(context) / all.tokens.size(1));
   return {.length = length,
           .sequences = sequences,
@@ -113,11 +111,13 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
                       int64_t length, int64_t sequences, Curves* curves) {
   LengthResult result;
   with_shortage_named("evaluate", sequences, length, [&] {
-    const auto text = task.reading(length);
-    const Rng stream = evaluation_stream(seed, length);
-    result = text ? read(model, context, *text, asked_by(task))
-                  : read(model, context, sampled(task, context, stream, length, sequences),
-                         asked_by(task, curves));
+    if (const auto text = task.reading(length)) {
+      result = read(model, context, *text, asked_by(task));
+      return;
+    }
+    const Context host = Context::cpu({.threads = context.threads()});
+    const Batch all = task.examination(host, evaluation_stream(seed, length), sequences, length);
+    result = read(model, context, in_pieces(context, length, all), asked_by(task, curves));
   });
   return result;
 }
@@ -127,10 +127,13 @@ double validation_loss(SequenceModel& model, const Task& task, const Context& co
   const std::vector<Metric> metrics = {{.name = "nats", .over = nats}};
   LengthResult result;
   with_shortage_named("validate", sequences, length, [&] {
-    const auto text = task.validation(length);
-    const Rng stream = validation_stream(seed, length);
-    result = read(model, context, text ? *text : sampled(task, context, stream, length, sequences),
-                  {metrics});
+    if (const auto text = task.validation(length)) {
+      result = read(model, context, *text, {metrics});
+      return;
+    }
+    const Context host = Context::cpu({.threads = context.threads()});
+    const Batch all = task.sample(host, validation_stream(seed, length), sequences, length);
+    result = read(model, context, in_pieces(context, length, all), {metrics});
   });
   return result.metrics.front().second;
 }

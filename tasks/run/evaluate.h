@@ -16,7 +16,8 @@ LengthResult evaluate(SequenceModel& model, const Task& task, const Context& con
                       const Reading& reading);
 
 // The mean of nats over the task's validation text at the length or, where it has none, over
-// `sequences` of a stream that neither training nor evaluations read. NaN: nothing is counted there.
+// `sequences` such as training reads at the length, of a stream that neither training nor evaluations
+// read. NaN: nothing is counted there.
 double validation_loss(SequenceModel& model, const Task& task, const Context& context,
                        uint64_t seed, int64_t length, int64_t sequences);
 

@@ -51,8 +51,7 @@ void add_training(Settings& settings, TrainSettings& t, const ModelSettings& mod
   };
   Setting& keep = settings.add("keep", t.keep,
                                "Weights to evaluate at the end: of the last step, or of the least "
-                               "validation loss among those "
-                               "of --eval-every and the last",
+                               "validation loss among those of --eval-every and the last",
                                {"last", "best"});
   keep.implied = "last";
   keep.refusal = [&] {
@@ -169,6 +168,8 @@ void check(const Options& options, const Settings& settings) {
   check_run(options.run);
   options.model.check();
   check(train_options(options.train));
+  if (options.train.keep == "best")
+    check_batch("keep", options.run.eval_sequences, options.train.numbers.length);
   settings.check(options.model.model);
 }
 

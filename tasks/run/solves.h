@@ -31,8 +31,8 @@ class SolveTally {
   // Of calls, one after the other, each with as many reports. Waits until they are computed.
   void add(std::span<const SolveReport> reports, size_t calls = 1);
   Solves total() const;
-  LayerSolves by_layer(
-      const SequenceModel& model) const;  // where the reports are those of solves_of
+  // Where the reports are those of solves_of.
+  LayerSolves by_layer(const SequenceModel& model) const;
   // Both, where a record has them. Record: StepMetrics or LengthResult.
   template <class Record>
   void write_to(Record& record, const SequenceModel& model) const {
@@ -58,6 +58,8 @@ class SolveTally {
   };
   std::vector<Counts> layers_;
 };
+
+// Of solves_of the model.
 Solves last_solves(const SequenceModel& model);
 
 // Lets the automatic solver start anew, so that what follows does not depend on what was solved
