@@ -117,8 +117,9 @@ TEST_CASE("cuda: a training that is recorded gives the bytes of one that is not"
 }
 
 TEST_CASE("cuda: what a recorded step drops is drawn anew, at a rate of its own" * needs_gpu()) {
-  const auto dropping = [] {
-    Tracker tracker;
+  const Width width{16, 8, MixerKind::householder, 2};
+  const auto dropping = [&] {
+    Tracker tracker(wide_mamba(width));
     tracker.options.state_dropout = {0, 0.9};
     tracker.options.steps = 12;
     tracker.options.dropout = 0.2;
