@@ -63,8 +63,8 @@ struct Setting {
   // Only a user who names it is told so.
   std::function<std::string()> refusal = {};
   // The value that checkpoints and results say by leaving the key out, as those from before there was
-  // the setting do. Unset: none.
-  std::optional<std::string> implied = {};
+  // the setting do; a literal. Unset: none.
+  std::optional<std::string_view> implied = {};
   // Of a model: its weights fit whatever the value is, so that an evaluation may have another.
   bool fits_any = false;
 
