@@ -26,7 +26,7 @@ struct FixedPointOptions {
 struct FixedPointResult {
   Var y;                    // (B, T, D)
   FixedPointReport report;  // empty unless asked for
-  SolveReport on_device;
+  SolveReport on_device;    // the same, not yet read
 };
 // A gradient that misses its tolerance is treated as a solution that does; for a solver's own
 // adjoint, 100 times the tolerance is allowed. A solver that knows its residual is not judged by

@@ -14,7 +14,9 @@ namespace fprnn {
 // neumann:                v = sum over k <= terms of (J^T)^k g
 // exact:                  v = g + J^T v, to the tolerance
 struct GradientRule {
-  enum class Kind { one_step, neumann, exact } kind = Kind::one_step;
+  // The three rules.
+  enum class Kind { one_step, neumann, exact };
+  Kind kind = Kind::one_step;  // which of the above
   int64_t terms = 0;
   real tolerance = kDouble ? static_cast<real>(1e-13) : static_cast<real>(1e-6);
   int64_t max_iterations = 1000;

@@ -38,7 +38,7 @@ class Iterate {
  public:
   explicit Iterate(Tensor start) : B(start.size(0)), T(start.size(1)), y_(std::move(start)) {}
 
-  const Tensor& y() const { return y_; }
+  const Tensor& y() const { return y_; }                // (B, T, D)
   const Tensor& residual() const { return residual_; }  // (B, T), of the last application
   void apply(const Map& f);                             // ShapeError: f changes the shape of y
   // y <- step f(y) + (1 - step) y with step (B, T). The memory of f's value becomes the next

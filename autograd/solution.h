@@ -8,6 +8,7 @@
 
 namespace fprnn {
 
+// Values with histories, in an order that whoever takes them says.
 using Vars = std::vector<Var>;
 
 // f as the gradient needs it: step(y, inputs) uses those two alone. It is called with other Vars
@@ -25,7 +26,7 @@ struct AdjointSolution {
 using Adjoint = std::function<AdjointSolution(const Tensor& g)>;
 
 struct Solution {
-  Tensor y;
+  Tensor y;                // (B, T, D)
   IntTensor iterations;    // (B): how often each sequence needed f
   Tensor residual = {};    // (B), of the whole f at y, if the solver has applied f to y itself
   IntTensor settled = {};  // (B), of a solver that knows: how many positions have settled

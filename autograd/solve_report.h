@@ -13,16 +13,18 @@ namespace fprnn {
 // standard error stream, or a ConvergenceError.
 enum class Unconverged { accept, warn, fail };
 
+// A solve of B sequences, read: on the host.
 struct FixedPointReport {
   std::vector<int64_t> iterations;
   std::vector<real> residual;
   real tolerance = 0;
 
+  // Within the tolerance; NaN is not.
   bool converged(int64_t sequence) const { return residual[sequence] <= tolerance; }
-  int64_t unconverged() const;  // how many did not
-  int64_t max_iterations() const;
-  double mean_iterations() const;
-  real max_residual() const;  // NaN if any is
+  int64_t unconverged() const;     // how many did not
+  int64_t max_iterations() const;  // of all sequences
+  double mean_iterations() const;  // over the sequences
+  real max_residual() const;       // NaN if any is
 };
 // `what` stands in the message: "the <what> must converge".
 void act_on(const FixedPointReport& report, Unconverged action, std::string_view what);

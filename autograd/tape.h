@@ -52,6 +52,7 @@ class Backward {
   const TapeNode& node_;
 };
 
+// One recorded op; the tape's own.
 class TapeNode {
   friend class Tape;
   friend class Backward;
@@ -68,8 +69,9 @@ class Tape {
   Tape& operator=(const Tape&) = delete;
 
   const Context& context() const { return context_; }
-  bool recording() const { return recording_; }
+  bool recording() const { return recording_; }  // false: of a NoGrad
 
+  // A value without history.
   Var constant(Tensor value) { return Var(std::move(value), this); }
   Var variable(Tensor value);      // a leaf that vjp can be asked about
   Var leaf(Parameter& parameter);  // the parameter on this tape, the same Var each time

@@ -19,7 +19,7 @@ class Var {
   Var(Tensor value, Tape* tape = nullptr, int64_t id = -1)
       : value_(std::move(value)), tape_(tape), id_(id) {}
 
-  const Tensor& value() const { return value_; }
+  const Tensor& value() const { return value_; }  // its numbers
   const Shape& shape() const { return value_.shape(); }
   int64_t size(int axis) const { return value_.size(axis); }
   int64_t elements() const { return value_.elements(); }
@@ -27,9 +27,9 @@ class Var {
   const Context& context() const { return value_.context(); }
   bool defined() const { return value_.defined(); }
 
-  Tape* tape() const { return tape_; }  // null for a plain tensor
-  int64_t id() const { return id_; }    // -1: no gradient flows through it
-  bool differentiable() const { return id_ >= 0; }
+  Tape* tape() const { return tape_; }              // null for a plain tensor
+  int64_t id() const { return id_; }                // -1: no gradient flows through it
+  bool differentiable() const { return id_ >= 0; }  // whether a gradient flows through it
 
  private:
   Tensor value_;

@@ -14,10 +14,11 @@
 
 namespace fprnn {
 
+// What the library throws; what() is the message.
 class Error : public std::runtime_error {
  public:
   Error(std::string_view tag, std::string_view rule, std::span<const std::string> got = {});
-  const std::string& tag() const { return tag_; }
+  const std::string& tag() const { return tag_; }  // who refused
 
  private:
   std::string tag_;

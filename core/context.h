@@ -20,6 +20,7 @@ Isa best_isa();  // the best that this machine and this build have
 Isa isa_named(std::string_view name);
 std::string describe(Isa isa);
 
+// Where a Context computes.
 enum class DeviceKind { cpu, cuda };
 std::string_view name_of(DeviceKind device);
 bool gpu_is_there();  // there is a GPU, and this build can use it
@@ -57,12 +58,12 @@ class Context {
   // CUDA backend. ValueError: as above, or a shared_memory_limit below 99 KiB.
   static Context cuda(const ContextOptions& options = {});
 
-  DeviceKind device() const { return state_->device; }
-  int threads() const { return state_->threads; }
-  Isa isa() const { return state_->isa; }
-  Memory& memory() const { return *state_->memory; }
-  ThreadPool& pool() const { return *state_->pool; }
-  CudaDevice& gpu() const { return *state_->gpu; }  // of a GPU's Context only
+  DeviceKind device() const { return state_->device; }  // where it computes
+  int threads() const { return state_->threads; }       // of the CPU, the calling one among them
+  Isa isa() const { return state_->isa; }               // its CPU's, whatever the device
+  Memory& memory() const { return *state_->memory; }    // that its tensors are in
+  ThreadPool& pool() const { return *state_->pool; }    // of the CPU's threads
+  CudaDevice& gpu() const { return *state_->gpu; }      // of a GPU's Context only
   // A new number at each call, which identifies what a tape records up to its backward.
   int64_t next_recording() const { return state_->recordings++; }
 
@@ -90,8 +91,8 @@ class Context {
 std::string describe(const Context& context);
 // What the record of a result says of where it was computed.
 struct Machine {
-  std::string gpu = {};  // as describe() names it; empty on the CPU
-  std::string instruction_set = {};
+  std::string gpu = {};              // as describe() names it; empty on the CPU
+  std::string instruction_set = {};  // of the CPU, by its Isa's name
   bool operator==(const Machine&) const = default;
 };
 Machine machine_of(const Context& context);

@@ -19,6 +19,7 @@ struct Cuda {
   const Context& context;
 };
 
+// Whether this build has the CUDA backend, with a GPU or not.
 constexpr bool built_with_cuda() { return FPRNN_HAS_CUDA; }
 
 // What a Context of a GPU is made of (cuda/device.cu, cuda/memory.cu; core/no_gpu.cpp in their
@@ -29,6 +30,7 @@ bool find_gpu();
 std::string describe_gpu(Cuda cuda);
 void synchronise(Cuda cuda);
 
+// Throws a DeviceError in the op's name: it runs on the CPU alone.
 [[noreturn]] void refuse_gpu(std::string_view op);
 
 // Runs the overload of the Context's device. DeviceError: a GPU, and the op runs on the CPU alone.

@@ -9,9 +9,10 @@
 namespace fprnn {
 
 struct Fault {
+  // Which rule was broken: a token or target outside [0, bound), or a mask whose sum is not positive.
   enum class Rule : int32_t { none, token, target, mask };
   Rule rule = Rule::none;
-  int64_t value = 0, position = 0, bound = 0;
+  int64_t value = 0, position = 0, bound = 0;  // what broke it, and where
 };
 
 // ValueError with the op, the rule and the values.

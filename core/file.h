@@ -28,7 +28,7 @@ class Descriptor {
     return *this;
   }
   int number() const { return number_; }
-  int release() { return std::exchange(number_, -1); }
+  int release() { return std::exchange(number_, -1); }  // the caller closes it
 
  private:
   int number_;  // negative: none
@@ -39,8 +39,8 @@ class InputFile {
  public:
   explicit InputFile(const std::string& path);  // FileError: also if it is no regular file
 
-  const std::string& path() const { return path_; }
-  int64_t size() const { return size_; }  // when it was opened
+  const std::string& path() const { return path_; }  // as given
+  int64_t size() const { return size_; }             // when it was opened
   // Bytes [at, at + bytes) of the file. FileError: it ends before them.
   void read(int64_t at, void* to, int64_t bytes) const;
 
@@ -64,6 +64,7 @@ class OutputFile {
  public:
   explicit OutputFile(const std::string& path);  // FileError: also if it exists
 
+  // Appends bytes. FileError: the disk is full, say.
   void write(const void* from, int64_t bytes);
   void write(std::string_view text) { write(text.data(), static_cast<int64_t>(text.size())); }
   void finish();  // flushes to the disk and closes; the file is complete only then

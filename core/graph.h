@@ -12,6 +12,7 @@ namespace fprnn {
 class Graph {
  public:
   virtual ~Graph() = default;
+  // Starts the captured work again; does not wait for it.
   virtual void replay() = 0;
 };
 

@@ -10,6 +10,7 @@
 
 namespace fprnn {
 
+// What an arena has and has done, in bytes and blocks.
 struct MemoryStatistics {
   int64_t bytes_in_use = 0;        // in live tensors, rounded to block sizes
   int64_t bytes_reserved = 0;      // in use or kept for reuse
@@ -38,8 +39,8 @@ class Memory {
   // Sizes are powers of two and three steps between them, so at most a fifth is wasted and blocks
   // of nearly equal tensors are interchangeable.
   struct BlockSize {
-    int index;
-    int64_t bytes;
+    int index;      // its place in order
+    int64_t bytes;  // of a block
   };
   static constexpr int kSizes = 4 * (63 - 8) + 1;
   static BlockSize block_size(int64_t bytes);
@@ -48,7 +49,7 @@ class Memory {
   virtual void* take(int size_index) noexcept = 0;  // an unused block, null if there is none
   virtual void keep(void* block, int size_index) noexcept = 0;  // for reuse
   virtual void* system_allocate(int64_t bytes) = 0;             // null where there is no more
-  virtual void poison(void* block, int64_t bytes) = 0;
+  virtual void poison(void* block, int64_t bytes) = 0;          // with NaN
   void forget(int64_t bytes) { bytes_reserved_ -= bytes; }  // of a block that went to the system
 
  private:

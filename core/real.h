@@ -29,6 +29,7 @@ using real = double;
 using real = float;
 #endif
 
+// Whether `real` is double.
 inline constexpr bool kDouble = sizeof(real) == 8;
 
 // The larger of a and b, NaN if either is NaN, b if they are equal. std::max, like a plain

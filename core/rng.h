@@ -13,8 +13,10 @@
 
 namespace fprnn {
 
+// Four random words.
 using PhiloxBlock = std::array<uint32_t, 4>;
 
+// The block of that number in the stream of a key.
 FPRNN_HOST_DEVICE constexpr PhiloxBlock philox(PhiloxBlock counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{0xD2511F53} * counter[0];
@@ -34,6 +36,7 @@ struct Rng {
   uint64_t seed = 0;
   uint64_t stream = 0;
 
+  // The word of that index.
   FPRNN_HOST_DEVICE constexpr uint32_t bits(uint64_t index) const {
     const uint64_t block = index / 4;
     return philox({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
@@ -48,6 +51,7 @@ struct Rng {
   FPRNN_HOST_DEVICE constexpr uint32_t below(uint64_t index, uint64_t n) const {
     return static_cast<uint32_t>((uint64_t{bits(index)} * n) >> 32);
   }
+  // The stream as it is; this becomes the next one.
   constexpr Rng next_stream() { return {seed, stream++}; }
 };
 
@@ -56,6 +60,7 @@ struct Rng {
 Tensor uniform(const Context& context, const Shape& shape, real low, real high, Rng& rng);
 Tensor normal(const Context& context, const Shape& shape, real mean, real deviation, Rng& rng);
 
+// Of the elements of random tensors.
 enum class Distribution { uniform, normal, keep };
 
 // Element i of a stream. uniform: in [0, 1). normal: standard, by the Box-Muller method in double

@@ -36,6 +36,7 @@ KeyTexts key_texts(std::string_view line);  // from "lr=1e-3 betas=0.9,0.95"
 
 // What a run is to reach: a value of a metric at a length that is at least this one, or at most.
 struct Goal {
+  // Whether the value is to be at least, or at most, the goal's.
   enum class Bound { least, most };
   std::string metric;
   int64_t length = 0;
@@ -47,16 +48,18 @@ std::string_view name_of(Goal::Bound bound);  // "least", "most"
 
 // A named set of values.
 struct Preset {
-  std::string name, about;
+  std::string name, about;  // what users say, and a line of help
   KeyTexts values;
   std::vector<Goal> goals = {};  // of the preset as it is (tasks/run/goals.h)
 };
 
+// A setting as it was declared, and what has become of it.
 struct Setting {
-  std::string key, help, title;
+  std::string key, help, title;  // as in JSON; of --help, and under which title
   Decides decides;
   std::vector<std::string> choices;  // none: any
   bool several = false;              // the value is a comma-separated list of choices
+  // The variable that it sets.
   std::variant<bool*, int64_t*, uint64_t*, double*, std::string*, std::vector<int64_t>*> value;
   std::function<bool()> in_use = {};  // unset: always
   // Why it does nothing beside other values, as "dplr has no mixer_normalisation"; empty: it does.
@@ -72,8 +75,9 @@ struct Setting {
   std::string named_by = {};       // the source in which the user has set it; empty: none
   std::exception_ptr misfit = {};  // what is wrong with a value that fits others of this key
   bool is_switch() const { return std::holds_alternative<bool*>(value); }  // a flag without value
+  // Whether what others are set to lets it do something.
   bool is_in_use() const { return !in_use || in_use(); }
-  bool is_implied() const;
+  bool is_implied() const;   // whether its value is the implied one
   bool is_standard() const;  // as if nobody had set it, but by a preset
 };
 std::string text_of(const Setting& setting);  // the value as on the command line

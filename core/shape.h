@@ -10,7 +10,7 @@ namespace fprnn {
 
 class Shape {
  public:
-  static constexpr int kMaxRank = 8;
+  static constexpr int kMaxRank = 8;  // the most axes
 
   Shape() = default;  // rank 0: a scalar, one element
   // ShapeError: rank above kMaxRank, a negative size, or a number of elements that overflows.
@@ -27,6 +27,7 @@ class Shape {
   Shape appended(int64_t size) const;        // one more axis at the end
   int64_t elements_before(int axis) const;   // product of the sizes left of the axis
   int64_t elements_after(int axis) const;    // product of the sizes right of the axis
+  // All of them, one an axis.
   std::span<const int64_t> sizes() const { return {sizes_.data(), static_cast<size_t>(rank_)}; }
 
   bool operator==(const Shape& other) const;

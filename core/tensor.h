@@ -39,6 +39,7 @@ std::vector<Element> host_vector(const Shape& shape) {
   }
 }
 
+// A tensor whose elements lie row after row; a handle: copies share them. Element: real or int32_t.
 template <class Element>
 class BasicTensor {
  public:

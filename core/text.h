@@ -19,6 +19,7 @@ std::string printable_lines(std::string_view text);
 // The same as one line, with \n for each end of a line.
 std::string printable_line(std::string_view text);
 
+// Whether the bytes are UTF-8.
 bool is_utf8(std::string_view text);
 // The text, but with \xHH for each byte that is no UTF-8.
 std::string escaped(std::string_view text);

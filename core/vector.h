@@ -7,14 +7,17 @@
 
 namespace fprnn {
 
+// A new tensor with every element `value`.
 Tensor full(const Context& context, const Shape& shape, real value);
+// The same with 0.
 inline Tensor zeros(const Context& context, const Shape& shape) { return full(context, shape, 0); }
-Tensor clone(const Tensor& x);
+Tensor clone(const Tensor& x);                        // a copy that shares no memory
 void copy(const Tensor& from, const Tensor& to);      // to <- from, the same number of elements
 void add_in_place(const Tensor& y, const Tensor& x);  // y <- y + x, the same shape
 double sum_of_squares(const Tensor& x);               // in double, over fixed pieces
 real max_abs(const Tensor& x);                        // NaN if any element is; 0 if there is none
 
+// A new tensor of zeros.
 IntTensor int_zeros(const Context& context, const Shape& shape);
 void raise_to(const IntTensor& y, const IntTensor& x);  // y <- the larger of both, the same shape
 // The index of the largest element of each row of x (..., V), the first of equals; -1 where one is

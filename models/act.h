@@ -15,8 +15,8 @@ namespace fprnn {
 
 struct ActOptions {
   RecurrentCell cell = RecurrentCell::lstm;
-  int64_t inputs = 64;
-  int64_t hidden = 64;
+  int64_t inputs = 64;          // channels of u
+  int64_t hidden = 64;          // channels of h
   double epsilon = 0.01;        // a token halts where its probabilities reach 1 - epsilon
   int64_t max_steps = 100;      // cells of a token
   double ponder_weight = 1e-3;  // tau

@@ -10,7 +10,7 @@
 namespace fprnn {
 
 struct AdamWOptions {
-  double beta1 = 0.9, beta2 = 0.999;
+  double beta1 = 0.9, beta2 = 0.999;  // decay of the moments, in [0, 1)
   double eps = 1e-8;
   double weight_decay = 0.01;  // of those that decay; decoupled: value -= lr weight_decay value
 };
@@ -27,7 +27,7 @@ struct AdamWState {
 
 class AdamW {
  public:
-  static constexpr int64_t kMaxSteps = int64_t{1} << 53;
+  static constexpr int64_t kMaxSteps = int64_t{1} << 53;  // that an optimiser may take
 
   // ValueError: betas outside [0, 1) or eps not positive, also once they are rounded to real;
   // weight_decay negative; eps or weight_decay not finite.
@@ -81,12 +81,13 @@ class AdamW {
 enum class Decline { cosine, linear, none };
 Decline decline_named(std::string_view name);  // cosine, linear, constant; ValueError
 
+// The rate of each step.
 struct Schedule {
-  double peak;
+  double peak;     // the largest rate
   int64_t warmup;  // steps
   int64_t steps;   // in all
   Decline decline = Decline::cosine;
-  double end = 0;
+  double end = 0;                         // of cosine and linear
   double operator()(int64_t step) const;  // step 0 is the first
 };
 

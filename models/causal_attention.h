@@ -18,8 +18,8 @@ struct CausalAttentionOptions {
   int64_t d_model = 64;  // D
   int64_t heads = 4;     // H, of d_h = D / H channels
   Positions positions = Positions::rope;
-  double rotary_pct = 1;  // which part of a head's channels rope turns
-  double rotary_base = 10000;
+  double rotary_pct = 1;         // which part of a head's channels rope turns
+  double rotary_base = 10000;    // of rope's angles
   int64_t hard_alibi_heads = 0;  // that see the last tokens alone; 0: half of them
   int64_t max_length = 65536;    // tokens of a sequence, which the cache holds
 };
@@ -31,7 +31,7 @@ Tensor alibi_slopes(const Context& context, int64_t heads);
 // The keys, turned already, and values of all past tokens, (B, S, H, d_h) each; undefined at the
 // start of a sequence.
 struct AttentionCache {
-  Var k, v;
+  Var k, v;  // (B, S, H, d_h)
 };
 
 class CausalAttention {
@@ -59,8 +59,9 @@ class CausalAttention {
 struct CausalAttentionSettings {
   CausalAttentionOptions options = {};
   std::string positions = "rope";
+  // Declares them; they hold its address.
   void add_to(Settings& settings);
-  CausalAttentionOptions at(int64_t d_model) const;
+  CausalAttentionOptions at(int64_t d_model) const;  // ValueError: a name
 };
 
 }  // namespace fprnn

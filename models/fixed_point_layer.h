@@ -37,6 +37,7 @@ class FixedPointLayer : public ImplicitLayer {
   FixedPointLayer(Module& parent, std::string name, const SolverOptions& solver)
       : ImplicitLayer(parent, std::move(name), solver) {}
 
+  // The layer's f.
   virtual FixedPointMap map() const = 0;
   virtual Var output(const Var& u, FixedPointState& state, const Conditions& on) = 0;  // forward
   // What the weights make for all steps, on the tape of `like`. Without weight_x: the layer makes that with

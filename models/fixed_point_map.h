@@ -39,9 +39,9 @@ struct FixedPointInputs {
 
 // What came before the first step; undefined at the start of a sequence.
 struct Past {
-  Var y;      // (B, D)
-  Var carry;  // the cell's
-  Past rows(int64_t begin, int64_t end) const;
+  Var y;                                        // (B, D)
+  Var carry;                                    // the cell's
+  Past rows(int64_t begin, int64_t end) const;  // of the sequences begin .. end - 1
 };
 
 struct FixedPointMap {
@@ -49,13 +49,16 @@ struct FixedPointMap {
   const Cell& cell;
   real eps;  // of the norm, if there is one
 
+  // f at one y.
   struct Applied {
     Var f;                 // (B, T, D)
     Var carry;             // out of the last step
     Tensor residual = {};  // (B, T), as in Evaluated
   };
+  // f(y), y (B, T, D). ShapeError: shapes that do not fit.
   Applied apply(const Var& y, const Past& past, const FixedPointInputs& in) const;
 
+  // A step whose past is known.
   struct Opened {
     StepEquation equation;
     Cell::Opened cell;
@@ -70,7 +73,7 @@ struct FixedPointMap {
   // The parts of f. p (B, T, P), where y_{t-1} is that of y (B, T, D); what it says; mixed.
   Var raw(const Var& y, const Past& past, const FixedPointInputs& in) const;
   struct Token {
-    MixerFactors q;
+    MixerFactors q;  // of the mixer
     Vars cell;
   };
   Token token(const Var& p, const FixedPointInputs& in) const;

@@ -22,7 +22,7 @@ struct FpBlockOptions {
   MixerKind mixer = MixerKind::householder;
   MixerFactory make_mixer = {};  // of a mixer of one's own, instead of that kind
   int64_t rank = 1;
-  real scale = 2;
+  real scale = 2;  // of I - Q, in [0, 2] (models/mixer.h)
   KroneckerNorm kronecker_norm = KroneckerNorm::row;
   bool symmetric = false;            // p_t = x_t + y_{t-1}
   HiddenDependence dependence = {};  // of Q, b and c
@@ -48,7 +48,7 @@ class FpBlock : public FixedPointLayer {
   FpBlock(Module& parent, std::string name, const Init& init, const FpBlockOptions& options,
           const Of& of);
 
-  virtual const Cell& cell() const = 0;
+  virtual const Cell& cell() const = 0;  // the recurrence
   // The cell's, from s (B, T, scalars).
   virtual Vars signals(const Var& s) = 0;
   virtual Vars weights(const Var& /*like*/) { return {}; }  // on its tape

@@ -16,9 +16,9 @@ namespace fprnn {
 
 // Of dependence b is for the keys, which write, and c for the queries, which read.
 struct FpDeltaNetOptions : FpBlockOptions {
-  int64_t heads = 4;     // divides expand * d_model
-  int64_t head_dim = 0;  // d_k; 0: d_model / heads
-  bool forget_gate = true;
+  int64_t heads = 4;                  // divides expand * d_model
+  int64_t head_dim = 0;               // d_k; 0: d_model / heads
+  bool forget_gate = true;            // whether S decays by g; false: g = 0
   bool negative_eigenvalues = false;  // of I - beta k k^T: in [-1, 1] instead of [0, 1]
 };
 

@@ -16,7 +16,7 @@ namespace fprnn {
 
 // Which of Q, b, c and the step sizes (through lambda = exp(step A)) see y_{t-1}.
 struct HiddenDependence {
-  bool q = true, b = true, c = true, lambda = false;
+  bool q = true, b = true, c = true, lambda = false;  // which see it
 };
 // "none" or a list such as "q,b,c,lambda". ValueError: another name.
 HiddenDependence hidden_dependence_named(std::string_view names);
@@ -44,7 +44,7 @@ struct FpMambaOptions {
   MixerKind mixer = MixerKind::householder;
   MixerFactory make_mixer = {};  // of a mixer of one's own, instead of that kind
   int64_t rank = 1;
-  real scale = 2;
+  real scale = 2;  // of I - Q, in [0, 2] (models/mixer.h)
   KroneckerNorm kronecker_norm = KroneckerNorm::row;
   bool symmetric = false;  // p_t = x_t + y_{t-1}
   HiddenDependence dependence = {};

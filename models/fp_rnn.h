@@ -27,7 +27,7 @@ struct FpRnnOptions {
   MixerKind mixer = MixerKind::householder;
   MixerFactory make_mixer = {};  // of a mixer of one's own, instead of that kind
   int64_t rank = 1;
-  real scale = 2;
+  real scale = 2;  // of I - Q, in [0, 2] (models/mixer.h)
   KroneckerNorm kronecker_norm = KroneckerNorm::row_spectral;  // the authors divide twice
   bool hidden_dependence = true;                               // whether Q sees h_{t-1}
   bool symmetric = false;  // Q's argument is x_mixer_t + h_{t-1}

@@ -31,11 +31,11 @@ class ImplicitLayer : public Layer {
   // The layer's options as they hold for one call.
   SolverOptions solver_on(const Conditions& on) const;
 
-  Solver used_ = Solver::sequential;
-  int64_t strayed_ = 0;
+  Solver used_ = Solver::sequential;  // of the last forward, as are the next
+  int64_t strayed_ = 0;               // sequences
   SolveReport report_;
-  std::shared_ptr<SolveReport> adjoint_;
-  Tensor solution_;
+  std::shared_ptr<SolveReport> adjoint_;  // null: no backward yet
+  Tensor solution_;                       // (B, T, D)
 };
 
 }  // namespace fprnn

@@ -20,6 +20,7 @@
 
 namespace fprnn {
 
+// The mixers of the library; formulas above.
 enum class MixerKind { householder, dplr, kronecker };
 MixerKind mixer_named(std::string_view name);  // ValueError: none of mixer_kinds()
 std::string_view name_of(MixerKind kind);
@@ -41,8 +42,8 @@ std::optional<double> proven_bound(const MixerOptions& options);
 
 // A weight-normalised map of p, named as in checkpoints.
 struct MixerMap {
-  std::string name;
-  int64_t rows;
+  std::string name;  // as in checkpoints
+  int64_t rows;      // numbers of Q that it makes
   bool bias = false;
 };
 
@@ -54,7 +55,7 @@ using MixerFactors = Vars;
 //   y = N(offset + gain . ((I - Q) y))
 // with N a LayerNorm over D, RMS or the identity, as in any_norm (ops/norm.h). Tokens do not meet.
 struct StepEquation {
-  MixerFactors q;
+  MixerFactors q;              // of every token
   Var offset, gain;            // (rows, T, D)
   Var norm_weight, norm_bias;  // (D) or undefined
   real eps;
@@ -105,7 +106,7 @@ Var apply(const StepEquation& at, const Mixer& mixer, const Var& y);
 struct Projection {
   Var weight_x, bias;  // (P, D), (P)
   Var weight_y;        // (P, D); undefined: nothing sees y
-  Vars others;
+  Vars others;         // weights of the layer's own, each (rows, D)
 };
 
 // Puts one together from rows of parameters, all by one op (ops/linear.h).
@@ -148,6 +149,7 @@ struct MixerKindRow {
   MixerKind kind;
   std::string name;
   bool rank = false, norm = false;  // which of these options it has
+  // proven_bound, and make_mixer once it has checked the options.
   std::optional<double> (*bound)(const MixerOptions& options);
   std::unique_ptr<Mixer> (*make)(Module& parent, std::string name, const Init& init,
                                  const MixerOptions& options);

@@ -6,8 +6,9 @@
 
 namespace fprnn {
 
+// How programs solve fixed points, as users say it.
 struct SolverSettings {
-  std::string solver = "auto", gradient = "one-step";
+  std::string solver = "auto", gradient = "one-step";  // by name (solver_named, gradient_named)
   double tolerance = 1e-4;
   int64_t max_iterations = 1000;
 };
@@ -26,7 +27,7 @@ class ModelSettings {
   int64_t d_model = 64, layers = 1;
   SolverSettings solver;
 
-  const ModelRegistry& models() const { return models_; }
+  const ModelRegistry& models() const { return models_; }  // to choose from
   // Those above, those of the solver, and each kind's own; once.
   void add_to(Settings& settings);
   // In order, one at least. ValueError: a name that the registry does not have.

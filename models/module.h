@@ -14,6 +14,7 @@
 
 namespace fprnn {
 
+// A parameter of a tree, and its path from the root.
 struct NamedParameter {
   std::string path;
   Parameter* parameter;

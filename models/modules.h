@@ -38,7 +38,7 @@ class WeightNormLinear : public Module {
  public:
   WeightNormLinear(Module& parent, std::string name, const Init& init, int64_t inputs,
                    int64_t outputs, const LinearOptions& options = {});
-  Var forward(const Var& x);
+  Var forward(const Var& x);  // (..., inputs) -> (..., outputs)
   // The weight on the tape of `like`, to be put together with others.
   WeightSource source(const Var& like) const;
   Parameter& direction;
@@ -46,23 +46,25 @@ class WeightNormLinear : public Module {
   Parameter* const bias;
 };
 
+// What norms add to a mean square.
 inline constexpr real kNormEps = static_cast<real>(1e-5);
 
 // Over the last axis, like the next; weights start at 1, biases at 0, and neither decays.
 class RmsNorm : public Module {
  public:
   RmsNorm(Module& parent, std::string name, const Init& init, int64_t width, real eps = kNormEps);
-  Var forward(const Var& x);
+  Var forward(const Var& x);  // (..., D), normed over D
 
  private:
   Parameter& weight_;
   real eps_;
 };
 
+// Over the last axis, with weight and bias (ops/norm.h).
 class LayerNorm : public Module {
  public:
   LayerNorm(Module& parent, std::string name, const Init& init, int64_t width, real eps = kNormEps);
-  Var forward(const Var& x);
+  Var forward(const Var& x);  // (..., D), normed over D
   Parameter& weight;
   Parameter& bias;
 

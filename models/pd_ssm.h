@@ -14,9 +14,9 @@ namespace fprnn {
 
 struct PdSsmOptions {
   int64_t d_model = 64;
-  int64_t d_state = 64;  // N
-  int64_t dictionary_size = 16;
-  int64_t hidden_multiple = 2;  // a generator's hidden width, in units of N
+  int64_t d_state = 64;          // N
+  int64_t dictionary_size = 16;  // K, matrices that P is chosen from
+  int64_t hidden_multiple = 2;   // a generator's hidden width, in units of N
   OneHot one_hot = OneHot::column;
   bool starts_at_one = true;  // h_0 = e_1; false: 0
   real eps = kNormEps;

@@ -15,8 +15,8 @@ namespace fprnn {
 
 struct RecurrentOptions {
   RecurrentCell cell = RecurrentCell::lstm;
-  int64_t inputs = 64;
-  int64_t hidden = 64;
+  int64_t inputs = 64;  // channels of u
+  int64_t hidden = 64;  // channels of h
 };
 
 // What the layer carries from one chunk of a sequence to the next.

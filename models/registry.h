@@ -23,6 +23,7 @@ struct LayerPlace {
 using LayerMaker = std::function<std::unique_ptr<Layer>(Module& parent, std::string name,
                                                         const Init& init, const LayerPlace& place)>;
 
+// A kind of model: its name, its settings, and what its layers can do.
 struct ModelKind {
   std::string name, about;  // the second in one line
   // Adds the kind's own settings, and returns what makes a layer of the values that they have when
@@ -48,6 +49,7 @@ class ModelRegistry {
   std::vector<ModelKind> kinds_;
 };
 
+// The models of the library.
 ModelRegistry built_in_models();
 
 }  // namespace fprnn

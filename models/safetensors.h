@@ -15,6 +15,7 @@
 
 namespace fprnn {
 
+// A tensor as the header of a file describes it.
 struct SafetensorsEntry {
   std::string name;
   std::string dtype;  // F64, F32, I64, I32 ... as in the file
@@ -22,6 +23,7 @@ struct SafetensorsEntry {
   int64_t begin = 0, end = 0;  // bytes of the data section
 };
 
+// A file open for reading.
 class SafetensorsFile {
  public:
   // Reads and checks the header; the data stay in the file, which is kept open, until they are
@@ -32,10 +34,11 @@ class SafetensorsFile {
   // MemoryError: the machine cannot hold the header.
   static SafetensorsFile read(const std::string& path);
 
+  // The strings of "__metadata__", by key.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  const std::vector<SafetensorsEntry>& entries() const {
-    return entries_;
-  }  // in order of their data
+  // Its tensors, in order of their data.
+  const std::vector<SafetensorsEntry>& entries() const { return entries_; }
+  // Whether there is a tensor of that name.
   bool has(std::string_view name) const { return find(name) != nullptr; }
 
   // FormatError: no such tensor, or its dtype is not F64 or F32 (reals), I64 or I32 (ints in 32

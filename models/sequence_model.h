@@ -17,13 +17,14 @@ namespace fprnn {
 using LayerFactory =
     std::function<std::unique_ptr<Layer>(Module& parent, std::string name, const Init& init)>;
 
+// Layers that a model may have.
 inline constexpr int64_t kMaxLayers = 4096;
 
 struct SequenceModelOptions {
   int64_t vocabulary;
   int64_t d_model;
   int64_t layers;
-  LayerFactory make_layer;
+  LayerFactory make_layer;  // of each block
 };
 
 class SequenceModel : public Module {

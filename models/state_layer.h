@@ -21,12 +21,13 @@ class StateLayer : public Layer {
   using Layer::forward;
   // The same with gradients through the state, which may be empty at the start of a sequence.
   virtual Var forward(const Var& u, State& state) = 0;
-  bool capturable(const Conditions& = {}) const override { return true; }
+  bool capturable(const Conditions& = {}) const override { return true; }  // it reads nothing back
 
  protected:
   // Of B sequences: of the parts that this layer has, which come first.
   virtual std::vector<Shape> state_shapes(int64_t B) const = 0;
 
+  // forward, with a LayerState of any layer's form.
   Var evaluate(const Var& u, LayerState* state, const Conditions& on) override {
     require<ValueError>(!on.state_mask.defined(), op_, "no step of it can forget its state");
     State carried;
@@ -42,7 +43,7 @@ class StateLayer : public Layer {
     return out;
   }
 
-  std::string_view op_;
+  std::string_view op_;  // its name in errors
 };
 
 }  // namespace fprnn

@@ -46,8 +46,9 @@ ActResult act_by_parts(const ActInputs& inputs);
 // sequences, however many steps their tokens took; a chunk has `rounds` rounds. On a GPU one block
 // has all sequences, and its one chunk is (sequences, rounds, numbers of a cell).
 struct ActLog {
+  // The cells of some sequences that one block has.
   struct Block {
-    int64_t begin, sequences;
+    int64_t begin, sequences;    // sequences begin .. begin + sequences - 1
     std::vector<Tensor> chunks;  // (rounds, sequences, numbers of a cell)
   };
   int64_t rounds = 0;

@@ -1,5 +1,5 @@
 // A block of sequences on its way through time: what ops/act.cpp hands to the kernels, which go on
-// where they stopped when there is room for more cells.
+// where they stopped when there is room for more cells. For kernel files only.
 #pragma once
 
 #include <fprnn/ops/act.h>

@@ -26,7 +26,7 @@ struct AdamWNumbers {
   real shrink;               // 1 - lr weight_decay
   real step_size;            // lr / (1 - beta1^t)
   real variance_correction;  // 1 / sqrt(1 - beta2^t)
-  double clip;
+  double clip;               // the longest norm; infinity: none
 };
 struct AdamWOutcome {
   double squares;  // the sum of the gradients'

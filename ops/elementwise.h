@@ -16,16 +16,16 @@ enum class Binary { add, sub, mul, div, count };
 // and one write, keeping x or the result, whichever the slope is shorter in.
 Var unary(std::string_view op, Unary function, const Var& x, real scale = 1, real shift = 0);
 
-inline Var exp(const Var& x) { return unary("exp", Unary::exp, x); }
+inline Var exp(const Var& x) { return unary("exp", Unary::exp, x); }              // e^x
 inline Var sigmoid(const Var& x) { return unary("sigmoid", Unary::sigmoid, x); }  // 1 / (1 + e^-x)
 inline Var silu(const Var& x) { return unary("silu", Unary::silu, x); }           // x sigmoid(x)
 inline Var softplus(const Var& x) { return unary("softplus", Unary::softplus, x); }  // log(1 + e^x)
-inline Var tanh(const Var& x) { return unary("tanh", Unary::tanh, x); }
-inline Var relu(const Var& x) { return unary("relu", Unary::relu, x); }  // max(x, 0)
+inline Var tanh(const Var& x) { return unary("tanh", Unary::tanh, x); }              // tanh x
+inline Var relu(const Var& x) { return unary("relu", Unary::relu, x); }              // max(x, 0)
 // x Phi(x), with the distribution function Phi of the normal distribution.
 inline Var gelu(const Var& x) { return unary("gelu", Unary::gelu, x); }
-inline Var square(const Var& x) { return unary("square", Unary::square, x); }
-inline Var affine(const Var& x, real scale, real shift) {  // scale x + shift
+inline Var square(const Var& x) { return unary("square", Unary::square, x); }  // x^2
+inline Var affine(const Var& x, real scale, real shift) {                      // scale x + shift
   return unary("affine", Unary::affine, x, scale, shift);
 }
 

@@ -29,6 +29,7 @@ struct LocalProblem {    // tokens = product of leading axes
   real eps = real(1e-5);
 };
 
+// A y for each token.
 struct LocalSolution {
   Tensor y;                         // (..., D)
   std::vector<int32_t> iterations;  // (tokens): max_iterations where the tolerance was missed

@@ -1,6 +1,6 @@
 // How ops of gated recurrences go through time on the CPU (recurrent.md): the recurrent weights are
 // packed once, and a block of sequences of one head is one thread's through all steps. No bit
-// depends on the blocks.
+// depends on the blocks. For kernel files only.
 #pragma once
 
 #include <fprnn/core/tensor.h>

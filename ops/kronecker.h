@@ -13,6 +13,7 @@ namespace fprnn {
 // The most square m1 m2 = D with m1 <= m2.
 struct KroneckerSizes {
   int64_t m1, m2;
+  // Numbers of both lower triangles.
   int64_t triangles() const { return m1 * (m1 + 1) / 2 + m2 * (m2 + 1) / 2; }
 };
 KroneckerSizes kronecker_sizes(int64_t D);
@@ -36,6 +37,7 @@ KroneckerFactors kronecker_factors(const Var& k, const Var& gates, int64_t D, Kr
 // v (..., D) as rows X (m1, m2) -> v - scale left^T X right.
 Var kronecker(const KroneckerFactors& factors, const Var& v, real scale);
 
+// Rounds of the power method that estimate an eigenvalue.
 inline constexpr int64_t kPowerIterations = 8;
 
 // One of the two factors of every token. k and gates are parts of rows that are k_stride and

@@ -34,12 +34,12 @@ Tensor krylov_solve(const RowEquation& at, const Products& products, real tolera
 
 // How far a row has come. It asks for one product at a time: of y, or of a vector of the space.
 struct KrylovRow {
-  int32_t count = 0;           // products so far
-  int32_t m = -1;              // vectors that have been multiplied; -1: y is
-  int32_t most = 0, look = 0;  // vectors there may be; until when no solution is tried
-  int32_t known = 0;           // of plain steps
-  bool linear = false;         // the space is of J at y, not of M
-  bool done = false;
+  int32_t count = 0;            // products so far
+  int32_t m = -1;               // vectors that have been multiplied; -1: y is
+  int32_t most = 0, look = 0;   // vectors there may be; until when no solution is tried
+  int32_t known = 0;            // of plain steps
+  bool linear = false;          // the space is of J at y, not of M
+  bool done = false;            // it asks for no more products
   real start = 0, inverse = 1;  // the first vector's length, 1 / sigma at y
   real size = 0, last = 0;      // max |f|, max |f - y| an evaluation ago
 };

@@ -37,12 +37,12 @@ struct WeightSource {
   Var direction;  // (N, K)
 };
 struct WeightBlock {
-  int source;
+  int source;  // its place among the sources; -1: zeros
   int64_t rows;
   int64_t row = 0, column = 0;  // where it begins
 };
 struct WeightLayout {
-  int64_t columns;
+  int64_t columns;  // of the output
   std::vector<WeightBlock> blocks;
 };
 std::vector<Var> assemble_weights(const std::vector<WeightSource>& sources,

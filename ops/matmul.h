@@ -41,7 +41,8 @@ struct Gemm {
 struct Factor {
   const real* data;
   int64_t rows, columns;
-  bool transposed = false;
+  bool transposed = false;  // op(X) is X^T
+  // The sizes of op(X).
   int64_t height() const { return transposed ? columns : rows; }
   int64_t width() const { return transposed ? rows : columns; }
 };

@@ -16,6 +16,7 @@
 
 namespace fprnn {
 
+// Steps of a chunk.
 inline constexpr int64_t kMlstmChunk = 64;
 inline constexpr int kMlstmGpuWidth = 128;  // the widest heads of the GPU's kernel
 inline constexpr real kMlstmNothing = static_cast<real>(-1e30);

@@ -16,6 +16,7 @@
 
 namespace fprnn {
 
+// Which lines of P have a single one.
 enum class OneHot { column, row };
 
 struct PdScanInputs {

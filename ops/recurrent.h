@@ -41,7 +41,9 @@ Var gru(const GruInputs& inputs);  // h (B, T, H)
 LstmResult lstm_by_parts(const LstmInputs& inputs);
 Var gru_by_parts(const GruInputs& inputs);
 
+// Which recurrence.
 enum class RecurrentCell { lstm, gru };
+// How many gates a cell has: G.
 constexpr int64_t gates_of(RecurrentCell cell) { return cell == RecurrentCell::lstm ? 4 : 3; }
 // One step by parts, of x_t and s_t (B, G H).
 struct RecurrentStep {

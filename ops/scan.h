@@ -12,8 +12,8 @@
 namespace fprnn {
 
 struct ScanOptions {
-  Var h0 = {};  // (B, D): the state before the first step, or after the last if reversed
-  bool reverse = false;
+  Var h0 = {};           // (B, D): the state before the first step, or after the last if reversed
+  bool reverse = false;  // from the last step to the first
 };
 
 // a, b (B, T, D) -> h (B, T, D). ShapeError: shapes differ.

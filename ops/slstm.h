@@ -24,7 +24,7 @@ struct SlstmInputs {
   Var weight;     // (H, 4 d, d): of each head, gate after gate; D = H d
   Var bias = {};  // (4 D) or undefined for zero
   Var h = {};     // (B, D): before the first step, as the next three; all given or none
-  Var c = {}, n = {}, m = {};
+  Var c = {}, n = {}, m = {};  // (B, D); without a past 0, 0 and kSlstmNothing
 };
 
 struct SlstmResult {

@@ -17,6 +17,7 @@
 
 namespace fprnn {
 
+// Steps of a chunk on the CPU.
 inline constexpr int64_t kSsdChunk = 64;
 // On a GPU: steps of a chunk, and the most channels and states of a head that the kernel takes.
 inline constexpr int kSsdGpuChunk = 32, kSsdGpuChannels = 64, kSsdGpuStates = 128;

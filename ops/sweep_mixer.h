@@ -10,7 +10,7 @@ namespace fprnn {
 struct SweepMixer {
   int64_t rank;   // 0: a Kronecker product
   bool in_order;  // householder; false: dplr
-  real scale;
+  real scale;     // of I - Q
   // Of a Kronecker product only.
   KroneckerNorm norm;
   int64_t m1, m2;

@@ -15,6 +15,7 @@ class Draws {
  public:
   Draws(const Rng& rng, uint64_t begin) : rng_(rng), next_(begin) {}
 
+  // Uniform over 0 .. n - 1, n up to 2^32; reads one word.
   int64_t below(int64_t n) { return rng_.below(next_++, n); }
   // Standard exponential, positive and finite.
   double exponential() { return -std::log((rng_.bits(next_++) + 0.5) * 0x1p-32); }

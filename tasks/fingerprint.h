@@ -11,6 +11,7 @@ namespace fprnn {
 
 class Fingerprint {
  public:
+  // One more number, list or text; where one ends and the next begins counts for texts.
   void add(uint64_t number) { hash_ = (hash_ ^ number) * 0x100000001b3; }
   void add(std::span<const int32_t> numbers) {
     for (const int32_t number : numbers) add(static_cast<uint32_t>(number));

@@ -8,13 +8,14 @@
 namespace fprnn {
 
 struct Group {
-  std::string name;
-  int order = 1;
-  int identity = 0;
+  std::string name;        // as group_named takes it
+  int order = 1;           // how many elements
+  int identity = 0;        // its number
   std::vector<int> table;  // (order, order): table[a * order + b] is the number of a b
   // Of S<n> and A<n> (order, n): element a moves i to permutations[a][i]. Empty for other groups.
   std::vector<std::vector<int>> permutations = {};
 
+  // The number of a b.
   int product(int a, int b) const { return table[a * order + b]; }
   std::vector<int> elements() const;  // all, ascending
 };

@@ -26,6 +26,7 @@ class HoldOut {
   const std::vector<int>& choices(const WordPlace& place) const {
     return pairs_ && place.last < 0 ? elements_ : choices_[pairs_ ? place.last : place.state];
   }
+  // Whether the element is held out at that place.
   bool holds(const WordPlace& place, int element) const;
   // The probability that the t-th element of an evaluation, t from 1, is held out at its place.
   double share_at(int64_t t) const;

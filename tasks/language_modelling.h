@@ -18,6 +18,7 @@ namespace fprnn {
 
 class LanguageModelling : public Task {
  public:
+  // What a piece of the text is for.
   enum class Part { training, validation, test };
   struct Options {
     bool carries_state = false;        // lanes, in training
@@ -49,8 +50,9 @@ class LanguageModelling : public Task {
   // tokens, the share that is right.
   std::vector<Metric> metrics() const override;
 
+  // Places of a text.
   struct Range {
-    int64_t begin, end;
+    int64_t begin, end;  // the first, and the one after the last
     int64_t size() const { return end - begin; }
   };
   Range part(Part which) const;  // its places in the text

@@ -12,8 +12,9 @@ struct Batch;  // tasks/task.h
 
 // A weighted mean that batches add to, so that it does not depend on how they are cut.
 struct Mean {
-  double sum = 0, weight = 0;
+  double sum = 0, weight = 0;  // of weighted values, and of weights
 
+  // One more value; all of another mean's.
   void add(double value, double weight = 1) {
     sum += weight * value;
     this->weight += weight;
@@ -41,8 +42,9 @@ struct Score {
   int64_t counted = 0;
   int64_t right = 0;
   int64_t before_error = 0;  // before the first wrong one; all, if none is wrong
-  bool last_right = false;
-  int64_t last = -1;  // its position
+  bool last_right = false;   // whether the last counted answer is right
+  int64_t last = -1;         // its position
+  // Also where nothing is counted.
   bool all_right() const { return right == counted; }
 };
 // Of each sequence. ShapeError: as for_each_counted.
@@ -58,6 +60,7 @@ struct Answered {
   IntTensor decoded = {};
 };
 
+// One number that an evaluation reports.
 struct Metric {
   // A key of eval.json and, its underscores as spaces, the head of a column: "whole_sequences".
   std::string name;
@@ -69,6 +72,7 @@ struct Metric {
   std::string caption = {};
   bool of_sequences = false;
 };
+// What is reported, from the mean over all batches.
 double value_of(const Metric& metric, const Mean& mean);
 
 // The part of an accuracy that is above chance, among so many answers: 1 if all are right.

@@ -39,12 +39,12 @@ class Curves {
 // Metrics of the sequences' beginnings of a length, or of the sequences up to it.
 struct PrefixResult {
   int64_t length = 0;
-  NamedValues metrics = {};
+  NamedValues metrics = {};  // as metrics of an evaluation
 
   bool operator==(const PrefixResult&) const = default;
 };
 struct Protocols {
-  std::vector<PrefixResult> prefixes = {};
+  std::vector<PrefixResult> prefixes = {};  // by length, ascending
   // Sequences without an error in their first 1, 2, .. answers, down to the first 0.
   std::vector<int64_t> exact = {};
   // Where sequences are of many lengths, those from the band before to this length.

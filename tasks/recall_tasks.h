@@ -49,8 +49,9 @@ class Recall : public Task {
   // A row of a batch, zero before it is written.
   struct Row {
     std::span<int32_t> tokens, targets;
-    std::span<real> mask;
+    std::span<real> mask;  // weights in the loss
 
+    // Writes a token that asks, and its answer as a target that counts.
     void ask(int64_t place, int32_t token, int32_t answer) const;
   };
   Recall(int64_t vocabulary, KeysByLength keys) : vocabulary_(vocabulary), keys_(std::move(keys)) {}
@@ -64,8 +65,10 @@ class Recall : public Task {
   KeysByLength keys_;
 };
 
+// Multi-query associative recall.
 class Mqar : public Recall {
  public:
+  // What stands where nothing is shown or asked.
   enum class Filler { zeros, random };
   struct Options {
     int64_t vocabulary = 64;
@@ -86,6 +89,7 @@ class Mqar : public Recall {
   double power_;
 };
 
+// Selective copying.
 class SelectiveCopying : public Recall {
  public:
   // k <= T. ValueError: a vocabulary outside of 3 to 2^20.

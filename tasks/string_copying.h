@@ -16,6 +16,7 @@
 
 namespace fprnn {
 
+// Which of the three forms.
 enum class CopyingVariant { copy, prefix, suffix };
 CopyingVariant copying_variant_named(std::string_view name);  // ValueError: there is none
 

@@ -12,6 +12,7 @@
 
 namespace fprnn {
 
+// B rows of T tokens. On the host as tasks make them.
 struct Batch {
   IntTensor tokens;   // (B, T)
   IntTensor targets;  // (B, T)

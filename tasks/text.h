@@ -11,8 +11,8 @@ namespace fprnn {
 
 class Text {
  public:
-  static constexpr int32_t kBorder = 256;
-  static constexpr int64_t kVocabulary = 257;
+  static constexpr int32_t kBorder = 256;      // the token between two files
+  static constexpr int64_t kVocabulary = 257;  // tokens that there are
 
   Text() = default;  // no token
   explicit Text(std::string bytes);

@@ -17,6 +17,7 @@ class Cell {
  public:
   virtual ~Cell() = default;
 
+  // Of the carry of B sequences.
   virtual Shape carry_shape(int64_t B) const = 0;
   // A token's parameters are made of so many numbers of p (models/fixed_point_map.h), its last
   // ones.
@@ -26,6 +27,7 @@ class Cell {
   // cell reads what it returns.
   virtual Vars token(const Var& p, const Vars& signals, const Vars& weights) const = 0;
 
+  // What a scan returns.
   struct Scanned {
     Var v;      // (B, T, D)
     Var carry;  // out of the last step; without steps it is not used
@@ -33,6 +35,7 @@ class Cell {
   // All steps from carry, undefined at the start of a sequence, with mixed (B, T, D).
   virtual Scanned scan(const Var& mixed, const Vars& token, const Var& carry) const = 0;
 
+  // A step, or many, with what closes it.
   struct Opened {
     Var v, gain;  // (B, T, D)
     Var carry;    // out of the last step

@@ -26,9 +26,9 @@ struct SweepRequest {
   bool carry_wanted;  // whether anybody goes on from the last step
 };
 struct Swept {
-  IntTensor iterations;  // (B): the most of any step
-  Tensor residual;       // (B): the largest of any step, of the whole f at y
-  Tensor carry;
+  IntTensor iterations;                // (B): the most of any step
+  Tensor residual;                     // (B): the largest of any step, of the whole f at y
+  Tensor carry;                        // the cell's, out of the last step; undefined unless wanted
   std::shared_ptr<const Trace> trace;  // null if it was not asked for, or there is none
 };
 
@@ -42,6 +42,7 @@ struct SweepBackRequest {
   const Trace* trace;  // of the sweep that found y, or null
 };
 
+// The forms of one cell. Each returns nothing, or false, where it has no kernel for mixer and sizes.
 class FusedForms {
  public:
   virtual ~FusedForms() = default;
@@ -51,6 +52,7 @@ class FusedForms {
                                                       const Trace*) const {
     return std::nullopt;
   }
+  // y of all steps in order, solved in place.
   virtual std::optional<Swept> sweep(const FixedPointMap&, const Past&, const FixedPointInputs&,
                                      const SweepRequest&) const {
     return std::nullopt;

@@ -41,11 +41,12 @@ Solver solver_named(std::string_view name);  // ValueError: none of the four
 std::string_view name_of(Solver solver);
 
 struct PatienceOptions {
-  real threshold = static_cast<real>(0.1);
+  real threshold = static_cast<real>(0.1);  // of the quantile of the best residuals
   double quantile = 1;  // with linear interpolation; the authors train with 0.75
   int64_t max_iterations = 1000;
+  // At first, and the factor by which it shrinks.
   real step_size = static_cast<real>(0.99), decay = static_cast<real>(0.9);
-  real min_step_size = static_cast<real>(1e-3);
+  real min_step_size = static_cast<real>(1e-3);  // below which it shrinks no more
   int patience = 15;
   bool operator==(const PatienceOptions&) const = default;
 };
@@ -74,13 +75,14 @@ void check(const SolverOptions& options);
 // y = f(y) for one batch, as values: no gradient flows through them.
 struct SequenceProblem {
   FixedPointMap map;
-  FixedPointInputs in;
+  FixedPointInputs in;  // what f depends on besides y
   Past past;
   SolverOptions options;
   bool recorded;      // whether f will be recorded at the solution
   bool carry_wanted;  // whether anybody goes on from the last step
 };
 
+// How a solve by patience went.
 struct PatienceHistory {
   std::vector<std::vector<real>> best_residual;  // (iterations, B)
   std::vector<real> step_size;                   // (B), at the end

@@ -10,10 +10,10 @@
 namespace fprnn::babi {
 
 struct CatbabiOptions {
-  bool carry = true;          // the state from batch to batch; else each window starts from zero
-  Loss loss = Loss::answers;  // of training
-  Part examined = Part::test;
-  int64_t examined_lanes = 128;
+  bool carry = true;             // the state from batch to batch; else each window starts from zero
+  Loss loss = Loss::answers;     // of training
+  Part examined = Part::test;    // what evaluations read
+  int64_t examined_lanes = 128;  // side by side
 };
 
 class Catbabi : public Task {
@@ -43,7 +43,7 @@ class Catbabi : public Task {
   // several; nats: the loss.
   std::vector<Metric> metrics() const override;
 
-  const Stories& stories() const { return stories_; }
+  const Stories& stories() const { return stories_; }  // all of them
 
  private:
   // Where the passes of a training begin, as far as it has come, and the last of them: a memo, so

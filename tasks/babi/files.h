@@ -12,13 +12,17 @@
 
 namespace fprnn::babi {
 
+// The stories to train on, to choose weights by and to test on.
 enum class Part { train, valid, test };
+// All of them, in order.
 inline constexpr std::array kParts = {Part::train, Part::valid, Part::test};
 std::string_view name_of(Part part);
 
+// Tasks are numbered 1 to kTasks.
 inline constexpr int64_t kTasks = 20;
 inline constexpr int64_t kMostBytes = int64_t{1} << 28;  // of a file
 
+// One file's text.
 struct File {
   int64_t task = 0;
   Part part = Part::train;

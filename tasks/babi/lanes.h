@@ -20,6 +20,7 @@ std::vector<int64_t> shuffled(int64_t n, const Rng& rng);
 // For each lane, which items it gets, in order.
 std::vector<std::vector<int64_t>> deal(std::span<const int64_t> lengths, int64_t lanes);
 
+// Which words the loss reads: answers, or all.
 enum class Loss { answers, words };
 
 // One pass through stories.
@@ -29,7 +30,7 @@ class Lanes {
   Lanes(std::span<const Story> stories, std::span<const int64_t> order, int64_t lanes,
         int64_t length);
 
-  int64_t batches() const { return batches_; }
+  int64_t batches() const { return batches_; }  // of the pass
   // (lanes, length) each. counted: the task where `?` stands before its answer, else 0. mask: 1
   // where the loss reads a target. 0 <= i < batches().
   Batch batch(const Context& context, int64_t i, int32_t question_mark, Loss loss) const;

@@ -19,10 +19,11 @@
 
 namespace fprnn::babi {
 
+// The tasks that can be simulated.
 inline constexpr std::array<int64_t, 10> kSimulated = {1, 2, 3, 6, 7, 8, 11, 13, 15, 19};
 
 struct SimulatorOptions {
-  std::vector<int64_t> tasks = {kSimulated.begin(), kSimulated.end()};
+  std::vector<int64_t> tasks = {kSimulated.begin(), kSimulated.end()};  // of kSimulated
   int64_t stories =
       1000;  // of train, a task; valid and test have a tenth as many each, one at least
   uint64_t seed = 0;

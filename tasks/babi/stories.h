@@ -13,10 +13,12 @@
 
 namespace fprnn::babi {
 
+// The tokens <pad> and <eos>.
 inline constexpr int32_t kPad = 0, kEos = 1;
 
+// A story in tokens.
 struct Story {
-  int64_t task = 0;
+  int64_t task = 0;                 // 1 to 20
   std::vector<int32_t> words = {};  // an answer after each `?`
 };
 
@@ -28,9 +30,11 @@ class Stories {
   // is to be train and valid; above 2^20 different words.
   explicit Stories(std::span<const File> files);
 
+  // The stories of a part, task after task.
   const std::vector<Story>& of(Part part) const { return parts_[static_cast<size_t>(part)]; }
   // <pad>, <eos> and all words of all parts in order of appearance; an id is a place in it.
   const std::vector<std::string>& vocabulary() const { return vocabulary_; }
+  // The token `?`.
   int32_t question_mark() const { return ids_.at("?"); }
   std::vector<int64_t> tasks() const;  // those that have stories, in order
 

@@ -31,12 +31,16 @@ class Telling {
   }
   const std::string& text() const { return text_; }
 
+  // Uniform over 0 .. n - 1.
   size_t below(size_t n) { return static_cast<size_t>(draws_.below(static_cast<int64_t>(n))); }
+  // True once in n times, at random.
   bool one_in(size_t n) { return below(n) == 0; }
+  // Any of them, all alike.
   template <class All>
   const auto& one_of(const All& all) {
     return all[below(std::size(all))];
   }
+  // All orders are alike.
   template <class T>
   void shuffle(std::vector<T>& all) {
     for (size_t i = all.size(); i > 1; --i) std::swap(all[i - 1], all[below(i)]);

@@ -7,9 +7,12 @@
 
 namespace fprnn::babi {
 
+// The people.
 inline const std::array<std::string, 4> kPeople = {"Mary", "John", "Sandra", "Daniel"};
+// Rooms by name; numbers elsewhere are places in this list.
 inline const std::array<std::string, 6> kRooms = {"bathroom", "bedroom", "garden",
                                                   "hallway",  "kitchen", "office"};
+// The room of who has not been anywhere.
 inline constexpr size_t kNowhere = kRooms.size();
 inline constexpr int kQuestions = 5;  // of a story
 
@@ -21,6 +24,7 @@ struct Stay {
 
 class People {
  public:
+  // Where somebody is.
   const Stay& of(size_t person) const { return stays_[person]; }
   std::vector<size_t> seen() const;  // those who have been anywhere
   // Says that they go to a room where none of them is. `subject` follows from `lines`, which with

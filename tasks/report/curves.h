@@ -14,6 +14,7 @@ struct Shown {
   Runs runs;
   RunGroups groups = {};  // empty: each run is itself
 
+  // The seeds that a run stands for; none where it stands for itself.
   Runs seeds(size_t run) const {
     const bool several = run < groups.size() && groups[run].seeds() > 1;
     return several ? Runs(groups[run].runs) : Runs();

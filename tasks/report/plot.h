@@ -9,32 +9,37 @@
 
 namespace fprnn {
 
+// A point of a curve, in the axes' numbers.
 struct Point {
-  double x = 0, y = 0;
+  double x = 0, y = 0;                                    // its place
   double low = std::numeric_limits<double>::quiet_NaN();  // the ends of a bar or band, if any
-  double high = low;
+  double high = low;                                      // its upper one
 };
 
+// A line through points.
 struct Curve {
   std::vector<Point> points;
-  size_t style = 0;  // a run's colour, dashes and mark
-  bool faint = false, marks = false;
-  bool bars = false, band = false;  // what low and high are drawn as
+  size_t style = 0;                   // a run's colour, dashes and mark
+  bool faint = false, marks = false;  // drawn lightly; with a mark at each point
+  bool bars = false, band = false;    // what low and high are drawn as
 };
 
+// One plot: curves in two axes, with titles.
 struct Panel {
   std::string title = {}, note = {};  // the note in grey after it: units, what is drawn how
-  std::string x_label;
-  Axis x = {}, y = {};
+  std::string x_label;                // beneath the axis
+  Axis x = {}, y = {};                // what is shown, to the right and upwards
   std::vector<Curve> curves;
   std::vector<int64_t> verticals = {};  // values of x marked by a dashed line
-  std::string vertical_note = {};
+  std::string vertical_note = {};       // beside the vertical axis
 };
 
+// A part of the page.
 struct Box {
-  double x = 0, y = 0, width = 0, height = 0;
+  double x = 0, y = 0, width = 0, height = 0;  // of the upper left corner, and sizes
 };
 
+// SVG of the panel in the box.
 std::string draw(const Panel& panel, const Box& box);
 // A sample of a style for a legend, 36 wide, with its middle at (x + 18, y).
 std::string draw_sample(size_t style, double x, double y);
@@ -47,7 +52,7 @@ std::string draw_heading(double x, double y, int size, const std::string& title,
 // and of its solvers in its description. Sizes in pixels.
 struct Page {
   std::string title;
-  double width = 0, height = 0, margin = 0;
+  double width = 0, height = 0, margin = 0;  // around what is drawn
 };
 std::string draw_page(const Page& page, const std::string& drawn);
 // Text for XML: markup characters escaped, and only what printable() leaves.

@@ -17,7 +17,7 @@ using NamedValues = std::vector<std::pair<std::string, double>>;
 // its tokens where it counts those, and how many of them missed the tolerance. Of many layers as many
 // as an object has room for (kMostNames).
 struct LayerSolves {
-  NamedValues mean = {}, median = {}, max = {}, unconverged = {};
+  NamedValues mean = {}, median = {}, max = {}, unconverged = {};  // by layer
 
   bool operator==(const LayerSolves&) const = default;
 };
@@ -52,7 +52,7 @@ struct StepMetrics {
 
 // An interval that holds a share with 95 % confidence; both ends or none.
 struct Interval {
-  std::optional<double> low = {}, high = {};
+  std::optional<double> low = {}, high = {};  // the bounds; nothing: there is no interval
 
   bool operator==(const Interval&) const = default;
 };
@@ -92,15 +92,16 @@ struct RunStart {
   Origin origin = {};
 };
 
+// eval.json: what a model was, and what it reaches.
 struct Evaluation {
-  std::string task = {};
-  KeyTexts settings = {};  // the task's own
-  std::string model = {};
-  int64_t parameters = 0;
+  std::string task = {};                                // the program's name
+  KeyTexts settings = {};                               // the task's own
+  std::string model = {};                               // as --model names it
+  int64_t parameters = 0;                               // how many numbers are trained
   std::string device = {}, solver = {}, gradient = {};  // the last two empty without fixed points
-  int64_t train_length = 0;
-  int64_t steps = 0;  // trained
-  double train_seconds = 0;
+  int64_t train_length = 0;                             // the length trained at
+  int64_t steps = 0;                                    // trained
+  double train_seconds = 0;                             // that training took
   Origin origin = {};
   KeyTexts changes = {};  // settings of a model that is run otherwise than it was trained
   // Where --keep best chose the weights: after which `step`, and their `validation_loss`.

@@ -9,21 +9,26 @@
 
 namespace fprnn::record_fields {
 
+// The largest finite number.
 inline constexpr double kLargest = std::numeric_limits<double>::max();
 
+// Where a value of a record is kept.
 using Place = std::variant<int64_t*, uint64_t*, double*, std::optional<double>*, std::string*,
                            KeyTexts*, NamedValues*, std::vector<int64_t>*,
                            std::vector<LengthResult>*, std::vector<PrefixResult>*>;
 
+// A key of a record and its value's place.
 struct Field {
-  std::string_view key = {};
+  std::string_view key = {};  // as in JSON
   Place place = {};
   bool optional = false;              // where it is read
   double least = 0, most = kLargest;  // of a number
-  bool seen = false;
-  bool if_any = false;  // written only if it is not empty
+  bool seen = false;                  // found while reading
+  bool if_any = false;                // written only if it is not empty
 };
+// A record's, in the order written.
 using Fields = std::vector<Field>;
+// Both, one after the other.
 Fields joined(Fields first, const Fields& second);
 
 // The pointers are into what is given.

@@ -7,6 +7,7 @@
 
 namespace fprnn {
 
+// Those that a report shows.
 using Runs = std::span<const RunResult>;
 
 // Lengths downwards, in columns aligned to at most 100 characters, in several tables if they are
@@ -67,9 +68,9 @@ size_t common_beginning(const std::vector<std::string>& names);
 // The metric that charts and comparisons show: the first of the first run that has any, and its
 // name in words.
 struct MainMetric {
-  std::string name, caption;
-  bool is_share = true;  // in [0, 1] in all runs
-  Axis axis = {};        // 0 to 1, or over all numbers that are no shares
+  std::string name, caption;  // its key in eval.json, and for people
+  bool is_share = true;       // in [0, 1] in all runs
+  Axis axis = {};             // 0 to 1, or over all numbers that are no shares
 };
 MainMetric main_metric(Runs runs);
 

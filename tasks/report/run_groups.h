@@ -7,11 +7,13 @@
 
 namespace fprnn {
 
+// Runs with different seeds and nothing else.
 struct RunGroup {
-  std::string name;
+  std::string name;  // for people
   std::vector<RunResult> runs = {};
   std::vector<uint64_t> failed = {};  // seeds that have no result
 
+  // How many, with those that failed.
   size_t seeds() const { return runs.size() + failed.size(); }
 };
 using RunGroups = std::span<const RunGroup>;

@@ -7,11 +7,12 @@
 
 namespace fprnn {
 
+// A column of a table.
 struct Column {
-  std::string head;
+  std::string head;                     // its first line
   std::vector<std::string> cells = {};  // as many as in the others
 
-  int64_t width() const;
+  int64_t width() const;  // of its longest cell or head, in characters
 };
 
 // The columns under their heads, right-aligned, in as many tables as they need to keep to 100

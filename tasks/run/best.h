@@ -7,11 +7,12 @@
 namespace fprnn {
 
 std::string best_checkpoint(const std::string& run);  // its folder
+// Whether the run has that checkpoint.
 bool has_best(const std::string& run);
 
 struct Best {
   int64_t step = 0;
-  double validation_loss = 0;
+  double validation_loss = 0;  // in nats, as Task::validation says
 };
 // Takes the step's loss if it has one that is finite and less than the least; whether it did.
 bool improve(std::optional<Best>& best, const StepMetrics& metrics);

@@ -12,6 +12,7 @@ struct Interrupted : std::runtime_error {
   Interrupted() : std::runtime_error("interrupted") {}
 };
 
+// The exit code of a program that was interrupted.
 constexpr int kInterruptedExit = 130;
 
 void catch_interrupts();  // from now on; SIGHUP unless it is ignored, as nohup has it

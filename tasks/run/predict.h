@@ -17,6 +17,7 @@ namespace fprnn {
 class Words {
  public:
   explicit Words(const Task& task);
+  // Of a line, by its number.
   std::vector<int32_t> tokens(std::string_view line, int64_t number) const;
 
  private:

@@ -7,12 +7,13 @@
 
 namespace fprnn {
 
+// A task's part of its program.
 class TaskProgram {
  public:
   virtual ~TaskProgram() = default;
   virtual std::string name() const = 0;   // of the executable, hence of the task
   virtual std::string about() const = 0;  // in one line
-  virtual std::vector<Preset> presets() const { return {}; }
+  virtual std::vector<Preset> presets() const { return {}; }  // that --preset names
   // Of settings of any part, a model's too, where others are better than the library's.
   virtual KeyTexts defaults() const { return {}; }
   // The task's own, which name its problem in eval.json; after settings.title("Task",

@@ -34,13 +34,16 @@ class RunDirectory {
   // steps will write again, go.
   void go_on(int64_t steps);
 
+  // The folder.
   const std::string& path() const { return path_; }
   std::string file(const std::string& name) const { return path_ + "/" + name; }
 
+  // Appends to starts.jsonl. FileError.
   void log(const RunStart& start) const { LineFile(file("starts.jsonl")).append(to_json(start)); }
   // On disk when it returns, but for the system's caches. FileError: also where metrics.jsonl is no
   // longer the file that was written.
   void log(const StepMetrics& metrics) { metrics_->append(to_json(metrics)); }
+  // Replaces eval.json; the next, report.svg. FileError.
   void write(const Evaluation& evaluation) const;
   void write_report(const std::string& svg) const { replace_file(file("report.svg"), svg); }
 

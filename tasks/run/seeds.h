@@ -23,11 +23,12 @@ std::vector<uint64_t> seeds_named(std::string_view text);
 void make_seeds(const std::string& folder, std::span<const uint64_t> seeds,
                 const std::function<std::string(uint64_t seed)>& config_of);
 
+// What one command runs.
 struct SeedRuns {
-  std::string folder;
-  int64_t jobs = 1;   // at most so many at once
-  int threads = 1;    // of all of them together, one each at least
-  int64_t steps = 0;  // that a run takes
+  std::string folder;  // that make_seeds made
+  int64_t jobs = 1;    // at most so many at once
+  int threads = 1;     // of all of them together, one each at least
+  int64_t steps = 0;   // that a run takes
   Goals goals = {};
   std::vector<std::string> flags = {};  // said to each besides its folder
 };

@@ -31,6 +31,7 @@ class Training {
   Training(SequenceModel& model, const Task& task, const Context& context,
            const TrainOptions& options);
 
+  // Whether all steps are done.
   bool finished() const { return last_.step >= options_.steps; }
   // The next step. One that AdamW does not take, such as of a loss that is not finite, changes
   // nothing and is counted; Error after ten in a row, naming the first parameter concerned.
@@ -43,6 +44,7 @@ class Training {
   // Whether the last step repeated, as a graph, one that was captured.
   bool recorded() const { return repeated_.graph != nullptr; }
 
+  // Which this training steps.
   AdamW& optimiser() { return optimiser_; }
   // The model's state that the next step goes on from, empty where there is none, as after a step that
   // was to start anew and was not taken; null: the task carries none.
