@@ -3,6 +3,7 @@
 
     docs/site/build.py FOLDER
 
+Pages link to the reference of the headers, FOLDER/api, where that has been built (cmake/docs.cmake).
 Formulas become MathML, which browsers draw themselves. A file or folder of the repository that a document links to is
 shown on a page of its own. Exits with 1 where a link leads nowhere, before anything is written, or where pandoc
 warns, of a formula for example.
@@ -20,6 +21,7 @@ from links import ROOT, dead_links, documents, links
 HERE = pathlib.Path(__file__).resolve().parent
 LANGUAGES = {".cpp": "cpp", ".h": "cpp", ".cu": "cpp", ".cuh": "cpp", ".py": "python", ".sh": "bash", ".cmake": "cmake"}
 SHOWN_AS_THEY_ARE = {".svg", ".png"}
+REFERENCE = "api/index.html"  # in the site
 LARGEST = 1 << 18  # bytes of a file in a folder that is shown: others are named alone
 
 
@@ -40,11 +42,13 @@ def relative(path, page):
     return os.path.relpath(path, page.parent).replace(os.sep, "/")
 
 
-def pandoc(text, page, title):
+def pandoc(text, page, title, site):
     """The page's HTML: text in GitHub's Markdown, in the frame of page.html."""
     root = relative(pathlib.Path("."), page) + "/"
     command = ["pandoc", "--from=gfm+tex_math_dollars", "--to=html", "--mathml", "--fail-if-warnings", "--standalone",
                f"--template={HERE / 'page.html'}", f"--variable=root:{root}", f"--metadata=pagetitle:{title}"]
+    if (site / REFERENCE).exists():
+        command.append(f"--variable=reference:{REFERENCE}")
     done = subprocess.run(command, input=text, capture_output=True, text=True)
     if done.returncode != 0:
         raise Wrong(f"{page}: {done.stderr.strip()}")
@@ -73,10 +77,10 @@ def with_links(html, source, page):
     return re.sub(r'href="([^"]*)"', renewed, html)
 
 
-def document(path):
+def document(path, site):
     text = (ROOT / path).read_text()
     title = re.search(r"^# *(.*)$", text, re.MULTILINE)
-    return with_links(pandoc(text, page_of(path), title.group(1) if title else path.stem), path, page_of(path))
+    return with_links(pandoc(text, page_of(path), title.group(1) if title else path.stem, site), path, page_of(path))
 
 
 def is_shown(path):
@@ -95,14 +99,15 @@ def files_of(folder):
     return sorted(e.relative_to(ROOT) for e in (ROOT / folder).iterdir() if e.is_file() and not e.name.startswith("."))
 
 
-def listing(path):
+def listing(path, site):
     """A file's text, or what a folder holds."""
     if (ROOT / path).is_dir():
         names = [f"- [{e.name}]({e.name})" if is_shown(e) else f"- {e.name}" for e in files_of(path)]
         text = "\n".join([f"# {path}", "", *names])
-        return with_links(pandoc(text, page_of(path), path), path / "-", page_of(path))
+        return with_links(pandoc(text, page_of(path), path, site), path / "-", page_of(path))
     language = LANGUAGES.get(path.suffix, "text")
-    return pandoc(f"# {path}\n\n~~~~~~~~ {language}\n{(ROOT / path).read_text()}\n~~~~~~~~\n", page_of(path), path)
+    text = f"# {path}\n\n~~~~~~~~ {language}\n{(ROOT / path).read_text()}\n~~~~~~~~\n"
+    return pandoc(text, page_of(path), path, site)
 
 
 def linked(pages):
@@ -122,7 +127,7 @@ def write(site, path, make):
     if path.suffix in SHOWN_AS_THEY_ARE:
         shutil.copy(ROOT / path, to)
     else:
-        to.write_text(make(path))
+        to.write_text(make(path, site))
 
 
 def main(site):
