@@ -9,9 +9,9 @@ namespace fprnn {
 // A cap on the solvers' iterations in training alone: none, a number, or one drawn anew each step
 // from a Gamma distribution (models/layer.h).
 struct IterationCap {
-  int64_t fixed = 0;
+  int64_t fixed = 0;  // iterations; 0: none
   int64_t shape = 0;
-  double scale = 0;
+  double scale = 0;  // of the distribution
 };
 
 // Short sequences first: from length `from`, one longer at equal intervals, to the whole length
@@ -30,9 +30,9 @@ struct Rising {
 
 struct TrainOptions {
   int64_t steps = 1000;
-  int64_t batch_size = 64;
+  int64_t batch_size = 64;  // sequences
   int64_t accumulate = 1;  // batches of a step, one after the other; its loss is the mean of theirs
-  int64_t length = 16;
+  int64_t length = 16;     // of sequences, in tokens
   Curriculum curriculum = {};
   double lr = 1e-3;
   int64_t warmup = 0;  // steps
