@@ -67,7 +67,8 @@ def sentences_with(name, texts):
     parts = []
     for is_one, lines in itertools.groupby(texts, is_formula):
         parts += lines if is_one else re.split(r"(?<=[.;:])\s+", " ".join(lines))
-    return [part for part in parts if re.search(rf"\b{re.escape(name)}\b", part)]
+    found = [part for part in parts if re.search(rf"\b{re.escape(name)}\b", part)]
+    return ["In the formula", *found] if found and is_formula(found[0]) else found
 
 
 def words(name):
@@ -165,12 +166,12 @@ def filtered(lines, path):
                 put.append((line, column, line_of(texts)))
     for line, column, text in sorted(put, reverse=True):
         rows[line] = rows[line][:column] + text + rows[line][column:]
-    head = list(block(comments.about_file, f"@file {path.parent.name}/{path.name} "))
-    rows[:len(head)] = head
+    head = list(block(comments.about_file or [""], f"@file {path.parent.name}/{path.name} "))
+    rows[:len(head)] = head  # Doxygen warns of nothing in a file without one
     for each in reader.found:
         if each.kind != "enumerator" and comments.left_out(each):
             rows[each.first:each.last + 1] = [""] * (each.last + 1 - each.first)
-    return ["" if directive and not row.startswith("#include") else row
+    return ["" if directive and not row.startswith(("#include", "/**")) else row
             for row, directive in zip(rows, reader.directives)]
 
 
