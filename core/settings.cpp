@@ -228,18 +228,29 @@ void Settings::set_json(const std::string& text, const std::string& source, Says
            item.value().dump(-1, ' ', true, Json::error_handler_t::replace), source);
   }
   const bool whole = std::ranges::all_of(written(), [&](const Setting* setting) {
-    return setting->decides != Decides::model || keys.contains(setting->key);
+    return setting->decides != Decides::model || setting->implied || keys.contains(setting->key);
   });
-  if (says == Says::run || whole) return;
+  if (says == Says::run || whole) return imply_all_but(keys);
   for (const std::string& key : keys)
     for (Setting* setting : of_key(key, source)) setting->named_by = source;
 }
 
 void Settings::set(const KeyValues& values, const std::string& source) {
+  std::set<std::string> keys;
   for (const auto& [key, text] : values) {
     check_written(*of_key(key, source).front(), source);
     const Json value = parsed(text, source);
     assign(key, of_json(value), text, source);
+    keys.insert(key);
+  }
+  imply_all_but(keys);
+}
+
+void Settings::imply_all_but(const std::set<std::string>& keys) {
+  for (Setting& setting : settings_) {
+    if (!setting.implied || keys.contains(setting.key)) continue;
+    const std::string text(*setting.implied);
+    of_text(text)(setting);
   }
 }
 

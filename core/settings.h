@@ -14,6 +14,7 @@
 #include <initializer_list>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -65,8 +66,9 @@ struct Setting {
   // Why it does nothing beside other values, as "dplr has no mixer_normalisation"; empty: it does.
   // Only a user who names it is told so.
   std::function<std::string()> refusal = {};
-  // The value that checkpoints and results say by leaving the key out, as those from before there was
-  // the setting do; a literal. Unset: none.
+  // The value that checkpoints and results say by leaving the key out, as they and the configurations of
+  // runs from before there was the setting do, whatever defaults and presets say now; a literal.
+  // Unset: none.
   std::optional<std::string_view> implied = {};
   // Of a model: its weights fit whatever the value is, so that an evaluation may have another.
   bool fits_any = false;
@@ -109,8 +111,8 @@ class Settings {
   // The first names the setting on behalf of the user.
   void set(std::string_view key, const std::string& text, const std::string& source);
   void set(const Preset& preset);
-  // An object; keys must not repeat. One with all settings of `model` is a run's record in any
-  // case.
+  // An object; keys must not repeat. One with all settings of `model`, but for those that can be
+  // implied, is a run's record in any case.
   void set_json(const std::string& text, const std::string& source, Says says = Says::user);
   void set(const KeyValues& values, const std::string& source);
   // Once all is set. UsageError: the user named a setting that `chosen` does not have or that does
@@ -132,6 +134,8 @@ class Settings {
   // Where fits(setting) stores the value.
   void assign(std::string_view key, const std::function<bool(Setting&)>& fits,
               const std::string& value, const std::string& source);
+  // What a record that has these keys says of the others.
+  void imply_all_but(const std::set<std::string>& keys);
   std::vector<const Setting*> written() const;
 
   std::vector<Setting> settings_;

@@ -47,6 +47,11 @@ refuses 'at most the trained length' --shortest 3 --curriculum 2,0.5
 refuses 'a length from 1' --shortest -1
 refuses 'supervise must be all, last' --supervise first
 
+# A run of a preset that has since been given settings goes on without them.
+train before --preset a5-pd-ssm --group A5 --model lstm --steps 2000 --warmup 10 --end-lr 0 --shortest 0 --supervise all --time-limit 0.0001
+sed -i '/"end_lr"/d; /"shortest"/d; /"supervise"/d' before/config.json
+env -u FPRNN_GROUP "$program" --resume before --time-limit 0.0001 >log 2>&1 || die "a run of before: $(cat log)"
+
 # A trained model, run otherwise.
 metrics_of() { grep -o '"metrics": {[^}]*}' "$1/eval.json"; }
 # mean_iterations NAME: at the longest length.

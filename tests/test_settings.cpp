@@ -99,6 +99,40 @@ TEST_CASE("settings: a value that is implied is not in a checkpoint's") {
   CHECK(values({"--late", "so"}, true).at("late") == "\"so\"");
 }
 
+TEST_CASE(
+    "settings: a record from before a setting says what is implied, whatever presets say now") {
+  const auto late_after = [](const std::string& file, const std::vector<const char*>& flags = {}) {
+    Program program;
+    program.settings.title("Late", Decides::training);
+    program.settings.add("late", program.late, "l").implied = "none";
+    program.settings.title("Model", Decides::model);
+    std::string form = "plain";
+    program.settings.add("form", form, "f").implied = "plain";
+    program.settings.set(Preset{"of the task", "", {{"late", "so"}, {"form", "curved"}}});
+    program.file = file;
+    program.read(flags);
+    const bool record = file.find("deep_er") != std::string::npos;
+    CHECK(form == (record ? "plain" : "curved"));
+    for (const Setting& setting : program.settings.all())
+      if (!file.empty() && setting.key == "width") CHECK(setting.named_by.empty() == record);
+    return program.late;
+  };
+  const std::string record = R"({"width": 3, "deep_er": 4, "kind": "b", "seed": 1})";
+  CHECK(late_after("") == "so");
+  CHECK(late_after(R"({"width": 3})") == "so");
+  CHECK(late_after(record) == "none");
+  CHECK(late_after(record, {"--late", "mine"}) == "mine");
+
+  Program checkpoint;
+  checkpoint.settings.title("Late", Decides::training);
+  checkpoint.settings.add("late", checkpoint.late, "l").implied = "none";
+  checkpoint.late = "so";
+  checkpoint.settings.set({{"width", "3"}}, "checkpoint");
+  CHECK((checkpoint.late == "none" && checkpoint.width == 3));
+  checkpoint.settings.set({{"late", "\"then\""}}, "checkpoint");
+  CHECK(checkpoint.late == "then");
+}
+
 TEST_CASE("settings: every type from a flag, the environment and JSON") {
   const auto check = [](const Program& p) {
     CHECK(p.deep == -7);
