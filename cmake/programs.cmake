@@ -81,7 +81,7 @@ if(FPRNN_BUILD_TESTS)
     tests/test_checkpoint_files.cpp tests/test_saved_model.cpp tests/test_run_checkpoints.cpp tests/test_fixed_point.cpp tests/test_picard.cpp
     tests/test_patience.cpp tests/test_implicit_gradient.cpp tests/test_train_fixed_point.cpp tests/fp_cases.cpp
     tests/test_fp_layers.cpp tests/test_fp_gradients.cpp tests/test_fp_claims.cpp tests/test_fp_roots.cpp tests/test_own_mixers.cpp
-    tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp tests/test_record.cpp tests/test_report.cpp
+    tests/test_automatic_solver.cpp tests/test_kronecker_solve.cpp tests/test_record.cpp tests/test_run_folder.cpp tests/test_report.cpp
     tests/test_string_copying.cpp tests/test_many_sequences.cpp tests/test_groups.cpp tests/test_alphabets.cpp
     tests/test_protocols.cpp tests/test_carried.cpp tests/test_language.cpp tests/test_sampling.cpp
     tests/test_svg.cpp tests/test_figures.cpp tests/test_seeds.cpp tests/test_goals.cpp tests/test_best.cpp tests/test_examples.cpp tests/test_sweeps.cpp tests/test_mixer_bounds.cpp tests/test_cuda.cpp tests/test_cuda_forms.cpp
