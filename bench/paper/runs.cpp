@@ -195,7 +195,8 @@ std::vector<Job> jobs_left(const Row& row, const std::vector<Run>& runs, const s
   // Of a training that failed there is nothing to ask.
   const auto is_asked = [&](const Entry& entry, uint64_t seed) {
     const Run *trained = line_of(*row.entry(entry.of), seed), *asked = line_of(entry, seed);
-    return trained != nullptr && (!trained->failed.empty() || asked > trained);
+    const bool is_behind = asked != nullptr && asked > trained;
+    return trained != nullptr && (!trained->failed.empty() || is_behind);
   };
   const auto is_trained = [&](const Entry& entry, uint64_t seed) {
     const bool needed = std::ranges::any_of(row.entries, [&](const Entry& other) {
