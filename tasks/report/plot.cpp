@@ -242,11 +242,21 @@ std::string draw_page(const Page& page, const std::string& drawn) {
 }
 
 std::string draw_sample(size_t style, double x, double y) {
-  const Style s = style_of(style);
-  return segment(x, y, x + 36, y,
-                 fmt::format("stroke=\"{}\" stroke-width=\"2\" stroke-dasharray=\"{}\"", s.colour,
-                             s.dash)) +
-         mark(style, x + 18, y);
+  return draw_sample(Curve{.points = {}, .style = style, .marks = true}, x, y);
+}
+
+std::string draw_sample(const Curve& curve, double x, double y) {
+  const Style s = style_of(curve.style);
+  std::string sample;
+  if (curve.points.size() != 1)
+    sample = segment(
+        x, y, x + 36, y,
+        fmt::format("stroke=\"{}\" {}", s.colour,
+                    curve.faint
+                        ? std::string("stroke-opacity=\"0.3\"")
+                        : fmt::format("stroke-width=\"2\" stroke-dasharray=\"{}\"", s.dash)));
+  if (curve.marks) sample += mark(curve.style, x + 18, y);
+  return sample;
 }
 
 std::string draw(const Panel& panel, const Box& box) {

@@ -41,8 +41,10 @@ struct Box {
 
 // SVG of the panel in the box.
 std::string draw(const Panel& panel, const Box& box);
-// A sample of a style for a legend, 36 wide, with its middle at (x + 18, y).
+// A sample for a legend, 36 wide, with its middle at (x + 18, y): of a style with its mark, or of a
+// curve as it is drawn, faint or not and with a mark if it has marks. A curve of one point has no line.
 std::string draw_sample(size_t style, double x, double y);
+std::string draw_sample(const Curve& curve, double x, double y);
 // Text of the given font attributes; `anchor` is start, middle or end.
 std::string draw_text(double x, double y, const std::string& text, const std::string& attributes);
 // A title in bold and, after it, a note in small grey.

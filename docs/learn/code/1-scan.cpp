@@ -104,13 +104,14 @@ Numbers in_pieces(const Numbers& a, const Numbers& b, size_t size) {
       h[t] = so_far.b, factor[t] = so_far.a;
     }
   }
-  double carry = 0;
-  for (size_t begin = 0; begin < T; begin += size) {
-    const double state = carry;
-    const size_t end = std::min(T, begin + size);
-    carry = factor[end - 1] * state + h[end - 1];                    // one after the other
-    for (size_t t = begin; t < end; ++t) h[t] += factor[t] * state;  // the pieces at once
+  Numbers before;  // the state before each piece
+  double state = 0;
+  for (size_t begin = 0; begin < T; begin += size) {  // one after the other
+    before.push_back(state);
+    const size_t last = std::min(T, begin + size) - 1;
+    state = factor[last] * state + h[last];
   }
+  for (size_t t = 0; t < T; ++t) h[t] += factor[t] * before[t / size];  // all at once
   return h;
 }
 // [/pieces]

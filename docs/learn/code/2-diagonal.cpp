@@ -202,7 +202,7 @@ std::string draw_fade() {
       if (const double apart = gap(factors[i].first, 1, T); apart >= panel.y.least)
         curve.points.push_back({.x = static_cast<double>(T), .y = apart});
     panel.curves.push_back(curve);
-    drawing.legend({540, 80 + 28.0 * static_cast<double>(i)}, i, factors[i].second);
+    drawing.legend({540, 80 + 28.0 * static_cast<double>(i)}, curve, factors[i].second);
   }
   drawing.chart(panel, {16, 12, 500, 310});
   return drawing.svg();

@@ -193,7 +193,7 @@ void print_length() {
 std::string chart(fprnn::Panel panel, const std::vector<std::string>& names) {
   learn::Drawing drawing(680, 330, panel.title);
   for (size_t i = 0; i < names.size(); ++i)
-    drawing.legend({520, 80 + 28.0 * static_cast<double>(i)}, i, names[i]);
+    drawing.legend({520, 80 + 28.0 * static_cast<double>(i)}, panel.curves[i], names[i]);
   drawing.chart(panel, {16, 12, 490, 310});
   return drawing.svg();
 }

@@ -37,9 +37,9 @@ void print_scalar() {
   }
   v = 1 / (1 - w);
   line("exact", v, v * y);
-  const double h = 1e-4;
-  line("differences", ((x + h) / (1 - w) - (x - h) / (1 - w)) / (2 * h),
-       (x / (1 - w - h) - x / (1 - w + h)) / (2 * h));
+  const double step = 1e-4;
+  line("differences", ((x + step) / (1 - w) - (x - step) / (1 - w)) / (2 * step),
+       (x / (1 - w - step) - x / (1 - w + step)) / (2 * step));
 }
 // [/scalar]
 
@@ -242,7 +242,7 @@ std::string draw_neumann() {
       if (error >= panel.y.least) curve.points.push_back({.x = static_cast<double>(K), .y = error});
     }
     panel.curves.push_back(curve);
-    drawing.legend({520, 80 + 28.0 * static_cast<double>(i)}, i, factors[i].second);
+    drawing.legend({520, 80 + 28.0 * static_cast<double>(i)}, curve, factors[i].second);
   }
   drawing.chart(panel, {16, 12, 490, 310});
   return drawing.svg();

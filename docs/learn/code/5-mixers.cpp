@@ -289,27 +289,39 @@ void follow() {
 }
 // [/follow]
 
-Point point(const Vector& v) { return {.x = v[0], .y = v[1]}; }
-
-// The triangle, its three mirrors, and the six places of one point.
+// The triangle, its three mirrors, and the six places of one point: itself, those one reflection
+// away, and those two away.
 std::string triangle() {
-  learn::Drawing drawing(420, 400, "A triangle, its mirrors and the six images of a point");
-  Panel panel;
-  panel.title = "S3 as the symmetries of a triangle";
-  panel.x_label = "first coordinate";
-  panel.x = panel.y = {.least = -1, .most = 1};
+  learn::Drawing drawing(520, 400, "A triangle, its mirrors and the six images of a point");
+  const auto at = [](const Vector& v, double factor = 1) {
+    return learn::Spot{190 + 210 * factor * v[0], 200 - 210 * factor * v[1]};
+  };
   const std::vector<Vector> corner = corners(3);
-  Curve outline{.points = {}, .style = 0};
-  for (int i = 0; i < 4; ++i) outline.points.push_back(point(corner[i % 3]));
-  panel.curves.push_back(outline);
-  for (const Vector& c : corner)
-    panel.curves.push_back(
-        {.points = {point({-c[0], -c[1]}), point(c)}, .style = 1, .faint = true});
-  for (const std::vector<int>& p : group_named("S3").permutations)
-    panel.curves.push_back({.points = {point(symmetry(p) * Vector{0.62, 0.2})},
-                            .style = reflections_of(symmetry(p)).size() == 1 ? 1u : 2u,
-                            .marks = true});
-  drawing.chart(panel, {10, 10, 400, 380});
+  for (size_t i = 0; i < 3; ++i) {
+    drawing.line(at(corner[i]), at(corner[(i + 1) % 3]), learn::Ink::blue);
+    drawing.line(at(corner[i], -0.8), at(corner[i], 1.05));
+  }
+  drawing.text({at(corner[0], 1.05).x + 6, at(corner[0]).y + 4.5}, "a mirror", learn::Anchor::start,
+               13, learn::Ink::grey);
+  for (const std::vector<int>& p : group_named("S3").permutations) {
+    const learn::Spot place = at(symmetry(p) * Vector{0.42, 0.14});
+    switch (reflections_of(symmetry(p)).size()) {
+      case 0:
+        drawing.dot(place, 6);
+        break;
+      case 1:
+        drawing.ring(place, 6, learn::Ink::orange);
+        break;
+      default:
+        drawing.dot(place, 6, learn::Ink::green);
+    }
+  }
+  const auto legend = [&](double y, const std::string& text) {
+    drawing.text({366, y + 4.5}, text, learn::Anchor::start);
+  };
+  drawing.dot({350, 330}, 6), legend(330, "the start");
+  drawing.ring({350, 354}, 6, learn::Ink::orange), legend(354, "one reflection away");
+  drawing.dot({350, 378}, 6, learn::Ink::green), legend(378, "two away: rotated");
   return drawing.svg();
 }
 

@@ -246,7 +246,7 @@ void which_root(const char* what, const Step& step) {
 
 void print_roots() {
   which_root("three roots, two poles", random_step(2, 16, 1, 0.5));
-  which_root("the gain turned round", random_step(1, 16, 0.3, -1));
+  which_root("the gain with the other sign", random_step(1, 16, 0.3, -1));
   which_root("two reflections that rotate", random_step(4, 16, 1, 1));
 }
 
@@ -275,9 +275,9 @@ std::string draw_sigma() {
   for (const double root : roots(in, kLow, kHigh))
     panel.curves.push_back({.points = {{.x = root, .y = 1}}, .style = 2, .marks = true});
   drawing.chart(panel, {10, 10, 660, 320});
-  drawing.legend({40, 354}, 0, "the ratio");
-  drawing.legend({200, 354}, 1, "a pole");
-  drawing.legend({340, 354}, 2, "a root");
+  drawing.legend({40, 354}, ratio, "the ratio");
+  drawing.legend({200, 354}, Curve{.points = {}, .style = 1, .faint = true}, "a pole");
+  drawing.legend({340, 354}, Curve{.points = {{}}, .style = 2, .marks = true}, "a root");
   return drawing.svg();
 }
 

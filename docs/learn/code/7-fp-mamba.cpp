@@ -207,13 +207,15 @@ std::string draw_layer() {
   learn::Drawing drawing(680, 330, "One step of FP-Mamba as a diagram");
   drawing.text({20, 26}, "green: inside the loop, solved for y_t", Anchor::start, 12, Ink::green);
   drawing.text({20, 44}, "orange: from step t - 1", Anchor::start, 12, Ink::orange);
-  drawing.box({20, 150, 90, 40}, "x_t, z_t", Ink::blue);
+  drawing.box({20, 150, 90, 40}, "x_t", Ink::blue);
+  drawing.box({520, 260, 110, 36}, "z_t", Ink::blue);
   drawing.box({170, 150, 120, 40}, "mixer Q(p_t)", Ink::green);
   drawing.box({345, 150, 110, 40}, "scan H_t", Ink::green);
   drawing.box({510, 150, 130, 40}, "gate, LayerNorm", Ink::green);
   drawing.box({170, 260, 120, 36}, "y_{t-1}", Ink::orange);
   drawing.box({345, 260, 110, 36}, "H_{t-1}", Ink::orange);
   drawing.arrow({110, 170}, {168, 170}, Ink::blue);
+  drawing.arrow({575, 260}, {575, 192}, Ink::blue);
   drawing.arrow({290, 170}, {343, 170});
   drawing.arrow({455, 170}, {508, 170});
   drawing.arrow({230, 260}, {230, 192}, Ink::orange);

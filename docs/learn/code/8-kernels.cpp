@@ -139,10 +139,11 @@ std::string draw_memory() {
     Ink ink;
   };
   const std::vector<Level> levels = {
-      {"registers", "256 KiB a multiprocessor", "one thread", 200, Ink::green},
-      {"shared memory and first-level cache", "256 KiB a multiprocessor", "one block", 300,
+      {"registers", "at most 255 numbers a thread, 256 KiB a multiprocessor", "one thread", 370,
        Ink::green},
-      {"second-level cache", "50 MB", "all blocks, 5.6 TB/s", 400, Ink::blue},
+      {"shared memory and first-level cache", "256 KiB a multiprocessor together", "one block", 410,
+       Ink::green},
+      {"second-level cache", "50 MB", "all blocks, 5.6 TB/s", 455, Ink::blue},
       {"memory", "141 GB", "all kernels, 4.2 TB/s", 500, Ink::orange}};
   double y = 20;
   for (const Level& level : levels) {

@@ -108,8 +108,8 @@ void Drawing::chart(const fprnn::Panel& panel, const fprnn::Box& box) {
   body_ += fprnn::draw(panel, box);
 }
 
-void Drawing::legend(Spot at, size_t style, const std::string& text) {
-  body_ += fprnn::draw_sample(style, at.x, at.y);
+void Drawing::legend(Spot at, const fprnn::Curve& curve, const std::string& text) {
+  body_ += fprnn::draw_sample(curve, at.x, at.y);
   this->text({at.x + 44, at.y + 4.5}, text, Anchor::start);
 }
 

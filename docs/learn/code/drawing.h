@@ -29,8 +29,8 @@ class Drawing {
   void text(Spot at, const std::string& text, Anchor anchor = Anchor::middle, int size = 13,
             Ink ink = Ink::black);
   void chart(const fprnn::Panel& panel, const fprnn::Box& box);
-  // A line of a chart's legend: a sample of the style, and what it stands for.
-  void legend(Spot at, size_t style, const std::string& text);
+  // A line of a chart's legend: a sample of the curve, and what it stands for.
+  void legend(Spot at, const fprnn::Curve& curve, const std::string& text);
 
   std::string svg() const;
 
