@@ -131,7 +131,7 @@ void print_words() {
 }
 
 // [commuting]
-// The smallest subgroup with all of these elements.
+// The subgroup that these elements generate: all products of them.
 std::set<int> generated(const Group& group, const std::set<int>& elements) {
   std::set<int> all = {group.identity};
   std::vector<int> to_do = {group.identity};
