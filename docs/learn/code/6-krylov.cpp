@@ -22,17 +22,17 @@ constexpr double kEps = 1e-5;
 double deviation(const Vector& v) { return std::sqrt(dot(v, v) / std::ssize(v) + kEps); }
 
 // [krylov]
-// N(A + B y) with any matrix B, of which only products are asked for. The space of b, M b, M M b, ..
-// by Arnoldi: V with orthonormal rows, and M V = V H + what the next vector adds.
+// The space of b, G b, G G b, .. for a matrix of which only products are asked for, by Arnoldi: v has
+// its orthonormal vectors, and h is G in their coordinates, but for what the next vector adds.
 struct Space {
   std::vector<Vector> v;
   Matrix h;
 };
-Space arnoldi(const Matrix& m, const Vector& b, int most) {
+Space arnoldi(const Matrix& g, const Vector& b, int most) {
   Space space{{b}, Matrix(most)};
   for (double& value : space.v[0]) value /= std::sqrt(dot(b, b));
   for (int k = 0; k < most; ++k) {
-    Vector next = m * space.v[k];  // the one product of this round
+    Vector next = g * space.v[k];  // the one product of this round
     for (int i = 0; i <= k; ++i) {
       space.h(i, k) = dot(space.v[i], next);
       for (size_t d = 0; d < next.size(); ++d) next[d] -= space.h(i, k) * space.v[i][d];
@@ -45,7 +45,7 @@ Space arnoldi(const Matrix& m, const Vector& b, int most) {
   return space;
 }
 
-// Plain steps y <- (b + M y) / sigma in the space's coordinates: w is b + M y in units of |b|.
+// Plain steps y <- (b + G y) / sigma in the space's coordinates: w is b + G y in units of |b|.
 Vector solve_in(const Space& space, const Vector& b) {
   const double length = std::sqrt(dot(b, b)), D = static_cast<double>(std::ssize(b));
   Vector w(space.v.size(), 0);
