@@ -99,9 +99,8 @@ struct Block {
   int64_t decay() const { return D * N * 4; }       // A, for all
   int64_t y() const { return G * D * 4; }           // y_{t-1}, which the product reads
   int64_t product() const { return G * P * 4; }     // y_{t-1} W^T
-  int64_t ahead() const {
-    return 2 * G * (P + 3 * D) * 4;
-  }  // p, x, delta, z of this step and the next
+  // What x decides of this step and the next: its part of the product (P), and x, delta and z (D).
+  int64_t ahead() const { return 2 * G * (P + 3 * D) * 4; }
   int64_t all() const { return states() + decay() + y() + product() + ahead(); }
 };
 
