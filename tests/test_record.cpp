@@ -291,7 +291,8 @@ TEST_CASE("record: malformed evaluations are refused") {
   check_evaluation_refused(with("\"tokens\"", "\"last_token\""), "'last_token' appears twice");
   check_evaluation_refused(with("{\"whole", "[{\"whole"), "'metrics' must not be an array");
   std::string names;
-  for (size_t i = 0; i < kMostNames; ++i) names += "\"" + std::to_string(i) + "\": 0, ";
+  for (size_t i = 0; i < kMostNames; ++i)
+    names.append("\"").append(std::to_string(i)).append("\": 0, ");
   check_evaluation_refused(with("\"whole_seq", names + "\"whole_seq"), "too many names");
   for (const char* seed : {"-1", "1.0", "18446744073709551616", "null", "\"1\""})
     check_evaluation_refused(with("18446744073709551615", seed), "'seed' must");
