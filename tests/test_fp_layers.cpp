@@ -235,8 +235,7 @@ TEST_CASE("fp layers: dropping every state leaves y_{t-1} alone to remember") {
 TEST_CASE("fp layers: outside of training a step keeps the share of its state that it is told") {
   const Context context = test_context();
   const auto with_keep = [&](double keep) {
-    return Built(context,
-                 mamba_case("", with(kMamba, [&](auto& o) { o.state_keep = keep; })));
+    return Built(context, mamba_case("", with(kMamba, [&](auto& o) { o.state_keep = keep; })));
   };
   Built kept = with_keep(0.75), whole = with_keep(1);
   const Tensor mean = full(kept.context, {kBatch, kTime}, real(0.75));
