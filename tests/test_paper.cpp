@@ -74,6 +74,8 @@ TEST_CASE("paper: a line says all that tables need, and is short") {
   CHECK(line.size() < 1200);
   CHECK(line.find('\n') == std::string::npos);
   CHECK(line.find("0.98765,") != std::string::npos);
+  run.evaluation.lengths[0].metrics.front().second = 1 - 1e-6;
+  CHECK(to_line(run).find("[0.999999,") != std::string::npos);
   const Run back = run_from_line(line, "line");
   CHECK(to_line(back) == line);
   CHECK(back.command == run.command);
@@ -162,6 +164,10 @@ TEST_CASE("paper: a table has medians, seeds, counts and what is lacking") {
         std::string::npos);
   CHECK(table({"row=2,3"}) == "Lacking: all runs of row 2, 3 (gpu).\n");
   CHECK(cell_text(-0.0625, true) == "-.062");
+  CHECK(cell_text(1, true) == "1");
+  CHECK(cell_text(0, true) == "0");
+  CHECK(cell_text(0.99951, true) == ".9995");
+  CHECK(cell_text(-0.0001, true) == "-.0001");
   CHECK(cell_text(2.09412, false) == "2.094");
   CHECK(cell_text(std::nan(""), true) == "-");
   CHECK_THROWS_AS(query_of({"row=2", "color=red"}), FormatError);

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fprnn/core/text.h>
 #include <fprnn/tasks/report/report.h>
+#include <fprnn/tasks/report/table.h>
 
 #include <algorithm>
 #include <cmath>
@@ -88,6 +89,21 @@ length   sequences   whole sequences  tokens  last token
    256         100  0.0000 .000-.037  0.5000      0.0000
 * trained at length 16; ranges: 95 % Wilson intervals
 )");
+}
+
+TEST_CASE("report table: no share is rounded to a 0 or 1 that it is not") {
+  const std::vector<std::pair<double, const char*>> cases = {
+      {1, "1.000"},       {0, "0.000"},        {-0.0, "0.000"},      {0.5, "0.500"},
+      {0.9994, "0.999"},  {0.99951, "0.9995"}, {0.99996, "0.99996"}, {1 - 2.0 / 1e7, "0.9999998"},
+      {0.0004, "0.0004"}, {1e-6, "0.000001"},  {-0.0004, "-0.0004"}, {-0.9999, "-0.9999"},
+      {1.0001, "1.0001"}, {1.9999, "2.000"},   {1 - 1e-15, "1.000"}, {-1e-15, "0.000"}};
+  for (const auto& [value, text] : cases) CHECK(share_text(value, 3) == text);
+  CHECK(share_text(0.99996, 4) == "0.99996");
+  CHECK(fraction(std::nan("")) == "-");
+  RunResult run = sample_run("nearly", {1}, false);
+  run.evaluation.lengths[0].metrics = {{"whole_sequences", 4095.0 / 4096}, {"tokens", 1e-5}};
+  run.evaluation.lengths[0].wilson = {.low = 1e-4, .high = 0.99994};
+  CHECK(table({run}).find("  0.9998 .0001-.9999  0.00001\n") != std::string::npos);
 }
 
 TEST_CASE("report table: runs side by side") {

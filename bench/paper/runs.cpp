@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/check.h>
 #include <fprnn/core/file.h>
+#include <fprnn/tasks/report/table.h>
 
 #include <algorithm>
 #include <cmath>
@@ -19,9 +20,12 @@ using Json = nlohmann::ordered_json;
 
 constexpr int64_t kLongestLine = 1 << 16;
 
-// With five digits, which keeps the file small; null for what is no number.
+// With five digits, which keeps the file small, or more where these would make it 1; null for what is no
+// number.
 Json brief(double value) {
-  return std::isfinite(value) ? Json::parse(fmt::format("{:.5g}", value + 0)) : Json();
+  if (!std::isfinite(value)) return {};
+  const std::string text = fmt::format("{:.5g}", value + 0);
+  return Json::parse(text == "1" ? share_text(value, 0) : text);
 }
 double number(const Json& value) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();

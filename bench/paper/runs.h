@@ -1,4 +1,5 @@
-// runs.jsonl: what each run of the paper's rows reached, a line each. Numbers have five digits there.
+// runs.jsonl: what each run of the paper's rows reached, a line each. Numbers have five digits there,
+// but none becomes a 1 that it is not.
 #pragma once
 
 #include <fprnn/tasks/report/record.h>

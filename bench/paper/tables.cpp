@@ -1,6 +1,7 @@
 #include "tables.h"
 
 #include <fmt/format.h>
+#include <fprnn/tasks/report/table.h>
 
 #include <algorithm>
 #include <cmath>
@@ -139,11 +140,9 @@ std::string table_of(const Query& query, const std::vector<Row>& rows,
 std::string cell_text(double value, bool is_share) {
   if (!std::isfinite(value)) return "-";
   if (!is_share) return fmt::format("{:.4g}", value);
-  const double size = std::abs(value);
-  const std::string text = size >= 0.9995  ? "1"
-                           : size < 0.0005 ? "0"
-                                           : fmt::format("{:.3f}", size).substr(1);
-  return (value <= -0.0005 ? "-" : "") + text;
+  std::string text = share_text(value, 3);
+  if (text.ends_with(".000")) return text.substr(0, text.size() - 4);
+  return text.erase(text.find('0'), 1);
 }
 
 }  // namespace fprnn::paper

@@ -9,7 +9,7 @@ namespace fprnn::paper {
 std::string table_of(const Query& query, const std::vector<Row>& rows,
                      const std::vector<Run>& runs);
 
-// .998 as ".998", 1 as "1", and of what is beyond -1 to 1 four digits; "-" for what is no number.
+// A share as ".998", "1" or ".9998" (share_text), another number with four digits; "-" for what is no number.
 std::string cell_text(double value, bool is_share);
 
 }  // namespace fprnn::paper

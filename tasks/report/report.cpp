@@ -86,7 +86,8 @@ size_t common_beginning(const std::vector<std::string>& names) {
 std::string range_text(const Interval& interval) {
   if (!interval.low || !interval.high) return {};
   const auto brief = [](double share) {
-    return share >= 0.9995 ? std::string("1.00") : fmt::format("{:.3f}", share).substr(1);
+    const std::string text = share_text(share, 3);
+    return text == "1.000" ? std::string("1.00") : text.substr(1);
   };
   return fmt::format("{}-{}", brief(*interval.low), brief(*interval.high));
 }

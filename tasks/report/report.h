@@ -60,7 +60,7 @@ bool has_iterations(const RunResult& run);
 // Of a result's metric, where it is the main one and has an interval; and whether a run has any.
 Interval interval_of(const LengthResult& result, std::string_view metric);
 bool has_intervals(const RunResult& run);
-// In thousandths, ".888-.978"; empty if there is none.
+// In thousandths, ".888-.978", or as share_text of table.h has it; empty if there is none.
 std::string range_text(const Interval& interval);
 // How many characters all of the names, one at least, have in common at their beginning, up to the end of a word.
 size_t common_beginning(const std::vector<std::string>& names);

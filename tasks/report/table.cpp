@@ -58,8 +58,18 @@ std::string tables(const std::vector<Column>& columns) {
   return text + aligned(now);
 }
 
-std::string fraction(double value) {
-  return std::isfinite(value) ? fmt::format("{:.4f}", value) : "-";
+std::string share_text(double value, int digits) {
+  const double whole = std::round(value) + 0.0;  // no -0
+  if (std::abs(value - whole) < 1e-9) return fmt::format("{:.{}f}", whole, digits);
+  const auto is_end = [](const std::string& text) {
+    const double shown = std::abs(number_in<double>(text).value_or(0.5));
+    return shown == 0 || shown == 1;
+  };
+  std::string text = fmt::format("{:.{}f}", value, digits);
+  while (is_end(text)) text = fmt::format("{:.{}f}", value, ++digits);
+  return text;
 }
+
+std::string fraction(double value) { return std::isfinite(value) ? share_text(value, 4) : "-"; }
 
 }  // namespace fprnn

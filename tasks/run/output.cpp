@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <fprnn/core/text.h>
+#include <fprnn/tasks/report/table.h>
 #include <fprnn/tasks/run/output.h>
 #include <unistd.h>
 
@@ -102,8 +103,9 @@ void Progress::show(const StepMetrics& m) {
   const double left = done > 0 ? (m.seconds - before_) / static_cast<double>(done) *
                                      static_cast<double>(steps_ - m.step)
                                : 0;
-  std::string line = fmt::format("step {:>{}}/{}  loss {:.4f}  accuracy {:.3f}", m.step,
-                                 std::to_string(steps_).size(), steps_, m.loss, m.accuracy);
+  std::string line =
+      fmt::format("step {:>{}}/{}  loss {:.4f}  accuracy {}", m.step, std::to_string(steps_).size(),
+                  steps_, m.loss, share_text(m.accuracy, 3));
   if (m.iterations_max > 0)
     line += fmt::format("  iterations {:.0f}  residual {:.0e}", m.iterations_mean, m.residual_max);
   if (m.unconverged > 0) line += fmt::format("  unconverged {}", m.unconverged);
