@@ -9,7 +9,8 @@ add_library(fprnn_tasks STATIC EXCLUDE_FROM_ALL
   tasks/babi/lanes.cpp tasks/babi/catbabi.cpp
   tasks/decode.cpp
   tasks/report/record.cpp tasks/report/record_json.cpp tasks/report/record_reader.cpp tasks/report/axis.cpp
-  tasks/report/table.cpp tasks/report/report.cpp tasks/report/chart.cpp tasks/report/plot.cpp
+  tasks/report/table.cpp tasks/report/report.cpp tasks/report/chart.cpp tasks/report/names.cpp
+  tasks/report/plot.cpp
   tasks/report/run_groups.cpp tasks/report/curves.cpp tasks/report/svg.cpp tasks/report/summary.cpp
   tasks/run/output.cpp tasks/run/interrupt.cpp tasks/run/command_line.cpp tasks/run/options.cpp
   tasks/run/solves.cpp tasks/run/train_options.cpp tasks/run/conditions.cpp tasks/run/train.cpp tasks/run/evaluate.cpp tasks/run/examples.cpp tasks/run/predict.cpp tasks/run/run_directory.cpp

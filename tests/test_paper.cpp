@@ -3,6 +3,7 @@
 #include <fprnn/core/file.h>
 
 #include <cmath>
+#include <map>
 
 #include "../bench/paper/document.h"
 #include "../bench/paper/tables.h"
@@ -199,6 +200,35 @@ TEST_CASE("paper: a chart of what is measured joins labels that differ by their 
   CHECK(svg.find(">d-4</tspan>") == std::string::npos);
   CHECK(made_document(made.text, "paper", rows, runs).text == made.text);
   CHECK(without_version(svg).find("solver") == std::string::npos);
+}
+
+TEST_CASE(
+    "paper: figure 6 has a mark with a name for each training of its rows, and no evaluation") {
+  std::vector<Row> rows;
+  std::vector<Run> runs;
+  for (const char* name : {"1", "2", "3", "6", "10"})
+    rows.push_back(read_row(std::string(FPRNN_SOURCE_DIR "/docs/paper/rows/") + name, "gpu"));
+  for (const Row& row : rows)
+    for (const Entry& entry : row.entries)
+      for (const uint64_t seed : row.seeds) {
+        Run& run = runs.emplace_back(run_of(row, entry.label, seed, 0.5));
+        const auto number = static_cast<double>(runs.size());
+        run.evaluation.model = paper::value_of(run.command, "model");
+        run.evaluation.train_seconds = 10 + number;
+        run.evaluation.protocols.figures = {{"longest_90", std::floor(std::pow(number, 1.2))}};
+      }
+  runs.front().evaluation.protocols.figures = {{"longest_90", 0}};
+  const Document made =
+      made_document(read_file(FPRNN_SOURCE_DIR "/docs/paper.md", 1'000'000), "paper", rows, runs);
+  std::map<std::string, int> marks;
+  for (const char* name : {"fig6-a5.svg", "fig6-s5.svg"}) {
+    const std::string& svg = made.charts.at(name);
+    for (size_t at = svg.find("</text>"); at != std::string::npos; at = svg.find("</text>", at + 1))
+      ++marks[svg.substr(svg.rfind('>', at) + 1, at - svg.rfind('>', at) - 1)];
+  }
+  for (const Row& row : rows)
+    for (const Entry& entry : row.entries)
+      CHECK_MESSAGE(marks[entry.label] == (entry.of.empty() ? 1 : 0), entry.label);
 }
 
 }  // namespace fprnn::tests

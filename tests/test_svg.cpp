@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fprnn/tasks/report/axis.h>
 #include <fprnn/tasks/report/curves.h>
+#include <fprnn/tasks/report/names.h>
 #include <fprnn/tasks/report/plot.h>
 #include <fprnn/tasks/report/run_groups.h>
 
@@ -300,6 +301,46 @@ TEST_CASE("report axis: ticks are round numbers") {
   CHECK(ticks(1e-5, 1e-4, 10, 5) == "10⁻⁵ 2·10⁻⁵ 5·10⁻⁵ 10⁻⁴ ");
   CHECK(tick_text(-1234567) == "-1,234,567");
   CHECK(tick_text(123456789) == "1.23·10⁸");
+}
+
+TEST_CASE("svg: names hide no mark and no other name") {
+  constexpr size_t kCount = 40;
+  constexpr Box kWithin{.x = 50, .y = 40, .width = 900, .height = 300};
+  std::vector<NamePlace> places;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < kCount; ++i) {
+    const auto number = static_cast<double>(i);
+    // Most stand near each other, some at the edges.
+    places.push_back({.mark_x = i % 5 == 0 ? 950 : 100 + 11 * number,
+                      .mark_y = i % 5 == 0 ? 40 + 7 * number : 300 + 3 * std::sin(number)});
+    names.push_back("name-" + std::to_string(i));
+  }
+  place_names(places, names, kWithin);
+  const auto box_of = [&](size_t i) {
+    return Box{places[i].x, places[i].y - kNameHeight, name_width(names[i]), kNameHeight};
+  };
+  const auto apart = [](const Box& a, const Box& b) {
+    return a.x >= b.x + b.width || b.x >= a.x + a.width || a.y >= b.y + b.height ||
+           b.y >= a.y + a.height;
+  };
+  for (size_t i = 0; i < kCount; ++i) {
+    const Box box = box_of(i);
+    CHECK(box.x >= kWithin.x);
+    CHECK(box.x + box.width <= kWithin.x + kWithin.width);
+    CHECK(box.y >= kWithin.y);
+    CHECK(box.y + box.height <= kWithin.y + kWithin.height);
+    for (size_t j = 0; j < kCount; ++j) {
+      CHECK(apart(box, {places[j].mark_x - 5, places[j].mark_y - 5, 10, 10}));
+      if (i != j) CHECK(apart(box, box_of(j)));
+    }
+  }
+  // Alone it stands beside its mark; without room too.
+  std::vector<NamePlace> one = {{.mark_x = 500, .mark_y = 200}};
+  place_names(one, std::span(names).first(1), kWithin);
+  CHECK(std::abs(one[0].y - kNameHeight / 2 - 200) < 1);
+  CHECK(one[0].x - 500 < 15);
+  place_names(one, std::span(names).first(1), {.x = 0, .y = 0, .width = 1, .height = 1});
+  CHECK(one[0].x - 500 < 15);
 }
 
 }  // namespace fprnn::tests

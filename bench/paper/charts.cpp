@@ -12,10 +12,11 @@ namespace {
 
 constexpr double kWidth = 1000, kMargin = 32, kPanelHeight = 380, kLegendRow = 24, kTop = 78;
 
-// Entries whose labels differ by the number behind their last hyphen.
+// Entries whose labels differ by the number behind their last hyphen; or with names those of one model.
 struct Series {
   std::string name;
-  std::vector<Point> points;
+  std::vector<Point> points = {};
+  std::vector<std::string> labels = {};
 };
 
 std::string stem_of(const std::string& label) {
@@ -24,11 +25,17 @@ std::string stem_of(const std::string& label) {
   return numbered ? label.substr(0, end) : label;
 }
 
+// A run that is right at no length stands at 1, for the axis may be logarithmic.
+double shown(const Run& run, const std::string& name) {
+  const double value = measured(run, name);
+  return name == "longest" ? std::max(value, 1.0) : value;
+}
+
 Point point_of(const Query& query, const Group& group) {
   std::vector<double> xs, ys;
   for (const Run& run : group.runs) {
-    xs.push_back(measured(run, query.x));
-    ys.push_back(measured(run, query.y));
+    xs.push_back(shown(run, query.x));
+    ys.push_back(shown(run, query.y));
   }
   Point point{.x = median(xs), .y = median(ys)};
   for (const double y : ys) {
@@ -41,12 +48,15 @@ Point point_of(const Query& query, const Group& group) {
 std::vector<Series> series_of(const Query& query, const std::vector<Group>& groups) {
   std::vector<Series> all;
   for (const Group& group : groups) {
-    const std::string name = stem_of(group.entry->label);
+    const std::string& label = group.entry->label;
+    const std::string name = query.names ? group.runs.front().evaluation.model : stem_of(label);
     auto found = std::ranges::find(all, name, &Series::name);
-    if (found == all.end()) found = all.insert(all.end(), {name, {}});
+    if (found == all.end()) found = all.insert(all.end(), {.name = name});
     found->points.push_back(point_of(query, group));
+    found->labels.push_back(label);
   }
-  for (Series& series : all) std::ranges::sort(series.points, {}, &Point::x);
+  if (!query.names)
+    for (Series& series : all) std::ranges::sort(series.points, {}, &Point::x);
   return all;
 }
 
@@ -62,6 +72,18 @@ std::string words(std::string name, const Axis& axis) {
   return name + (axis.base != 0 ? " (log scale)" : "");
 }
 
+// As one curve, or with names as marks alone.
+void add(Panel& panel, const Series& series, size_t style, bool named) {
+  const Curve curve{.points = series.points, .style = style, .marks = true, .bars = true};
+  if (!named) return panel.curves.push_back(curve);
+  for (size_t i = 0; i < series.points.size(); ++i) {
+    const Point& point = series.points[i];
+    panel.curves.push_back(curve);
+    panel.curves.back().points = {point};
+    panel.names.push_back({point.x, point.y, series.labels[i]});
+  }
+}
+
 std::string against(const Query& query, const std::vector<Group>& groups) {
   const std::vector<Series> all = series_of(query, groups);
   Panel panel{
@@ -69,13 +91,16 @@ std::string against(const Query& query, const std::vector<Group>& groups) {
   std::vector<double> xs, ys;
   std::string legend;
   for (size_t i = 0; i < all.size(); ++i) {
-    panel.curves.push_back({.points = all[i].points, .style = i, .marks = true, .bars = true});
+    add(panel, all[i], i, query.names);
     for (const Point& point : all[i].points) {
       xs.push_back(point.x);
       ys.insert(ys.end(), {point.y, point.low, point.high});
     }
     const double y = kTop + static_cast<double>(i) * kLegendRow;
-    legend += draw_sample(i, kMargin, y) + draw_heading(kMargin + 48, y + 4.5, 13, all[i].name, "");
+    const Curve sample{
+        .points = std::vector<Point>(query.names ? 1 : 0), .style = i, .marks = true};
+    legend +=
+        draw_sample(sample, kMargin, y) + draw_heading(kMargin + 48, y + 4.5, 13, all[i].name, "");
   }
   panel.x = axis_of(xs);
   panel.y = axis_of(ys);

@@ -64,8 +64,8 @@ class Maker {
     const std::string svg = chart_of(query, rows_, runs_);
     if (svg.empty()) return lack;
     made_.charts[name + ".svg"] = svg;
-    return fmt::format("![{}]({}/{}.svg)\n", query.title.empty() ? name : query.title, folder_,
-                       name);
+    return fmt::format("![{}]({}/{}.svg)\n{}", query.title.empty() ? name : query.title, folder_,
+                       name, lack.empty() ? "" : "\n" + lack);
   }
 
   const std::string& folder_;

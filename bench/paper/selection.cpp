@@ -21,9 +21,10 @@ bool matches(const std::string& label, const std::string& pattern) {
   return label.starts_with(std::string_view(pattern).substr(0, pattern.size() - 1));
 }
 
-bool is_shown(const Query& query, const std::string& label) {
+bool is_shown(const Query& query, const Entry& entry) {
+  if (query.trainings && !entry.of.empty()) return false;
   return query.labels.empty() || std::ranges::any_of(query.labels, [&](const std::string& pattern) {
-           return matches(label, pattern);
+           return matches(entry.label, pattern);
          });
 }
 
@@ -65,8 +66,12 @@ Query query_of(const std::vector<std::string>& words) {
     } else if (key == "at") {
       for (const std::string& length : split(value, ','))
         query.at.push_back(number_in<int64_t>(length).value_or(0));
-    } else if (key == "show") {
-      query.counts = value == "solved";
+    } else if (word == "show=solved") {
+      query.counts = true;
+    } else if (word == "show=names") {
+      query.names = true;
+    } else if (word == "of=trainings") {
+      query.trainings = true;
     } else {
       std::string* text = key == "scale"    ? &query.scale
                           : key == "metric" ? &query.metric
@@ -97,7 +102,7 @@ std::vector<Group> groups_of(const Query& query, const std::vector<Row>& rows,
   for (const Row& row : rows) {
     if (!is_in(query, row)) continue;
     for (const Entry& entry : row.entries) {
-      if (!is_shown(query, entry.label)) continue;
+      if (!is_shown(query, entry)) continue;
       Group group{.row = &row, .entry = &entry};
       for (const Run& run : runs)
         if (run.row == row.name && run.scale == row.scale && run.label == entry.label &&
@@ -119,7 +124,7 @@ std::string lacking(const Query& query, const std::vector<Row>& rows,
   std::vector<std::string> missing;
   for (const Row& row : rows)
     for (const Entry& entry : row.entries) {
-      if (!is_in(query, row) || !is_shown(query, entry.label)) continue;
+      if (!is_in(query, row) || !is_shown(query, entry)) continue;
       const auto found = std::ranges::find(groups, &entry, &Group::entry);
       const size_t there = found == groups.end() ? 0 : found->count();
       if (there < row.seeds.size())

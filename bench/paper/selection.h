@@ -15,7 +15,11 @@ struct Query {
   std::vector<int64_t> at = {};          // at=16,64: lengths; empty: all that were evaluated
   // metric=strings, of each length; or iterations, or one of a protocol's figures. Empty: the main one.
   std::string metric = {};
-  bool counts = false;         // show=solved: how many seeds reach .99, in place of their values
+  bool trainings = false;  // of=trainings: no evaluations
+  bool counts = false;     // show=solved: how many seeds reach .99, in place of their values
+  // show=names, of a chart against something: a mark for each entry with its label, in the style of its
+  // model.
+  bool names = false;
   std::string x = {}, y = {};  // of a chart against something else than the length
   std::string title = {};      // title=Time_to_train, _ for a space
 };

@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <fprnn/core/build_info.h>
 #include <fprnn/core/text.h>
+#include <fprnn/tasks/report/names.h>
 #include <fprnn/tasks/report/plot.h>
 
 #include <algorithm>
@@ -188,6 +189,30 @@ std::string draw_verticals(const Plot& plot) {
   return text + note;
 }
 
+// A name that does not stand beside its mark is joined to it by a line.
+std::string draw_names(const Plot& plot) {
+  std::vector<NamePlace> places;
+  std::vector<std::string> names;
+  for (const Name& name : plot.panel.names) {
+    if (!plot.shows(name.x, name.y)) continue;
+    places.push_back({.mark_x = plot.x(name.x), .mark_y = plot.y(name.y)});
+    names.push_back(name.text);
+  }
+  place_names(places, names, {plot.left, plot.top, plot.width, plot.height});
+  std::string text;
+  for (size_t i = 0; i < places.size(); ++i) {
+    const NamePlace& place = places[i];
+    const double middle = place.y - kNameHeight / 2;
+    if (std::abs(middle - place.mark_y) > kNameHeight / 2)
+      text += segment(place.mark_x, place.mark_y,
+                      place.x > place.mark_x ? place.x - 2 : place.x + name_width(names[i]) + 2,
+                      middle, fmt::format("stroke=\"{}\" stroke-width=\"0.7\"", kGrey));
+    text += draw_text(place.x, place.y - 2, names[i],
+                      fmt::format("font-size=\"11\" fill=\"{}\"", kInk));
+  }
+  return text;
+}
+
 double mean_of(std::span<const Point> points, double Point::*member) {
   double sum = 0, count = 0;
   for (const Point& point : points)
@@ -264,6 +289,7 @@ std::string draw(const Panel& panel, const Box& box) {
   std::string text = draw_heading(box.x, box.y + 14, 14, panel.title, panel.note);
   text += draw_axes(plot) + draw_verticals(plot);
   for (const Curve& curve : panel.curves) text += draw_curve(plot, curve);
+  text += draw_names(plot);
   return "<g>\n" + text + "</g>\n";
 }
 

@@ -24,12 +24,19 @@ struct Curve {
   bool bars = false, band = false;    // what low and high are drawn as
 };
 
+// A name beside a point, in the axes' numbers.
+struct Name {
+  double x = 0, y = 0;
+  std::string text;
+};
+
 // One plot: curves in two axes, with titles.
 struct Panel {
   std::string title = {}, note = {};  // the note in grey after it: units, what is drawn how
   std::string x_label;                // beneath the axis
   Axis x = {}, y = {};                // what is shown, to the right and upwards
   std::vector<Curve> curves;
+  std::vector<Name> names = {};         // of marks (names.h)
   std::vector<int64_t> verticals = {};  // values of x marked by a dashed line
   std::string vertical_note = {};       // beside the vertical axis
 };
