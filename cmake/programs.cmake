@@ -27,7 +27,7 @@ endfunction()
 
 # What docs/paper.md is made by, without its main: for the program and the tests.
 set(paper bench/paper/rows.cpp bench/paper/runs.cpp bench/paper/selection.cpp bench/paper/tables.cpp bench/paper/charts.cpp
-    bench/paper/document.cpp)
+    bench/paper/both.cpp bench/paper/document.cpp)
 
 if(FPRNN_BUILD_PROGRAMS)
   foreach(task state_tracking copying recall mod_arithmetic language_model catbabi)

@@ -1,10 +1,12 @@
 // The paper's runs as data: rows, lines of runs.jsonl, and what is made of both (bench/paper).
 #include <doctest/doctest.h>
 #include <fprnn/core/file.h>
+#include <fprnn/core/text.h>
 
 #include <cmath>
 #include <map>
 
+#include "../bench/paper/both.h"
 #include "../bench/paper/document.h"
 #include "../bench/paper/tables.h"
 #include "folder.h"
@@ -202,8 +204,57 @@ TEST_CASE("paper: a chart of what is measured joins labels that differ by their 
   CHECK(without_version(svg).find("solver") == std::string::npos);
 }
 
-TEST_CASE(
-    "paper: figure 6 has a mark with a name for each training of its rows, and no evaluation") {
+TEST_CASE("paper: whether one model alone does two things is shown, refuted or open") {
+  const Folder folder;
+  write_file(folder.file("1"),
+             "gpu seeds 0\ntrain A5-H state_tracking --rank 2\n"
+             "train A5-mamba state_tracking --model mamba\n"
+             "train A5-lstm state_tracking --model lstm\nask A5-lstm-far A5-lstm --steps 1\n");
+  write_file(folder.file("2"),
+             "gpu seeds 0-1\ntrain H copying --rank 2\ntrain mamba copying --model mamba\n");
+  const std::vector<Row> rows = {read_row(folder.file("1"), "gpu"),
+                                 read_row(folder.file("2"), "gpu")};
+  const Run h = run_of(rows[0], "A5-H", 0, 1), mamba = run_of(rows[0], "A5-mamba", 0, 0.5),
+            lstm = run_of(rows[0], "A5-lstm", 0, 1), h0 = run_of(rows[1], "H", 0, 0.9),
+            h1 = run_of(rows[1], "H", 1, 1), mamba0 = run_of(rows[1], "mamba", 0, 1),
+            mamba1 = run_of(rows[1], "mamba", 1, 1);
+  const auto words = [](const std::string& text) { return split(text, ' '); };
+  const auto text = [&](const std::vector<Run>& runs) {
+    return both_text(
+        both_of(
+            words("by=fp-mamba but=lstm least=0.9 and row=1 labels=A5-* at=16 "
+                  "metric=whole_sequences title=A5 and row=2 at=16 metric=tokens title=copying")),
+        rows, runs);
+  };
+  const auto says = [&](const std::vector<Run>& runs, const std::string& verdict) {
+    const std::string made = text(runs);
+    CHECK_MESSAGE(made.find("\n" + verdict + "\n") != std::string::npos, made);
+  };
+  CHECK(text({}) == "Lacking: all runs of row 1 (gpu).\nLacking: all runs of row 2 (gpu).\n");
+  CHECK(text({h, mamba, lstm, h0, h1})
+            .starts_with("| model | A5 | copying | both |\n|---|---|---|---|\n"
+                         "| `H` | 1 | .975 (.950 1) | yes |\n"
+                         "| `mamba` | .500 | - | no |\n"
+                         "| `lstm` | 1 | - | open |\n\nShown: `H`.\n\n"
+                         "`docs/paper/run.sh 1`: 3 runs;"));
+  says({h, h0, h1}, "Open, for lack of A5 of `mamba`; copying of `mamba`.");
+  says({h, mamba, h0}, "Open, for lack of copying of `H`.");
+  Run solves = mamba, fails = h, diverged = h1;
+  solves.evaluation.lengths[0].metrics[0].second = 0.9;
+  fails.evaluation.lengths[0].metrics[0].second = 0.89;
+  diverged.failed = "not finite";
+  says({h, solves, h0, h1, mamba0}, "Open, for lack of copying of `mamba`.");
+  says({h, solves, mamba0, mamba1}, "Refuted: `mamba` of another model.");
+  says({fails}, "Refuted: none of `fp-mamba`.");
+  says({h, mamba, h0, diverged}, "Refuted: none of `fp-mamba`.");
+  const std::string part = " and row=1 metric=x at=1";
+  for (const std::string& wrong :
+       {"by=a least=1" + part, "by=a" + part + part, "by=a least=1 of=b" + part + part,
+        "by=a least=1 and row=1 at=1" + part, "by=a least=1 and row=1 metric=x" + part})
+    CHECK_THROWS_AS(both_of(words(wrong)), FormatError);
+}
+
+TEST_CASE("paper: figure 6 names each training of its rows, and no evaluation") {
   std::vector<Row> rows;
   std::vector<Run> runs;
   for (const char* name : {"1", "2", "3", "6", "10"})

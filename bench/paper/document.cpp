@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "both.h"
 #include "charts.h"
 #include "tables.h"
 
@@ -22,7 +23,8 @@ std::vector<std::string> marker_words(const std::string& line) {
   std::vector<std::string> words = split(
       std::string_view(line).substr(kOpen.size(), line.size() - kOpen.size() - kClose.size()), ' ');
   std::erase(words, "");
-  const bool known = !words.empty() && (words[0] == "table" || words[0] == "chart");
+  const bool known =
+      !words.empty() && (words[0] == "table" || words[0] == "chart" || words[0] == "both");
   return known ? words : std::vector<std::string>();
 }
 
@@ -50,16 +52,28 @@ class Maker {
   }
 
  private:
+  // What is lacking, which is noted beneath its heading.
+  std::string noted(const Query& query) {
+    const std::string lack = lacking(query, rows_, runs_);
+    const std::string line = heading_.substr(heading_.find_first_not_of("# ")) + ": " + lack;
+    if (!lack.empty() && std::ranges::find(made_.lacking, line) == made_.lacking.end())
+      made_.lacking.push_back(line);
+    return lack;
+  }
+
   std::string included(std::vector<std::string> words) {
+    if (words[0] == "both") {
+      const Both both = both_of({words.begin() + 1, words.end()});
+      noted(both.first);
+      noted(both.second);
+      return both_text(both, rows_, runs_);
+    }
     const bool chart = words[0] == "chart";
     require<FormatError>(!chart || words.size() > 1, "paper", "a chart must have a name");
     const std::string name = chart ? words[1] : "";
     words.erase(words.begin(), words.begin() + (chart ? 2 : 1));
     const Query query = query_of(words);
-    const std::string lack = lacking(query, rows_, runs_);
-    const std::string line = heading_.substr(heading_.find_first_not_of("# ")) + ": " + lack;
-    if (!lack.empty() && std::ranges::find(made_.lacking, line) == made_.lacking.end())
-      made_.lacking.push_back(line);
+    const std::string lack = noted(query);
     if (!chart) return table_of(query, rows_, runs_);
     const std::string svg = chart_of(query, rows_, runs_);
     if (svg.empty()) return lack;

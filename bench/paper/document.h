@@ -3,6 +3,7 @@
 //   <!-- table WORD.. -->          by a table (tables.h) of the runs that the words select (selection.h)
 //   <!-- chart NAME WORD.. -->     by a link to the chart, the file NAME.svg in the document's folder of
 //                                  that name, docs/paper/NAME.svg of docs/paper.md, and what it lacks
+//   <!-- both WORD.. -->           by whether one model alone does two things (both.h)
 #pragma once
 
 #include <map>

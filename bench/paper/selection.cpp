@@ -53,12 +53,15 @@ std::string joined(const std::set<std::string>& texts) {
 
 }  // namespace
 
+std::pair<std::string, std::string> key_and_value(const std::string& word) {
+  const size_t equals = std::min(word.find('='), word.size());
+  return {word.substr(0, equals), word.substr(std::min(equals + 1, word.size()))};
+}
+
 Query query_of(const std::vector<std::string>& words) {
   Query query;
   for (const std::string& word : words) {
-    const size_t equals = std::min(word.find('='), word.size());
-    const std::string key = word.substr(0, equals),
-                      value = word.substr(std::min(equals + 1, word.size()));
+    const auto& [key, value] = key_and_value(word);
     if (key == "row") {
       query.rows = split(value, ',');
     } else if (key == "labels") {
@@ -88,6 +91,14 @@ Query query_of(const std::vector<std::string>& words) {
   return query;
 }
 
+std::vector<Selected> selected(const Query& query, const std::vector<Row>& rows) {
+  std::vector<Selected> entries;
+  for (const Row& row : rows)
+    for (const Entry& entry : row.entries)
+      if (is_in(query, row) && is_shown(query, entry)) entries.push_back({&row, &entry});
+  return entries;
+}
+
 RunGroup Group::as_seeds() const {
   RunGroup group{.name = entry->label};
   for (const Run& run : runs)
@@ -99,18 +110,14 @@ RunGroup Group::as_seeds() const {
 std::vector<Group> groups_of(const Query& query, const std::vector<Row>& rows,
                              const std::vector<Run>& runs) {
   std::vector<Group> groups;
-  for (const Row& row : rows) {
-    if (!is_in(query, row)) continue;
-    for (const Entry& entry : row.entries) {
-      if (!is_shown(query, entry)) continue;
-      Group group{.row = &row, .entry = &entry};
-      for (const Run& run : runs)
-        if (run.row == row.name && run.scale == row.scale && run.label == entry.label &&
-            run.command == row.command(entry, run.seed))
-          (run.failed.empty() ? group.runs : group.failed).push_back(run);
-      std::ranges::sort(group.runs, {}, &Run::seed);
-      if (group.count() > 0) groups.push_back(std::move(group));
-    }
+  for (const Selected& one : selected(query, rows)) {
+    Group group{.row = one.row, .entry = one.entry};
+    for (const Run& run : runs)
+      if (run.row == one.row->name && run.scale == one.row->scale &&
+          run.label == one.entry->label && run.command == one.row->command(*one.entry, run.seed))
+        (run.failed.empty() ? group.runs : group.failed).push_back(run);
+    std::ranges::sort(group.runs, {}, &Run::seed);
+    if (group.count() > 0) groups.push_back(std::move(group));
   }
   return groups;
 }
@@ -122,14 +129,12 @@ std::string lacking(const Query& query, const std::vector<Row>& rows,
     return fmt::format("Lacking: all runs of row {} ({}).\n", fmt::join(query.rows, ", "),
                        query.scale);
   std::vector<std::string> missing;
-  for (const Row& row : rows)
-    for (const Entry& entry : row.entries) {
-      if (!is_in(query, row) || !is_shown(query, entry)) continue;
-      const auto found = std::ranges::find(groups, &entry, &Group::entry);
-      const size_t there = found == groups.end() ? 0 : found->count();
-      if (there < row.seeds.size())
-        missing.push_back(fmt::format("`{}` ({} of {})", entry.label, there, row.seeds.size()));
-    }
+  for (const Selected& one : selected(query, rows)) {
+    const auto found = std::ranges::find(groups, one.entry, &Group::entry);
+    const size_t there = found == groups.end() ? 0 : found->count(), all = one.row->seeds.size();
+    if (there < all)
+      missing.push_back(fmt::format("`{}` ({} of {})", one.entry->label, there, all));
+  }
   return missing.empty() ? "" : fmt::format("Lacking: {}.\n", fmt::join(missing, ", "));
 }
 

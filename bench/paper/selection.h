@@ -26,6 +26,16 @@ struct Query {
 // FormatError: another word, or no row.
 Query query_of(const std::vector<std::string>& words);
 
+// A word's parts around its first =.
+std::pair<std::string, std::string> key_and_value(const std::string& word);
+
+// The entries that are selected, with or without runs, in the order of the rows.
+struct Selected {
+  const Row* row;
+  const Entry* entry;
+};
+std::vector<Selected> selected(const Query& query, const std::vector<Row>& rows);
+
 // The runs of one entry of a row, whatever their seeds, by seed.
 struct Group {
   const Row* row;

@@ -57,20 +57,6 @@ std::string whole(double value) {
   return std::isfinite(value) ? fmt::format("{:.0f}", value) : "-";
 }
 
-// The median, and each seed where there are several.
-std::string values_text(const Group& group, const Columns& columns, int64_t length) {
-  std::vector<double> values;
-  std::string each;
-  for (const Run& run : group.runs) {
-    values.push_back(value_at(run, columns.metric, length));
-    each += (each.empty() ? "" : " ") + cell_text(values.back(), columns.is_share);
-  }
-  for (size_t i = 0; i < group.failed.size(); ++i) each += (each.empty() ? "failed" : " failed");
-  const std::string middle = cell_text(median(values), columns.is_share);
-  return group.count() == 1 ? (values.empty() ? each : middle)
-                            : fmt::format("{} ({})", middle, each);
-}
-
 // Seeds with .99 or more, and the interval of their share; a seed that failed has none.
 std::string count_text(const Group& group, const Columns& columns, int64_t length) {
   int64_t solved = 0, asked = static_cast<int64_t>(group.failed.size());
@@ -117,8 +103,9 @@ std::string line_of(const Query& query, const Columns& columns, const Group& gro
     text += fmt::format(" {} |", found == group.row->paper.end() ? "" : found->second);
   }
   for (const int64_t length : columns.lengths)
-    text += fmt::format(" {} |", query.counts ? count_text(group, columns, length)
-                                              : values_text(group, columns, length));
+    text += fmt::format(
+        " {} |", query.counts ? count_text(group, columns, length)
+                              : values_text(group, columns.metric, length, columns.is_share));
   return text + fmt::format(" {} | {} | {} |\n", whole(median_of(group, "parameters")),
                             whole(median_of(group, "steps")), whole(median_of(group, "seconds")));
 }
@@ -135,6 +122,20 @@ std::string table_of(const Query& query, const std::vector<Row>& rows,
   std::string text = head_of(columns, with_paper);
   for (const Group& group : groups) text += line_of(query, columns, group, with_paper);
   return text + "\n" + rest;
+}
+
+std::string values_text(const Group& group, const std::string& metric, int64_t length,
+                        bool is_share) {
+  std::vector<double> values;
+  std::string each;
+  for (const Run& run : group.runs) {
+    values.push_back(value_at(run, metric, length));
+    each += (each.empty() ? "" : " ") + cell_text(values.back(), is_share);
+  }
+  for (size_t i = 0; i < group.failed.size(); ++i) each += (each.empty() ? "failed" : " failed");
+  const std::string middle = cell_text(median(values), is_share);
+  return group.count() == 1 ? (values.empty() ? each : middle)
+                            : fmt::format("{} ({})", middle, each);
 }
 
 std::string cell_text(double value, bool is_share) {
