@@ -63,8 +63,12 @@ losses() { sed -nE 's/^\{"step": ([0-9]*),.*"validation_loss": (.*)\}$/\2 \1/p' 
 read -r loss step < <(losses whole | sort -sg -k1,1)
 [ "$step" -lt 60 ] && grep -qF "\"kept\": {\"step\": $step, \"validation_loss\": $loss}" whole/eval.json || die "kept: $(grep kept whole/eval.json), not $step, $loss"
 grep -q "\"step\": $step," whole/best/state.json || die "best is not of step $step"
+"$program" --evaluate whole --out asked >log 2>&1 || die "$(cat log)"
+cmp <(grep -v train_seconds whole/eval.json) <(grep -v train_seconds asked/eval.json) || die "asked once more it says something else"
 train last --keep last
 cmp -s {whole,last}/"$(cat last/LATEST)"/model.safetensors || die "--keep changes the training"
+"$program" --evaluate last --out asked_last >log 2>&1 || die "$(cat log)"
+! grep -q kept asked_last/eval.json || die "an evaluation of the last weights says that some were kept"
 [ ! -e last/best ] && ! grep -q kept last/eval.json || die "--keep last keeps"
 ! cmp -s <(grep '"length": ' whole/eval.json) <(grep '"length": ' last/eval.json) || die "the last weights are evaluated"
 refuses 2 'without --eval-every' --eval-every 0

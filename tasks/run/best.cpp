@@ -21,13 +21,18 @@ bool improve(std::optional<Best>& best, const StepMetrics& metrics) {
   return true;
 }
 
-std::optional<Best> logged_best(const RunDirectory& run) {
+std::optional<Best> logged_best(const std::string& run, int64_t last) {
   std::optional<Best> best;
-  const std::string metrics = run.file("metrics.jsonl");
+  const std::string metrics = run + "/metrics.jsonl";
   if (fs::exists(metrics))
-    for_each_step(metrics,
-                  [&](const StepMetrics& step, const std::string&) { improve(best, step); });
+    for_each_step(metrics, [&](const StepMetrics& step, const std::string&) {
+      if (step.step <= last) improve(best, step);
+    });
   return best;
+}
+
+NamedValues kept(const Best& best) {
+  return {{"step", static_cast<double>(best.step)}, {"validation_loss", best.validation_loss}};
 }
 
 }  // namespace fprnn

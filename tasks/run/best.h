@@ -4,6 +4,8 @@
 
 #include <fprnn/tasks/run/run_directory.h>
 
+#include <limits>
+
 namespace fprnn {
 
 std::string best_checkpoint(const std::string& run);  // its folder
@@ -16,7 +18,10 @@ struct Best {
 };
 // Takes the step's loss if it has one that is finite and less than the least; whether it did.
 bool improve(std::optional<Best>& best, const StepMetrics& metrics);
-// Of all steps that metrics.jsonl has, the first where several are least.
-std::optional<Best> logged_best(const RunDirectory& run);
+// Of the steps to the last one that the run's metrics.jsonl has, the first where several are least.
+constexpr int64_t kAllSteps = std::numeric_limits<int64_t>::max();
+std::optional<Best> logged_best(const std::string& run, int64_t last = kAllSteps);
+// What eval.json says of it (Evaluation::kept).
+NamedValues kept(const Best& best);
 
 }  // namespace fprnn

@@ -47,6 +47,12 @@ KeyTexts changes_from(const KeyValues& trained, const Settings& settings) {
   return changes;
 }
 
+// The best weights of a run, which are those after the step; NaN where its metrics.jsonl has no loss of it.
+Best best_of(const std::string& run, int64_t step) {
+  const std::optional<Best> logged = logged_best(run, step);
+  return logged && logged->step == step ? *logged : Best{step, std::nan("")};
+}
+
 // The parts of a checkpoint must be of one step.
 void check_step(const CheckpointState& state, const AdamW& optimiser, uint64_t seed,
                 const std::string& checkpoint) {
@@ -188,10 +194,15 @@ void Invocation::use_model() {
   program_.use(*model_, *context_, options_.train.numbers.seed);
 }
 
+// Of a run's best weights as the run itself says it: how long it trained in all, and which it kept.
 RunResult Invocation::evaluated(const std::string& run, uint64_t seed) {
   const CheckpointState state = load_run(run);
+  const bool best = has_best(run);
+  const CheckpointState last =
+      best && has_checkpoint(run) ? read_checkpoint_state(latest_checkpoint(run)) : state;
   RunResult record{.name = name_of_run(run),
-                   .evaluation = evaluation({.step = state.step, .seconds = state.seconds}, seed)};
+                   .evaluation = evaluation({.step = last.step, .seconds = last.seconds}, seed)};
+  if (best) record.evaluation.kept = kept(best_of(run, state.step));
   record.evaluation.changes = changes_from(state.configuration, settings_);
   return record;
 }
@@ -329,7 +340,7 @@ void Invocation::resume(Training& training, RunDirectory& run) {
   training.go_on(state.step, state.skipped, state.seconds, std::move(carried));
   saved_ = state.step;
   run.go_on(state.step);
-  best_ = logged_best(run);
+  best_ = logged_best(run.path());
   if (best_ && best_->step == state.step) save_best(training, run);
 }
 
@@ -341,8 +352,7 @@ Evaluation Invocation::final_evaluation(const StepMetrics& last, const std::stri
       fmt::format("the weights after step {} are evaluated, of the least validation loss, {:.4f}\n",
                   best_->step, best_->validation_loss));
   Evaluation result = evaluation(last, seed);
-  result.kept = {{"step", static_cast<double>(best_->step)},
-                 {"validation_loss", best_->validation_loss}};
+  result.kept = kept(*best_);
   return result;
 }
 
