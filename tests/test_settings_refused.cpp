@@ -236,6 +236,8 @@ TEST_CASE("settings: combinations and forms that cannot work are refused too") {
       {"Gamma", {"--iteration-cap", "gamma:4,inf"}},
       {"gamma", {"--iteration-cap", "gamma:nan,1"}},
       {"rate", {"--state-dropout", "1.5"}},
+      {"must not fall in training: its first and its final rate, got 0.3 and 0.2",
+       {"--state-dropout", "0.3", "--final-state-dropout", "0.2"}},
       {"betas", {"--betas", "nan,0.9"}},
       {"betas", {"--betas", "0.9,1"}},
       {"betas", {"--betas=-1,0.9"}},

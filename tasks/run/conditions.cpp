@@ -17,7 +17,7 @@ Rng mask_stream(uint64_t seed, int64_t number, uint64_t place) {
 DrawnConditions::DrawnConditions(const SequenceModel& model, const TrainOptions& options,
                                  const Context& context, const Shape& tokens)
     : options_(options), of_layers_(model.layers().size(), {.training = true}) {
-  const bool drops_states = options.state_dropout.first > 0 || options.state_dropout.last > 0;
+  const bool drops_states = options.state_dropout.last > 0;  // it does not fall
   const std::vector<Layer*> layers = model.layers();
   uint64_t fixed_points = 0;
   for (size_t i = 0; i < layers.size(); ++i) {

@@ -59,6 +59,9 @@ const TrainOptions& check(const TrainOptions& options) {
   check_dropout(options.dropout);
   check_state_dropout(options.state_dropout.first);
   check_state_dropout(options.state_dropout.last);
+  require<ValueError>(options.state_dropout.first <= options.state_dropout.last, "state_dropout",
+                      "must not fall in training: its first and its final rate",
+                      options.state_dropout.first, options.state_dropout.last);
   return options;
 }
 

@@ -21,7 +21,7 @@ struct Curriculum {
   double share = 0;
 };
 
-// A rate that rises evenly over the training: `first` at its first step, `last` one step after its last.
+// A rate that rises evenly over the training, or stays: `first` at its first step, `last` one step after its last.
 struct Rising {
   double first, last;
   Rising(double rate = 0) : first(rate), last(rate) {}
