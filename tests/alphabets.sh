@@ -1,27 +1,9 @@
 #!/usr/bin/env bash
 # state_tracking with other alphabets and with pairs held out, as its user meets it: tests/alphabets.sh PROGRAM
-set -euo pipefail
-program=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export FPRNN_DEVICE=${DEVICE:-cpu} FPRNN_MODEL=lstm FPRNN_D_MODEL=8 FPRNN_TRAIN_LENGTH=4 FPRNN_BATCH_SIZE=4 FPRNN_STEPS=2000
+. "$(dirname "$0")/script.sh"
+export FPRNN_MODEL=lstm FPRNN_D_MODEL=8 FPRNN_TRAIN_LENGTH=4 FPRNN_BATCH_SIZE=4 FPRNN_STEPS=2000
 export FPRNN_THREADS=1 FPRNN_CHECKPOINT_EVERY=50 FPRNN_EVAL_LENGTHS=4,8 FPRNN_EVAL_SEQUENCES=32
 
-die() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-# train NAME ARGUMENT...: a run into the folder.
-train() { "$program" --out "$@" >"$1.log" 2>&1 || die "$*: $(cat "$1.log")"; }
-# refuses WORDS ARGUMENT...: exit 2, a message with the words, and nothing made.
-refuses() {
-  local code=0
-  "$program" --out no "${@:2}" >log 2>&1 || code=$?
-  [ "$code" -eq 2 ] && grep -q -- "$1" log || die "${*:2}: exit $code, $(cat log)"
-  [ ! -e no ] || die "${*:2}: something was made"
-}
-result_of() { sha256sum <"$1/$(cat "$1/LATEST")/model.safetensors"; }
 
 for arguments in '--group A5 --alphabet generators:4' '--group S3 --alphabet swaps' '--group Z2 --alphabet spaced:2' \
   '--group S3 --hold-out pairs:0.2' '--group S3 --alphabet swaps --hold-out cells:0.2'; do
@@ -45,20 +27,18 @@ train before --time-limit 0.0001
 [ "$(cat before/LATEST)" != "$(cat whole/LATEST)" ] || die "it was not stopped"
 ! grep -qE 'alphabet|hold_out' "before/$(cat before/LATEST)/state.json" || die "what is implied is in a checkpoint"
 sed -i '/"alphabet"/d; /"hold_out"/d' before/config.json
-if "$program" --resume before --alphabet swaps >log 2>&1; then die "resumed with another alphabet"; fi
-grep -q 'differ: alphabet' log || die "$(cat log)"
-"$program" --resume before --time-limit 0 >log 2>&1 || die "$(cat log)"
+refuses 'differ: alphabet' --resume before --alphabet swaps
+run --resume before --time-limit 0
 [ "$(result_of before)" = "$(result_of whole)" ] || die "a run of before ends otherwise"
-cmp <(grep -v train_seconds before/eval.json) <(grep -v train_seconds whole/eval.json) || die "eval.json"
 train part --alphabet swaps --hold-out pairs:0.2 --time-limit 0.0001
 for change in '--alphabet all' '--hold-out none'; do
   # shellcheck disable=SC2086
-  if "$program" --resume part $change >log 2>&1; then die "resumed with $change"; fi
+  refuses differ --resume part $change
 done
-"$program" --resume part --time-limit 0 >log 2>&1 || die "$(cat log)"
+run --resume part --time-limit 0
 
 # What was trained on some elements is examined on all.
-"$program" --evaluate part --alphabet all --hold-out none --out all >log 2>&1 || die "$(cat log)"
+run --evaluate part --alphabet all --hold-out none --out all
 grep -q '"settings": {"group": "S3"}' all/eval.json || die "all is not implied"
 
 refuses 'A5 and S5' --group S4 --alphabet generators

@@ -1,31 +1,15 @@
 #!/usr/bin/env bash
 # copying as its user meets it: tests/copying.sh PROGRAM
-set -euo pipefail
-program=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export FPRNN_DEVICE=${DEVICE:-cpu} FPRNN_LETTERS=4 FPRNN_STRING_LENGTHS=4,6 FPRNN_TRAIN_LENGTH=24 FPRNN_STEPS=20
+. "$(dirname "$0")/script.sh"
+export FPRNN_LETTERS=4 FPRNN_STRING_LENGTHS=4,6 FPRNN_TRAIN_LENGTH=24 FPRNN_STEPS=20
 export FPRNN_BATCH_SIZE=4 FPRNN_D_MODEL=8 FPRNN_D_STATE=4 FPRNN_THREADS=1 FPRNN_EVAL_LENGTHS=8,9 FPRNN_EVAL_SEQUENCES=16
 
-die() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-# refuses WORDS ARGUMENT...: exit 2, a message with the words, and nothing made.
-refuses() {
-  local code=0
-  "$program" --out no "${@:2}" >log 2>&1 || code=$?
-  [ "$code" -eq 2 ] && grep -q -- "$1" log || die "${*:2}: exit $code, $(cat log)"
-  [ ! -e no ] || die "${*:2}: something was made"
-}
-
 for variant in copy prefix suffix; do
-  "$program" --variant $variant --out $variant >log 2>&1 || die "$variant: $(cat log)"
+  run --variant $variant --out $variant
   grep -q "\"variant\": \"$variant\"" $variant/eval.json && grep -q '"free_strings": ' $variant/eval.json || die "eval.json"
 done
-"$program" --evaluate copy --out same >log 2>&1 || die "$(cat log)"
-"$program" --evaluate copy --duplicate --out twice >log 2>&1 || die "$(cat log)"
+run --evaluate copy --out same
+run --evaluate copy --duplicate --out twice
 grep -q '"duplicate": "true"' twice/eval.json || die "duplicate"
 ! diff <(grep characters same/eval.json) <(grep characters twice/eval.json) >log || die "duplicates are asked like other strings"
 

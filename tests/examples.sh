@@ -1,24 +1,9 @@
 #!/usr/bin/env bash
 # --dump and --predict as their user meets them: tests/examples.sh PROGRAM (state_tracking)
-set -euo pipefail
-program=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export FPRNN_DEVICE=${DEVICE:-cpu} FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=40 FPRNN_BATCH_SIZE=4 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
+. "$(dirname "$0")/script.sh"
+export FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=40 FPRNN_BATCH_SIZE=4 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
 export FPRNN_THREADS=1 FPRNN_EVAL_LENGTHS=4 FPRNN_EVAL_SEQUENCES=16
 
-die() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-# refuses WORDS ARGUMENT...: exit 2, one line with the words, and nothing made.
-refuses() {
-  local code=0
-  "$program" "${@:2}" >out.log 2>err.log || code=$?
-  [ "$code" -eq 2 ] && grep -q -- "$1" err.log || die "${*:2}: exit $code, $(cat err.log)"
-  [ ! -e no ] || die "${*:2}: something was made"
-}
 predict() { "$program" --predict a "$@" 2>err.log; }
 
 "$program" --dump 9 >nine && "$program" --dump 5 >five || die "--dump"
@@ -26,7 +11,7 @@ predict() { "$program" --predict a "$@" 2>err.log; }
 ! cmp -s five <("$program" --dump 5 --seed 1) || die "the seed changes no example"
 [ "$(ls)" = "$(printf 'five\nnine')" ] || die "--dump made $(ls)"
 
-"$program" --out a >a.log 2>&1 || die "$(cat a.log)"
+train a
 sed -E 's/.*"text": "([^"]*)".*/\1/' five >words
 sed -E 's/.*"ids": (\[[^]]*\]).*/\1/' five >numbers
 predict <words >by_word || die "$(cat err.log)"

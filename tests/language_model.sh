@@ -1,37 +1,12 @@
 #!/usr/bin/env bash
 # language_model as its user meets it: tests/language_model.sh PROGRAM
-set -euo pipefail
-program=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+. "$(dirname "$0")/script.sh"
 mkdir text
 seq 1 4000 >text/numbers
 head -c 3000 "$program" >text/binary
-export FPRNN_DEVICE=${DEVICE:-cpu} FPRNN_TEXT=text FPRNN_TRAIN_LENGTH=24 FPRNN_STEPS=${STEPS:-120} FPRNN_BATCH_SIZE=4
+export FPRNN_TEXT=text FPRNN_TRAIN_LENGTH=24 FPRNN_STEPS=${STEPS:-120} FPRNN_BATCH_SIZE=4
 export FPRNN_D_MODEL=8 FPRNN_D_STATE=4 FPRNN_LAYERS=2 FPRNN_THREADS=1 FPRNN_EVAL_LENGTHS=24 FPRNN_EVAL_BYTES=200
 export FPRNN_MODEL=fp-mamba FPRNN_CHECKPOINT_EVERY=7 FPRNN_LOG_EVERY=1
-
-die() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-train() { "$program" --out "$@" >"$1.log" 2>&1 || die "$*: $(cat "$1.log")"; }
-# What must not depend on how often a run was stopped: all but times.
-result_of() {
-  local last
-  last="$1/$(cat "$1/LATEST")"
-  sha256sum "$last"/*.safetensors | cut -c 1-64
-  sed -E 's/"seconds": ?[^,]*,//; s/, ?"(tokens|bytes)_per_second": ?[^}]*//g' "$1/metrics.jsonl" | sha256sum
-  grep -v train_seconds "$1/eval.json" | sha256sum
-}
-# refuses WORDS ARGUMENT...: exit 2, a message with the words, and nothing made.
-refuses() {
-  local code=0
-  "$program" "${@:2}" >log 2>&1 || code=$?
-  [ "$code" -eq 2 ] && grep -q -- "$1" log || die "${*:2}: exit $code, $(cat log)"
-  [ ! -e no ] || die "${*:2}: something was made"
-}
 
 # Carried lanes: killed without warning and resumed, again and again, they end with the same bytes.
 for accumulate in 1 2; do
@@ -41,11 +16,10 @@ for accumulate in 1 2; do
   for i in 1 2 3; do
     run=killed$accumulate$i
     "$program" --out "$run" >"$run.log" 2>&1 &
-    until [ -s "$run/config.json" ]; do sleep 0.005; done
+    await "$run/config.json"
     for delay in 0.$((i * 13)) 0.$((i * 29)); do
       sleep "$delay"
-      kill -KILL $! 2>/dev/null || true
-      wait $! 2>/dev/null || true
+      strike
       "$program" --resume "$run" >>"$run.log" 2>&1 &
     done
     wait $! || die "$run: $(cat "$run.log")"
@@ -58,19 +32,19 @@ done
 # A resume without the state that was carried, or one that would carry none.
 cp -r whole1 torn
 rm "torn/$(cat torn/LATEST)/carried.safetensors"
-! "$program" --resume torn >log 2>&1 && grep -q carried.safetensors log || die "a torn checkpoint: $(cat log)"
+refuses 1 carried.safetensors --resume torn
 refuses 'carry_state' --resume whole1 --carry-state false
 
 # The data of a run are its own.
 cp -r text kept
 printf x | dd of=text/numbers bs=1 seek=100 conv=notrunc 2>log
 refuses "go on with what it was trained on.*'21894 tokens, .*'21894 tokens" --resume whole1
-"$program" --evaluate whole1 >log 2>&1 || die "evaluation of another text: $(cat log)"
+run --evaluate whole1  # of another text
 rm -r text && mv kept text
 
 # A preset that must stay below a number of bits.
 if [ -x /usr/bin/bible ]; then
-  "$program" --help >log
+  run --help
   grep -q 'must reach bits_per_byte of at most 2.4 at length 256' log || die "no goal in --help"
 fi
 
@@ -79,10 +53,10 @@ train windows
 [ "$(grep -c '"bits_per_byte": ' windows/eval.json)" -eq 2 ] || die "not two results"
 grep -q '"length": 200, "sequences": 1, ' windows/eval.json || die "no whole text"
 ! ls "windows/$(cat windows/LATEST)" | grep -q carried || die "carried state of windows"
-"$program" --evaluate windows --out again >log 2>&1 || die "$(cat log)"
-cmp -s <(grep -v train_seconds windows/eval.json) <(grep -v train_seconds again/eval.json) || die "evaluation alone differs"
+run --evaluate windows --out again
+same_evaluation windows again || die "evaluation alone differs"
 for part in "--held-out test" "--text markov"; do
-  "$program" --evaluate windows --out other $part >log 2>&1 || die "$(cat log)"
+  run --evaluate windows --out other $part
   ! cmp -s <(grep bits_per windows/eval.json) <(grep bits_per other/eval.json) || die "$part changes nothing"
   rm -r other
 done

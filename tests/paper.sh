@@ -1,26 +1,12 @@
 #!/usr/bin/env bash
 # docs/paper/run.sh and the report of what it ran, as their user meets them: tests/paper.sh PROGRAMS (their folder)
-set -euo pipefail
-source=$(cd "$(dirname "$0")/.." && pwd)
-export BIN=$1 SCALE=test JOBS=2 DEVICE=cpu
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
+. "$(dirname "$0")/script.sh"
+export BIN=$program SCALE=test JOBS=2 DEVICE=cpu
 mkdir -p paper/rows
 export RUNS=paper/runs.jsonl
 row=paper/rows/small
 
-die() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-# exits CODE COMMAND...: what it says is in log.
-exits() {
-  local status=0
-  "${@:2}" >log 2>&1 || status=$?
-  [ "$status" -eq "$1" ] || die "${*:2}: exit $status, not $1: $(cat log)"
-}
-run() { "$source/docs/paper/run.sh" "$@"; }
+run_row() { "$source/docs/paper/run.sh" "$@"; }
 lines() { wc -l <"$RUNS"; }
 
 cat >$row <<'END'
@@ -36,19 +22,19 @@ paper small .5 (image)
 END
 
 # All runs have a line, the diverged ones too, and are not repeated.
-exits 0 run ./$row runs
+exits 0 run_row ./$row runs
 [ "$(lines)" -eq 6 ] || die "lines: $(cat $RUNS)"
 [ "$(grep -c '"failed":"\[train\] loss and gradients must be finite' $RUNS)" -eq 2 ] || die "diverged: $(cat $RUNS)"
 grep -q '"label":"small".*"seed":1,"command":"state_tracking --group S3 .*--steps 30 .*--seed 1".*"steps":30' $RUNS || die "$(cat $RUNS)"
 grep -q '"command":"state_tracking .* --seed 0; state_tracking --evaluate small:0 .*"length":\[16,32\],"sequences":\[8,8\]' $RUNS || die "$(cat $RUNS)"
 ! grep -q "$work" $RUNS || die "a path is in $RUNS"
-exits 0 run ./$row runs
+exits 0 run_row ./$row runs
 [ "$(lines)" -eq 6 ] && [ ! -s log ] || die "runs are repeated: $(cat log)"
 
 # What lost its line has it again from its folder, and what is evaluated anew needs its training again where that is gone.
 grep -v small-far $RUNS >fewer && mv fewer $RUNS
 rm -r runs/small-1
-exits 0 run ./$row runs
+exits 0 run_row ./$row runs
 grep -q 'done: small, seed 1' log && ! grep -q 'done: small, seed 0' log || die "$(cat log)"
 [ "$(grep -c 'done: small-far' log)" -eq 2 ] || die "$(cat log)"
 
@@ -96,7 +82,7 @@ grep -q 'must have an end' log || die "$(cat log)"
 cp kept.md paper.md
 exits 0 report
 before=$(lines)
-SEEDS=0,5 exits 0 run ./$row trial --steps 2
+SEEDS=0,5 exits 0 run_row ./$row trial --steps 2
 [ "$(grep -c '"seed":5,"command":"state_tracking [^"]*--steps 2 ' $RUNS)" -eq 3 ] || die "$(cat $RUNS)"
 exits 0 report --check
 [ "$(lines)" -eq $((before + 6)) ] || die "$(cat $RUNS)"
@@ -114,16 +100,16 @@ kill -TERM $parent
 status=0
 wait $parent || status=$?
 [ $status -eq 130 ] && [ "$(lines)" -eq "$before" ] && [ -s long/small-1/LATEST ] || die "exit $status: $(cat long.log)"
-FPRNN_TIME_LIMIT=0.001 exits 0 run ./paper/rows/long long
+FPRNN_TIME_LIMIT=0.001 exits 0 run_row ./paper/rows/long long
 [ "$(wc -l <long/small-0/starts.jsonl)" -eq 2 ] && [ "$(lines)" -eq $((before + 6)) ] || die "it did not go on: $(cat log)"
 
 # A run that cannot be has no line, and the others go on.
 sed 's/--d-state 4/--d-state four/' $row >paper/rows/wrong
-exits 1 run ./paper/rows/wrong wrong
+exits 1 run_row ./paper/rows/wrong wrong
 grep -q 'failed: small, seed 0: wrong/small-0.log: .*d_state' log && grep -q 'diverged: diverges, seed 1' log || die "$(cat log)"
 ! grep -q '"row":"wrong","label":"small"' $RUNS || die "a line of nothing"
 for words in 'seeds 3-1' 'train a' 'train a b c' 'ask a none --eval-lengths 4' 'tain a state_tracking' 'paper a'; do
   { echo 'test seeds 0'; echo "test $words"; } >paper/rows/refused
-  exits 1 run ./paper/rows/refused refused
+  exits 1 run_row ./paper/rows/refused refused
   grep -qE 'refused:2|such as 0-7|must begin with an option' log || die "$words: $(cat log)"
 done

@@ -1,53 +1,19 @@
 #!/usr/bin/env bash
 # --seeds as its user meets it: tests/seeds.sh PROGRAM (state_tracking)
-set -euo pipefail
-program=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export FPRNN_DEVICE=${DEVICE:-cpu} FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=40 FPRNN_BATCH_SIZE=4 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
+. "$(dirname "$0")/script.sh"
+export FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=40 FPRNN_BATCH_SIZE=4 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
 export FPRNN_THREADS=1 FPRNN_CHECKPOINT_EVERY=7 FPRNN_LOG_EVERY=1 FPRNN_EVAL_LENGTHS=4,8 FPRNN_EVAL_SEQUENCES=16
 
-die() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-# exits CODE ARGUMENT...: what the program says is in log.
-exits() {
-  local status=0
-  "$program" "${@:2}" >log 2>&1 || status=$?
-  [ "$status" -eq "$1" ] || die "${*:2}: exit $status, not $1: $(cat log)"
-}
-# refuses WORDS ARGUMENT...: exit 2, a message with the words, and nothing made.
-refuses() {
-  exits 2 "${@:2}"
-  grep -q -- "$1" log || die "${*:2}: no '$1' in: $(cat log)"
-  [ ! -e no ] || die "${*:2}: something was made"
-}
-# All of a run but its times.
-result_of() {
-  local last
-  last="$1/$(cat "$1/LATEST")"
-  cat "$1/config.json" "$last/model.safetensors" "$last/optimiser.safetensors" | sha256sum
-  sed -E 's/"seconds": ?[^,]*,//; s/, ?"tokens_per_second": ?[^}]*//' "$1/metrics.jsonl" | sha256sum
-  grep -v train_seconds "$1/eval.json" | sha256sum
-}
 # same FOLDER SEED...: each ended as it does alone.
 same() {
   local seed
   for seed in "${@:2}"; do
-    [ "$(result_of "$1/seed_$seed")" = "$(result_of "alone_$seed")" ] || die "$1: seed $seed is not what it is alone"
+    [ "$(result_of "$1/seed_$seed")" = "$(result_of "alone_$seed")" ] && cmp -s "$1/seed_$seed/config.json" "alone_$seed/config.json" || die "$1: seed $seed is not what it is alone"
   done
 }
 # process_of RUN: the one that writes it, by its argument, which this grep does not have.
 process_of() {
   grep -lszx -- "$work/${1%?}[${1: -1}]" /proc/[0-9]*/cmdline | sed -E 's|/proc/([0-9]+)/.*|\1|'
-}
-await() { # FILE, written by the program in the background or one of its own
-  until [ -s "$1" ]; do
-    kill -0 "$2" 2>/dev/null || die "no $1"
-    sleep 0.01
-  done
 }
 # gone PROCESS: it ends soon.
 gone() {
@@ -59,31 +25,31 @@ gone() {
   die "process $1 goes on"
 }
 
-for seed in 0 1 2 3; do exits 0 --seed $seed --out alone_$seed; done
-exits 0 --seeds 0-3 --jobs 2 --out many
+for seed in 0 1 2 3; do run --seed $seed --out alone_$seed; done
+run --seeds 0-3 --jobs 2 --out many
 same many 0 1 2 3
 grep -q 'median' log && grep -q 'solved' log || die "no table: $(cat log)"
 grep -q '</svg>' many/report.svg && [ "$(wc -l <many/summary.csv)" -eq 3 ] || die "summary.csv"
 grep -q '"failed": \[\]' many/summary.json || die "summary.json"
-exits 0 --seeds 2,3 --out two
+run --seeds 2,3 --out two
 same two 2 3
 
 # Evaluated together, each is what it was; a seed without a checkpoint is a row.
-exits 0 --evaluate many --out judged
+run --evaluate many --out judged
 cmp -s many/summary.csv judged/summary.csv && cmp -s many/summary.json judged/summary.json || die "evaluation of seeds: $(cat judged/summary.csv)"
 grep -q '</svg>' judged/report.svg && [ ! -e judged/eval.json ] || die "files of an evaluation of seeds"
 cp -r many cut && rm -r cut/seed_1/{checkpoints,LATEST}
-exits 0 --evaluate cut --eval-lengths 8 --out cut_judged
+run --evaluate cut --eval-lengths 8 --out cut_judged
 grep -q '^cut,8,whole_sequences,4,1,' cut_judged/summary.csv || die "$(cat cut_judged/summary.csv)"
 
-FPRNN_THREADS=4 exits 0 --seeds 0-1 --jobs 2 --steps 3 --out shared
+FPRNN_THREADS=4 run --seeds 0-1 --jobs 2 --steps 3 --out shared
 grep -q 'cpu, 2 threads' shared/seed_0.log && grep -q '"threads": 4' shared/seed_0/config.json || die "threads are not shared out: $(cat shared/seed_0.log)"
 
 # Runs that are named one by one are grouped too.
 cp many/summary.csv kept.csv
-exits 0 --compare many,alone_0,alone_1 --out beside
+run --compare many,alone_0,alone_1 --out beside
 grep -q '^alone,4,whole_sequences,2,' beside/summary.csv && grep -q '^many,8,whole_sequences,4,' beside/summary.csv || die "$(cat beside/summary.csv)"
-exits 0 --compare many --out many
+run --compare many --out many
 cmp -s many/summary.csv kept.csv || die "compared with itself it is another"
 
 # Ctrl-C saves each; what was killed goes on; what ended is left alone.
@@ -105,10 +71,10 @@ children=$(process_of killed/seed_0; process_of killed/seed_1)
 kill -KILL $parent
 wait $parent 2>/dev/null || true
 for child in $children; do gone "$child"; done
-exits 0 --resume killed --jobs 3
+run --resume killed --jobs 3
 same killed 0 1 2 3
 touch stamp
-exits 0 --resume killed
+run --resume killed
 [ ! killed/seed_0/eval.json -nt stamp ] || die "a seed that had ended ran again"
 
 # A seed that fails is a row, and the others go on.
@@ -120,7 +86,7 @@ status=0
 wait $parent || status=$?
 [ $status -eq 1 ] && grep -q '1 failed' fails.log && grep -q '^fails,4,whole_sequences,3,1,' fails/summary.csv || die "exit $status: $(cat fails.log)"
 [ -s fails/seed_2/eval.json ] || die "the others do not go on"
-exits 0 --resume fails --steps 400
+run --resume fails --steps 400
 grep -q '^fails,4,whole_sequences,3,0,' fails/summary.csv || die "$(cat fails/summary.csv)"
 
 refuses 'only one of' --seeds 0-1 --resume many

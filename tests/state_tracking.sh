@@ -7,40 +7,13 @@
 #   folder   what is in a run directory already, or goes from it, is not lost in silence
 #   no_gpu   without a GPU, or with it hidden: auto computes on the CPU, cuda is an error
 # STEPS=100 makes its runs as long, for tools that make everything slow.
-set -euo pipefail
-program=$1
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work"
-export FPRNN_DEVICE=${DEVICE:-cpu}
+. "$(dirname "$0")/script.sh"
 
 # Small enough to train in a second, with every kind of state to carry on. Flags win over these.
 steps=${STEPS:-800} last_checkpoint=checkpoints/step_$(printf %08d "${STEPS:-800}")
 export FPRNN_GROUP=S3 FPRNN_TRAIN_LENGTH=4 FPRNN_STEPS=$steps FPRNN_BATCH_SIZE=16 FPRNN_D_MODEL=8 FPRNN_D_STATE=4
 export FPRNN_THREADS=1 FPRNN_CHECKPOINT_EVERY=7 FPRNN_LOG_EVERY=1 FPRNN_EVAL_LENGTHS=4,8 FPRNN_EVAL_SEQUENCES=32
 export FPRNN_ITERATION_CAP=gamma:4,5 FPRNN_STATE_DROPOUT=0.1
-
-die() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-# train NAME ARGUMENT...: a tiny run into the folder.
-train() { "$program" --out "$@" >"$1.log" 2>&1 || die "$*: $(cat "$1.log")"; }
-# await FILE: until the program in the background has written something there, or ends.
-await() {
-  until [ -s "$1" ]; do
-    kill -0 $! 2>/dev/null || die "no $1"
-    sleep 0.01
-  done
-}
-# What must not depend on how often a run was stopped: all but times.
-result_of() {
-  local last
-  last="$1/$(cat "$1/LATEST")"
-  cat "$last/model.safetensors" "$last/optimiser.safetensors" | sha256sum
-  sed -E 's/"seconds": ?[^,]*,//; s/, ?"tokens_per_second": ?[^}]*//' "$1/metrics.jsonl" | sha256sum
-  grep -v train_seconds "$1/eval.json" | sha256sum
-}
 
 case_run() {
   train a
@@ -59,22 +32,22 @@ case_run() {
   grep -qE '"instruction_set": *"(baseline|avx)' a/eval.json && grep -q '"seed": *0,' a/eval.json || die "no seed in eval.json"
 
   # The configuration that was written makes the same run; the seed another one.
-  env -u FPRNN_STEPS -u FPRNN_LOG_EVERY "$program" --config a/config.json --out b >b.log 2>&1 || die "$(cat b.log)"
+  exits 0 env -u FPRNN_STEPS -u FPRNN_LOG_EVERY "$program" --config a/config.json --out b
   [ "$(result_of a)" = "$(result_of b)" ] || die "config.json makes another run"
   train c --threads 2
   [ "$(result_of a)" = "$(result_of c)" ] || die "threads change the result"
   train d --seed 1
   [ "$(result_of a)" != "$(result_of d)" ] || die "the seed changes nothing"
 
-  "$program" --evaluate a --out e >e.log 2>&1 || die "$(cat e.log)"
-  cmp -s <(grep -v train_seconds a/eval.json) <(grep -v train_seconds e/eval.json) || die "evaluation alone differs"
-  "$program" --compare a,d --out f >f.log 2>&1 || die "$(cat f.log)"
+  run --evaluate a --out e
+  same_evaluation a e || die "evaluation alone differs"
+  run --compare a,d --out f
   grep -q '</svg>' f/report.svg || die "no comparison"
 
   train g --time-limit 0.05
   grep -q 'time limit' g.log || die "no word of the time limit"
   until [ "$(cat g/LATEST)" = "$last_checkpoint" ]; do
-    "$program" --resume g --time-limit 0.3 >g.log 2>&1 || die "$(cat g.log)"
+    run --resume g --time-limit 0.3
   done
   [ "$(result_of a)" = "$(result_of g)" ] || die "stopping changes the result"
   grep -q '"step": [1-9].*"commit"' g/starts.jsonl || die "starts.jsonl does not say who went on"
@@ -83,8 +56,7 @@ case_run() {
   "$program" --steps 100000 --eval-every 1 --eval-lengths 8 --eval-sequences 20000 --out h >h.log 2>&1 &
   await h/eval.json
   [ "$(find "/proc/$!/task" -mindepth 1 -maxdepth 1 | wc -l)" -eq 1 ] || die "--threads 1 makes more than one"
-  kill -KILL $!
-  wait $! 2>/dev/null || true
+  strike
 
   # What a path contains moves no cursor.
   local name=$'i\e[31m\xc2\x9bj'
@@ -107,11 +79,10 @@ case_kill() {
     run=killed$i
     # Strike somewhere in the run, before its first checkpoint too, and more than once.
     "$program" --out "$run" >"$run.log" 2>&1 &
-    until [ -s "$run/config.json" ]; do sleep 0.005; done
+    await "$run/config.json"
     for delay in 0.$(printf %03d $((i / 3 * 17 % 240))) 0.$(printf %03d $((i * 31 % 300))); do
       sleep "$delay"
-      kill -KILL $! 2>/dev/null || true
-      wait $! 2>/dev/null || true
+      strike
       "$program" --resume "$run" >>"$run.log" 2>&1 &
     done
     if [ $((i % 4)) -eq 0 ]; then  # and now and then a polite Ctrl-C
@@ -128,54 +99,45 @@ case_kill() {
   echo "20 of 20 killed runs ended with the same bytes"
 }
 
-# refuses CODE WORDS ARGUMENT...: the program ends with that code and one line that has the words.
-refuses() {
-  local code=$1 words=$2 status=0
-  "$program" "${@:3}" >out.log 2>err.log || status=$?
-  [ "$status" -eq "$code" ] || die "${*:3}: status $status, not $code: $(cat err.log)"
-  grep -qi -- "$words" err.log || die "${*:3}: no '$words' in: $(cat err.log)"
-  [ "$(wc -l <err.log)" -eq 1 ] || die "${*:3}: not one line: $(cat err.log)"
-}
-
 case_misuse() {
-  refuses 2 M11 --group M11 --out no
-  refuses 2 learning-rate --learning-rate 1
-  refuses 2 steps --steps many
-  refuses 2 steps --steps 0 --out no
-  refuses 2 mixer --mixer butterfly
-  refuses 2 rank --mixer householder --rank 1000 --out no
-  refuses 2 preset --preset huge
-  refuses 2 gradient --gradient two-step --out no
-  refuses 2 iteration_cap --iteration-cap gamma:x --out no
-  refuses 2 lengths --eval-lengths 0
-  refuses 2 only --resume a --evaluate b
+  refuses M11 --group M11 --out no
+  refuses learning-rate --learning-rate 1
+  refuses steps --steps many
+  refuses steps --steps 0 --out no
+  refuses mixer --mixer butterfly
+  refuses rank --mixer householder --rank 1000 --out no
+  refuses preset --preset huge
+  refuses gradient --gradient two-step --out no
+  refuses iteration_cap --iteration-cap gamma:x --out no
+  refuses lengths --eval-lengths 0
+  refuses only --resume a --evaluate b
   CUDA_VISIBLE_DEVICES=-1 refuses 1 cuda --device cuda --out no
-  refuses 2 matmul_precision --device cpu --matmul-precision tf32 --out no
-  FPRNN_STEPS=many refuses 2 FPRNN_STEPS
-  echo '{"stepz": 3}' >unknown.json && refuses 2 stepz --config unknown.json
-  echo '{"steps": "3"}' >type.json && refuses 2 steps --config type.json
-  echo '{"steps": 3' >cut.json && refuses 2 cut.json --config cut.json
+  refuses matmul_precision --device cpu --matmul-precision tf32 --out no
+  FPRNN_STEPS=many refuses FPRNN_STEPS
+  echo '{"stepz": 3}' >unknown.json && refuses stepz --config unknown.json
+  echo '{"steps": "3"}' >type.json && refuses steps --config type.json
+  echo '{"steps": 3' >cut.json && refuses cut.json --config cut.json
   # What cannot work is found before anything is written.
-  refuses 2 max_iterations --max-iterations 0 --out no
-  refuses 2 max_iterations --max-iterations 2147483648 --out no
-  refuses 2 tolerance --tolerance=-1 --out no
-  refuses 2 tolerance --tolerance 1e309 --out no  # beyond float and double alike
-  refuses 2 rate --state-dropout=-1 --out no
-  refuses 2 rate --state-dropout 1.5 --out no
-  refuses 2 Gamma --iteration-cap gamma:4,nan --out no
-  refuses 2 '2^31 tokens' --train-length 2305843009213693951 --out no
-  refuses 2 '2^31 tokens' --eval-sequences 4611686018427387904 --out no
-  refuses 2 '2^20' --expand 2305843009213693954 --out no
-  refuses 2 layers --layers 4294967296 --out no
-  refuses 2 'mamba has no mixer' --model mamba --mixer kronecker --out no
-  refuses 2 'run directory' --compare , --out no
-  for action in resume evaluate compare; do refuses 2 'run directory' --$action '' --out no; done
-  mkdir young && echo '{}' >young/config.json && refuses 2 'no checkpoint in it yet' --evaluate young
-  refuses 2 'did you mean --steps' --stpes 3 --out no
-  FPRNN_STEP=3 refuses 2 'did you mean FPRNN_STEPS' --out no
-  FPRNN_SHORT_CONV='' refuses 2 FPRNN_SHORT_CONV --out no
-  printf '{"steps": 3}\0{' >zero.json && refuses 2 'zero byte' --config zero.json --out no
-  (printf '{"steps":' && head -c 400000 /dev/zero | tr '\0' '[') >deep.json && refuses 2 'nested' --config deep.json --out no
+  refuses max_iterations --max-iterations 0 --out no
+  refuses max_iterations --max-iterations 2147483648 --out no
+  refuses tolerance --tolerance=-1 --out no
+  refuses tolerance --tolerance 1e309 --out no  # beyond float and double alike
+  refuses rate --state-dropout=-1 --out no
+  refuses rate --state-dropout 1.5 --out no
+  refuses Gamma --iteration-cap gamma:4,nan --out no
+  refuses '2^31 tokens' --train-length 2305843009213693951 --out no
+  refuses '2^31 tokens' --eval-sequences 4611686018427387904 --out no
+  refuses '2^20' --expand 2305843009213693954 --out no
+  refuses layers --layers 4294967296 --out no
+  refuses 'mamba has no mixer' --model mamba --mixer kronecker --out no
+  refuses 'run directory' --compare , --out no
+  for action in resume evaluate compare; do refuses 'run directory' --$action '' --out no; done
+  mkdir young && echo '{}' >young/config.json && refuses 'no checkpoint in it yet' --evaluate young
+  refuses 'did you mean --steps' --stpes 3 --out no
+  FPRNN_STEP=3 refuses 'did you mean FPRNN_STEPS' --out no
+  FPRNN_SHORT_CONV='' refuses FPRNN_SHORT_CONV --out no
+  printf '{"steps": 3}\0{' >zero.json && refuses 'zero byte' --config zero.json --out no
+  (printf '{"steps":' && head -c 400000 /dev/zero | tr '\0' '[') >deep.json && refuses 'nested' --config deep.json --out no
   [ ! -e no ] || die "a refused run left a folder"
 
   refuses 1 absent --config absent.json
@@ -186,12 +148,12 @@ case_misuse() {
   refuses 1 file/run --out file/run
 
   train a
-  refuses 2 'a run in it' --out a
-  refuses 2 d_state --resume a --d-state 8
-  refuses 2 lr --resume a --lr 1
-  refuses 2 d_model --evaluate a --d-model 16
+  refuses 'a run in it' --out a
+  refuses d_state --resume a --d-state 8
+  refuses lr --resume a --lr 1
+  refuses d_model --evaluate a --d-model 16
   cp -r a odd && sed -i 's/"state_dropout": 0.1/"state_dropout": 1.5/' odd/config.json
-  (unset FPRNN_STATE_DROPOUT && refuses 2 rate --resume odd)
+  (unset FPRNN_STATE_DROPOUT && refuses rate --resume odd)
 
   # A damaged checkpoint is an error, and the run stays as it was.
   cp -r a broken
@@ -232,8 +194,8 @@ saved() {
   local step
   step=$(tail -n 1 "$1/metrics.jsonl" | sed -E 's/.*"step": ([0-9]+),.*/\1/')
   [ "$(cat "$1/LATEST")" = "checkpoints/step_$(printf %08d "$step")" ] || die "$1: step $step is not saved"
-  "$program" --resume "$1" --steps 100000 --time-limit 0.01 --eval-lengths 4 --eval-every 0 >"$1.log" 2>&1 || die "$(cat "$1.log")"
-  grep -q " from step $step," "$1.log" || die "$1 does not go on from step $step: $(cat "$1.log")"
+  run --resume "$1" --steps 100000 --time-limit 0.01 --eval-lengths 4 --eval-every 0
+  grep -q " from step $step," log || die "$1 does not go on from step $step: $(cat log)"
 }
 
 case_end() {
@@ -247,8 +209,8 @@ case_end() {
   (trap '' HUP && start nohup && kill -HUP $! && sleep 0.1 && kill -KILL $!) || die "SIGHUP counts although it is ignored"
 
   # While a model is made, and within one sequence of an evaluation.
-  "$program" --d-model 4096 --layers 16 --out no >no.log 2>&1 &
-  await no.log
+  "$program" --d-model 4096 --layers 16 --out early >early.log 2>&1 &
+  await early.log
   kill -INT $!
   ended 130
   start long --eval-every 3 --eval-lengths 2000000 --eval-sequences 1
@@ -299,11 +261,11 @@ case_folder() {
   train a
   train part --time-limit 0.01
   cp -r part lost && rm lost/LATEST
-  "$program" --resume lost --time-limit 0 >lost.log 2>&1 || die "$(cat lost.log)"
-  grep -q 'from step [1-9]' lost.log || die "a run without LATEST starts again: $(cat lost.log)"
+  run --resume lost --time-limit 0
+  grep -q 'from step [1-9]' log || die "a run without LATEST starts again: $(cat log)"
   [ "$(result_of lost)" = "$(result_of a)" ] || die "a run without LATEST ends otherwise"
   cp -r part bare && rm -r bare/LATEST bare/checkpoints
-  refuses 2 'checkpoints are gone' --resume bare
+  refuses 'checkpoints are gone' --resume bare
 
   # Parts of a checkpoint that are not of one step; weights that are no numbers.
   local checkpoint
@@ -320,25 +282,25 @@ case_folder() {
 
   # Folders with something in them.
   mkdir old && cp a/metrics.jsonl old
-  refuses 2 old --out old
+  refuses old --out old
   cmp -s a/metrics.jsonl old/metrics.jsonl && [ "$(ls old)" = metrics.jsonl ] || die "a refused run wrote"
   cp a/eval.json before.json
-  refuses 2 'a run in it' --evaluate part --out a
-  refuses 2 'a run in it' --compare a --out a
-  "$program" --evaluate part --out results >results.log 2>&1 || die "$(cat results.log)"
-  refuses 2 results --evaluate a --out results
-  refuses 2 results --out results
-  refuses 2 results --compare a --out results
+  refuses 'a run in it' --evaluate part --out a
+  refuses 'a run in it' --compare a --out a
+  run --evaluate part --out results
+  refuses results --evaluate a --out results
+  refuses results --out results
+  refuses results --compare a --out results
   cmp -s before.json a/eval.json || die "results were replaced"
-  "$program" --compare a --out both >both.log 2>&1 && "$program" --compare a,part --out both >both.log 2>&1 || die "$(cat both.log)"
+  run --compare a --out both
+  run --compare a,part --out both
 
   # Two programs in one folder, and metrics that somebody takes away, replaces or cuts.
   start busy
-  refuses 2 busy --resume busy --steps 100000
-  refuses 2 busy --out busy
-  kill -KILL $!
-  wait $! 2>/dev/null || true
-  "$program" --resume busy --steps 100000 --time-limit 0.01 >busy.log 2>&1 || die "a lock outlives its holder: $(cat busy.log)"
+  refuses busy --resume busy --steps 100000
+  refuses busy --out busy
+  strike
+  run --resume busy --steps 100000 --time-limit 0.01  # its lock went with it
   local how
   # shellcheck disable=SC2016
   for how in 'rm $metrics' 'cp $metrics x && mv x $metrics' 'truncate -s 10 $metrics' 'echo >>$metrics'; do

@@ -1,12 +1,9 @@
 #!/usr/bin/env bash
 # tests/tools.sh STATE_TRACKING: tools/fprnn_run.py answers as --predict does, for runs whose layers differ in what it
 # knows. Needs a Python with numpy; 77 without.
-set -euo pipefail
-program=$1
-tool=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/tools/fprnn_run.py
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
+. "$(dirname "$0")/script.sh"
+tool=$source/tools/fprnn_run.py
+export FPRNN_DEVICE=cpu FPRNN_GROUP=S3 FPRNN_D_MODEL=16 FPRNN_THREADS=1 FPRNN_EVAL_LENGTHS=4 FPRNN_EVAL_SEQUENCES=4
 
 for python in python3 /usr/bin/python3; do
   if "$python" -c 'import numpy' 2>/dev/null; then break; fi
@@ -16,7 +13,7 @@ done
 
 # The same tokens to both; then who is right at each place, and how sure.
 compare() { # run
-  printf '%s\n' '[6, 1, 2, 3, 4, 5, 0, 1]' '[6, 5, 5]' | "$program" --predict "$1" --tolerance 1e-6 --device cpu >"$1.ours" 2>/dev/null
+  printf '%s\n' '[6, 1, 2, 3, 4, 5, 0, 1]' '[6, 5, 5]' | "$program" --predict "$1" --tolerance 1e-6 >"$1.ours" 2>/dev/null
   printf '%s\n' '6 1 2 3 4 5 0 1' '6 5 5' | "$python" "$tool" "$1" >"$1.theirs"
   "$python" - "$1" <<'END'
 import json, sys
@@ -29,9 +26,6 @@ for a, b in zip(ours, theirs):
     assert worst < 1e-5, (worst, a, b)
 END
 }
-train() { # name, settings
-  "$program" --group S3 --model fp-mamba --d-model 16 --threads 1 --device cpu --eval-lengths 4 --eval-sequences 4 --out "$@" >/dev/null
-}
 train two_layers --layers 2 --mixer householder --rank 2 --steps 20
 compare two_layers
 train gate_outside --mixer dplr --rank 2 --short-conv true --glu-in-loop false --steps 60
@@ -42,6 +36,6 @@ step_in() { sed -nE 's/^ *"step": ([0-9]*),$/\1/p' "$1/state.json"; }
 compare keeps
 
 # A model that it does not know is named.
-"$program" --group S3 --model mamba --d-model 16 --threads 1 --steps 1 --eval-lengths 4 --eval-sequences 4 --out other >/dev/null
+train other --model mamba --steps 1
 if echo 6 1 | "$python" "$tool" other 2>message; then exit 1; fi
 grep -q "the model is mamba, not fp-mamba" message
