@@ -44,8 +44,8 @@ class LanguageModelProgram : public TaskProgram {
         {"paper", "the paper's sizes, on bytes in place of its tokens: not for a CPU",
          key_texts(
              "model=fp-mamba mixer=householder d_model=768 layers=12 d_state=16 train_length=2048 "
-             "batch_size=32 accumulate=8 steps=4800 short_conv=true lr=0.004 warmup=480 "
-             "weight_decay=0.1 betas=0.9,0.95 clip=1 iteration_cap=100 "
+             "batch_size=32 accumulate=8 steps=4800 short_conv=true lr=0.004 end_lr=1e-5 "
+             "warmup=480 weight_decay=0.1 betas=0.9,0.95 clip=1 iteration_cap=100 "
              "eval_lengths=2048")}};
   }
   void add_to(Settings& settings) override {

@@ -48,6 +48,12 @@ if [ -x /usr/bin/bible ]; then
   grep -q 'must reach bits_per_byte of at most 2.4 at length 256' log || die "no goal in --help"
 fi
 
+# The paper's schedule: a cosine from 4e-3 to 1e-5.
+train paper --preset paper --steps 200 --warmup 2 --accumulate 1 --eval-bytes 60
+rates() { grep -o '"lr": [^,]*' paper/metrics.jsonl | cut -d ' ' -f 2; }
+awk '{ if ($1 > most) most = $1; last = $1 } END { exit !(most > 3.99e-3 && most <= 4e-3 && last >= 1e-5 && last < 1.1e-5) }' < <(rates) ||
+  die "the learning rate: $(rates | tail -n 1)"
+
 # Windows; the whole of the held-out part in windows and as one sequence; on another text, too.
 train windows
 [ "$(grep -c '"bits_per_byte": ' windows/eval.json)" -eq 2 ] || die "not two results"
