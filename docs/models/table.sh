@@ -4,7 +4,11 @@
 set -eu
 here=$(dirname "$0")
 for run in "$1"/*/eval.json; do cat "$run"; done | awk -v rows="$here/rows" '
-function text(value) { return value >= .9995 ? "1" : value < .0005 ? "0" : substr(sprintf("%.3f", value), 2) }
+function text(value,  digits, shown) {  # no 0 or 1 that it is not: share_text of tasks/report/table.h
+  if (value == 0 || value == 1) return value + 0
+  for (digits = 3; shown + 0 == 0 || shown + 0 == 1; digits++) shown = sprintf("%." digits "f", value)
+  return substr(shown, 2)
+}
 function value_of(key) {
   if (!match($0, "\"" key "\": [^,}]*")) return ""
   value = substr($0, RSTART + length(key) + 4, RLENGTH - length(key) - 4)
