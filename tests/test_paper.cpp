@@ -175,6 +175,7 @@ TEST_CASE("paper: a table has medians, seeds, counts and what is lacking") {
   CHECK(cell_text(std::nan(""), true) == "-");
   CHECK_THROWS_AS(query_of({"row=2", "color=red"}), FormatError);
   CHECK_THROWS_AS(query_of({"at=16"}), FormatError);
+  CHECK_THROWS_AS(query_of({"row=2", "show=all"}), FormatError);
 }
 
 TEST_CASE("paper: a chart of what is measured joins labels that differ by their number") {
