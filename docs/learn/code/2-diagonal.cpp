@@ -8,13 +8,13 @@
 #include <vector>
 
 #include "drawing.h"
-#include "numbers.h"
+#include "matrix.h"
 #include "program.h"
 
 namespace {
 
 using fprnn::Group, fprnn::group_named;
-using learn::Matrix, learn::Numbers, learn::identity, learn::print;
+using learn::Matrix, learn::Numbers, learn::print;
 
 // [parity]
 // One number of state: 1 after an even number of ones, -1 after an odd one.
@@ -71,7 +71,7 @@ void print_centres() {
 // [cups]
 // The matrix of a permutation: place i gets what lay at place p[i].
 Matrix matrix_of(const std::vector<int>& p) {
-  Matrix matrix{p.size()};
+  Matrix matrix(std::ssize(p));
   for (size_t i = 0; i < p.size(); ++i) matrix(i, p[i]) = 1;
   return matrix;
 }
@@ -86,17 +86,9 @@ void print_cups() {
 // [/cups]
 
 // [mirror]
-// I - 2 u u^T: what is along u changes its sign, what is across stays. u has length 1.
-Matrix mirror(const Numbers& u) {
-  Matrix matrix = identity(u.size());
-  for (size_t i = 0; i < u.size(); ++i)
-    for (size_t j = 0; j < u.size(); ++j) matrix(i, j) -= 2 * u[i] * u[j];
-  return matrix;
-}
-
 void print_mirror() {
   const double half = std::sqrt(0.5);
-  const Matrix swap = mirror({half, -half});
+  const Matrix swap = learn::reflection({half, -half});  // I - 2 u u^T
   print("first row ", {swap(0, 0), swap(0, 1)});
   print("second row", {swap(1, 0), swap(1, 1)});
   print("(3, 1) becomes", swap * Numbers{3, 1});

@@ -157,6 +157,20 @@ void print_residual() {
                 residuals(1, 2.4, i).back());
 }
 
+// y_t = 2 y_{t-1} + 1, all steps at once from zeros: no contraction, and yet exact after T iterations.
+void print_prefix() {
+  Numbers y(4, 0);
+  std::printf("iteration       y_1     y_2     y_3     y_4   residual\n");
+  for (int iteration = 0; iteration <= 4; ++iteration) {
+    Numbers next(4, 1);
+    for (size_t t = 1; t < 4; ++t) next[t] = 2 * y[t - 1] + 1;
+    std::printf("%9d  ", iteration);
+    for (const double value : y) std::printf(" %7.0f", value);
+    std::printf(" %10.0f\n", learn::largest_difference(next, y));
+    y = next;
+  }
+}
+
 // [length]
 // How many iterations a sequence of two channels needs:
 //   y_t = (1/2) y_{t-1} + (1/2) (Q_t x_t + (I - Q_t) y_t),  I - Q_t = alpha u u^T
@@ -241,6 +255,7 @@ int main(int argc, char** argv) {
       {{"hand", print_hand},
        {"damped", print_damped},
        {"roots", print_roots},
+       {"prefix", print_prefix},
        {"dense", print_dense},
        {"residual", print_residual},
        {"length", print_length}},

@@ -19,37 +19,35 @@
 namespace {
 
 using namespace fprnn;
-using learn::dot;
-using learn::Matrix;
-using Vector = std::vector<double>;
+using learn::dot, learn::Matrix, learn::Numbers;
 
 const Context kContext = Context::cpu({.threads = 1});
 
-Tensor tensor(const Shape& shape, const Vector& values) {
-  return Tensor(kContext, shape, std::vector<real>(values.begin(), values.end()));
+Tensor tensor(const Shape& shape, const Numbers& values) {
+  return learn::tensor_of(kContext, shape, values);
 }
 
 // [matrix]
 // The matrix of the library's mixer of factors u_i, all with the same gate: column j is Q e_j.
-Matrix matrix_of(const std::vector<Vector>& factors, double gate, double scale, bool in_order) {
+Matrix matrix_of(const std::vector<Numbers>& factors, double gate, double scale, bool in_order) {
   const int64_t r = std::ssize(factors), D = std::ssize(factors[0]);
-  Vector u, alpha(D * r, gate), basis(D * D, 0);
+  Numbers u, alpha(D * r, gate), basis(D * D, 0);
   for (int64_t j = 0; j < D; ++j) {
     basis[j * D + j] = 1;
-    for (const Vector& factor : factors) u.insert(u.end(), factor.begin(), factor.end());
+    for (const Numbers& factor : factors) u.insert(u.end(), factor.begin(), factor.end());
   }
   const auto mixer = in_order ? householder : dplr;
   const Var columns = mixer(tensor({D, r, D}, u), tensor({D, r}, alpha), tensor({D, D}, basis),
                             static_cast<real>(scale));
   Matrix q(D);
-  const std::vector<real> values = columns.value().to_vector();
+  const Numbers values = learn::numbers_of(columns.value());
   for (int64_t j = 0; j < D; ++j)
     for (int64_t i = 0; i < D; ++i) q(i, j) = values[j * D + i];
   return q;
 }
 // [/matrix]
 
-const Vector kU = {0.6, 0.8}, kE = {1, 0};
+const Numbers kU = {0.6, 0.8}, kE = {1, 0};
 
 // [one]
 void one_factor() {
@@ -77,18 +75,18 @@ void two_factors() {
 
 // [kronecker]
 void kronecker_mixer() {
-  const Vector left = {0, 1, 1, 0}, right = {1, 0, 0, -1}, v = {1, 2, 3, 4};
+  const Numbers left = {0, 1, 1, 0}, right = {1, 0, 0, -1}, v = {1, 2, 3, 4};
   const Var mixed = kronecker({tensor({2, 2}, left), tensor({2, 2}, right)}, tensor({4}, v), 1);
-  const std::vector<real> library = mixed.value().to_vector();
+  const Numbers library = learn::numbers_of(mixed.value());
   Matrix q = learn::identity(4);  // row (i, j), column (k, l): the rows of a 2 x 2 matrix in a line
   for (int i = 0; i < 2; ++i)
     for (int j = 0; j < 2; ++j)
       for (int k = 0; k < 2; ++k)
         for (int l = 0; l < 2; ++l) q(2 * i + j, 2 * k + l) -= left[2 * k + i] * right[2 * l + j];
   print(q);
-  const Vector full = q * v;
+  const Numbers full = q * v;
   for (int i = 0; i < 4; ++i)
-    std::printf("full matrix %5.2f   library %5.2f\n", full[i], double(library[i]) + 0.0);
+    std::printf("full matrix %5.2f   library %5.2f\n", full[i], library[i] + 0.0);
 }
 // [/kronecker]
 
@@ -108,8 +106,8 @@ void cost() {
 
 // [simplex]
 // n things as the corners of a regular simplex around 0, in n - 1 coordinates: 3 a triangle.
-std::vector<Vector> corners(int n) {
-  std::vector<Vector> corner(n, Vector(n - 1));
+std::vector<Numbers> corners(int n) {
+  std::vector<Numbers> corner(n, Numbers(n - 1));
   for (int d = 0; d < n - 1; ++d) {  // in coordinate d thing d is opposed to those after it
     const int rest = n - 1 - d;
     const double height = std::sqrt(double(rest) / (rest + 1));
@@ -122,7 +120,7 @@ std::vector<Vector> corners(int n) {
 // The symmetry that moves corner i to corner p(i): sum_i corner_p(i) corner_i^T.
 Matrix symmetry(const std::vector<int>& p) {
   const int n = static_cast<int>(p.size());
-  const std::vector<Vector> corner = corners(n);
+  const std::vector<Numbers> corner = corners(n);
   Matrix m(n - 1);
   for (int i = 0; i < n; ++i)
     for (int a = 0; a < n - 1; ++a)
@@ -135,10 +133,10 @@ Matrix symmetry(const std::vector<int>& p) {
 // Unit vectors u_1 .. u_k, as few as there can be, whose reflections in this order make the
 // orthogonal matrix m. Each step takes an e that m moves and reflects m e back to e. What m fixed
 // before stays: for w = m w, w . (m e - e) = m w . m e - w . e = 0.
-std::vector<Vector> reflections_of(Matrix m) {
-  std::vector<Vector> found;
+std::vector<Numbers> reflections_of(Matrix m) {
+  std::vector<Numbers> found;
   for (int d = 0; d < m.n; ++d) {
-    Vector u(m.n);
+    Numbers u(m.n);
     double squares = 0;
     for (int i = 0; i < m.n; ++i) {
       u[i] = m(i, d) - (i == d ? 1 : 0);
@@ -161,7 +159,7 @@ void count_reflections() {
     double worst = 0;
     for (const std::vector<int>& p : group.permutations) {
       const Matrix m = symmetry(p);
-      const std::vector<Vector> factors = reflections_of(m);
+      const std::vector<Numbers> factors = reflections_of(m);
       ++how_many[static_cast<int>(factors.size())];
       if (!factors.empty())
         worst = std::max(worst, largest_difference(matrix_of(factors, 1, 2, true), m));
@@ -177,16 +175,16 @@ void count_reflections() {
 
 // [icosahedron]
 // The 15 mirrors of an icosahedron, by their unit normals, and all products of two reflections.
-std::vector<Vector> mirrors() {
+std::vector<Numbers> mirrors() {
   constexpr double g = std::numbers::phi;
-  std::vector<Vector> normals;
+  std::vector<Numbers> normals;
   for (int axis = 0; axis < 3; ++axis) {
-    Vector e(3, 0);
+    Numbers e(3, 0);
     e[axis] = 1;
     normals.push_back(e);
     for (const double s : {-1.0, 1.0})
       for (const double t : {-1.0, 1.0}) {
-        Vector normal(3);
+        Numbers normal(3);
         normal[axis] = 0.5 / g, normal[(axis + 1) % 3] = s * 0.5 * g,
         normal[(axis + 2) % 3] = t * 0.5;
         normals.push_back(normal);
@@ -196,8 +194,8 @@ std::vector<Vector> mirrors() {
 }
 std::vector<Matrix> rotations() {
   std::vector<Matrix> found;
-  for (const Vector& first : mirrors())
-    for (const Vector& second : mirrors()) {
+  for (const Numbers& first : mirrors())
+    for (const Numbers& second : mirrors()) {
       const Matrix m = learn::reflection(second) * learn::reflection(first);
       const auto same = [&](const Matrix& other) { return largest_difference(m, other) < 1e-9; };
       if (std::none_of(found.begin(), found.end(), same)) found.push_back(m);
@@ -209,7 +207,7 @@ std::vector<Matrix> rotations() {
 // [five]
 // The mirrors form five triples at right angles. The permutation that a rotation makes of them.
 std::vector<int> moved_triples(const Matrix& rotation) {
-  const std::vector<Vector> normals = mirrors();
+  const std::vector<Numbers> normals = mirrors();
   std::vector<int> triple(normals.size(), -1);
   int triples = 0;
   for (size_t i = 0; i < normals.size(); ++i) {
@@ -256,27 +254,27 @@ void follow() {
   constexpr int64_t B = 32, T = 512;
   const Group group = group_named("A5");
   const std::vector<Matrix> m = in_order_of(group);
-  const Vector start = {0.2, 0.5, 0.8426149773};
+  const Numbers start = {0.2, 0.5, 0.8426149773};
   std::vector<int> product(B, group.identity);
-  Vector places;
+  Numbers places;
   for (int64_t b = 0; b < B; ++b) places.insert(places.end(), start.begin(), start.end());
   Tensor y = tensor({B, 3}, places);
   const Rng rng{.seed = 5};
   int64_t right = 0;
   for (int64_t t = 0; t < T; ++t) {
-    Vector u, alpha;
+    Numbers u, alpha;
     for (int64_t b = 0; b < B; ++b) {
       const int x = static_cast<int>(rng.below(t * B + b, group.order));
       product[b] = group.product(product[b], x);
-      std::vector<Vector> factors = reflections_of(m[x].transposed());
+      std::vector<Numbers> factors = reflections_of(m[x].transposed());
       for (int i = 0; i < 2; ++i) alpha.push_back(factors.empty() ? 0 : 1);
       if (factors.empty()) factors = {start, start};  // the identity: gates of 0
-      for (const Vector& factor : factors) u.insert(u.end(), factor.begin(), factor.end());
+      for (const Numbers& factor : factors) u.insert(u.end(), factor.begin(), factor.end());
     }
     y = householder(tensor({B, 2, 3}, u), tensor({B, 2}, alpha), y, 2).value();
-    const std::vector<real> now = y.to_vector();
+    const Numbers now = learn::numbers_of(y);
     for (int64_t b = 0; b < B; ++b) {
-      const Vector at(now.begin() + b * 3, now.begin() + (b + 1) * 3);
+      const Numbers at(now.begin() + b * 3, now.begin() + (b + 1) * 3);
       const auto nearness = [&](int a) { return dot(m[a].transposed() * start, at); };
       int nearest = 0;
       for (int a = 1; a < group.order; ++a)
@@ -293,10 +291,10 @@ void follow() {
 // away, and those two away.
 std::string triangle() {
   learn::Drawing drawing(520, 400, "A triangle, its mirrors and the six images of a point");
-  const auto at = [](const Vector& v, double factor = 1) {
+  const auto at = [](const Numbers& v, double factor = 1) {
     return learn::Spot{190 + 210 * factor * v[0], 200 - 210 * factor * v[1]};
   };
-  const std::vector<Vector> corner = corners(3);
+  const std::vector<Numbers> corner = corners(3);
   for (size_t i = 0; i < 3; ++i) {
     drawing.line(at(corner[i]), at(corner[(i + 1) % 3]), learn::Ink::blue);
     drawing.line(at(corner[i], -0.8), at(corner[i], 1.05));
@@ -304,7 +302,7 @@ std::string triangle() {
   drawing.text({at(corner[0], 1.05).x + 6, at(corner[0]).y + 4.5}, "a mirror", learn::Anchor::start,
                13, learn::Ink::grey);
   for (const std::vector<int>& p : group_named("S3").permutations) {
-    const learn::Spot place = at(symmetry(p) * Vector{0.42, 0.14});
+    const learn::Spot place = at(symmetry(p) * Numbers{0.42, 0.14});
     switch (reflections_of(symmetry(p)).size()) {
       case 0:
         drawing.dot(place, 6);

@@ -8,31 +8,25 @@
 
 #include "matrix.h"
 #include "program.h"
+#include "rms.h"
 
 namespace {
 
 using namespace fprnn;
-using learn::dot;
-using learn::Matrix;
-using Vector = std::vector<double>;
-
-constexpr double kEps = 1e-5;
-
-// The norm is RMS: y = v / sigma.
-double deviation(const Vector& v) { return std::sqrt(dot(v, v) / std::ssize(v) + kEps); }
+using learn::deviation, learn::dot, learn::kEps, learn::Matrix, learn::Numbers, learn::print;
 
 // [krylov]
 // The space of b, G b, G G b, .. for a matrix of which only products are asked for, by Arnoldi: v has
 // its orthonormal vectors, and h is G in their coordinates, but for what the next vector adds.
 struct Space {
-  std::vector<Vector> v;
+  std::vector<Numbers> v;
   Matrix h;
 };
-Space arnoldi(const Matrix& g, const Vector& b, int most) {
+Space arnoldi(const Matrix& g, const Numbers& b, int most) {
   Space space{{b}, Matrix(most)};
   for (double& value : space.v[0]) value /= std::sqrt(dot(b, b));
   for (int k = 0; k < most; ++k) {
-    Vector next = g * space.v[k];  // the one product of this round
+    Numbers next = g * space.v[k];  // the one product of this round
     for (int i = 0; i <= k; ++i) {
       space.h(i, k) = dot(space.v[i], next);
       for (size_t d = 0; d < next.size(); ++d) next[d] -= space.h(i, k) * space.v[i][d];
@@ -44,37 +38,51 @@ Space arnoldi(const Matrix& g, const Vector& b, int most) {
   }
   return space;
 }
+// [/krylov]
 
 // Plain steps y <- (b + G y) / sigma in the space's coordinates: w is b + G y in units of |b|.
-Vector solve_in(const Space& space, const Vector& b) {
+Numbers solve_in(const Space& space, const Numbers& b) {
   const double length = std::sqrt(dot(b, b)), D = static_cast<double>(std::ssize(b));
-  Vector w(space.v.size(), 0);
+  Numbers w(space.v.size(), 0);
   double sigma = 1;
   for (int k = 0; k < 1000; ++k) {
-    Vector next = space.h * w;
+    Numbers next = space.h * w;
     for (double& value : next) value /= sigma;
     next[0] += 1;
     w = next;
     sigma = std::sqrt(length * length * dot(w, w) / D + kEps);
   }
-  Vector y(b.size(), 0);
+  Numbers y(b.size(), 0);
   for (size_t i = 0; i < w.size(); ++i)
     for (size_t d = 0; d < y.size(); ++d) y[d] += length * w[i] * space.v[i][d] / sigma;
   return y;
 }
-// [/krylov]
+
+// The example by hand: G is half of chapter 5's exchange and sign, A is all ones.
+void four_channels() {
+  Matrix g(4);
+  g(0, 2) = g(2, 0) = 0.5, g(1, 3) = g(3, 1) = -0.5;
+  const Numbers offset = {1, 1, 1, 1};
+  const Space space = arnoldi(g, offset, 2);
+  print("v1", space.v[0]);
+  print("v2", space.v[1]);
+  std::printf("H\n");
+  print(space.h);
+  const Numbers y = solve_in(space, offset);
+  print("y ", y);
+}
 
 // I - Q = left^T (x) right of two 8 x 8 factors, and A.
 struct KroneckerStep {
-  Vector left, right, offset;
+  Numbers left, right, offset;
   Matrix full{64};
 };
 KroneckerStep kronecker_step() {
   const Rng rng{.seed = 9};
   uint64_t next = 0;
   const auto draw = [&] { return 2.0 * static_cast<double>(rng.uniform(next++)) - 1; };
-  KroneckerStep step{Vector(64), Vector(64), Vector(64)};
-  for (Vector* values : {&step.left, &step.right})
+  KroneckerStep step{Numbers(64), Numbers(64), Numbers(64)};
+  for (Numbers* values : {&step.left, &step.right})
     for (double& value : *values) value = 0.3 * draw();
   for (double& value : step.offset) value = draw();
   for (int i = 0; i < 64; ++i)
@@ -86,18 +94,17 @@ KroneckerStep kronecker_step() {
 // [products]
 void count_products() {
   const KroneckerStep step = kronecker_step();
-  Vector solution(64, 0);
+  Numbers solution(64, 0);
   for (int k = 0; k < 2000; ++k) {  // plain steps of all 64 channels
-    Vector v = step.full * solution;
+    Numbers v = step.full * solution;
     for (int d = 0; d < 64; ++d) v[d] += step.offset[d];
     const double sigma = deviation(v);
     for (int d = 0; d < 64; ++d) solution[d] = v[d] / sigma;
   }
   for (const int m : {1, 2, 4, 6, 8, 12}) {
-    const Vector y = solve_in(arnoldi(step.full, step.offset, m), step.offset);
-    double largest = 0;
-    for (int d = 0; d < 64; ++d) largest = std::max(largest, std::abs(y[d] - solution[d]));
-    std::printf("%2d vectors: y within %.0e of the solution\n", m, largest);
+    const Numbers y = solve_in(arnoldi(step.full, step.offset, m), step.offset);
+    std::printf("%2d vectors: y within %.0e of the solution\n", m,
+                learn::largest_difference(y, solution));
   }
 }
 // [/products]
@@ -106,20 +113,17 @@ void count_products() {
 void library_krylov() {
   const Context context = Context::cpu();
   const KroneckerStep step = kronecker_step();
-  const auto tensor = [&](const Shape& shape, const Vector& x) {
-    return Tensor(context, shape, std::vector<real>(x.begin(), x.end()));
+  const auto tensor = [&](const Shape& shape, const Numbers& x) {
+    return learn::tensor_of(context, shape, x);
   };
   const LocalSolution found = kronecker_solve({.left = tensor({1, 8, 8}, step.left),
                                                .right = tensor({1, 8, 8}, step.right),
                                                .offset = tensor({1, 64}, step.offset),
-                                               .gain = tensor({1, 64}, Vector(64, 1)),
-                                               .weight = tensor({64}, Vector(64, 1))},
+                                               .gain = tensor({1, 64}, Numbers(64, 1)),
+                                               .weight = tensor({64}, Numbers(64, 1))},
                                               real(1e-4), 1000);
-  const std::vector<real> y = found.y.to_vector();
-  const Vector ours = solve_in(arnoldi(step.full, step.offset, 24), step.offset);
-  double largest = 0;
-  for (int d = 0; d < 64; ++d)
-    largest = std::max(largest, std::abs(ours[d] - static_cast<double>(y[d])));
+  const Numbers ours = solve_in(arnoldi(step.full, step.offset, 24), step.offset);
+  const double largest = learn::largest_difference(ours, learn::numbers_of(found.y));
   std::printf("kronecker_solve agrees within 1e-3: %s\n", largest < 1e-3 ? "yes" : "no");
   std::printf("after at most 20 products: %s\n", found.iterations[0] <= 20 ? "yes" : "no");
 }
@@ -128,5 +132,7 @@ void library_krylov() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return learn::run(argc, argv, {{"products", count_products}, {"library", library_krylov}});
+  return learn::run(
+      argc, argv,
+      {{"four", four_channels}, {"products", count_products}, {"library", library_krylov}});
 }

@@ -11,36 +11,31 @@
 #include "drawing.h"
 #include "matrix.h"
 #include "program.h"
+#include "rms.h"
 
 namespace {
 
 using namespace fprnn;
-using learn::dot;
-using learn::Matrix;
-using Vector = std::vector<double>;
-
-constexpr double kEps = 1e-5;
+using learn::deviation, learn::dot, learn::kEps, learn::Matrix, learn::Numbers;
 
 // [step]
 // What is known of one token: Q's unit vectors u_i with a_i = scale alpha_i, and A and S. N is RMS,
 // y = v / sigma with sigma^2 = |v|^2 / D + eps.
 struct Step {
-  std::vector<Vector> u;
-  Vector a, offset, gain;  // (r), (D), (D)
+  std::vector<Numbers> u;
+  Numbers a, offset, gain;  // (r), (D), (D)
   int64_t r() const { return std::ssize(u); }
   int64_t D() const { return std::ssize(offset); }
 };
 
-double deviation(const Vector& v) { return std::sqrt(dot(v, v) / std::ssize(v) + kEps); }
-
 // N(A + S . ((I - Q) y)), channel by channel.
-Vector map_once(const Step& step, const Vector& y) {
-  Vector mixed = y;  // Q y: each factor meets what the one before has left
+Numbers map_once(const Step& step, const Numbers& y) {
+  Numbers mixed = y;  // Q y: each factor meets what the one before has left
   for (int64_t i = 0; i < step.r(); ++i) {
     const double along = dot(step.u[i], mixed);
     for (int64_t d = 0; d < step.D(); ++d) mixed[d] -= step.a[i] * along * step.u[i][d];
   }
-  Vector v(step.D());
+  Numbers v(step.D());
   for (int64_t d = 0; d < step.D(); ++d) v[d] = step.offset[d] + step.gain[d] * (y[d] - mixed[d]);
   const double sigma = deviation(v);
   for (double& value : v) value /= sigma;
@@ -55,8 +50,8 @@ LocalSolution library_solve(const Step& step, const Context& context) {
     u.insert(u.end(), step.u[i].begin(), step.u[i].end());
     alpha.push_back(static_cast<real>(step.a[i] / 2));
   }
-  const auto row = [&](const Vector& x) {
-    return Tensor(context, {1, std::ssize(x)}, std::vector<real>(x.begin(), x.end()));
+  const auto row = [&](const Numbers& x) {
+    return learn::tensor_of(context, {1, std::ssize(x)}, x);
   };
   const int64_t r = step.r(), D = step.D();
   return local_solve({.u = Tensor(context, {1, r, D}, u),
@@ -67,7 +62,7 @@ LocalSolution library_solve(const Step& step, const Context& context) {
                       .scale = 2},
                      real(1e-5), 1000);
 }
-double difference_from_library(const Step& step, const Vector& y) {
+double difference_from_library(const Step& step, const Numbers& y) {
   const std::vector<real> found = library_solve(step, Context::cpu()).y.to_vector();
   double largest = 0;
   for (size_t d = 0; d < y.size(); ++d)
@@ -78,7 +73,7 @@ double difference_from_library(const Step& step, const Vector& y) {
 // [hand]
 void by_hand() {
   const Step step{.u = {{1, 0}}, .a = {1}, .offset = {0.5, 1}, .gain = {1, 1}};
-  Vector y = {0, 0};
+  Numbers y = {0, 0};
   for (int k = 0; k <= 40; ++k) {
     if (k <= 4 || k == 40) std::printf("y after %2d steps  %.4f  %.4f\n", k, y[0], y[1]);
     y = map_once(step, y);
@@ -93,7 +88,7 @@ void by_hand() {
 //   F(beta) = U N(v) = (p0 + p1 beta) / sigma(beta).
 struct Reduced {
   Matrix p1, square;    // U W, W^T W / D
-  Vector p0, cross;     // U A, W^T A / D
+  Numbers p0, cross;    // U A, W^T A / D
   double variance = 0;  // |A|^2 / D + eps
 };
 
@@ -105,11 +100,11 @@ Reduced reduced(const Step& step) {
     for (int64_t k = 0; k < i; ++k)
       for (int64_t j = 0; j <= k; ++j) m(i, j) -= step.a[i] * dot(step.u[i], step.u[k]) * m(k, j);
   }
-  std::vector<Vector> w(r, Vector(D, 0));  // the columns of W = diag(S) U^T M
+  std::vector<Numbers> w(r, Numbers(D, 0));  // the columns of W = diag(S) U^T M
   for (int64_t j = 0; j < r; ++j)
     for (int64_t i = 0; i < r; ++i)
       for (int64_t d = 0; d < D; ++d) w[j][d] += step.gain[d] * step.u[i][d] * m(i, j);
-  Reduced result{Matrix(r), Matrix(r), Vector(r), Vector(r)};
+  Reduced result{Matrix(r), Matrix(r), Numbers(r), Numbers(r)};
   result.variance = dot(step.offset, step.offset) / D + kEps;
   for (int64_t i = 0; i < r; ++i) {
     result.p0[i] = dot(step.u[i], step.offset);
@@ -122,11 +117,11 @@ Reduced reduced(const Step& step) {
   return result;
 }
 
-double sigma_at(const Reduced& in, const Vector& beta) {
+double sigma_at(const Reduced& in, const Numbers& beta) {
   return std::sqrt(in.variance + 2 * dot(in.cross, beta) + dot(beta, in.square * beta));
 }
-Vector map_once(const Reduced& in, const Vector& beta) {
-  Vector f = in.p1 * beta;
+Numbers map_once(const Reduced& in, const Numbers& beta) {
+  Numbers f = in.p1 * beta;
   const double sigma = sigma_at(in, beta);
   for (size_t i = 0; i < f.size(); ++i) f[i] = (in.p0[i] + f[i]) / sigma;
   return f;
@@ -138,8 +133,9 @@ Step random_step(uint64_t seed, int64_t D, double offset, double gain) {
   const Rng rng{.seed = seed};
   uint64_t next = 0;
   const auto draw = [&] { return 2.0 * static_cast<double>(rng.uniform(next++)) - 1; };
-  Step step{.u = {Vector(D), Vector(D)}, .a = {1.9, 1.6}, .offset = Vector(D), .gain = Vector(D)};
-  for (Vector& u : step.u) {
+  Step step{
+      .u = {Numbers(D), Numbers(D)}, .a = {1.9, 1.6}, .offset = Numbers(D), .gain = Numbers(D)};
+  for (Numbers& u : step.u) {
     for (double& value : u) value = draw();
     const double length = std::sqrt(dot(u, u));
     for (double& value : u) value /= length;
@@ -153,10 +149,10 @@ Step random_step(uint64_t seed, int64_t D, double offset, double gain) {
 void in_r_numbers() {
   const Step step = random_step(1, 64, 1, 0.5);
   const Reduced in = reduced(step);
-  Vector y(64, 0), beta(2, 0);
+  Numbers y(64, 0), beta(2, 0);
   double largest = 0;
   for (int k = 0; k <= 30; ++k) {
-    const Vector seen = {dot(step.u[0], y), dot(step.u[1], y)};
+    const Numbers seen = {dot(step.u[0], y), dot(step.u[1], y)};
     if (k <= 3)
       std::printf("step %d  U y  %7.4f %7.4f   beta  %7.4f %7.4f\n", k, seen[0], seen[1], beta[0],
                   beta[1]);
@@ -174,7 +170,7 @@ void in_r_numbers() {
 // [secular]
 // For given sigma the equation is linear: (sigma I - p1) beta = p0, here for r = 2. What is left is
 // sigma(beta(sigma)) = sigma. This is the ratio of the two sides, 1 at a root.
-Vector beta_at(const Reduced& in, double sigma) {
+Numbers beta_at(const Reduced& in, double sigma) {
   const double a = sigma - in.p1(0, 0), b = -in.p1(0, 1), c = -in.p1(1, 0), d = sigma - in.p1(1, 1);
   const double determinant = a * d - b * c;
   return {(d * in.p0[0] - b * in.p0[1]) / determinant, (a * in.p0[1] - c * in.p0[0]) / determinant};
@@ -212,9 +208,9 @@ std::vector<double> poles(const Reduced& in) {
 // [which]
 // How plain iteration from 0 ends: its sigma, or 0 where it has not settled after 10,000 steps.
 double plain_sigma(const Reduced& in) {
-  Vector beta(2, 0);
+  Numbers beta(2, 0);
   for (int k = 0; k < 10000; ++k) {
-    const Vector next = map_once(in, beta);
+    const Numbers next = map_once(in, beta);
     if (std::abs(next[0] - beta[0]) + std::abs(next[1] - beta[1]) < 1e-12)
       return sigma_at(in, next);
     beta = next;
@@ -236,9 +232,8 @@ void which_root(const char* what, const Step& step) {
   else
     std::printf("\n  plain iteration does not settle\n");
   const double chosen = plain > 0 ? plain : all.back();
-  const std::vector<real> found = library_solve(step, Context::cpu()).y.to_vector();
-  const Vector y(found.begin(), found.end());
-  const Vector beta = {dot(step.u[0], y), dot(step.u[1], y)};
+  const Numbers y = learn::numbers_of(library_solve(step, Context::cpu()).y);
+  const Numbers beta = {dot(step.u[0], y), dot(step.u[1], y)};
   std::printf("  the library's sigma is %.3f: %s\n", chosen,
               std::abs(sigma_at(in, beta) / chosen - 1) < 1e-3 ? "yes" : "no");
 }

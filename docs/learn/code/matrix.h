@@ -1,16 +1,15 @@
 // Small square matrices in double, for the chapters that do by hand what the library does.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstdio>
-#include <vector>
+
+#include "numbers.h"
 
 namespace learn {
 
 struct Matrix {
   int n = 0;
-  std::vector<double> elements;  // (n, n), row by row
+  Numbers elements;  // (n, n), row by row
 
   explicit Matrix(int64_t size) : n(static_cast<int>(size)), elements(size * size, 0) {}
   double& operator()(int64_t i, int64_t j) { return elements[i * n + j]; }
@@ -23,20 +22,14 @@ struct Matrix {
   }
 };
 
-inline Matrix identity(int n) {
+inline Matrix identity(int64_t n) {
   Matrix result(n);
   for (int i = 0; i < n; ++i) result(i, i) = 1;
   return result;
 }
 
-inline double dot(const std::vector<double>& a, const std::vector<double>& b) {
-  double total = 0;
-  for (size_t i = 0; i < a.size(); ++i) total += a[i] * b[i];
-  return total;
-}
-
-inline std::vector<double> operator*(const Matrix& m, const std::vector<double>& v) {
-  std::vector<double> result(m.n, 0);
+inline Numbers operator*(const Matrix& m, const Numbers& v) {
+  Numbers result(m.n, 0);
   for (int i = 0; i < m.n; ++i)
     for (int j = 0; j < m.n; ++j) result[i] += m(i, j) * v[j];
   return result;
@@ -51,18 +44,15 @@ inline Matrix operator*(const Matrix& a, const Matrix& b) {
 }
 
 // I - 2 u u^T, for a unit vector u.
-inline Matrix reflection(const std::vector<double>& u) {
-  Matrix result = identity(static_cast<int>(u.size()));
+inline Matrix reflection(const Numbers& u) {
+  Matrix result = identity(std::ssize(u));
   for (int i = 0; i < result.n; ++i)
     for (int j = 0; j < result.n; ++j) result(i, j) -= 2 * u[i] * u[j];
   return result;
 }
 
 inline double largest_difference(const Matrix& a, const Matrix& b) {
-  double largest = 0;
-  for (size_t i = 0; i < a.elements.size(); ++i)
-    largest = std::max(largest, std::abs(a.elements[i] - b.elements[i]));
-  return largest;
+  return largest_difference(a.elements, b.elements);
 }
 
 // To two digits, without a minus before a zero.

@@ -1,4 +1,4 @@
-// Small vectors and matrices in double, for mathematics written out.
+// Vectors in double, for mathematics written out.
 #pragma once
 
 #include <fprnn/core/tensor.h>
@@ -36,32 +36,6 @@ inline double largest_difference(const Numbers& x, const Numbers& y) {
   double largest = 0;
   for (size_t i = 0; i < x.size(); ++i) largest = std::max(largest, std::abs(x[i] - y[i]));
   return largest;
-}
-
-// A square matrix, row after row.
-struct Matrix {
-  size_t n = 0;
-  Numbers x = Numbers(n * n);
-  double& operator()(size_t row, size_t column) { return x[row * n + column]; }
-  double operator()(size_t row, size_t column) const { return x[row * n + column]; }
-};
-inline Matrix identity(size_t n) {
-  Matrix one{n};
-  for (size_t i = 0; i < n; ++i) one(i, i) = 1;
-  return one;
-}
-inline Matrix operator*(const Matrix& a, const Matrix& b) {
-  Matrix product{a.n};
-  for (size_t i = 0; i < a.n; ++i)
-    for (size_t j = 0; j < a.n; ++j)
-      for (size_t k = 0; k < a.n; ++k) product(i, j) += a(i, k) * b(k, j);
-  return product;
-}
-inline Numbers operator*(const Matrix& a, const Numbers& v) {
-  Numbers product(a.n);
-  for (size_t i = 0; i < a.n; ++i)
-    for (size_t j = 0; j < a.n; ++j) product[i] += a(i, j) * v[j];
-  return product;
 }
 
 // As the library's, of the given shape, and back.
