@@ -47,7 +47,8 @@ Work scan_forward(double B, double T, double D) {  // reads a and b, writes h; a
 Work scan_backward(double B, double T, double D) {  // reads a, h, dh, writes da, db
   return {"scan, backward", 5 * kReal * B * T * D, 3 * B * T * D, kFloat};
 }
-Work selective_scan(double B, double T, double D, double N) {  // reads x, delta, writes y
+Work selective_scan(double B, double T, double D,
+                    double N) {  // reads x, delta, writes y; B and C are small
   return {"selective scan", 3 * kReal * B * T * D, 8 * B * T * D * N, kFloat, B * T * D * N};
 }
 Work product(double rows, double inner, double columns) {  // (rows, inner) times (inner, columns)
