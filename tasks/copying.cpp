@@ -23,10 +23,11 @@ class CopyingProgram : public TaskProgram {
         {"quick",
          "8 letters, strings of 3 to 10: for two cores",
          key_texts(
-             "letters=8 string_lengths=3,10 train_length=64 d_model=64 d_state=32 short_conv=true "
-             "gradient=one-step batch_size=32 steps=2000 lr=5e-3 eval_lengths=5,10,20,40 "
+             "letters=8 string_lengths=3,10 train_length=64 model=fp-deltanet d_model=64 heads=1 "
+             "head_dim=64 hidden_dependence=q glu_in_loop=true short_conv=true gradient=one-step "
+             "batch_size=32 steps=1500 lr=2e-3 weight_decay=1 eval_lengths=5,10,20,40 "
              "eval_sequences=512"),
-         {{"characters", 10, 0.99}}},
+         {{"characters", 10, 0.99}, {"characters", 20, 0.9}}},
         {"gpu", "26 letters, strings of 5 to 50: for a GPU",
          key_texts("d_model=256 d_state=16 batch_size=128 steps=5000 lr=1e-3")},
         {"paper", "The same as the paper trains it",

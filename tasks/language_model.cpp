@@ -34,13 +34,15 @@ class LanguageModelProgram : public TaskProgram {
   std::vector<Preset> presets() const override {
     return {
         {"quick", "minutes of two CPU cores",
-         key_texts("model=fp-mamba mixer=householder short_conv=true d_model=64 layers=2 "
+         key_texts("model=fp-mamba mixer=householder mixer_input=symmetric hidden_dependence=q "
+                   "bc_norm=false glu_in_loop=true short_conv=true d_model=84 layers=2 "
                    "train_length=256 batch_size=8 steps=800 lr=6e-3 warmup=40 eval_lengths=256"),
          quick_goals()},
-        {"gpu", "on one GPU",
-         key_texts("model=fp-mamba mixer=householder d_model=256 layers=4 train_length=1024 "
-                   "batch_size=32 steps=6000 short_conv=true lr=2e-3 warmup=300 "
-                   "eval_lengths=256,1024,2048")},
+        {"gpu", "minutes of one GPU",
+         key_texts("model=fp-mamba mixer=householder mixer_input=symmetric hidden_dependence=q "
+                   "bc_norm=false glu_in_loop=true short_conv=true d_model=336 layers=4 "
+                   "train_length=512 batch_size=32 steps=2000 lr=2e-3 warmup=200 dropout=0.15 "
+                   "tolerance=1e-2 eval_lengths=512")},
         {"paper", "the paper's sizes, on bytes in place of its tokens: not for a CPU",
          key_texts(
              "model=fp-mamba mixer=householder d_model=768 layers=12 d_state=16 train_length=2048 "

@@ -32,8 +32,9 @@ class StateTracking : public TaskProgram {
              key_texts("group=A5 d_model=32 rank=4 steps=8000 "
                        "eval_lengths=16,24,32,48,64,128,256,512"),
              {{"whole_sequences", 64, 0.99}}},
-            {"s5", "S5, which needs more width and short sequences first",
-             key_texts("group=S5 d_model=64 rank=2 curriculum=2,0.5 steps=7000 "
+            {"s5", "S5, which needs more width: for a GPU",
+             key_texts("group=S5 d_model=64 rank=4 mixer_input=symmetric batch_size=256 "
+                       "steps=8000 lr=3e-3 weight_decay=0.5 state_dropout=0.2 "
                        "eval_lengths=16,24,32,48,64,128,256,512")},
             {"a5-paper", "A5 as the paper trains it: not for a CPU",
              key_texts("group=A5 mixer=kronecker glu_in_loop=false d_model=512 batch_size=512 "
