@@ -12,7 +12,7 @@ namespace fprnn {
 inline constexpr int kSolverVersion = 2;
 
 struct BuildInfo {
-  std::string version;   // "0.1.0"
+  std::string version;   // "0.2.0"
   std::string commit;    // git describe when the build was configured; "unknown" outside git
   std::string compiler;  // "gcc 12.2.0"
   int openmp;            // the date of its specification, yyyymm: 201511 is OpenMP 4.5
@@ -22,7 +22,7 @@ struct BuildInfo {
 };
 BuildInfo build_info();
 
-// One line: "fprnn 0.1.0 (unknown), gcc 12.2.0, OpenMP 201511, no CUDA, float, baseline avx2
+// One line: "fprnn 0.2.0 (unknown), gcc 12.2.0, OpenMP 201511, no CUDA, float, baseline avx2
 // avx512".
 std::string describe(const BuildInfo& info);
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the runs of one row of the paper's table and adds a line for each to runs.jsonl:
+# Makes the runs of one row of a document's tables and adds a line for each to runs.jsonl:
 #   docs/paper/run.sh ROW [OUT [OPTION..]]
-# ROW is 1 to 16, a file of docs/paper/rows, or the path of such a file. The folder of a run is OUT/LABEL-SEED; OUT is
+# ROW is the name of a file of docs/paper/rows, 1 to 16, or docs/tasks/rows, or the path of such a file. The folder of a run is OUT/LABEL-SEED; OUT is
 # runs/paper/ROW-SCALE if it is not named. OPTIONs are said to every training after its own: for trials, since such runs
 # are not the row's and the report leaves them out. In the environment:
 #   SCALE   gpu, or cpu, the reduced form for two cores; gpu where there is one
@@ -9,7 +9,7 @@
 #   DEVICE  auto, cpu or cuda
 #   JOBS    runs at once: 8 at scale gpu, else as many as there are processors
 #   BIN     folder of the programs, build/release/bin
-#   RUNS    the file of lines, docs/paper/runs.jsonl
+#   RUNS    the file of lines, runs.jsonl beside the row's folder
 # and settings of the programs that a row leaves open, such as FPRNN_TEXT; FPRNN_TIME_LIMIT=60 ends each training.
 #
 # A run that has a line is not repeated, and one that was stopped goes on from its last checkpoint: the same command
@@ -18,12 +18,12 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 row=${1:?usage: docs/paper/run.sh ROW [OUT [OPTION..]]}
-[[ $row == */* ]] || row=$here/rows/$row
+[[ $row == */* ]] || row=$(echo "$here"/../*/rows/"$row")
 scale=${SCALE:-$([ -e /dev/nvidia0 ] && echo gpu || echo cpu)}
 out=${2:-runs/paper/${row##*/}-$scale}
 shift $(($# > 2 ? 2 : $#))
 bin=${BIN:-$here/../../build/release/bin}
-runs=${RUNS:-$here/runs.jsonl}
+runs=${RUNS:-$(dirname "$row")/../runs.jsonl}
 jobs=${JOBS:-$([ "$scale" = gpu ] && echo 8 || getconf _NPROCESSORS_ONLN)}
 export FPRNN_DEVICE=${DEVICE:-auto}
 [ "$jobs" -eq 1 ] || export FPRNN_THREADS=${FPRNN_THREADS:-1}
