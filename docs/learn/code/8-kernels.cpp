@@ -14,8 +14,9 @@ using learn::Anchor;
 using learn::Ink;
 
 // [machine]
-// An H200. The speeds of memory and of products are those that docs/gpu/report.md and
-// cuda/ladder/README.md reached, the others are NVIDIA's.
+// An H200. The speeds of memory and of products are those with which docs/gpu/report.md reckons, that
+// of the cache is what 128 blocks of one kernel drew from it (cuda/ladder/README.md), the latency is a
+// rough estimate, and the others are NVIDIA's.
 constexpr double kMemory = 4.2e12, kCache = 5.6e12;  // bytes a second: memory, second-level cache
 constexpr double kFloat = 60e12, kTensor = 400e12;   // flops a second: fp32, tensor cores in tf32
 constexpr double kExponentials = 132 * 16 * 1.98e9;  // a second: 16 a multiprocessor and cycle
