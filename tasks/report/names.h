@@ -7,13 +7,14 @@
 
 namespace fprnn {
 
-// Of a name: the left end of its line of text, and what it is of. In pixels, downwards.
+// Of a name, in pixels, downwards.
 struct NamePlace {
-  double x = 0, y = 0;
-  double mark_x = 0, mark_y = 0;
+  double x = 0, y = 0;            // the left end of its line of text
+  double mark_x = 0, mark_y = 0;  // the mark that it names
 };
 
 inline constexpr double kNameHeight = 12;  // of a name's line, above y
+// Of a name's line, in pixels, estimated from its number of characters.
 double name_width(const std::string& name);
 
 // For each mark a place beside it, or as near as there is room, where its name hides no mark and no

@@ -24,10 +24,10 @@ struct Curve {
   bool bars = false, band = false;    // what low and high are drawn as
 };
 
-// A name beside a point, in the axes' numbers.
+// A name beside a point.
 struct Name {
-  double x = 0, y = 0;
-  std::string text;
+  double x = 0, y = 0;  // the point, in the axes' numbers
+  std::string text;     // one line
 };
 
 // One plot: curves in two axes, with titles.
